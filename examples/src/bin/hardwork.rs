@@ -1,0 +1,96 @@
+//! Shows the whole of it: a limited handler, a limited router module, Redis or memory, a clean end.
+//!
+//! ```text
+//! cargo run --bin hardwork
+//! REDIS_URL=redis://127.0.0.1/ PORT=3001 cargo run --bin hardwork    # shares its limits with others
+//! ```
+
+use std::error::Error;
+use std::net::SocketAddr;
+
+use axum::routing::get;
+use axum::{Json, Router};
+use axum_rate_limit::{RateLimiter, rate_limit};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+/// Five requests a minute for each client. With `by_resource` each method and path has five of its
+/// own, should the handler serve more than one.
+#[rate_limit(name = "hardwork", per_minute = 5, by_resource)]
+async fn calculate() -> Json<Value> {
+    Json(json!({ "answer": 42 }))
+}
+
+/// The attribute on a module stands for all routes of the routers that its functions return.
+#[rate_limit(name = "resources", per_minute = 10, by_resource)]
+mod resources {
+    use axum::routing::get;
+    use axum::{Json, Router};
+    use serde_json::{Value, json};
+
+    pub(super) fn router() -> Router {
+        Router::new().route("/resources/", get(list).post(create).patch(update))
+    }
+
+    async fn list() -> Json<Value> {
+        Json(json!([{ "id": 1 }, { "id": 2 }]))
+    }
+
+    async fn create() -> Json<Value> {
+        Json(json!({ "created": 3 }))
+    }
+
+    async fn update() -> Json<Value> {
+        Json(json!({ "updated": 1 }))
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt::init();
+
+    // Redis if REDIS_URL is set, else this process's memory; the log says which.
+    let limiter = RateLimiter::from_env().await?;
+
+    // The layer comes after the routes: it wraps what is there.
+    let app =
+        Router::new().route("/hardwork/", get(calculate)).merge(resources::router()).layer(limiter.clone());
+
+    let host = std::env::var("HOST").unwrap_or_else(|_| "127.0.0.1".to_owned());
+    let port = std::env::var("PORT").unwrap_or_else(|_| "3000".to_owned());
+    let listener = TcpListener::bind(format!("{host}:{port}")).await?;
+    let address = listener.local_addr()?;
+    println!("Listening on http://{address} - try, within a minute:");
+    println!("  for i in 1 2 3 4 5 6 7; do curl -i http://{address}/hardwork/; echo; done");
+    println!("  for i in $(seq 11); do curl -s -o /dev/null -w '%{{http_code}}\\n' http://{address}/resources/; done");
+    println!("  curl -i -X POST http://{address}/resources/    # POST has a quota of its own");
+
+    // The limiter needs to know who asks: `with_connect_info` puts the peer's address into requests.
+    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(shutdown())
+        .await?;
+
+    // No more requests come, so the connection can go.
+    limiter.close().await;
+    println!("Bye.");
+    Ok(())
+}
+
+/// Ctrl-C, or what Kubernetes sends before it takes a pod away.
+async fn shutdown() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+            let _ = interrupt.await;
+            return;
+        };
+        tokio::select! {
+            _ = interrupt => {}
+            _ = terminate.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = interrupt.await;
+}

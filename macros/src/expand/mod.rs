@@ -1,0 +1,79 @@
+//! A checked policy and its target in, the limited item out.
+
+mod declaration;
+mod handler;
+mod module;
+mod router;
+#[cfg(test)]
+mod snapshots;
+
+use proc_macro2::{Span, TokenStream};
+use quote::quote;
+use syn::parse::{ParseStream, Parser};
+use syn::{Attribute, Meta};
+
+use crate::args::Args;
+use crate::errors::Errors;
+use crate::expand::declaration::Declaration;
+use crate::policy::Policy;
+use crate::target::Target;
+
+/// The attribute, on tokens that need no compiler.
+///
+/// A faulty attribute yields its errors and the item as it was, so that editors keep working; since
+/// the errors stop the compilation, no unlimited item is ever built from it.
+pub(crate) fn rate_limit(args: TokenStream, item: TokenStream) -> TokenStream {
+    let (mut attrs, rest) = match split.parse2(item.clone()) {
+        Ok(split) => split,
+        Err(error) => {
+            let error = error.into_compile_error();
+            return quote!(#item #error);
+        }
+    };
+    let mut errors = Errors::default();
+    let own = Policy::check(Args::parse(args, Span::call_site(), &mut errors), &mut errors);
+    let siblings = absorb(&mut attrs, &mut errors);
+    let declaration = Declaration::new(std::iter::once(own).chain(siblings));
+    let unguarded = quote!(#(#attrs)* #rest);
+
+    let target = |input: ParseStream<'_>| Target::parse(attrs, input);
+    let target = target.parse2(rest).map_err(|error| errors.push(error));
+    match (target, declaration) {
+        (Ok(target), Some(declaration)) if errors.is_empty() => match target {
+            Target::Handler(function) => handler::expand(&declaration, function),
+            Target::Router(function) => router::expand(&declaration, function),
+            Target::Module(module) => module::expand(&declaration, module),
+        },
+        _ => {
+            let errors = errors.into_compile_errors();
+            quote!(#unguarded #errors)
+        }
+    }
+}
+
+/// The attributes of an item, and all that follows them.
+fn split(input: ParseStream<'_>) -> syn::Result<(Vec<Attribute>, TokenStream)> {
+    Ok((input.call(Attribute::parse_outer)?, input.parse()?))
+}
+
+/// Takes the `rate_limit` attributes out of `attrs`, so that what stands on one item is decided at
+/// once by the first of them to expand. `None` in the list is one that is faulty.
+fn absorb(attrs: &mut Vec<Attribute>, errors: &mut Errors) -> Vec<Option<Policy>> {
+    let is_ours = |attr: &Attribute| attr.path().segments.last().is_some_and(|last| last.ident == "rate_limit");
+    let (ours, others): (Vec<_>, _) = std::mem::take(attrs).into_iter().partition(is_ours);
+    *attrs = others;
+    let read = |attr: Attribute| {
+        let span = attr.path().segments.last().map_or_else(Span::call_site, |last| last.ident.span());
+        let tokens = match attr.meta {
+            Meta::List(list) => list.tokens,
+            Meta::Path(_) => TokenStream::new(),
+            Meta::NameValue(pair) => {
+                let usage = "write `#[rate_limit(name = \"…\", per_minute = 5)]`";
+                errors.push(syn::Error::new_spanned(pair, usage));
+                return None;
+            }
+        };
+        Policy::check(Args::parse(tokens, span, errors), errors)
+    };
+    ours.into_iter().map(read).collect()
+}

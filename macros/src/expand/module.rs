@@ -1,0 +1,71 @@
+//! Each router function directly inside a module is guarded with the module's policies.
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote};
+
+use crate::errors::Errors;
+use crate::expand::declaration::Declaration;
+use crate::expand::{absorb, router};
+use crate::target::{Function, Module, ModuleItem};
+
+/// The `impl` stands beside the module, where the attribute stands and the names in it are seen.
+///
+/// ```text
+/// // Input:
+/// mod resources {
+///     pub fn router() -> Router { … }
+/// }
+///
+/// // Output:
+/// mod resources {
+///     pub(super) struct __RateLimit {}
+///     pub fn router() -> Router {
+///         guard::<self::__RateLimit, Router>(move || -> Router { … })
+///     }
+/// }
+/// impl Policies for resources::__RateLimit { … }
+/// ```
+pub(crate) fn expand(declaration: &Declaration, module: Module) -> TokenStream {
+    let Module { attrs, vis, ident, inner, items } = module;
+    let items = items.into_iter().map(|item| match item {
+        ModuleItem::Other(tokens) => tokens,
+        ModuleItem::Router(function) => guarded(declaration, function),
+    });
+    let carried = declaration.carried_by(&quote!(#ident::__RateLimit));
+    quote! {
+        #(#attrs)*
+        #vis mod #ident {
+            #(#inner)*
+            #[doc(hidden)]
+            #[allow(unreachable_pub)]
+            pub(super) struct __RateLimit {}
+            #(#items)*
+        }
+        #carried
+    }
+}
+
+/// Attributes of the function's own are absorbed, so that the module's limit is asked first; one
+/// that is faulty is left to expand by itself and to say so.
+fn guarded(declaration: &Declaration, mut function: Function) -> TokenStream {
+    let attrs = function.attrs.clone();
+    let own = match absorb(&mut function.attrs, &mut Errors::default()) {
+        own if own.is_empty() => None,
+        own => Declaration::new(own),
+    };
+    let mut items = TokenStream::new();
+    if let Some(own) = own {
+        let carried = own.carried_by(&quote!(__RateLimit));
+        items = quote! {
+            #[doc(hidden)]
+            struct __RateLimit {}
+            #carried
+        };
+        function.body = router::braced(router::guarded(&own.krate, &quote!(__RateLimit), &function));
+    } else {
+        function.attrs = attrs;
+    }
+    let guarded = router::guarded(&declaration.krate, &quote!(self::__RateLimit), &function);
+    function.body = router::braced(quote!(#items #guarded));
+    function.into_token_stream()
+}

@@ -1,0 +1,69 @@
+//! What a router function returns goes through a guard.
+
+use proc_macro2::{Delimiter, Group, TokenStream};
+use quote::{ToTokens, quote};
+use syn::{Path, ReturnType, Type};
+
+use crate::expand::declaration::Declaration;
+use crate::target::Function;
+
+/// ```text
+/// // Input:
+/// fn resources() -> Router { … }
+///
+/// // Output:
+/// fn resources() -> Router {
+///     struct __RateLimit {}
+///     impl Policies for __RateLimit { … }
+///     guard::<__RateLimit, Router>(move || -> Router { … })
+/// }
+/// ```
+pub(crate) fn expand(declaration: &Declaration, mut function: Function) -> TokenStream {
+    let krate = &declaration.krate;
+    let carried = declaration.carried_by(&quote!(__RateLimit));
+    let guarded = guarded(krate, &quote!(__RateLimit), &function);
+    function.body = braced(quote! {
+        #[doc(hidden)]
+        struct __RateLimit {}
+        #carried
+        #guarded
+    });
+    function.into_token_stream()
+}
+
+/// The call of the guard with the body of `function`, in which `return` keeps its meaning.
+pub(crate) fn guarded(krate: &Path, carrier: &TokenStream, function: &Function) -> TokenStream {
+    let body = &function.body;
+    let ty = match &function.sig.output {
+        ReturnType::Type(_, ty) => ty.to_token_stream(),
+        ReturnType::Default => quote!(()),
+    };
+    // `impl Trait` may be an argument of the type, where nothing but a signature can write it.
+    let (generic, result) = if mentions_impl(&function.sig.output) {
+        (quote!(_), TokenStream::new())
+    } else {
+        (ty.clone(), quote!(-> #ty))
+    };
+    if function.sig.asyncness.is_some() {
+        return quote! {
+            let router: #generic = async move #body.await;
+            #krate::__private::guard::<#carrier, #generic>(move || router)
+        };
+    }
+    quote!(#krate::__private::guard::<#carrier, #generic>(move || #result #body))
+}
+
+pub(crate) fn braced(tokens: TokenStream) -> Group {
+    Group::new(Delimiter::Brace, tokens)
+}
+
+fn mentions_impl(output: &ReturnType) -> bool {
+    fn in_tokens(tokens: TokenStream) -> bool {
+        tokens.into_iter().any(|token| match token {
+            proc_macro2::TokenTree::Ident(ident) => ident == "impl",
+            proc_macro2::TokenTree::Group(group) => in_tokens(group.stream()),
+            _ => false,
+        })
+    }
+    matches!(output, ReturnType::Type(_, ty) if in_tokens(Type::to_token_stream(ty)))
+}

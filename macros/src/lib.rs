@@ -1,0 +1,72 @@
+//! The `#[rate_limit]` attribute of [axum-rate-limit](https://docs.rs/axum-rate-limit), which
+//! re-exports it: depend on that crate, not on this one.
+//!
+//! ```text
+//! tokens ─▶ Args ─▶ Policy (checked) ─▶ Target ─▶ expansion
+//! ```
+
+mod args;
+mod errors;
+mod expand;
+mod policy;
+mod target;
+
+use proc_macro::TokenStream;
+
+/// Limits how often a handler, the routes of a router function, or those of a module are served.
+///
+/// ```ignore
+/// #[rate_limit(name = "hardwork", per_minute = 5, by_resource)]
+/// async fn calculate() -> Json<Value> { … }
+/// ```
+///
+/// The limit is asked before any other extractor runs, so that the body of a denied request is
+/// never read. A [`RateLimiter`] must be among the layers of the router that serves the handler;
+/// without one each request is answered with 500 and the log says which line to add.
+///
+/// # Arguments
+///
+/// | argument | meaning |
+/// |---|---|
+/// | `name = "…"` | required. 1 to 64 of `A-Z a-z 0-9 _ - .`. Names the policy in the store, the headers and the logs. Two attributes of the same name share a quota, and must be the same otherwise |
+/// | `per_second`, `per_minute`, `per_hour`, `per_day` `= N` | a quota; `N` is a literal or a constant expression, 1 … `u32::MAX` |
+/// | `quota(N, per = "90s")` | a quota over any other window, `1ms` … `366d`; may be given several times |
+/// | `by_resource` | a quota for each `METHOD:path` as asked for; `HEAD` counts as `GET` |
+/// | `by_route` | a quota for each `METHOD:template`, e.g. `GET:/users/{id}` |
+/// | `status = 429` | the status of a denial, 400 … 599; default 503, or what the limiter is built with |
+/// | `message = "…"` | the text of a denial; default `Rate limit exceeded.` |
+/// | `policy = PATH` | a `const` or `static` [`Policy`] instead of all the above |
+/// | `crate = path` | where the runtime is, if it is not the dependency `axum_rate_limit` |
+///
+/// Several quotas, and several attributes on one item, are decided together: all must allow, and a
+/// denial by one takes nothing from any.
+///
+/// # Where it may stand
+///
+/// * On a **handler**: an `async fn`, or a `fn` that returns `impl Future`, with up to 15
+///   extractors of its own.
+/// * On a **function that returns `Router<S>` or `MethodRouter<S, E>`**: all routes in what it
+///   returns are limited. A path that no route matches (404) is not counted; a method that a
+///   matching route lacks (405) is. The fallback of a `Router` is not limited.
+/// * On an **inline module**: as if on each function directly inside that returns a router. The
+///   module's limit is asked first, then that of a function, then that of a handler.
+///
+/// One request is charged once for one policy, however many routers that carry it are merged or
+/// nested.
+///
+/// # Beside other attributes
+///
+/// `#[rate_limit]` goes above `#[debug_handler]`, which has to see the finished signature. With
+/// `#[tracing::instrument]` and `#[utoipa::path]` any order will do.
+///
+/// # Errors
+///
+/// Whatever is wrong with the attribute is a compile error on the offending token, all of them at
+/// once. A zero that hides in a constant is one, too.
+///
+/// [`RateLimiter`]: https://docs.rs/axum-rate-limit/latest/axum_rate_limit/struct.RateLimiter.html
+/// [`Policy`]: https://docs.rs/axum-rate-limit/latest/axum_rate_limit/struct.Policy.html
+#[proc_macro_attribute]
+pub fn rate_limit(args: TokenStream, item: TokenStream) -> TokenStream {
+    expand::rate_limit(args.into(), item.into()).into()
+}

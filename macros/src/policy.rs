@@ -1,0 +1,292 @@
+//! Every rule across the arguments of one attribute: [`Args`] in, a checked [`Policy`] out.
+//!
+//! What is written as a literal is judged here, on the offending token. What is a constant
+//! expression has no value yet: the runtime's `const` builder judges it, with the same rules, when
+//! the compiler evaluates the expansion.
+
+use std::time::Duration;
+
+use proc_macro2::Span;
+use syn::{Expr, ExprLit, ExprUnary, Ident, Lit, LitStr, Path, UnOp};
+
+use crate::args::{Args, Quota, Resource, Window, unwrapped};
+use crate::errors::Errors;
+
+/// As many quotas as the runtime's `Policy` holds (`Quota::MAX_PER_POLICY`).
+const MAX_QUOTAS: usize = 8;
+const MAX_NAME: usize = 64;
+const MIN_WINDOW: Duration = Duration::from_millis(1);
+const MAX_WINDOW: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// What one attribute asks for.
+pub(crate) struct Policy {
+    pub(crate) krate: Option<Path>,
+    pub(crate) source: Source,
+}
+
+/// Where the policy comes from.
+pub(crate) enum Source {
+    /// `policy = PATH`
+    Shared(Path),
+    /// Written out in the attribute.
+    Declared(Declared),
+}
+
+/// A policy that an attribute writes out.
+pub(crate) struct Declared {
+    pub(crate) name: LitStr,
+    pub(crate) quotas: Vec<CheckedQuota>,
+    pub(crate) resource: Option<(Ident, Resource)>,
+    pub(crate) status: Option<Expr>,
+    pub(crate) message: Option<Expr>,
+}
+
+/// A quota whose window, and whose count if it is a literal, are in range.
+pub(crate) struct CheckedQuota {
+    pub(crate) written: String,
+    pub(crate) span: Span,
+    pub(crate) count: Expr,
+    pub(crate) literal: Option<u32>,
+    pub(crate) window_millis: u64,
+}
+
+impl Policy {
+    /// Judges `args`; `None` if anything is wrong with them, which `errors` then knows.
+    pub(crate) fn check(args: Args, errors: &mut Errors) -> Option<Self> {
+        let krate = args.krate.clone();
+        let source = if args.policy.is_some() { shared(args, errors) } else { declared(args, errors) };
+        Some(Self { krate, source: source? })
+    }
+}
+
+fn shared(args: Args, errors: &mut Errors) -> Option<Source> {
+    let policy = args.policy?;
+    for argument in &args.inline {
+        errors.at(
+            argument.span(),
+            format!(
+                "`{argument}` is given beside `{}`, which stands for all of them: \
+                 put it into the constant, or leave `{}` out",
+                policy.argument, policy.argument
+            ),
+        );
+    }
+    (args.inline.is_empty() && !args.incomplete).then_some(Source::Shared(policy.value))
+}
+
+fn declared(args: Args, errors: &mut Errors) -> Option<Source> {
+    let name = match args.name {
+        Some(name) => check_name(name.value, errors),
+        None => {
+            if !args.incomplete {
+                errors.at(
+                    args.span,
+                    "a policy needs a name, which it bears in the store, the headers and the logs: \
+                     write `name = \"…\"`",
+                );
+            }
+            None
+        }
+    };
+    if args.quotas.is_empty() && !args.incomplete {
+        errors.at(
+            args.span,
+            "a policy needs at least one quota: write `per_second`, `per_minute`, `per_hour` or \
+             `per_day = N`, `quota(N, per = \"90s\")`, or `policy = PATH` to use one declared elsewhere",
+        );
+    }
+    if let Some(extra) = args.quotas.get(MAX_QUOTAS) {
+        errors.at(extra.span, format!("a policy has at most {MAX_QUOTAS} quotas: leave the loosest ones out"));
+    }
+    let written = args.quotas.len();
+    let quotas: Vec<_> = args.quotas.into_iter().filter_map(|quota| check_quota(quota, errors)).collect();
+    check_binding(&quotas, errors);
+
+    let mut resources = args.resources.into_iter();
+    let resource = resources.next().map(|first| {
+        for other in resources {
+            errors.at(
+                other.argument.span(),
+                format!(
+                    "`{}` and `{}` exclude each other: keep `by_resource` for a quota for each path as asked \
+                     for, or `by_route` for one for each route template",
+                    first.argument, other.argument
+                ),
+            );
+        }
+        (first.argument, first.value)
+    });
+    let status = args.status.map(|status| status.value);
+    if let Some(status) = &status {
+        check_status(status, errors);
+    }
+    let message = args.message.map(|message| message.value);
+    if let Some(message) = &message {
+        check_message(message, errors);
+    }
+    let name = name?;
+    if quotas.len() < written || written == 0 || written > MAX_QUOTAS || args.incomplete {
+        return None;
+    }
+    Some(Source::Declared(Declared { name, quotas, resource, status, message }))
+}
+
+fn check_name(name: LitStr, errors: &mut Errors) -> Option<LitStr> {
+    let value = name.value();
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let fault = if value.is_empty() {
+        "the name is empty: write 1 to 64 characters of `A-Z a-z 0-9 _ - .`, such as `name = \"login\"`".to_owned()
+    } else if let Some(c) = value.chars().find(|c| !allowed(*c)) {
+        let instead: String = value.chars().map(|c| if allowed(c) { c } else { '-' }).collect();
+        format!(
+            "the name holds `{}`: write 1 to 64 characters of `A-Z a-z 0-9 _ - .`, such as `name = \"{}\"`",
+            c.escape_default(),
+            instead.chars().take(MAX_NAME).collect::<String>(),
+        )
+    } else if value.len() > MAX_NAME {
+        format!(
+            "the name has {} characters: write at most {MAX_NAME}, such as `name = \"{}\"`",
+            value.len(),
+            &value[..MAX_NAME],
+        )
+    } else if let Some(suffix) = Some(name.suffix()).filter(|suffix| !suffix.is_empty()) {
+        format!("the name ends in `{suffix}`: write `name = \"{value}\"`")
+    } else {
+        return Some(name);
+    };
+    errors.at(name.span(), fault);
+    None
+}
+
+fn check_quota(quota: Quota, errors: &mut Errors) -> Option<CheckedQuota> {
+    let literal = check_count(&quota.written, &quota.count, errors);
+    let window = match &quota.window {
+        Window::Millis(millis) => Some(*millis),
+        Window::Text(text) => check_window(text, errors),
+    };
+    Some(CheckedQuota {
+        literal: literal?,
+        window_millis: window?,
+        written: quota.written,
+        span: quota.span,
+        count: quota.count,
+    })
+}
+
+/// `Some(None)` is a constant expression, which the compiler evaluates later.
+#[allow(clippy::option_option)] // faulty, constant, literal: a type of its own would be read once
+fn check_count(written: &str, count: &Expr, errors: &mut Errors) -> Option<Option<u32>> {
+    let usage = if written == "quota" { "quota(5, per = …)".to_owned() } else { format!("{written} = 5") };
+    let range = format!("write a whole number from 1 to {}, such as `{usage}`", u32::MAX);
+    let fault = match unwrapped(count) {
+        Expr::Lit(ExprLit { lit: Lit::Int(int), .. }) => match (int.base10_parse::<u128>(), int.suffix()) {
+            (_, suffix) if !matches!(suffix, "" | "u32") => {
+                format!("the count is a `u32`, not `{suffix}`: write `{}`", int.base10_digits())
+            }
+            (Ok(0), _) => format!("a quota of 0 would deny every request: {range}"),
+            (Ok(number), _) => match u32::try_from(number) {
+                Ok(number) => return Some(Some(number)),
+                Err(_) => format!("`{number}` is too large: {range}"),
+            },
+            (Err(_), _) => format!("`{}` is too large: {range}", int.base10_digits()),
+        },
+        Expr::Lit(ExprLit { lit: Lit::Float(float), .. }) => {
+            format!("`{float}` is no whole number: {range}, or a longer window")
+        }
+        Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) if matches!(unwrapped(expr), Expr::Lit(_)) => {
+            format!("a quota can't be negative: {range}")
+        }
+        Expr::Lit(_) => format!("a quota is counted in requests: {range}"),
+        _ => return Some(None),
+    };
+    errors.push(syn::Error::new_spanned(count, fault));
+    None
+}
+
+fn check_window(text: &LitStr, errors: &mut Errors) -> Option<u64> {
+    const INSTEAD: &str = "write `per = \"90s\"`, \"15m\" or \"1h 30m\", from \"1ms\" to \"366d\"";
+    let value = text.value();
+    let fault = match humantime::parse_duration(&value) {
+        Err(error) => format!("`{value}` is no window ({error}): {INSTEAD}"),
+        Ok(window) if window < MIN_WINDOW => format!("`{value}` is shorter than a millisecond: {INSTEAD}"),
+        Ok(window) if window > MAX_WINDOW => format!("`{value}` is longer than 366 days: {INSTEAD}"),
+        Ok(window) if window.subsec_nanos() % 1_000_000 != 0 => {
+            format!("`{value}` is no whole number of milliseconds: {INSTEAD}")
+        }
+        Ok(window) => match u64::try_from(window.as_millis()) {
+            Ok(millis) => return Some(millis),
+            Err(_) => format!("`{value}` is longer than 366 days: {INSTEAD}"),
+        },
+    };
+    errors.at(text.span(), fault);
+    None
+}
+
+/// Finds quotas that another one makes pointless.
+fn check_binding(quotas: &[CheckedQuota], errors: &mut Errors) {
+    for (index, quota) in quotas.iter().enumerate() {
+        if let Some(first) = quotas[..index].iter().find(|other| other.window_millis == quota.window_millis) {
+            errors.at(
+                quota.span,
+                format!(
+                    "this quota has the same window as `{}`, so that only the smaller of the two can bind: \
+                     leave one out",
+                    describe(first)
+                ),
+            );
+            continue;
+        }
+        let stricter = quotas.iter().find(|other| {
+            other.window_millis > quota.window_millis
+                && matches!((other.literal, quota.literal), (Some(other), Some(own)) if other <= own)
+        });
+        if let Some(stricter) = stricter {
+            errors.at(
+                quota.span,
+                format!(
+                    "this quota can never bind, since `{}` allows no more in a longer time: leave `{}` out, \
+                     or give it a smaller count",
+                    describe(stricter),
+                    describe(quota),
+                ),
+            );
+        }
+    }
+}
+
+fn describe(quota: &CheckedQuota) -> String {
+    let count = quota.literal.map_or_else(|| "…".to_owned(), |count| count.to_string());
+    if quota.written == "quota" {
+        let window = humantime::format_duration(Duration::from_millis(quota.window_millis));
+        format!("quota({count}, per = \"{window}\")")
+    } else {
+        format!("{} = {count}", quota.written)
+    }
+}
+
+fn check_status(status: &Expr, errors: &mut Errors) {
+    const INSTEAD: &str = "write a status from 400 to 599, such as `status = 429`";
+    let fault = match unwrapped(status) {
+        Expr::Lit(ExprLit { lit: Lit::Int(int), .. }) => match int.base10_parse::<u16>() {
+            Ok(400..=599) if matches!(int.suffix(), "" | "u16") => return,
+            Ok(400..=599) => format!("the status is a `u16`: write `status = {}`", int.base10_digits()),
+            _ => format!("`{}` is no status that tells a client of an error: {INSTEAD}", int.base10_digits()),
+        },
+        Expr::Lit(_) | Expr::Unary(_) => format!("the status is a number: {INSTEAD}"),
+        _ => return,
+    };
+    errors.push(syn::Error::new_spanned(status, fault));
+}
+
+fn check_message(message: &Expr, errors: &mut Errors) {
+    let fault = match unwrapped(message) {
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) if text.value().trim().is_empty() => {
+            "the message is empty: write what a client should read, or leave `message` out for \
+             `Rate limit exceeded.`"
+        }
+        Expr::Lit(ExprLit { lit: Lit::Str(_), .. }) => return,
+        Expr::Lit(_) | Expr::Unary(_) => "the message is a string: write `message = \"…\"`",
+        _ => return,
+    };
+    errors.push(syn::Error::new_spanned(message, fault));
+}

@@ -1,0 +1,304 @@
+//! What the attribute stands on: found by peeking, with bodies left as raw tokens.
+//!
+//! A function's body is never parsed, so that whatever the compiler accepts there passes through.
+
+use proc_macro2::{Group, Span, TokenStream, TokenTree};
+use quote::{ToTokens, TokenStreamExt};
+use syn::parse::{Parse, ParseStream};
+use syn::{
+    Attribute, FnArg, GenericArgument, Ident, Item, LitStr, Path, PathArguments, ReturnType, Signature, Token, Type,
+    TypeParamBound, Visibility,
+};
+
+const PLACES: &str = "put `#[rate_limit]` on an `async fn` handler, on a function that returns `Router` or \
+                      `MethodRouter`, or on a `mod { … }` that contains such functions";
+
+/// As many extractors as axum's `Handler` takes; the attribute needs one of them.
+const MAX_EXTRACTORS: usize = 16;
+
+/// An item that can be limited.
+pub(crate) enum Target {
+    /// A handler.
+    Handler(Function),
+    /// A function that returns a router.
+    Router(Function),
+    /// An inline module with functions that return routers.
+    Module(Module),
+}
+
+/// A function with its body left as it is.
+pub(crate) struct Function {
+    pub(crate) attrs: Vec<Attribute>,
+    pub(crate) vis: Visibility,
+    pub(crate) sig: Signature,
+    pub(crate) body: Group,
+}
+
+/// An inline module, cut into its functions and all the rest.
+pub(crate) struct Module {
+    pub(crate) attrs: Vec<Attribute>,
+    pub(crate) vis: Visibility,
+    pub(crate) ident: Ident,
+    pub(crate) inner: Vec<Attribute>,
+    pub(crate) items: Vec<ModuleItem>,
+}
+
+/// An item directly inside a module.
+pub(crate) enum ModuleItem {
+    /// Returns a router.
+    Router(Function),
+    /// Anything else.
+    Other(TokenStream),
+}
+
+impl Target {
+    /// Reads what follows the attributes of an item.
+    pub(crate) fn parse(attrs: Vec<Attribute>, input: ParseStream<'_>) -> syn::Result<Self> {
+        let vis: Visibility = input.parse()?;
+        if input.peek(Token![mod]) {
+            return Module::parse(attrs, vis, input).map(Self::Module);
+        }
+        if !at_function(input) {
+            return Err(misplaced(input));
+        }
+        let function = Function::parse(attrs, vis, input)?;
+        if let Some(receiver) = function.sig.receiver() {
+            return Err(syn::Error::new_spanned(
+                receiver,
+                "a method can be neither a handler nor a router function here: move it out of the `impl` block, \
+                 without `self`, and take what it needs as `State` or as an argument",
+            ));
+        }
+        match kind(&function.sig.output) {
+            Kind::Router => Ok(Self::Router(function)),
+            Kind::Future => function.handler(),
+            Kind::Other if function.sig.asyncness.is_some() => function.handler(),
+            Kind::Wrapped(ty) => Err(syn::Error::new_spanned(
+                ty,
+                "only a router itself can be limited: put `#[rate_limit]` on a function that returns the \
+                 `Router`, and wrap what it returns elsewhere",
+            )),
+            Kind::Other => Err(syn::Error::new_spanned(
+                if let ReturnType::Type(_, ty) = &function.sig.output {
+                    ty.to_token_stream()
+                } else {
+                    function.sig.ident.to_token_stream()
+                },
+                "this function is no handler, since it is not `async`, and returns no router: make it `async`, \
+                 return `impl Future`, or write `Router` or `MethodRouter` as its return type (an alias can't be \
+                 seen through)",
+            )),
+        }
+    }
+}
+
+impl Function {
+    fn parse(attrs: Vec<Attribute>, vis: Visibility, input: ParseStream<'_>) -> syn::Result<Self> {
+        let sig: Signature = input.parse()?;
+        if input.peek(Token![;]) {
+            return Err(syn::Error::new_spanned(&sig, format!("this function has no body to guard: {PLACES}")));
+        }
+        let body = input.parse()?;
+        Ok(Self { attrs, vis, sig, body })
+    }
+
+    /// Refuses what axum would refuse once the permit is added, in words.
+    fn handler(self) -> syn::Result<Target> {
+        let inputs = self.sig.inputs.iter().filter(|input| !is_conditional(input));
+        if let Some(last) = inputs.skip(MAX_EXTRACTORS - 1).last() {
+            return Err(syn::Error::new_spanned(
+                last,
+                format!(
+                    "an axum handler takes at most {MAX_EXTRACTORS} extractors and the limit is one of them, so \
+                     that {} are left: gather some of these in a tuple, or in a struct that derives \
+                     `FromRequestParts`, or limit the router function instead",
+                    MAX_EXTRACTORS - 1,
+                ),
+            ));
+        }
+        let permit = self.sig.inputs.first().and_then(|input| match input {
+            FnArg::Typed(typed) => path_of(&typed.ty).filter(|path| is_permit(path)),
+            FnArg::Receiver(_) => None,
+        });
+        if permit.is_some() {
+            return Err(syn::Error::new_spanned(
+                &self.sig.ident,
+                "two `rate_limit` attributes on one handler are decided together only when both bear that name: \
+                 write `#[rate_limit(…)]` for each, and not an alias from `use … as …`",
+            ));
+        }
+        Ok(Target::Handler(self))
+    }
+}
+
+impl Module {
+    fn parse(attrs: Vec<Attribute>, vis: Visibility, input: ParseStream<'_>) -> syn::Result<Self> {
+        let keyword: Token![mod] = input.parse()?;
+        let ident: Ident = input.parse()?;
+        if input.peek(Token![;]) {
+            return Err(syn::Error::new(
+                keyword.span,
+                format!(
+                    "the attribute can't see the file of `mod {ident};`: put `#[rate_limit]` on the router function \
+                     in that file, or write the module inline as `mod {ident} {{ … }}`"
+                ),
+            ));
+        }
+        let content;
+        syn::braced!(content in input);
+        let inner = content.call(Attribute::parse_inner)?;
+        let mut items = Vec::new();
+        while !content.is_empty() {
+            items.push(ModuleItem::parse(&content)?);
+        }
+        if !items.iter().any(|item| matches!(item, ModuleItem::Router(_))) {
+            return Err(syn::Error::new(
+                ident.span(),
+                "nothing in this module is limited, since no function directly inside it returns `Router` or \
+                 `MethodRouter`: write such a function here, or put `#[rate_limit]` on the handlers",
+            ));
+        }
+        Ok(Self { attrs, vis, ident, inner, items })
+    }
+}
+
+impl Parse for ModuleItem {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let ahead = input.fork();
+        let _attrs = ahead.call(Attribute::parse_outer)?;
+        let _vis: Visibility = ahead.parse()?;
+        if !at_function(&ahead) {
+            return input.parse::<Item>().map(|item| Self::Other(item.into_token_stream()));
+        }
+        let attrs = input.call(Attribute::parse_outer)?;
+        let vis = input.parse()?;
+        let function = Function::parse(attrs, vis, input)?;
+        Ok(match kind(&function.sig.output) {
+            Kind::Router => Self::Router(function),
+            _ => Self::Other(function.into_token_stream()),
+        })
+    }
+}
+
+impl ToTokens for Function {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        tokens.append_all(&self.attrs);
+        self.vis.to_tokens(tokens);
+        self.sig.to_tokens(tokens);
+        self.body.to_tokens(tokens);
+    }
+}
+
+/// What a function returns.
+enum Kind<'a> {
+    Router,
+    Future,
+    /// A router inside something else, `Result<Router, _>` say.
+    Wrapped(&'a Type),
+    Other,
+}
+
+fn kind(output: &ReturnType) -> Kind<'_> {
+    let ReturnType::Type(_, ty) = output else { return Kind::Other };
+    if is_router(ty) {
+        return Kind::Router;
+    }
+    match unwrapped(ty) {
+        Type::ImplTrait(bounds) if bounds.bounds.iter().any(is_future) => Kind::Future,
+        Type::Path(path) if ends_in(&path.path, &["BoxFuture", "LocalBoxFuture"]) => Kind::Future,
+        Type::Path(path) if ends_in(&path.path, &["Pin"]) => Kind::Future,
+        Type::Path(path) if ends_in(&path.path, WRAPPERS) && arguments(&path.path).any(is_router) => Kind::Wrapped(ty),
+        Type::Tuple(tuple) if tuple.elems.iter().any(is_router) => Kind::Wrapped(ty),
+        _ => Kind::Other,
+    }
+}
+
+/// What a fallible or shared router comes in; a handler's `Json<Router>` is an answer.
+const WRAPPERS: &[&str] = &["Result", "Option", "Box", "Arc", "IntoMakeService"];
+
+fn is_router(ty: &Type) -> bool {
+    path_of(ty).is_some_and(|path| ends_in(path, &["Router", "MethodRouter"]))
+}
+
+fn is_future(bound: &TypeParamBound) -> bool {
+    matches!(bound, TypeParamBound::Trait(bound) if ends_in(&bound.path, &["Future"]))
+}
+
+fn path_of(ty: &Type) -> Option<&Path> {
+    match unwrapped(ty) {
+        Type::Path(path) => Some(&path.path),
+        _ => None,
+    }
+}
+
+fn unwrapped(mut ty: &Type) -> &Type {
+    loop {
+        ty = match ty {
+            Type::Group(group) => &group.elem,
+            Type::Paren(paren) => &paren.elem,
+            _ => return ty,
+        };
+    }
+}
+
+fn ends_in(path: &Path, names: &[&str]) -> bool {
+    path.segments.last().is_some_and(|last| names.iter().any(|name| last.ident == name))
+}
+
+/// Whether this is the extractor that [`crate::expand`] inserts, and no other of that name.
+fn is_permit(path: &Path) -> bool {
+    ends_in(path, &["Permit"]) && path.segments.iter().any(|segment| segment.ident == "__private")
+}
+
+fn arguments(path: &Path) -> impl Iterator<Item = &Type> {
+    let arguments = path.segments.last().and_then(|last| match &last.arguments {
+        PathArguments::AngleBracketed(arguments) => Some(&arguments.args),
+        _ => None,
+    });
+    arguments.into_iter().flatten().filter_map(|argument| match argument {
+        GenericArgument::Type(ty) => Some(ty),
+        _ => None,
+    })
+}
+
+/// Whether a `#[cfg]` may take this argument away.
+fn is_conditional(input: &FnArg) -> bool {
+    let (FnArg::Typed(syn::PatType { attrs, .. }) | FnArg::Receiver(syn::Receiver { attrs, .. })) = input;
+    attrs.iter().any(|attr| attr.path().is_ident("cfg"))
+}
+
+/// Whether a function begins here, rather than a constant, an `extern` block, an `unsafe impl` or the like.
+fn at_function(input: ParseStream<'_>) -> bool {
+    let ahead = input.fork();
+    loop {
+        if ahead.peek(Token![fn]) {
+            return true;
+        }
+        let qualifier = ahead.peek(Token![const])
+            || ahead.peek(Token![async])
+            || ahead.peek(Token![unsafe])
+            || ahead.peek(Token![extern])
+            || ahead.peek(LitStr);
+        if !qualifier || ahead.parse::<TokenTree>().is_err() {
+            return false;
+        }
+    }
+}
+
+fn misplaced(input: ParseStream<'_>) -> syn::Error {
+    let what = [
+        (input.peek(Token![struct]), "a struct"),
+        (input.peek(Token![enum]), "an enum"),
+        (input.peek(Token![union]), "a union"),
+        (input.peek(Token![trait]), "a trait"),
+        (input.peek(Token![impl]), "an `impl` block"),
+        (input.peek(Token![use]), "an import"),
+        (input.peek(Token![const]), "a constant"),
+        (input.peek(Token![static]), "a static"),
+        (input.peek(Token![type]), "a type alias"),
+        (input.peek(Token![let]), "a variable"),
+    ];
+    let what = what.iter().find(|(here, _)| *here).map_or("this", |(_, what)| what);
+    let span = if input.is_empty() { Span::call_site() } else { input.span() };
+    syn::Error::new(span, format!("{what} can't be limited: {PLACES}"))
+}

@@ -1,0 +1,293 @@
+//! A limiter with settings of its own.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::clock::Clock;
+use crate::error::BuildError;
+use crate::http::{Answers, Denied, Headers, OnDenied};
+use crate::key::Prefixes;
+use crate::limiter::Limiter;
+use crate::rate_limiter::RateLimiter;
+use crate::registry;
+use crate::store::guarded::{Guarded, OnStoreError};
+use crate::store::memory::MemoryStore;
+use crate::store::{AnyStore, Store};
+
+const DEFAULT_MAX_KEYS: usize = 1_000_000;
+const DEFAULT_TIMEOUT: Duration = Duration::from_millis(100);
+const DEFAULT_KEY_PREFIX: &str = "rl:";
+
+/// Settings of a [`RateLimiter`]; each has a default that serves most.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use axum_rate_limit::{Headers, OnStoreError, RateLimiter};
+/// use http::StatusCode;
+///
+/// let limiter = RateLimiter::builder()
+///     .status(StatusCode::TOO_MANY_REQUESTS)
+///     .headers(Headers::Both)
+///     .on_store_error(OnStoreError::Deny)
+///     .build()
+///     .await?;
+/// # let _ = limiter;
+/// # Ok::<(), axum_rate_limit::Error>(())
+/// # }).unwrap();
+/// ```
+#[must_use = "call `build` to make a limiter of the settings"]
+pub struct Builder {
+    store: Choice,
+    key_prefix: Cow<'static, str>,
+    timeout: Duration,
+    on_store_error: OnStoreError,
+    require_store: bool,
+    prefixes: Prefixes,
+    max_keys: usize,
+    clock: Clock,
+    answers: Answers,
+}
+
+/// Which store was chosen.
+enum Choice {
+    Memory,
+    #[cfg(feature = "redis")]
+    Redis(String),
+    Custom(Box<dyn AnyStore>),
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            store: Choice::Memory,
+            key_prefix: DEFAULT_KEY_PREFIX.into(),
+            timeout: DEFAULT_TIMEOUT,
+            on_store_error: OnStoreError::default(),
+            require_store: false,
+            prefixes: Prefixes::default(),
+            max_keys: DEFAULT_MAX_KEYS,
+            clock: Clock::default(),
+            answers: Answers::default(),
+        }
+    }
+}
+
+impl Builder {
+    /// Counts in this process. The default.
+    pub fn memory(mut self) -> Self {
+        self.store = Choice::Memory;
+        self
+    }
+
+    /// Counts in the Redis server at `url`: `redis://`, `rediss://` or `redis+unix://`.
+    #[cfg(feature = "redis")]
+    pub fn redis(mut self, url: impl AsRef<str>) -> Self {
+        self.store = Choice::Redis(url.as_ref().to_owned());
+        self
+    }
+
+    /// Counts in a store of your own.
+    pub fn store(mut self, store: impl Store) -> Self {
+        self.store = Choice::Custom(Box::new(store));
+        self
+    }
+
+    /// What all keys in the store begin with; default `rl:`. Limiters that share a store and a
+    /// prefix share their counters.
+    pub fn key_prefix(mut self, prefix: impl Into<Cow<'static, str>>) -> Self {
+        self.key_prefix = prefix.into();
+        self
+    }
+
+    /// How long a decision waits for the store before it counts as failed; default 100 ms.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// What to do when the store fails; default [`OnStoreError::Local`].
+    pub fn on_store_error(mut self, on_store_error: OnStoreError) -> Self {
+        self.on_store_error = on_store_error;
+        self
+    }
+
+    /// Makes [`build`](Self::build) fail when the store is away, instead of starting without it.
+    pub fn require_store(mut self) -> Self {
+        self.require_store = true;
+        self
+    }
+
+    /// How many leading bits of an IPv4 address tell one client from another; default 32.
+    pub fn ipv4_prefix(mut self, bits: u8) -> Self {
+        self.prefixes.ipv4 = bits;
+        self
+    }
+
+    /// How many leading bits of an IPv6 address tell one client from another; default 56, since
+    /// providers hand networks of that size to one subscriber.
+    pub fn ipv6_prefix(mut self, bits: u8) -> Self {
+        self.prefixes.ipv6 = bits;
+        self
+    }
+
+    /// The status of a denial whose policy declares none; default 503, as the article answers. 429
+    /// is what RFC 6585 has for it.
+    pub fn status(mut self, status: StatusCode) -> Self {
+        self.answers.status = status;
+        self
+    }
+
+    /// Which response fields tell a client of its quotas; default [`Headers::Draft`].
+    pub fn headers(mut self, headers: Headers) -> Self {
+        self.answers.headers = headers;
+        self
+    }
+
+    /// Answers denials with RFC 9457 problem details instead of `{"detail": …}`.
+    pub fn problem_details(mut self) -> Self {
+        self.answers.on_denied = OnDenied::Problem;
+        self
+    }
+
+    /// Answers denials with a response of your own. `retry-after`, `cache-control` and the
+    /// rate-limit fields are added to it unless it has them.
+    pub fn on_denied(mut self, response: fn(&Denied) -> axum::response::Response) -> Self {
+        self.answers.on_denied = OnDenied::Custom(response);
+        self
+    }
+
+    /// How many counters this process holds at most, as the store or while the store is away;
+    /// default 1,000,000, some 200 MB. When all are in use, requests that need another one are
+    /// treated as if the store were away: see [`on_store_error`](Self::on_store_error), of which
+    /// `Local` then denies.
+    pub fn max_keys(mut self, max_keys: usize) -> Self {
+        self.max_keys = max_keys;
+        self
+    }
+
+    /// Drives the memory by a clock of the test's (feature `test-util`).
+    #[cfg(feature = "test-util")]
+    pub fn clock(mut self, clock: &crate::clock::ManualClock) -> Self {
+        self.clock = Clock::Manual(clock.clone());
+        self
+    }
+
+    /// Makes the limiter, and connects it to its store.
+    ///
+    /// # Errors
+    ///
+    /// * Two policies of the program share a name but differ: the error says where both stand.
+    /// * A setting has a value that it can't have.
+    /// * The store is away, and [`require_store`](Self::require_store) was asked for.
+    pub async fn build(self) -> Result<RateLimiter, BuildError> {
+        let require_store = self.require_store;
+        let limiter = self.assemble()?;
+        match limiter.limiter.store.start().await {
+            Err(error) if require_store => Err(error.into()),
+            _ => Ok(limiter),
+        }
+    }
+
+    /// [`build`](Self::build) where there is nothing to connect to.
+    pub(crate) fn build_memory(mut self) -> Result<RateLimiter, BuildError> {
+        self.store = Choice::Memory;
+        self.assemble()
+    }
+
+    /// Chooses the store by the environment.
+    pub(crate) fn store_from_env(self) -> Result<Self, BuildError> {
+        const VARIABLE: &str = "REDIS_URL";
+        let url = match std::env::var(VARIABLE) {
+            Ok(url) if !url.is_empty() => url,
+            Ok(_) | Err(std::env::VarError::NotPresent) => {
+                tracing::info!("rate limits are counted in this process, since {VARIABLE} is not set");
+                return Ok(self.memory());
+            }
+            Err(error @ std::env::VarError::NotUnicode(_)) => {
+                return Err(BuildError::Setting { setting: VARIABLE, problem: error.to_string() });
+            }
+        };
+        #[cfg(feature = "redis")]
+        {
+            tracing::info!("rate limits are counted in Redis, since {VARIABLE} is set");
+            Ok(self.redis(url))
+        }
+        #[cfg(not(feature = "redis"))]
+        {
+            drop(url);
+            let problem = "it is set, but axum-rate-limit is built without its feature `redis`".to_owned();
+            Err(BuildError::Setting { setting: VARIABLE, problem })
+        }
+    }
+
+    fn assemble(self) -> Result<RateLimiter, BuildError> {
+        self.validate()?;
+        registry::find_conflict(registry::policies())?;
+        let memory = MemoryStore::new(self.max_keys, self.clock);
+        let store = match self.store {
+            Choice::Memory => Guarded::memory(memory),
+            #[cfg(feature = "redis")]
+            Choice::Redis(url) => {
+                let store = crate::store::redis::RedisStore::new(&url)?;
+                Guarded::remote(Box::new(store), self.timeout, memory)
+            }
+            Choice::Custom(store) => Guarded::remote(store, self.timeout, memory),
+        };
+        let limiter = Limiter {
+            store,
+            key_prefix: self.key_prefix,
+            prefixes: self.prefixes,
+            on_store_error: self.on_store_error,
+        };
+        Ok(RateLimiter { limiter: Arc::new(limiter), answers: Arc::new(self.answers) })
+    }
+
+    fn validate(&self) -> Result<(), BuildError> {
+        let status = self.answers.status;
+        let faults = [
+            (self.timeout.is_zero(), "timeout", "a store needs time to answer: write at least 1 ms"),
+            (self.max_keys == 0, "max_keys", "no key could be counted: write at least 1"),
+            (self.prefixes.ipv4 > 32, "ipv4_prefix", "an IPv4 address has 32 bits: write 0 to 32"),
+            (self.prefixes.ipv6 > 128, "ipv6_prefix", "an IPv6 address has 128 bits: write 0 to 128"),
+            (
+                !(status.is_client_error() || status.is_server_error()),
+                "status",
+                "a denial tells a client of an error: write 400 to 599, such as 429",
+            ),
+            (
+                !self.key_prefix.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'{' && byte != b'}'),
+                "key_prefix",
+                "a prefix is printable ASCII without blanks and braces: write `rl:` or the like",
+            ),
+        ];
+        match faults.into_iter().find(|(faulty, ..)| *faulty) {
+            Some((_, setting, problem)) => Err(BuildError::Setting { setting, problem: problem.to_owned() }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let store = match &self.store {
+            Choice::Memory => "memory",
+            #[cfg(feature = "redis")]
+            Choice::Redis(_) => "redis", // the URL may hold a password
+            Choice::Custom(_) => "custom",
+        };
+        f.debug_struct("Builder")
+            .field("store", &store)
+            .field("key_prefix", &self.key_prefix)
+            .field("timeout", &self.timeout)
+            .field("on_store_error", &self.on_store_error)
+            .field("require_store", &self.require_store)
+            .field("prefixes", &self.prefixes)
+            .field("max_keys", &self.max_keys)
+            .field("answers", &self.answers)
+            .finish_non_exhaustive()
+    }
+}

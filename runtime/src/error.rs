@@ -1,0 +1,75 @@
+//! What can go wrong, apart from a denial.
+
+use std::time::Duration;
+
+use crate::policy::Policy;
+
+/// The store did not decide.
+///
+/// A limiter meets this with what it was built to do: see [`OnStoreError`](crate::OnStoreError).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// There is no connection to the store, or it broke before the answer came.
+    #[error("the store is not reachable: {0}")]
+    Unreachable(#[source] BoxError),
+    /// The store did not answer in time; whether it counted the request is unknown.
+    #[error("the store did not answer within {0:?}")]
+    Timeout(Duration),
+    /// The store answered that it can't: a wrong type at a key, no memory, no permission, …
+    #[error("the store refused: {0}")]
+    Refused(#[source] BoxError),
+    /// The memory store holds as many keys as it may, and none of them has expired.
+    #[error("the memory store is full: raise `max_keys`, now {max_keys}, or shorten the windows")]
+    Full {
+        /// How many keys it may hold.
+        max_keys: usize,
+    },
+    /// The limiter was closed.
+    #[error("the limiter is closed")]
+    Closed,
+}
+
+/// Any error, as the source of another.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A limiter could not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// Two policies share a name, and so their counters, but are different rules.
+    #[error(
+        "two different policies are named `{}`: one at {}, one at {}; \
+         give one of them another name, or make them the same `const` policy",
+        .first.name(), .first.location(), .second.location(),
+    )]
+    Conflict {
+        /// The one found first.
+        first: Policy,
+        /// One that differs from it.
+        second: Policy,
+    },
+    /// A setting has a value that it can't have.
+    #[error("{setting}: {problem}")]
+    Setting {
+        /// The method of the builder, or the environment variable.
+        setting: &'static str,
+        /// What is wrong with it, and what to write instead.
+        problem: String,
+    },
+    /// [`require_store`](crate::Builder::require_store) was asked for, and the store is away.
+    #[error("the store is required, but does not answer")]
+    Store(#[from] StoreError),
+}
+
+/// Why a limiter gave no decision.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The limiter could not be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The store failed, and the limiter is built to deny then.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,63 @@
+//! What has been decided in this request, for its handler.
+
+use std::ops::Deref;
+
+use axum::extract::FromRequestParts;
+use axum::response::{IntoResponse, Response};
+use http::request::Parts;
+
+use super::ledger::{Ledger, internal_error};
+use crate::decision::Decision;
+
+/// An extractor: what the policies before this handler have decided, in the order in which they
+/// were asked.
+///
+/// ```
+/// use axum_rate_limit::{Decisions, rate_limit};
+///
+/// #[rate_limit(name = "search", per_minute = 30)]
+/// async fn search(decisions: Decisions) -> String {
+///     format!("{} searches left", decisions[0].remaining())
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Decisions(Vec<Decision>);
+
+impl Deref for Decisions {
+    type Target = [Decision];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl IntoIterator for Decisions {
+    type Item = Decision;
+    type IntoIter = std::vec::IntoIter<Decision>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Decisions {
+    type Rejection = NoLayer;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
+        let ledger = parts.extensions.get::<Ledger>().ok_or(NoLayer)?;
+        let decisions = ledger.decisions().to_vec();
+        Ok(Self(decisions))
+    }
+}
+
+/// There is no [`RateLimiter`](crate::RateLimiter) among the layers of the router: 500.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("there is no rate limiter: add `.layer(limiter)` to the router, after its routes")]
+pub struct NoLayer;
+
+impl IntoResponse for NoLayer {
+    fn into_response(self) -> Response {
+        tracing::error!("`Decisions` was asked for: {self}");
+        internal_error()
+    }
+}

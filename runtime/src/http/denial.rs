@@ -1,0 +1,147 @@
+//! The answer to a request over its limit.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use serde_json::json;
+
+use super::Answers;
+use super::fields::item_names;
+use crate::decision::Decision;
+use crate::error::StoreError;
+use crate::policy::Policy;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// How a denial is answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum OnDenied {
+    /// `{"detail": …}`
+    #[default]
+    Detail,
+    /// RFC 9457.
+    Problem,
+    Custom(fn(&Denied) -> Response),
+}
+
+/// A request that is not let through: what [`on_denied`](crate::Builder::on_denied) answers.
+///
+/// ```
+/// use axum::response::{Html, IntoResponse};
+/// use axum_rate_limit::RateLimiter;
+///
+/// let builder = RateLimiter::builder().on_denied(|denied| {
+///     let seconds = denied.retry_after().as_secs();
+///     (denied.status(), Html(format!("<p>Come back in {seconds} s."))).into_response()
+/// });
+/// # let _ = builder;
+/// ```
+#[derive(Debug)]
+pub struct Denied {
+    reason: Reason,
+    status: StatusCode,
+    message: &'static str,
+}
+
+/// Why a request is not let through.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Reason {
+    /// A quota is used up. If several policies deny, the decision is that with the longest wait.
+    Quota(Decision),
+    /// The store failed, and the limiter is built to [deny](crate::OnStoreError::Deny) then.
+    Store(StoreError),
+}
+
+impl Denied {
+    /// A denial because of `reason`; `asked` is a policy that was asked when the store failed.
+    pub(super) fn new(reason: Reason, asked: &Policy, answers: &Answers) -> Self {
+        let (status, message) = match &reason {
+            Reason::Quota(decision) => {
+                let policy = decision.policy();
+                tracing::debug!(policy = policy.name(), "rate limit exceeded");
+                (policy.denial_status().unwrap_or(answers.status), policy.denial_message())
+            }
+            Reason::Store(error) => {
+                tracing::debug!(policy = asked.name(), %error, "denied without a store");
+                (StatusCode::SERVICE_UNAVAILABLE, "The rate limit can't be checked at the moment.")
+            }
+        };
+        Self { reason, status, message }
+    }
+
+    /// Why.
+    pub fn reason(&self) -> &Reason {
+        &self.reason
+    }
+
+    /// The status that the policy or the limiter declares.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The text that the policy declares.
+    pub fn message(&self) -> &'static str {
+        self.message
+    }
+
+    /// How long to wait before the next try: at least a second, in whole seconds.
+    pub fn retry_after(&self) -> Duration {
+        let wait = match &self.reason {
+            Reason::Quota(decision) => decision.retry_after().unwrap_or_default(),
+            Reason::Store(_) => Duration::ZERO,
+        };
+        Duration::from_secs(ceil_seconds(wait).max(1))
+    }
+
+    pub(super) fn into_response(self, answers: &Answers) -> Response {
+        let mut response = match answers.on_denied {
+            OnDenied::Detail => (self.status, detail(self.message)).into_response(),
+            OnDenied::Problem => self.problem(),
+            OnDenied::Custom(response) => response(&self),
+        };
+        let headers = response.headers_mut();
+        headers.entry(RETRY_AFTER).or_insert_with(|| self.retry_after().as_secs().into());
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        response
+    }
+
+    /// The problem types are those of draft-ietf-httpapi-ratelimit-headers-11, section 6.
+    fn problem(&self) -> Response {
+        let (problem, title) = if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            ("temporary-reduced-capacity", "Request cannot be satisfied due to temporary server capacity constraints")
+        } else {
+            ("quota-exceeded", "Request cannot be satisfied as assigned quota has been exceeded")
+        };
+        let violated: Vec<String> = match &self.reason {
+            Reason::Quota(decision) => item_names(decision)
+                .filter(|(_, state)| state.exceeded)
+                .map(|(name, _)| name.into_owned())
+                .collect(),
+            Reason::Store(_) => Vec::new(),
+        };
+        let body = json!({
+            "type": format!("https://iana.org/assignments/http-problem-types#{problem}"),
+            "title": title,
+            "status": self.status.as_u16(),
+            "detail": self.message,
+            "violated-policies": violated,
+        });
+        (self.status, [(CONTENT_TYPE, PROBLEM_JSON)], body.to_string()).into_response()
+    }
+}
+
+/// `{"detail": text}`
+pub(super) fn detail(text: &str) -> Response {
+    let body = json!({ "detail": text }).to_string();
+    ([(CONTENT_TYPE, JSON)], Body::from(body)).into_response()
+}
+
+/// Whole seconds, rounded up, so that whoever waits them does not come too early.
+pub(super) fn ceil_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}

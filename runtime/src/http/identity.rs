@@ -1,0 +1,38 @@
+//! Who asks, and for what, as the request tells it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::connect_info::MockConnectInfo;
+use axum::extract::{ConnectInfo, MatchedPath, OriginalUri};
+use http::request::Parts;
+
+use crate::key::Key;
+use crate::policy::{Policy, Scope};
+
+/// There is no peer address in the request.
+#[derive(Debug)]
+pub(super) struct NoPeer;
+
+/// The key that `policy` keeps the quota of this request under.
+pub(super) fn key(parts: &Parts, policy: &Policy) -> Result<Key, NoPeer> {
+    let key = Key::from(client(parts)?);
+    Ok(match policy.scope() {
+        Scope::Policy => key,
+        // A nested router sees the path without its prefix.
+        Scope::Resource => {
+            let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |OriginalUri(uri)| uri);
+            key.resource(&parts.method, uri.path())
+        }
+        // A fallback matches no template. It has one quota, since the paths there are without end.
+        Scope::Route => {
+            let template = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+            key.route(&parts.method, template)
+        }
+    })
+}
+
+fn client(parts: &Parts) -> Result<IpAddr, NoPeer> {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer);
+    let mock = || parts.extensions.get::<MockConnectInfo<SocketAddr>>().map(|MockConnectInfo(peer)| peer);
+    peer.or_else(mock).map(SocketAddr::ip).ok_or(NoPeer)
+}

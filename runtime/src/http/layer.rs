@@ -1,0 +1,84 @@
+//! The layer: a ledger for each request, and response fields for each answer.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::ledger::Ledger;
+use crate::rate_limiter::RateLimiter;
+
+/// A service whose requests a [`RateLimiter`] counts, where an attribute below asks for it.
+#[derive(Clone, Debug)]
+pub struct RateLimitService<S> {
+    inner: S,
+    limiter: RateLimiter,
+}
+
+impl<S> Layer<S> for RateLimiter {
+    type Service = RateLimitService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RateLimitService { inner, limiter: self.clone() }
+    }
+}
+
+impl<S, Body, ResBody> Service<Request<Body>> for RateLimitService<S>
+where
+    S: Service<Request<Body>, Response = Response<ResBody>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        // The same limiter may be a layer of a router and of one nested in it: the outer one writes.
+        let known = request.extensions().get::<Ledger>();
+        let known = known.is_some_and(|ledger| ledger.limiter().is(&self.limiter));
+        let ledger = (!known).then(|| Ledger::new(self.limiter.clone()));
+        if let Some(ledger) = &ledger {
+            request.extensions_mut().insert(ledger.clone());
+        }
+        ResponseFuture { inner: self.inner.call(request), ledger }
+    }
+}
+
+impl RateLimiter {
+    /// Whether `other` is a clone of this one.
+    fn is(&self, other: &Self) -> bool {
+        std::sync::Arc::ptr_eq(&self.limiter, &other.limiter)
+    }
+}
+
+pin_project! {
+    /// The answer of a [`RateLimitService`].
+    #[derive(Debug)]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        inner: F,
+        ledger: Option<Ledger>,
+    }
+}
+
+impl<F, ResBody, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<ResBody>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = ready!(this.inner.poll(cx))?;
+        if let Some(ledger) = this.ledger {
+            ledger.limiter().answers.headers.write(&ledger.decisions(), response.headers_mut());
+        }
+        Poll::Ready(Ok(response))
+    }
+}

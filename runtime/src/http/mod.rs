@@ -1,0 +1,55 @@
+//! Axum's side of the limiter: what is asked on the way in, and said on the way out.
+//!
+//! [`layer`] puts a [`ledger`] into each request. A [`permit`] before a handler or a [`guard`]
+//! around a router asks the ledger, which tells it apart by its [`identity`]. What was decided
+//! stays in the ledger, and the layer turns it into [`fields`]; a [`denial`] is answered at once.
+
+mod decisions;
+mod denial;
+mod fields;
+mod guard;
+mod identity;
+mod layer;
+mod ledger;
+mod permit;
+
+use http::StatusCode;
+
+pub use decisions::{Decisions, NoLayer};
+pub(crate) use denial::OnDenied;
+pub use denial::{Denied, Reason};
+pub use fields::Headers;
+pub use guard::{Guarded, guard};
+pub use layer::{RateLimitService, ResponseFuture};
+pub use permit::Permit;
+
+use crate::policy::Policy;
+
+/// The policies of an annotated item, carried by a type that the attribute makes.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` carries no policies",
+    label = "not made by `#[rate_limit]`",
+    note = "this trait is the attribute's own: write `#[rate_limit(…)]` instead of naming `Permit`"
+)]
+pub trait Policies: 'static {
+    /// The policies, in the order of the attributes.
+    const POLICIES: &'static [&'static Policy];
+}
+
+/// How a limiter answers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answers {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: Headers,
+    pub(crate) on_denied: OnDenied,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            headers: Headers::default(),
+            on_denied: OnDenied::default(),
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Who shares a quota.
+
+mod client_ip;
+mod resource;
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use http::Method;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use sha2::{Digest as _, Sha256};
+
+use crate::policy::Policy;
+
+pub(crate) use client_ip::Prefixes;
+
+/// A part of a key that is longer than this is hashed.
+const MAX_PART: usize = 200;
+
+/// All of a text that could end a part, leave the hash tag or spoil a line of `redis-cli`.
+const IN_TEXT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'@').remove(b'+');
+
+/// Who shares a quota: a client, and what it asks for where a policy tells resources apart.
+///
+/// ```
+/// use std::net::{IpAddr, Ipv4Addr};
+/// use axum_rate_limit::Key;
+/// use http::Method;
+///
+/// let customer = Key::from("client-7");
+/// let visitor = Key::from(IpAddr::from(Ipv4Addr::LOCALHOST)).resource(&Method::GET, "/hardwork/");
+/// # let _ = (customer, visitor);
+/// ```
+///
+/// No two different keys are ever the same in the store, whatever they are made of: what could end
+/// a part is percent-encoded, and a part longer than 200 bytes is replaced by its SHA-256.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    client: Client,
+    resource: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Client {
+    Ip(IpAddr),
+    Text(String),
+}
+
+impl Key {
+    /// The quota that this client has for `path`, under a policy that is
+    /// [`by_resource`](Policy::by_resource). `HEAD` counts as `GET`, the query is left out, and
+    /// percent-encoding is normalised, as for a request.
+    #[must_use]
+    pub fn resource(self, method: &Method, path: &str) -> Self {
+        let path = path.split('?').next().unwrap_or_default();
+        Self { resource: Some(resource::of_path(method, path)), ..self }
+    }
+
+    /// The quota that this client has for a route, such as `/users/{id}`, under a policy that is
+    /// [`by_route`](Policy::by_route).
+    #[must_use]
+    pub fn route(self, method: &Method, template: &str) -> Self {
+        Self { resource: Some(resource::of_route(method, template)), ..self }
+    }
+
+    /// `{name::client::resource}`. The braces make it the hash tag of a Redis key, so that all
+    /// quotas of a policy are in one slot of a cluster.
+    ///
+    /// A name holds no `:`; a client holds none outside brackets; the resource comes last: so one
+    /// text is one key.
+    pub(crate) fn in_store(&self, prefix: &str, policy: &Policy, cut: Prefixes) -> String {
+        let mut key = String::with_capacity(prefix.len() + policy.name().len() + 64);
+        key.push_str(prefix);
+        key.push('{');
+        key.push_str(policy.name());
+        key.push_str("::");
+        match &self.client {
+            Client::Ip(ip) => cut.write(*ip, &mut key),
+            Client::Text(text) => write_text(text, &mut key),
+        }
+        if let Some(resource) = &self.resource {
+            key.push_str("::");
+            key.push_str(resource);
+        }
+        key.push('}');
+        key
+    }
+}
+
+/// A client told by its address. A limiter cuts the address to its
+/// [prefix](crate::Builder::ipv6_prefix).
+impl From<IpAddr> for Key {
+    fn from(ip: IpAddr) -> Self {
+        Self { client: Client::Ip(ip.to_canonical()), resource: None }
+    }
+}
+
+/// A client, or anything else, told by a text of yours. It is never the same as an address.
+impl From<String> for Key {
+    fn from(text: String) -> Self {
+        Self { client: Client::Text(text), resource: None }
+    }
+}
+
+/// A client, or anything else, told by a text of yours. It is never the same as an address.
+impl From<&str> for Key {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+fn write_text(text: &str, key: &mut String) {
+    // An IPv6 address is written in brackets, which no text keeps; an IPv4 address is plain.
+    let (first, rest) = match text.parse::<IpAddr>() {
+        Ok(IpAddr::V4(_)) => text.split_at(1),
+        _ => ("", text),
+    };
+    let start = key.len();
+    for byte in first.bytes() {
+        let _ = write!(key, "%{byte:02X}");
+    }
+    key.extend(utf8_percent_encode(rest, IN_TEXT));
+    if key.len() - start > MAX_PART {
+        key.truncate(start);
+        write_hash(text.as_bytes(), key);
+    }
+}
+
+/// `#` and 128 bits of the SHA-256 of `bytes`; no part holds a `#` otherwise.
+fn write_hash(bytes: &[u8], out: &mut String) {
+    out.push('#');
+    for byte in &Sha256::digest(bytes)[..16] {
+        let _ = write!(out, "{byte:02x}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const POLICY: Policy = Policy::new("p").per_minute(1).by_resource();
+
+    fn stored(key: Key) -> String {
+        key.in_store("rl:", &POLICY, Prefixes::default())
+    }
+
+    #[test]
+    fn reads_as_documented() {
+        let ip: IpAddr = "192.0.2.7".parse().unwrap();
+        assert_eq!(stored(Key::from(ip)), "rl:{p::192.0.2.7}");
+        assert_eq!(
+            stored(Key::from(ip).resource(&Method::GET, "/hardwork/?x=1")),
+            "rl:{p::192.0.2.7::GET:/hardwork/}"
+        );
+        assert_eq!(stored(Key::from("client-7")), "rl:{p::client-7}");
+        let ip: IpAddr = "2001:db8:1:2:3::4".parse().unwrap();
+        assert_eq!(stored(ip.into()), "rl:{p::[2001:db8:1::/56]}");
+    }
+
+    #[test]
+    fn a_text_is_no_address() {
+        for text in ["192.0.2.7", "2001:db8:1::/56", "[2001:db8:1::/56]", "::1", "::ffff:192.0.2.7"] {
+            let stored_text = stored(Key::from(text));
+            for ip in ["192.0.2.7", "2001:db8:1::", "::1"] {
+                assert_ne!(stored_text, stored(Key::from(ip.parse::<IpAddr>().unwrap())));
+            }
+        }
+    }
+
+    #[test]
+    fn long_parts_are_hashed() {
+        let long = "x".repeat(10_000);
+        let other = format!("{}y", "x".repeat(9_999));
+        assert!(stored(Key::from(long.as_str())).len() < 60);
+        assert_ne!(stored(Key::from(long.as_str())), stored(Key::from(other.as_str())));
+        let path = format!("/{long}");
+        assert!(stored(Key::from("c").resource(&Method::GET, &path)).len() < 60);
+    }
+
+    fn keys() -> impl Strategy<Value = Key> {
+        let texts = prop_oneof!["[a:%{}#/\\[\\]0-9.]{0,6}", any::<String>(), Just("::".to_owned())];
+        let client = prop_oneof![
+            texts.clone().prop_map(Key::from),
+            any::<[u8; 4]>().prop_map(|ip| Key::from(IpAddr::from(ip)))
+        ];
+        (client, proptest::option::of(texts)).prop_map(|(key, path)| match path {
+            Some(path) => key.resource(&Method::GET, &format!("/{path}")),
+            None => key,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn different_keys_differ_in_the_store(one in keys(), other in keys()) {
+            prop_assert_eq!(one == other, stored(one) == stored(other));
+        }
+
+        #[test]
+        fn a_key_stays_in_its_hash_tag(key in keys()) {
+            let stored = stored(key);
+            let inner = stored.strip_prefix("rl:{").and_then(|rest| rest.strip_suffix('}'));
+            let inner = inner.expect("braces around the key");
+            prop_assert!(inner.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'{' && byte != b'}'));
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What is asked for: `METHOD:path`, in one spelling.
+
+use http::Method;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
+
+use super::{MAX_PART, write_hash};
+
+/// All but RFC 3986's `pchar`.
+const IN_SEGMENT: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'/')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// `GET:/users/7`.
+///
+/// Each segment is decoded and encoded again, so that all spellings which axum's `Path` extractor
+/// reads alike are one resource (RFC 3986, section 6.2.2). Dot segments and empty segments stay,
+/// since axum routes by them.
+pub(super) fn of_path(method: &Method, path: &str) -> String {
+    joined(method, path.split('/').map(|segment| percent_decode_str(segment).collect::<Vec<u8>>()))
+}
+
+/// `GET:/users/%7Bid%7D`: the template as the program declares it, with its braces encoded, since
+/// they delimit the hash tag.
+pub(super) fn of_route(method: &Method, template: &str) -> String {
+    joined(method, template.split('/').map(|segment| segment.as_bytes().to_vec()))
+}
+
+fn joined(method: &Method, segments: impl Iterator<Item = Vec<u8>>) -> String {
+    let method = name(method);
+    let mut resource = String::with_capacity(64);
+    resource.push_str(method);
+    resource.push(':');
+    let path = resource.len();
+    for (index, segment) in segments.enumerate() {
+        if index > 0 {
+            resource.push('/');
+        }
+        resource.extend(percent_encode(&segment, IN_SEGMENT));
+    }
+    if resource.len() - path > MAX_PART {
+        let long = resource.split_off(path);
+        write_hash(long.as_bytes(), &mut resource);
+    }
+    resource
+}
+
+/// `HEAD` is answered by the handler of `GET`. Methods of one's own invention share a name, or each
+/// would have a quota of its own from a handler that serves any method.
+fn name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET | Method::HEAD => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::PATCH => "PATCH",
+        Method::OPTIONS => "OPTIONS",
+        Method::CONNECT => "CONNECT",
+        Method::TRACE => "TRACE",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn one_resource_has_one_spelling() {
+        let get = |path| of_path(&Method::GET, path);
+        assert_eq!(get("/users/7"), "GET:/users/7");
+        for spelling in ["/%75sers/7", "/users/%37", "/%75%73%65%72%73/%37"] {
+            assert_eq!(get(spelling), "GET:/users/7");
+        }
+        assert_eq!(get("/a%2fb"), "GET:/a%2Fb", "an encoded slash is no separator");
+        assert_eq!(get("/%40x"), get("/@x"));
+        assert_eq!(get("/{x}"), get("/%7bx%7D"));
+        assert_ne!(get("/a//b"), get("/a/b"), "axum routes them apart");
+        assert_ne!(get("/a/../b"), get("/b"), "axum routes them apart");
+    }
+
+    #[test]
+    fn head_is_get_and_inventions_are_one() {
+        assert_eq!(of_path(&Method::HEAD, "/"), of_path(&Method::GET, "/"));
+        assert_ne!(of_path(&Method::PUT, "/"), of_path(&Method::POST, "/"));
+        let invented = |name: &str| of_path(&Method::from_bytes(name.as_bytes()).unwrap(), "/");
+        assert_eq!(invented("FOO1"), invented("FOO2"));
+    }
+
+    #[test]
+    fn a_template_keeps_inside_the_tag() {
+        assert_eq!(of_route(&Method::GET, "/users/{id}"), "GET:/users/%7Bid%7D");
+    }
+
+    proptest! {
+        #[test]
+        fn encoding_more_changes_nothing(path in "/[a-z/@:~.%]{0,12}", which in any::<usize>()) {
+            let plain: Vec<char> = path.chars().collect();
+            let at = which % plain.len();
+            prop_assume!(plain[at] != '/' && !path.contains('%'));
+            let spelt: String = plain.iter().enumerate()
+                .map(|(index, c)| if index == at { format!("%{:02x}", *c as u32) } else { c.to_string() })
+                .collect();
+            prop_assert_eq!(of_path(&Method::GET, &path), of_path(&Method::GET, &spelt));
+        }
+
+        #[test]
+        fn normalising_twice_changes_nothing(path in any::<String>()) {
+            let once = of_path(&Method::GET, &path);
+            if let Some(path) = once.strip_prefix("GET:").filter(|path| !path.starts_with('#')) {
+                prop_assert_eq!(of_path(&Method::GET, path), once.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # A tour
+//!
+//! * [`rate_limit`] is the attribute; its page lists all arguments.
+//! * [`RateLimiter`] is the layer that serves it; [`Builder`] has the settings.
+//! * [`Policy`] and [`Quota`] are what the attribute declares, [`policies`] lists them.
+//! * [`Key`] is who shares a quota, [`Decision`] what came of it, [`Decisions`] the extractor.
+//! * [`Denied`] is what a denial is made of, [`Headers`] what clients are told.
+//! * [`store`] has the model of the counters, and the trait for a store of your own.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod builder;
+mod clock;
+mod decision;
+mod error;
+mod http;
+mod key;
+mod limiter;
+mod policy;
+mod quota;
+mod rate_limiter;
+mod registry;
+pub mod store;
+
+#[cfg(feature = "macros")]
+pub use axum_rate_limit_macros::rate_limit;
+
+pub use crate::builder::Builder;
+#[cfg(feature = "test-util")]
+pub use crate::clock::ManualClock;
+pub use crate::decision::{Decision, QuotaState};
+pub use crate::error::{BoxError, BuildError, Error, StoreError};
+pub use crate::http::{Decisions, Denied, Headers, NoLayer, RateLimitService, Reason, ResponseFuture};
+pub use crate::key::Key;
+pub use crate::policy::{Named, Policy, Scope};
+pub use crate::quota::Quota;
+pub use crate::rate_limiter::RateLimiter;
+pub use crate::registry::policies;
+pub use crate::store::guarded::OnStoreError;
+
+/// For the expansion of the attribute alone; may change in any release.
+#[doc(hidden)]
+pub mod __private {
+    pub use inventory;
+
+    pub use crate::http::{Guarded, Permit, Policies, guard};
+    pub use crate::registry::Declaration;
+}

@@ -1,0 +1,73 @@
+//! What the attributes of the whole program declare.
+
+use std::collections::HashMap;
+
+use crate::error::BuildError;
+use crate::policy::Policy;
+
+/// The policies of one attribute, submitted when the program is linked.
+#[derive(Debug)]
+pub struct Declaration {
+    policies: &'static [&'static Policy],
+}
+
+impl Declaration {
+    /// Declares `policies`.
+    pub const fn new(policies: &'static [&'static Policy]) -> Self {
+        Self { policies }
+    }
+}
+
+inventory::collect!(Declaration);
+
+/// Every policy that the attributes of the program declare, by name and place, each once.
+///
+/// Those made with [`Policy::new`] and only used with [`check`](crate::RateLimiter::check) are not
+/// among them.
+///
+/// ```
+/// for policy in axum_rate_limit::policies() {
+///     println!("{} at {}: {:?}", policy.name(), policy.location(), policy.quotas());
+/// }
+/// ```
+pub fn policies() -> Vec<&'static Policy> {
+    let declarations = inventory::iter::<Declaration>.into_iter();
+    let mut policies: Vec<&'static Policy> =
+        declarations.flat_map(|declaration| declaration.policies.iter().copied()).collect();
+    policies.sort_by_key(|policy| {
+        let at = policy.location();
+        (policy.name(), at.file(), at.line(), at.column())
+    });
+    // Macros such as `debug_handler` emit the item they stand on twice.
+    policies.dedup();
+    policies
+}
+
+/// Refuses policies that share a name, and so their counters, but are not the same rule.
+pub(crate) fn find_conflict<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Result<(), BuildError> {
+    let mut by_name: HashMap<&str, &Policy> = HashMap::new();
+    for policy in policies {
+        let first = *by_name.entry(policy.name()).or_insert(policy);
+        if !first.is_same_rule(policy) {
+            return Err(BuildError::Conflict { first: *first, second: *policy });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_one_rule() {
+        let one = Policy::new("x").per_minute(5);
+        let again = Policy::new("x").per_minute(5);
+        let other = Policy::new("x").per_minute(6);
+        assert!(find_conflict([&one, &again]).is_ok());
+        let error = find_conflict([&one, &again, &other]).unwrap_err().to_string();
+        assert!(error.contains("`x`"), "{error}");
+        assert!(error.contains(&one.location().to_string()), "{error}");
+        assert!(error.contains(&other.location().to_string()), "{error}");
+    }
+}
