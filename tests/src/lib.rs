@@ -1,0 +1,1 @@
+//! What the tests share: real Redis servers, and applications served on loopback.
