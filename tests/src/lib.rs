@@ -1,1 +1,7 @@
 //! What the tests share: real Redis servers, and applications served on loopback.
+
+mod app;
+mod redis;
+
+pub use app::{App, Answer, LIMIT_FIELDS};
+pub use redis::RedisServer;

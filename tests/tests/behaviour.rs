@@ -1,0 +1,426 @@
+//! What clients see of limited handlers, routers and modules: the same over HTTP on both stores.
+
+use std::time::Duration;
+
+use axum::extract::{Json, Path};
+use axum::response::IntoResponse;
+use axum::routing::{MethodRouter, any, get, post};
+use axum::{Router, http::StatusCode};
+use axum_rate_limit::{Decisions, Policy, RateLimiter, rate_limit};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::{App, LIMIT_FIELDS, RedisServer};
+
+/// Runs each function once with a limiter in memory and once with one in a Redis of its own.
+macro_rules! on_both_stores {
+    ($($name:ident),* $(,)?) => {
+        mod memory {
+            use super::*;
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    super::$name(RateLimiter::memory()).await;
+                }
+            )*
+        }
+
+        mod redis {
+            use super::*;
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    let server = RedisServer::start().await;
+                    // A loaded machine may be slow; what is asked here is not what happens then.
+                    let limiter = RateLimiter::builder()
+                        .redis(server.url())
+                        .timeout(Duration::from_secs(20))
+                        .require_store();
+                    super::$name(limiter.build().await.expect("Redis is there")).await;
+                }
+            )*
+        }
+    };
+}
+
+on_both_stores!(
+    five_pass_and_the_sixth_is_denied,
+    a_window_ends,
+    a_resource_is_a_method_and_a_path,
+    one_resource_has_one_spelling,
+    a_route_is_its_template,
+    a_limit_is_one_for_all_that_shares_its_policy,
+    many_at_once_are_counted_exactly,
+    several_quotas_bind_together,
+    stacked_attributes_take_all_or_nothing,
+    a_rejected_request_is_counted_and_told,
+    a_router_is_limited_route_by_route,
+    a_method_router_is_limited,
+    a_module_is_asked_before_its_handlers,
+    one_request_is_charged_once,
+    an_empty_router_stays_empty,
+    an_async_router_function_is_limited,
+    a_handler_sees_what_was_decided,
+    a_denial_is_worded_by_its_policy,
+    asked_without_a_handler,
+);
+
+async fn ok() -> &'static str {
+    "ok"
+}
+
+#[rate_limit(name = "five", per_minute = 5)]
+async fn five() -> Json<Value> {
+    Json(json!({ "answer": 42 }))
+}
+
+async fn five_pass_and_the_sixth_is_denied(limiter: RateLimiter) {
+    let app = App::serve(Router::new().route("/hardwork/", get(five)).layer(limiter)).await;
+    for left in (0..5).rev() {
+        let answer = app.get("/hardwork/").await;
+        assert_eq!((answer.status, answer.body.as_str()), (StatusCode::OK, r#"{"answer":42}"#));
+        assert_eq!(answer.field("ratelimit-policy"), r#""five";q=5;w=60"#);
+        assert_eq!(answer.parameter("r"), Some(left));
+    }
+    for _ in 0..2 {
+        let answer = app.get("/hardwork/").await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.field("content-type"), "application/json");
+        assert_eq!(answer.body, r#"{"detail":"Rate limit exceeded."}"#);
+        assert_eq!(answer.field("cache-control"), "no-store");
+        assert_eq!(answer.field("ratelimit-policy"), r#""five";q=5;w=60"#);
+        assert_eq!(answer.parameter("r"), Some(0));
+        let wait: u64 = answer.field("retry-after").parse().expect("whole seconds");
+        assert_eq!(answer.parameter("t"), Some(wait));
+        assert!((1..=60).contains(&wait), "{wait}");
+    }
+}
+
+#[rate_limit(name = "short", quota(2, per = "2s"))]
+async fn short() -> &'static str {
+    "ok"
+}
+
+async fn a_window_ends(limiter: RateLimiter) {
+    let app = App::serve(Router::new().route("/", get(short)).layer(limiter)).await;
+    let mut admitted = 0;
+    // Three windows at most can begin in the time of two and a bit.
+    let start = tokio::time::Instant::now();
+    while start.elapsed() < Duration::from_millis(4_500) {
+        admitted += usize::from(app.get("/").await.status == StatusCode::OK);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!((4..=6).contains(&admitted), "{admitted} admitted");
+}
+
+#[rate_limit(name = "resource", per_minute = 1, by_resource)]
+async fn resource() -> &'static str {
+    "ok"
+}
+
+async fn a_resource_is_a_method_and_a_path(limiter: RateLimiter) {
+    let router = Router::new().route("/{id}", any(resource)).nest("/api", Router::new().route("/{id}", get(resource)));
+    let app = App::serve(router.layer(limiter)).await;
+    assert_eq!(app.statuses("/a", 2).await, [200, 503]);
+    assert_eq!(app.statuses("/b", 2).await, [200, 503]);
+    assert_eq!(app.send(Method::POST, "/a").await.status, StatusCode::OK);
+    assert_eq!(app.send(Method::POST, "/a").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(app.statuses("/api/a", 2).await, [200, 503], "the prefix of a nested router is a part of it");
+}
+
+async fn one_resource_has_one_spelling(limiter: RateLimiter) {
+    let app = App::serve(Router::new().route("/{id}", any(resource)).layer(limiter)).await;
+    assert_eq!(app.get("/a").await.status, StatusCode::OK);
+    for spelling in ["/a", "/a?x=1", "/%61", "/%61?y"] {
+        assert_eq!(app.get(spelling).await.status, StatusCode::SERVICE_UNAVAILABLE, "{spelling}");
+    }
+    assert_eq!(app.send(Method::HEAD, "/a").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    let invented = |name: &str| Method::from_bytes(name.as_bytes()).expect("a token");
+    assert_eq!(app.send(invented("FOO1"), "/a").await.status, StatusCode::OK);
+    assert_eq!(app.send(invented("FOO2"), "/a").await.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[rate_limit(name = "route", per_minute = 2, by_route)]
+async fn route(Path(_): Path<String>) -> &'static str {
+    "ok"
+}
+
+async fn a_route_is_its_template(limiter: RateLimiter) {
+    let router = Router::new()
+        .route("/users/{id}", get(route))
+        .nest("/api", Router::new().route("/users/{id}", get(route)));
+    let app = App::serve(router.layer(limiter)).await;
+    assert_eq!(app.get("/users/1").await.status, StatusCode::OK);
+    assert_eq!(app.get("/users/2").await.status, StatusCode::OK);
+    assert_eq!(app.get("/users/3").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(app.statuses("/api/users/1", 3).await, [200, 200, 503]);
+}
+
+const SHARED: Policy = Policy::new("shared").per_minute(2);
+
+#[rate_limit(policy = SHARED)]
+async fn one() -> &'static str {
+    "one"
+}
+
+#[rate_limit(policy = SHARED)]
+async fn other() -> &'static str {
+    "other"
+}
+
+async fn a_limit_is_one_for_all_that_shares_its_policy(limiter: RateLimiter) {
+    let app = App::serve(Router::new().route("/one", get(one)).route("/other", get(other)).layer(limiter)).await;
+    assert_eq!(app.get("/one").await.status, StatusCode::OK);
+    assert_eq!(app.get("/other").await.status, StatusCode::OK);
+    assert_eq!(app.get("/one").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(app.get("/other").await.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[rate_limit(name = "hundred", per_hour = 100)]
+async fn hundred() -> &'static str {
+    "ok"
+}
+
+async fn many_at_once_are_counted_exactly(limiter: RateLimiter) {
+    let app = App::serve(Router::new().route("/", get(hundred)).layer(limiter)).await;
+    assert_eq!(app.admitted_at_once("/", 200).await, 100);
+}
+
+#[rate_limit(name = "several", per_hour = 3, per_day = 5)]
+async fn several() -> &'static str {
+    "ok"
+}
+
+async fn several_quotas_bind_together(limiter: RateLimiter) {
+    let app = App::serve(Router::new().route("/", get(several)).layer(limiter)).await;
+    assert_eq!(app.statuses("/", 4).await, [200, 200, 200, 503]);
+    let denied = app.get("/").await;
+    assert_eq!(denied.field("ratelimit-policy"), r#""several";q=3;w=3600, "several.2";q=5;w=86400"#);
+    let limits = denied.field("ratelimit");
+    let remaining: Vec<&str> = limits.split(", ").filter_map(|item| item.split(";t=").next()).collect();
+    assert_eq!(remaining, [r#""several";r=0"#, r#""several.2";r=2"#], "what is denied takes nothing");
+}
+
+#[rate_limit(name = "outer", per_minute = 4)]
+#[rate_limit(name = "inner", per_minute = 2, by_resource, status = 429, message = "Two a minute.")]
+async fn stacked() -> &'static str {
+    "ok"
+}
+
+async fn stacked_attributes_take_all_or_nothing(limiter: RateLimiter) {
+    let router = Router::new().route("/a", get(stacked)).route("/b", get(stacked)).route("/c", get(stacked));
+    let app = App::serve(router.layer(limiter)).await;
+    assert_eq!(app.statuses("/a", 2).await, [200, 200]);
+    for _ in 0..3 {
+        let denied = app.get("/a").await;
+        assert_eq!(denied.status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(denied.body, r#"{"detail":"Two a minute."}"#);
+        assert!(denied.field("ratelimit").contains(r#""outer";r=2;"#), "{denied:?}");
+    }
+    assert_eq!(app.statuses("/b", 2).await, [200, 200], "the denials took nothing from `outer`");
+    assert_eq!(app.statuses("/c", 1).await, [503], "now `outer` is used up");
+}
+
+#[rate_limit(name = "picky", per_minute = 2)]
+async fn picky(Json(_): Json<Value>) -> &'static str {
+    "ok"
+}
+
+async fn a_rejected_request_is_counted_and_told(limiter: RateLimiter) {
+    let app = App::serve(Router::new().route("/", post(picky)).layer(limiter)).await;
+    for left in [1, 0] {
+        let answer = app.send(Method::POST, "/").await;
+        assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        assert_eq!(answer.parameter("r"), Some(left));
+    }
+    assert_eq!(app.send(Method::POST, "/").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    let other = app.get("/").await;
+    assert_eq!(other.status, StatusCode::METHOD_NOT_ALLOWED, "a handler's limit is not asked for others");
+    assert!(LIMIT_FIELDS.iter().all(|name| other.field(name).is_empty()));
+}
+
+#[rate_limit(name = "routes", per_minute = 2, by_resource)]
+fn routes() -> Router {
+    Router::new().route("/a", get(ok)).route("/b", get(ok).post(ok)).fallback(ok)
+}
+
+async fn a_router_is_limited_route_by_route(limiter: RateLimiter) {
+    let router = Router::new().route("/free", get(ok)).merge(routes()).nest("/nested", routes());
+    let app = App::serve(router.layer(limiter)).await;
+    assert_eq!(app.statuses("/a", 3).await, [200, 200, 503]);
+    assert_eq!(app.statuses("/nested/a", 3).await, [200, 200, 503]);
+    assert_eq!(app.statuses("/free", 3).await, [200; 3]);
+    assert_eq!(app.statuses("/fallback", 3).await, [200; 3], "the fallback of a router is no route of it");
+
+    assert_eq!(app.send(Method::HEAD, "/b").await.status, StatusCode::OK);
+    assert_eq!(app.statuses("/b", 2).await, [200, 503], "HEAD counts as GET");
+    assert_eq!(app.send(Method::POST, "/b").await.status, StatusCode::OK);
+
+    let lacking = app.send(Method::DELETE, "/b").await;
+    assert_eq!(lacking.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(lacking.parameter("r"), Some(1), "a path that a route matches is counted");
+    let nowhere = App::serve(routes().layer(RateLimiter::memory())).await.get("/nowhere").await;
+    assert!(nowhere.field("ratelimit").is_empty(), "a path that no route matches is not");
+}
+
+#[rate_limit(name = "methods", per_minute = 1, by_resource)]
+fn methods() -> MethodRouter {
+    get(ok).post(ok)
+}
+
+async fn a_method_router_is_limited(limiter: RateLimiter) {
+    let app = App::serve(Router::new().route("/", methods()).route("/other", methods()).layer(limiter)).await;
+    assert_eq!(app.statuses("/", 2).await, [200, 503]);
+    assert_eq!(app.send(Method::POST, "/").await.status, StatusCode::OK);
+    assert_eq!(app.statuses("/other", 2).await, [200, 503]);
+}
+
+#[rate_limit(name = "module", per_minute = 3)]
+mod limited {
+    use axum_rate_limit::rate_limit;
+
+    use super::{MethodRouter, Router, get, ok};
+
+    #[rate_limit(name = "in-module", per_minute = 1)]
+    async fn strict() -> &'static str {
+        "ok"
+    }
+
+    #[rate_limit(name = "own-router", per_minute = 1)]
+    pub(super) fn own() -> MethodRouter {
+        get(ok)
+    }
+
+    pub(super) fn router() -> Router {
+        Router::new().route("/strict", get(strict)).route("/loose", get(ok)).route("/own", own())
+    }
+}
+
+async fn a_module_is_asked_before_its_handlers(limiter: RateLimiter) {
+    let app = App::serve(limited::router().layer(limiter)).await;
+    let first = app.get("/strict").await;
+    assert_eq!(first.status, StatusCode::OK);
+    assert_eq!(first.field("ratelimit-policy"), r#""module";q=3;w=60, "in-module";q=1;w=60"#);
+    let own = app.get("/own").await;
+    assert_eq!(own.field("ratelimit-policy"), r#""module";q=3;w=60, "own-router";q=1;w=60"#);
+    let second = app.get("/strict").await;
+    assert_eq!(second.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(second.field("ratelimit").contains(r#""module";r=0;"#), "the module let it pass: {second:?}");
+    let third = app.get("/loose").await;
+    assert_eq!(third.field("ratelimit-policy"), r#""module";q=3;w=60"#);
+    assert_eq!(third.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[rate_limit(policy = ONCE)]
+fn once_inside() -> Router {
+    Router::new().route("/", get(once_handler))
+}
+
+#[rate_limit(policy = ONCE)]
+async fn once_handler() -> &'static str {
+    "ok"
+}
+
+#[rate_limit(policy = ONCE)]
+fn once_outside() -> Router {
+    Router::new().nest("/in", once_inside()).merge(Router::new().route("/beside", get(once_handler)))
+}
+
+static ONCE: Policy = Policy::new("once").per_minute(3);
+
+async fn one_request_is_charged_once(limiter: RateLimiter) {
+    // The limiter is there twice, too.
+    let app = App::serve(once_outside().layer(limiter.clone()).layer(limiter)).await;
+    for left in [2, 1, 0] {
+        let answer = app.get("/in").await;
+        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(answer.field("ratelimit-policy"), r#""once";q=3;w=60"#);
+        assert_eq!(answer.parameter("r"), Some(left));
+    }
+    assert_eq!(app.get("/beside").await.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[rate_limit(name = "empty", per_minute = 1)]
+fn empty() -> Router {
+    Router::new()
+}
+
+#[rate_limit(name = "empty", per_minute = 1)]
+fn empty_method_router() -> MethodRouter {
+    MethodRouter::new()
+}
+
+async fn an_empty_router_stays_empty(limiter: RateLimiter) {
+    let router = Router::new().route("/", get(ok)).merge(empty()).route("/none", empty_method_router());
+    let app = App::serve(router.layer(limiter)).await;
+    assert_eq!(app.statuses("/", 2).await, [200, 200]);
+    assert_eq!(app.statuses("/nowhere", 2).await, [404, 404]);
+    assert_eq!(app.statuses("/none", 2).await, [405, 503]);
+}
+
+#[rate_limit(name = "async-routes", per_minute = 1)]
+async fn async_routes(path: &str, early: bool) -> Router {
+    tokio::task::yield_now().await;
+    if early {
+        return Router::new().route(path, get(ok));
+    }
+    Router::new()
+}
+
+async fn an_async_router_function_is_limited(limiter: RateLimiter) {
+    let app = App::serve(async_routes("/x", true).await.layer(limiter)).await;
+    assert_eq!(app.statuses("/x", 2).await, [200, 503]);
+}
+
+#[rate_limit(name = "told", per_minute = 9)]
+async fn told(decisions: Decisions) -> impl IntoResponse {
+    let decision = &decisions[0];
+    let state = decision.quotas()[0];
+    Json(json!({
+        "count": decisions.len(),
+        "policy": decision.policy().name(),
+        "allowed": decision.is_allowed(),
+        "degraded": decision.is_degraded(),
+        "limit": state.quota.limit(),
+        "remaining": decision.remaining(),
+    }))
+}
+
+async fn a_handler_sees_what_was_decided(limiter: RateLimiter) {
+    let app = App::serve(Router::new().route("/", get(told)).layer(limiter)).await;
+    let told: Value = serde_json::from_str(&app.get("/").await.body).expect("JSON");
+    assert_eq!(
+        told,
+        json!({ "count": 1, "policy": "told", "allowed": true, "degraded": false, "limit": 9, "remaining": 8 })
+    );
+}
+
+#[rate_limit(name = "worded", per_day = 1, status = 429, message = "Say \"please\".")]
+async fn worded() -> &'static str {
+    "ok"
+}
+
+async fn a_denial_is_worded_by_its_policy(limiter: RateLimiter) {
+    let app = App::serve(Router::new().route("/", get(worded)).layer(limiter)).await;
+    app.get("/").await;
+    let denied = app.get("/").await;
+    assert_eq!(denied.status, StatusCode::TOO_MANY_REQUESTS);
+    let body: Value = serde_json::from_str(&denied.body).expect("JSON, whatever the message holds");
+    assert_eq!(body, json!({ "detail": "Say \"please\"." }));
+}
+
+async fn asked_without_a_handler(limiter: RateLimiter) {
+    const JOBS: Policy = Policy::new("jobs").per_hour(2);
+    let peeked = limiter.peek(&JOBS, "client-7").await.expect("a decision");
+    assert_eq!((peeked.is_allowed(), peeked.remaining(), peeked.reset()), (true, 2, Duration::ZERO));
+    for left in [1, 0] {
+        let decision = limiter.check(&JOBS, "client-7").await.expect("a decision");
+        assert_eq!((decision.is_allowed(), decision.remaining()), (true, left));
+    }
+    let denied = limiter.check(&JOBS, "client-7").await.expect("a decision");
+    let wait = denied.retry_after().expect("it is denied");
+    assert!(Duration::from_secs(3_500) < wait && wait <= Duration::from_secs(3_600), "{wait:?}");
+    assert!(!limiter.peek(&JOBS, "client-7").await.expect("a decision").is_allowed());
+    assert!(limiter.check(&JOBS, "client-8").await.expect("a decision").is_allowed());
+    limiter.reset(&JOBS, "client-7").await.expect("it is forgotten");
+    assert!(limiter.check(&JOBS, "client-7").await.expect("a decision").is_allowed());
+}

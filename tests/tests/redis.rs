@@ -1,0 +1,320 @@
+//! What stands in Redis, and what happens when Redis does not: real servers, stopped for real.
+
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::routing::get;
+use axum_rate_limit::{Decision, Decisions, Error, OnStoreError, Policy, RateLimiter, StoreError, rate_limit};
+use reqwest::StatusCode;
+use tests::{App, LIMIT_FIELDS, RedisServer};
+
+/// How long a limiter may take to notice that its server is back.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[rate_limit(name = "hundred", per_hour = 100)]
+async fn hundred() -> &'static str {
+    "ok"
+}
+
+#[rate_limit(name = "hardwork", per_minute = 5, per_hour = 50, by_resource)]
+async fn calculate() -> &'static str {
+    "42"
+}
+
+async fn limiter(server: &RedisServer) -> RateLimiter {
+    let builder = RateLimiter::builder().redis(server.url()).timeout(Duration::from_secs(20));
+    builder.require_store().build().await.expect("Redis is there")
+}
+
+/// Asks until the server decides again.
+async fn recovered(limiter: &RateLimiter, policy: &Policy, key: &str) -> Decision {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        let decision = limiter.check(policy, key).await.expect("a decision");
+        if !decision.is_degraded() {
+            return decision;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the limiter did not find its server again");
+}
+
+#[tokio::test]
+async fn keys_are_as_documented_and_expire() {
+    let server = RedisServer::start().await;
+    let app = App::serve(Router::new().route("/hardwork/", get(calculate)).layer(limiter(&server).await)).await;
+    app.get("/hardwork/?query=1").await;
+    let keys = server.keys().await;
+    assert_eq!(
+        keys,
+        ["rl:{hardwork::127.0.0.1::GET:/hardwork/}3600000", "rl:{hardwork::127.0.0.1::GET:/hardwork/}60000"]
+    );
+    for (key, window) in keys.iter().zip([3_600_000, 60_000]) {
+        let left = server.pttl(key).await;
+        assert!(0 < left && left <= window, "{key} has {left} ms left");
+    }
+}
+
+#[tokio::test]
+async fn prefixes_keep_services_apart() {
+    const ONE: Policy = Policy::new("one").per_hour(1);
+    let server = RedisServer::start().await;
+    let other = RateLimiter::builder().redis(server.url()).key_prefix("shop:").build().await.expect("it builds");
+    assert!(limiter(&server).await.check(&ONE, "x").await.expect("a decision").is_allowed());
+    assert!(other.check(&ONE, "x").await.expect("a decision").is_allowed());
+    assert_eq!(server.keys().await, ["rl:{one::x}3600000", "shop:{one::x}3600000"]);
+}
+
+#[tokio::test]
+async fn two_instances_share_one_limit_exactly() {
+    let server = RedisServer::start().await;
+    let mut apps = Vec::new();
+    for _ in 0..2 {
+        apps.push(App::serve(Router::new().route("/", get(hundred)).layer(limiter(&server).await)).await);
+    }
+    let (one, other) = tokio::join!(apps[0].admitted_at_once("/", 100), apps[1].admitted_at_once("/", 100));
+    assert_eq!(one + other, 100, "{one} here, {other} there");
+}
+
+#[tokio::test]
+async fn a_check_is_one_call_whatever_the_number_of_quotas() {
+    const ONE: Policy = Policy::new("one").per_second(1_000);
+    const THREE: Policy = Policy::new("three").per_second(10).per_minute(20).per_hour(30);
+    const FIVE: Policy = Policy::new("five").per_second(10).per_minute(20).per_hour(30).per_day(40).quota(
+        50,
+        Duration::from_secs(7 * 86_400),
+    );
+    let server = RedisServer::start().await;
+    let limiter = limiter(&server).await;
+    for policy in [ONE, THREE, FIVE] {
+        let before = calls(&server).await;
+        limiter.check(&policy, "x").await.expect("a decision");
+        assert_eq!(calls(&server).await - before, 1, "{policy:?}");
+    }
+
+    #[rate_limit(name = "upper", per_minute = 2, per_hour = 3)]
+    #[rate_limit(name = "lower", per_minute = 2, by_resource)]
+    async fn stacked() -> &'static str {
+        "ok"
+    }
+    let app = App::serve(Router::new().route("/", get(stacked)).layer(limiter)).await;
+    let before = calls(&server).await;
+    assert_eq!(app.statuses("/", 3).await, [200, 200, 503]);
+    assert_eq!(calls(&server).await - before, 3);
+}
+
+/// How many times a script has been run.
+async fn calls(server: &RedisServer) -> u64 {
+    let mut connection = server.connection().await;
+    let stats: String =
+        redis::cmd("INFO").arg("commandstats").query_async(&mut connection).await.expect("INFO answers");
+    let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+    line.and_then(|line| line.split(',').next()).and_then(|calls| calls.parse().ok()).unwrap_or(0)
+}
+
+#[tokio::test]
+async fn a_flushed_script_is_loaded_again() {
+    const TWO: Policy = Policy::new("two").per_hour(2);
+    let server = RedisServer::start().await;
+    let limiter = limiter(&server).await;
+    for allowed in [true, true, false] {
+        let mut connection = server.connection().await;
+        let () = redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut connection).await.expect("it is flushed");
+        let decision = limiter.check(&TWO, "x").await.expect("a decision");
+        assert_eq!((decision.is_allowed(), decision.is_degraded()), (allowed, false));
+    }
+}
+
+#[tokio::test]
+async fn a_restarted_server_is_found_again() {
+    const TWO: Policy = Policy::new("two").per_hour(2);
+    let mut server = RedisServer::start().await;
+    let limiter = limiter(&server).await;
+    assert_eq!(limiter.check(&TWO, "x").await.expect("a decision").remaining(), 1);
+    server.kill();
+    for allowed in [true, true, false] {
+        let decision = limiter.check(&TWO, "x").await.expect("a decision");
+        assert_eq!((decision.is_allowed(), decision.is_degraded()), (allowed, true), "kept in this process");
+    }
+    server.restart().await;
+    let decision = recovered(&limiter, &TWO, "y").await;
+    assert_eq!(decision.remaining(), 1, "it has come back empty");
+}
+
+#[tokio::test]
+async fn a_limiter_starts_without_its_server_and_finds_it() {
+    const TWO: Policy = Policy::new("two").per_hour(2);
+    let mut server = RedisServer::start().await;
+    server.kill();
+    let limiter = RateLimiter::redis(server.url()).await.expect("it starts degraded");
+    assert!(limiter.check(&TWO, "x").await.expect("a decision").is_degraded());
+    let required = RateLimiter::builder().redis(server.url()).require_store().build().await;
+    let error = required.expect_err("the server is away").to_string();
+    assert!(error.contains("required"), "{error}");
+    server.restart().await;
+    recovered(&limiter, &TWO, "y").await;
+}
+
+#[rate_limit(name = "judged", per_hour = 2)]
+async fn judged(decisions: Decisions) -> String {
+    decisions.iter().map(|decision| format!("degraded: {}", decision.is_degraded())).collect()
+}
+
+/// Kills the server, and tells what three requests are answered with.
+async fn without_a_server(on_store_error: OnStoreError) -> Vec<tests::Answer> {
+    let mut server = RedisServer::start().await;
+    let builder = RateLimiter::builder().redis(server.url()).on_store_error(on_store_error).require_store();
+    let limiter = builder.build().await.expect("Redis is there");
+    let app = App::serve(Router::new().route("/", get(judged)).layer(limiter)).await;
+    server.kill();
+    vec![app.get("/").await, app.get("/").await, app.get("/").await]
+}
+
+#[tokio::test]
+async fn local_keeps_the_limit_in_this_process() {
+    let answers = without_a_server(OnStoreError::Local).await;
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status.as_u16()).collect();
+    assert_eq!(statuses, [200, 200, 503]);
+    assert_eq!(answers[0].body, "degraded: true");
+    assert_eq!(answers[0].parameter("r"), Some(1));
+}
+
+#[tokio::test]
+async fn allow_lets_everything_pass() {
+    for answer in without_a_server(OnStoreError::Allow).await {
+        assert_eq!((answer.status, answer.body.as_str()), (StatusCode::OK, "degraded: true"));
+        assert!(LIMIT_FIELDS.iter().all(|name| answer.field(name).is_empty()), "nothing is known");
+    }
+}
+
+#[tokio::test]
+async fn deny_lets_nothing_pass() {
+    for answer in without_a_server(OnStoreError::Deny).await {
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.body, r#"{"detail":"The rate limit can't be checked at the moment."}"#);
+        assert_eq!(answer.field("retry-after"), "1");
+    }
+}
+
+#[tokio::test]
+async fn a_silent_server_costs_no_more_than_the_timeout_and_soon_nothing() {
+    const MANY: Policy = Policy::new("many").per_hour(1_000_000);
+    let server = RedisServer::start().await;
+    let builder = RateLimiter::builder().redis(server.url()).timeout(Duration::from_millis(200));
+    let limiter = builder.require_store().build().await.expect("Redis is there");
+    assert!(!limiter.check(&MANY, "x").await.expect("a decision").is_degraded());
+    server.signal("STOP");
+    let start = Instant::now();
+    for _ in 0..1_000 {
+        assert!(limiter.check(&MANY, "x").await.expect("a decision").is_degraded());
+    }
+    // A thousand timeouts would be 200 s; three open the breaker.
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    server.signal("CONT");
+    recovered(&limiter, &MANY, "x").await;
+}
+
+#[tokio::test]
+async fn someone_elses_data_is_refused_and_left_alone() {
+    const ONE: Policy = Policy::new("one").per_hour(1);
+    let server = RedisServer::start().await;
+    let mut connection = server.connection().await;
+    let key = "rl:{one::x}3600000";
+    let () = redis::cmd("HSET").arg(key).arg("f").arg("v").query_async(&mut connection).await.expect("a hash");
+    let builder = RateLimiter::builder().redis(server.url()).timeout(Duration::from_secs(20));
+    let limiter = builder.on_store_error(OnStoreError::Deny).build().await.expect("it builds");
+    let refused = |error: Error| matches!(error, Error::Store(StoreError::Refused(_)));
+    assert!(refused(limiter.check(&ONE, "x").await.expect_err("a hash is no counter")));
+    let () = redis::cmd("SET").arg(key).arg("many").query_async(&mut connection).await.expect("a string");
+    let error = limiter.check(&ONE, "x").await.expect_err("`many` is no number");
+    assert!(error.to_string().contains("is the key prefix used by someone else?"), "{error}");
+    assert!(refused(error));
+    assert!(limiter.check(&ONE, "y").await.expect("a decision").is_allowed(), "others are served");
+}
+
+#[tokio::test]
+async fn a_counter_whose_ttl_was_taken_away_ends_all_the_same() {
+    const ONE: Policy = Policy::new("one").per_hour(1);
+    let server = RedisServer::start().await;
+    let limiter = limiter(&server).await;
+    limiter.check(&ONE, "x").await.expect("a decision");
+    let mut connection = server.connection().await;
+    let key = "rl:{one::x}3600000";
+    let () = redis::cmd("PERSIST").arg(key).query_async(&mut connection).await.expect("it is persistent");
+    let decision = limiter.check(&ONE, "x").await.expect("a decision");
+    assert!(!decision.is_allowed() && decision.reset() > Duration::ZERO);
+    assert!(server.pttl(key).await > 0);
+}
+
+/// Under load from many clients, some of whom hang up, the server is killed at a random moment,
+/// again and again; whatever it has on disk then has a TTL.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_key_is_ever_without_a_ttl_whatever_is_killed_when() {
+    const POLICY: Policy = Policy::new("load").per_minute(1_000).per_hour(5_000);
+    let mut server =
+        RedisServer::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"]).await;
+    let limiter = RateLimiter::builder().redis(server.url()).build().await.expect("it builds");
+    let mut seen = 0;
+    for round in 0..5 {
+        recovered(&limiter, &POLICY, "first").await;
+        let mut load = Vec::new();
+        for client in 0..50 {
+            let limiter = limiter.clone();
+            load.push(tokio::spawn(async move {
+                for request in 0..100 {
+                    let key = format!("{round}-{client}-{request}");
+                    let check = limiter.check(&POLICY, key.as_str());
+                    if request % 7 == 0 {
+                        // A client that hangs up drops the future of its handler.
+                        let _ = tokio::time::timeout(Duration::from_micros(200), check).await;
+                    } else {
+                        check.await.expect("a decision");
+                    }
+                }
+            }));
+        }
+        tokio::time::sleep(Duration::from_millis(20 + 15 * round)).await;
+        server.kill();
+        for task in load {
+            task.await.expect("no check panics");
+        }
+        server.restart().await;
+        let mut connection = server.connection().await;
+        let script = "local bad, all = 0, redis.call('KEYS', '*') \
+                      for _, key in ipairs(all) do if redis.call('PTTL', key) < 0 then bad = bad + 1 end end \
+                      return { #all, bad }";
+        let (all, bad): (u64, u64) =
+            redis::cmd("EVAL").arg(script).arg(0).query_async(&mut connection).await.expect("it counts");
+        assert_eq!(bad, 0, "of {all} keys");
+        seen = all;
+    }
+    assert!(seen > 0, "the load has reached the server");
+}
+
+#[tokio::test]
+async fn a_closed_limiter_holds_no_connection() {
+    const TWO: Policy = Policy::new("two").per_hour(2);
+    let server = RedisServer::start().await;
+    let limiter = limiter(&server).await;
+    limiter.check(&TWO, "x").await.expect("a decision");
+    limiter.close().await;
+    let mut connection = server.connection().await;
+    let start = Instant::now();
+    loop {
+        let clients: String =
+            redis::cmd("CLIENT").arg("LIST").query_async(&mut connection).await.expect("CLIENT LIST answers");
+        if clients.lines().count() == 1 {
+            break; // our own
+        }
+        assert!(start.elapsed() < PATIENCE, "{clients}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let decision = limiter.check(&TWO, "x").await.expect("a decision");
+    assert!(decision.is_degraded(), "what comes late is still limited");
+}
+
+#[tokio::test]
+async fn a_url_that_is_none_is_refused() {
+    let error = RateLimiter::redis("localhost:6379").await.expect_err("no scheme").to_string();
+    assert!(error.contains("redis://"), "{error}");
+}
