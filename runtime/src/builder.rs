@@ -2,15 +2,17 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use ipnet::IpNet;
 
 use crate::clock::Clock;
 use crate::error::BuildError;
 use crate::http::{Answers, Denied, Headers, OnDenied};
-use crate::key::Prefixes;
+use crate::key::{ClientIpHeader, Prefixes, Proxies};
 use crate::limiter::Limiter;
 use crate::rate_limiter::RateLimiter;
 use crate::registry;
@@ -47,6 +49,8 @@ pub struct Builder {
     on_store_error: OnStoreError,
     require_store: bool,
     prefixes: Prefixes,
+    trusted_proxies: Vec<String>,
+    client_ip_header: Option<ClientIpHeader>,
     max_keys: usize,
     clock: Clock,
     answers: Answers,
@@ -69,6 +73,8 @@ impl Default for Builder {
             on_store_error: OnStoreError::default(),
             require_store: false,
             prefixes: Prefixes::default(),
+            trusted_proxies: Vec::new(),
+            client_ip_header: None,
             max_keys: DEFAULT_MAX_KEYS,
             clock: Clock::default(),
             answers: Answers::default(),
@@ -118,6 +124,30 @@ impl Builder {
     /// Makes [`build`](Self::build) fail when the store is away, instead of starting without it.
     pub fn require_store(mut self) -> Self {
         self.require_store = true;
+        self
+    }
+
+    /// The networks of the proxies in front of this service, as `10.0.0.0/8` or `10.1.2.3`; default
+    /// none. Only they are believed when they say, in the
+    /// [client IP header](Self::client_ip_header), that a request comes from someone else.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # use axum_rate_limit::RateLimiter;
+    /// let limiter = RateLimiter::builder().trusted_proxies(["10.0.0.0/8", "fd00::/8"]).build().await?;
+    /// # let _ = limiter;
+    /// # Ok::<(), axum_rate_limit::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn trusted_proxies(mut self, networks: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.trusted_proxies = networks.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Where the trusted proxies tell the client's address; default
+    /// [`ClientIpHeader::XForwardedFor`].
+    pub fn client_ip_header(mut self, header: ClientIpHeader) -> Self {
+        self.client_ip_header = Some(header);
         self
     }
 
@@ -227,6 +257,7 @@ impl Builder {
     fn assemble(self) -> Result<RateLimiter, BuildError> {
         self.validate()?;
         registry::find_conflict(registry::policies())?;
+        let proxies = self.proxies()?;
         let memory = MemoryStore::new(self.max_keys, self.clock);
         let store = match self.store {
             Choice::Memory => Guarded::memory(memory),
@@ -241,9 +272,31 @@ impl Builder {
             store,
             key_prefix: self.key_prefix,
             prefixes: self.prefixes,
+            proxies,
             on_store_error: self.on_store_error,
         };
         Ok(RateLimiter { limiter: Arc::new(limiter), answers: Arc::new(self.answers) })
+    }
+
+    fn proxies(&self) -> Result<Proxies, BuildError> {
+        if self.trusted_proxies.is_empty() && self.client_ip_header.is_some() {
+            return Err(BuildError::Setting {
+                setting: "client_ip_header",
+                problem: "no proxy is trusted, so the header is never read: add `trusted_proxies`".to_owned(),
+            });
+        }
+        let network = |text: &String| {
+            let one = || text.parse::<IpAddr>().map(IpNet::from);
+            let network = text.parse::<IpNet>().or_else(|_| one());
+            network.map(|network| network.trunc()).map_err(|_| BuildError::Setting {
+                setting: "trusted_proxies",
+                problem: format!("`{text}` is no network: write `10.0.0.0/8`, `fd00::/8` or one address"),
+            })
+        };
+        Ok(Proxies {
+            trusted: self.trusted_proxies.iter().map(network).collect::<Result<_, _>>()?,
+            header: self.client_ip_header.clone().unwrap_or_default(),
+        })
     }
 
     fn validate(&self) -> Result<(), BuildError> {
@@ -286,6 +339,8 @@ impl fmt::Debug for Builder {
             .field("on_store_error", &self.on_store_error)
             .field("require_store", &self.require_store)
             .field("prefixes", &self.prefixes)
+            .field("trusted_proxies", &self.trusted_proxies)
+            .field("client_ip_header", &self.client_ip_header)
             .field("max_keys", &self.max_keys)
             .field("answers", &self.answers)
             .finish_non_exhaustive()

@@ -32,7 +32,7 @@ pub use crate::clock::ManualClock;
 pub use crate::decision::{Decision, QuotaState};
 pub use crate::error::{BoxError, BuildError, Error, StoreError};
 pub use crate::http::{Decisions, Denied, Headers, NoLayer, RateLimitService, Reason, ResponseFuture};
-pub use crate::key::Key;
+pub use crate::key::{ClientIpHeader, Key};
 pub use crate::policy::{Named, Policy, Scope};
 pub use crate::quota::Quota;
 pub use crate::rate_limiter::RateLimiter;

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::decision::Decision;
 use crate::error::StoreError;
-use crate::key::{Key, Prefixes};
+use crate::key::{Key, Prefixes, Proxies};
 use crate::policy::Policy;
 use crate::store::guarded::{Answer, Guarded, OnStoreError};
 use crate::store::{Counter, Operation};
@@ -20,6 +20,7 @@ pub(crate) struct Limiter {
     pub(crate) store: Guarded,
     pub(crate) key_prefix: Cow<'static, str>,
     pub(crate) prefixes: Prefixes,
+    pub(crate) proxies: Proxies,
     pub(crate) on_store_error: OnStoreError,
 }
 
@@ -78,10 +79,11 @@ fn counters<'a>(asks: &[Ask<'_>], keys: &'a [String]) -> SmallVec<[Counter<'a>; 
 
 impl fmt::Debug for Limiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { store: _, key_prefix, prefixes, on_store_error } = self;
+        let Self { store: _, key_prefix, prefixes, proxies, on_store_error } = self;
         f.debug_struct("Limiter")
             .field("key_prefix", key_prefix)
             .field("prefixes", prefixes)
+            .field("proxies", proxies)
             .field("on_store_error", on_store_error)
             .finish_non_exhaustive()
     }

@@ -12,7 +12,6 @@ use axum::routing::get;
 use axum::{Json, Router};
 use axum_rate_limit::{RateLimiter, rate_limit};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 /// Five requests a minute for each client. With `by_resource` each method and path has five of its
 /// own, should the handler serve more than one.
@@ -45,6 +44,13 @@ mod resources {
     }
 }
 
+/// Commands to try, within a minute.
+const TRIES: &str = "
+    for i in 1 2 3 4 5 6 7; do curl -i http://ADDRESS/hardwork/; echo; done
+    for i in $(seq 11); do curl -s -o /dev/null -w '%{http_code} ' http://ADDRESS/resources/; done; echo
+    curl -i -X POST http://ADDRESS/resources/    # POST has a quota of its own
+";
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt::init();
@@ -56,41 +62,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let app =
         Router::new().route("/hardwork/", get(calculate)).merge(resources::router()).layer(limiter.clone());
 
-    let host = std::env::var("HOST").unwrap_or_else(|_| "127.0.0.1".to_owned());
-    let port = std::env::var("PORT").unwrap_or_else(|_| "3000".to_owned());
-    let listener = TcpListener::bind(format!("{host}:{port}")).await?;
-    let address = listener.local_addr()?;
-    println!("Listening on http://{address} - try, within a minute:");
-    println!("  for i in 1 2 3 4 5 6 7; do curl -i http://{address}/hardwork/; echo; done");
-    println!("  for i in $(seq 11); do curl -s -o /dev/null -w '%{{http_code}}\\n' http://{address}/resources/; done");
-    println!("  curl -i -X POST http://{address}/resources/    # POST has a quota of its own");
+    let listener = examples::listen(TRIES).await?;
 
     // The limiter needs to know who asks: `with_connect_info` puts the peer's address into requests.
     axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(shutdown())
+        .with_graceful_shutdown(examples::shutdown())
         .await?;
 
     // No more requests come, so the connection can go.
     limiter.close().await;
     println!("Bye.");
     Ok(())
-}
-
-/// Ctrl-C, or what Kubernetes sends before it takes a pod away.
-async fn shutdown() {
-    let interrupt = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-            let _ = interrupt.await;
-            return;
-        };
-        tokio::select! {
-            _ = interrupt => {}
-            _ = terminate.recv() => {}
-        }
-    }
-    #[cfg(not(unix))]
-    let _ = interrupt.await;
 }

@@ -1,0 +1,239 @@
+//! What the attribute makes of an item, for the eye: `UPDATE_EXPECT=1 cargo test` renews these.
+
+use expect_test::{Expect, expect};
+use proc_macro2::TokenStream;
+use quote::quote;
+
+fn check(args: TokenStream, item: TokenStream, expected: &Expect) {
+    let expanded = super::rate_limit(args, item);
+    let file = syn::parse2(expanded).expect("the expansion is a file");
+    expected.assert_eq(&prettyplease::unparse(&file));
+}
+
+#[test]
+fn a_handler() {
+    check(
+        quote!(name = "hardwork", per_minute = 5, by_resource),
+        quote! {
+            /// Works hard.
+            #[instrument]
+            pub(crate) async fn calculate<S: Clone>(State(state): State<S>) -> Json<Value>
+            where
+                S: Send,
+            {
+                body(state)
+            }
+        },
+        &expect![[r#"
+            /// Works hard.
+            #[instrument]
+            pub(crate) async fn calculate<S: Clone>(
+                _: ::axum_rate_limit::__private::Permit<calculate>,
+                State(state): State<S>,
+            ) -> Json<Value>
+            where
+                S: Send,
+            {
+                body(state)
+            }
+            #[doc(hidden)]
+            #[allow(non_camel_case_types, dead_code, unreachable_pub, missing_debug_implementations)]
+            pub(crate) struct calculate {}
+            impl ::axum_rate_limit::__private::Policies for calculate {
+                const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[
+                    &::axum_rate_limit::Policy::new("hardwork").per_minute(5).by_resource(),
+                ];
+            }
+            ::axum_rate_limit::__private::inventory::submit! {
+                ::axum_rate_limit::__private::Declaration::new(< calculate as
+                ::axum_rate_limit::__private::Policies > ::POLICIES)
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn stacked_attributes_on_a_handler() {
+    check(
+        quote!(name = "outer", per_minute = limits::OUTER, status = 429),
+        quote! {
+            #[rate_limit(policy = INNER)]
+            #[axum_rate_limit::rate_limit(name = "third", quota(2 * 30, per = "90s"), message = "No.")]
+            async fn calculate() {}
+        },
+        &expect![[r#"
+            async fn calculate(_: ::axum_rate_limit::__private::Permit<calculate>) {}
+            #[doc(hidden)]
+            #[allow(non_camel_case_types, dead_code, unreachable_pub, missing_debug_implementations)]
+            struct calculate {}
+            impl ::axum_rate_limit::__private::Policies for calculate {
+                const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[
+                    &::axum_rate_limit::Policy::new("outer").per_minute(limits::OUTER).status(429),
+                    &INNER,
+                    &::axum_rate_limit::Policy::new("third")
+                        .quota(2 * 30, ::core::time::Duration::from_millis(90000u64))
+                        .message("No."),
+                ];
+            }
+            ::axum_rate_limit::__private::inventory::submit! {
+                ::axum_rate_limit::__private::Declaration::new(< calculate as
+                ::axum_rate_limit::__private::Policies > ::POLICIES)
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn a_router_function() {
+    check(
+        quote!(name = "resources", per_minute = 10, by_route, crate = my::limits),
+        quote! {
+            fn resources(mut state: AppState) -> Router<AppState> {
+                if state.is_empty() {
+                    return Router::new();
+                }
+                Router::new().route("/", get(list))
+            }
+        },
+        &expect![[r#"
+            fn resources(mut state: AppState) -> Router<AppState> {
+                #[doc(hidden)]
+                struct __RateLimit {}
+                impl my::limits::__private::Policies for __RateLimit {
+                    const POLICIES: &'static [&'static my::limits::Policy] = &[
+                        &my::limits::Policy::new("resources").per_minute(10).by_route(),
+                    ];
+                }
+                my::limits::__private::inventory::submit! {
+                    my::limits::__private::Declaration::new(< __RateLimit as
+                    my::limits::__private::Policies > ::POLICIES)
+                }
+                my::limits::__private::guard::<
+                    __RateLimit,
+                    Router<AppState>,
+                >(move || -> Router<AppState> {
+                    if state.is_empty() {
+                        return Router::new();
+                    }
+                    Router::new().route("/", get(list))
+                })
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn an_async_router_function() {
+    check(
+        quote!(name = "resources", per_minute = 10),
+        quote!(async fn resources(pool: &Pool) -> axum::Router { build(pool).await }),
+        &expect![[r#"
+            async fn resources(pool: &Pool) -> axum::Router {
+                #[doc(hidden)]
+                struct __RateLimit {}
+                impl ::axum_rate_limit::__private::Policies for __RateLimit {
+                    const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[
+                        &::axum_rate_limit::Policy::new("resources").per_minute(10),
+                    ];
+                }
+                ::axum_rate_limit::__private::inventory::submit! {
+                    ::axum_rate_limit::__private::Declaration::new(< __RateLimit as
+                    ::axum_rate_limit::__private::Policies > ::POLICIES)
+                }
+                let router: axum::Router = async move { build(pool).await }.await;
+                ::axum_rate_limit::__private::guard::<__RateLimit, axum::Router>(move || router)
+            }
+        "#]],
+    );
+}
+
+#[test]
+fn a_module() {
+    check(
+        quote!(name = "resources", per_minute = 10),
+        quote! {
+            #[cfg(unix)]
+            pub mod resources {
+                #![allow(dead_code)]
+                use super::*;
+
+                pub fn router() -> Router { Router::new().route("/", get(list)) }
+
+                #[rate_limit(name = "own", per_second = 1)]
+                fn own() -> MethodRouter<(), Error> { get(list) }
+
+                async fn list() {}
+            }
+        },
+        &expect![[r##"
+            #[cfg(unix)]
+            pub mod resources {
+                #![allow(dead_code)]
+                #[doc(hidden)]
+                #[allow(unreachable_pub)]
+                pub(super) struct __RateLimit {}
+                use super::*;
+                pub fn router() -> Router {
+                    ::axum_rate_limit::__private::guard::<
+                        self::__RateLimit,
+                        Router,
+                    >(move || -> Router { Router::new().route("/", get(list)) })
+                }
+                fn own() -> MethodRouter<(), Error> {
+                    #[doc(hidden)]
+                    struct __RateLimit {}
+                    impl ::axum_rate_limit::__private::Policies for __RateLimit {
+                        const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[
+                            &::axum_rate_limit::Policy::new("own").per_second(1),
+                        ];
+                    }
+                    ::axum_rate_limit::__private::inventory::submit! {
+                        ::axum_rate_limit::__private::Declaration::new(< __RateLimit as
+                        ::axum_rate_limit::__private::Policies > ::POLICIES)
+                    }
+                    ::axum_rate_limit::__private::guard::<
+                        self::__RateLimit,
+                        MethodRouter<(), Error>,
+                    >(move || -> MethodRouter<(), Error> {
+                        ::axum_rate_limit::__private::guard::<
+                            __RateLimit,
+                            MethodRouter<(), Error>,
+                        >(move || -> MethodRouter<(), Error> { get(list) })
+                    })
+                }
+                async fn list() {}
+            }
+            impl ::axum_rate_limit::__private::Policies for resources::__RateLimit {
+                const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[
+                    &::axum_rate_limit::Policy::new("resources").per_minute(10),
+                ];
+            }
+            ::axum_rate_limit::__private::inventory::submit! {
+                ::axum_rate_limit::__private::Declaration::new(< resources::__RateLimit as
+                ::axum_rate_limit::__private::Policies > ::POLICIES)
+            }
+        "##]],
+    );
+}
+
+#[test]
+fn a_faulty_attribute_leaves_the_item_as_it_is() {
+    check(
+        quote!(per_minute = 0),
+        quote! {
+            #[rate_limit(name = "sibling", per_minute = 5)]
+            async fn calculate() -> Json<Value> { body() }
+        },
+        &expect![[r#"
+            async fn calculate() -> Json<Value> {
+                body()
+            }
+            ::core::compile_error! {
+                "a policy needs a name, which it bears in the store, the headers and the logs: write `name = \"…\"`"
+            }
+            ::core::compile_error! {
+                "a quota of 0 would deny every request: write a whole number from 1 to 4294967295, such as `per_minute = 5`"
+            }
+        "#]],
+    );
+}

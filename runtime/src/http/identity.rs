@@ -6,7 +6,7 @@ use axum::extract::connect_info::MockConnectInfo;
 use axum::extract::{ConnectInfo, MatchedPath, OriginalUri};
 use http::request::Parts;
 
-use crate::key::Key;
+use crate::key::{Key, Proxies};
 use crate::policy::{Policy, Scope};
 
 /// There is no peer address in the request.
@@ -14,8 +14,8 @@ use crate::policy::{Policy, Scope};
 pub(super) struct NoPeer;
 
 /// The key that `policy` keeps the quota of this request under.
-pub(super) fn key(parts: &Parts, policy: &Policy) -> Result<Key, NoPeer> {
-    let key = Key::from(client(parts)?);
+pub(super) fn key(parts: &Parts, policy: &Policy, proxies: &Proxies) -> Result<Key, NoPeer> {
+    let key = Key::from(proxies.client(peer(parts)?, &parts.headers));
     Ok(match policy.scope() {
         Scope::Policy => key,
         // A nested router sees the path without its prefix.
@@ -31,7 +31,7 @@ pub(super) fn key(parts: &Parts, policy: &Policy) -> Result<Key, NoPeer> {
     })
 }
 
-fn client(parts: &Parts) -> Result<IpAddr, NoPeer> {
+fn peer(parts: &Parts) -> Result<IpAddr, NoPeer> {
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer);
     let mock = || parts.extensions.get::<MockConnectInfo<SocketAddr>>().map(|MockConnectInfo(peer)| peer);
     peer.or_else(mock).map(SocketAddr::ip).ok_or(NoPeer)

@@ -50,7 +50,7 @@ impl Ledger {
             if asked || asks.iter().any(|(other, _)| other.name() == policy.name()) {
                 continue;
             }
-            match identity::key(parts, policy) {
+            match identity::key(parts, policy, &ledger.limiter().limiter.proxies) {
                 Ok(key) => asks.push((policy, key)),
                 Err(identity::NoPeer) => return Err(no_peer()),
             }

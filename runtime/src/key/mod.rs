@@ -1,6 +1,7 @@
 //! Who shares a quota.
 
 mod client_ip;
+mod prefix;
 mod resource;
 
 use std::fmt::Write as _;
@@ -12,7 +13,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::policy::Policy;
 
-pub(crate) use client_ip::Prefixes;
+pub use client_ip::ClientIpHeader;
+pub(crate) use client_ip::Proxies;
+pub(crate) use prefix::Prefixes;
 
 /// A part of a key that is longer than this is hashed.
 const MAX_PART: usize = 200;

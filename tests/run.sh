@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Installs what the tests need, and runs all of them.
+#
+# Needs Rust and, unless redis-server is there already, a package manager.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+install_redis() {
+  echo "redis-server is missing: installing it"
+  if command -v apt-get >/dev/null; then
+    as_root apt-get update -qq
+    # The tests start servers of their own; the distribution's is not wanted.
+    as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends redis-server
+  elif command -v dnf >/dev/null; then as_root dnf install -y redis
+  elif command -v apk >/dev/null; then as_root apk add redis
+  elif command -v pacman >/dev/null; then as_root pacman -S --noconfirm redis
+  elif command -v brew >/dev/null; then brew install redis
+  else
+    echo "no package manager is known here: install redis-server (6.2 or later) yourself" >&2
+    exit 1
+  fi
+}
+
+command -v redis-server >/dev/null || install_redis
+redis-server --version
+
+# The attribute's and the stores' own tests, the real servers, the compiler's messages, the examples.
+cargo test --workspace --all-features --locked
+# What a program with fewer features sees.
+cargo test -p axum-rate-limit --no-default-features --lib --locked

@@ -1,0 +1,186 @@
+//! How a limiter answers as it is built: statuses, fields, problem details, responses of one's own.
+
+use axum::body::{Body, Bytes};
+use axum::extract::ConnectInfo;
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Router, http::StatusCode};
+use axum_rate_limit::{Builder, Denied, Headers, Reason, RateLimiter, rate_limit};
+use http::Request;
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tower::ServiceExt as _;
+
+#[rate_limit(name = "once", per_minute = 1, per_hour = 20)]
+async fn once() -> &'static str {
+    "ok"
+}
+
+#[rate_limit(name = "too-many", per_minute = 1, status = 429)]
+async fn too_many() -> &'static str {
+    "ok"
+}
+
+struct Heard {
+    status: StatusCode,
+    head: http::HeaderMap,
+    body: String,
+}
+
+impl Heard {
+    fn field(&self, name: &str) -> Option<&str> {
+        self.head.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).expect("JSON")
+    }
+}
+
+async fn ask(router: &Router, request: Request<Body>) -> Heard {
+    let mut request = request;
+    request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 1234))));
+    let response: Response = router.clone().oneshot(request).await.expect("infallible");
+    let (parts, body) = response.into_parts();
+    let bytes: Bytes = body.collect().await.expect("a body").to_bytes();
+    Heard { status: parts.status, head: parts.headers, body: String::from_utf8(bytes.to_vec()).expect("UTF-8") }
+}
+
+fn request(path: &str) -> Request<Body> {
+    Request::get(path).body(Body::empty()).expect("a request")
+}
+
+/// The first answer and the second, which is a denial.
+async fn two_answers(builder: Builder, path: &str) -> (Heard, Heard) {
+    let limiter = builder.build().await.expect("it builds");
+    let router = Router::new().route("/once", get(once)).route("/too-many", get(too_many)).layer(limiter);
+    (ask(&router, request(path)).await, ask(&router, request(path)).await)
+}
+
+#[tokio::test]
+async fn the_status_is_the_policys_or_the_limiters_or_503() {
+    let status = |builder: Builder, path| async move { two_answers(builder, path).await.1.status.as_u16() };
+    assert_eq!(status(RateLimiter::builder(), "/once").await, 503);
+    assert_eq!(status(RateLimiter::builder().status(StatusCode::FORBIDDEN), "/once").await, 403);
+    assert_eq!(status(RateLimiter::builder().status(StatusCode::FORBIDDEN), "/too-many").await, 429);
+}
+
+#[tokio::test]
+async fn fields_are_those_that_were_asked_for() {
+    const DRAFT: [&str; 2] = ["ratelimit-policy", "ratelimit"];
+    const LEGACY: [&str; 3] = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
+    for (headers, draft, legacy) in [
+        (Headers::Draft, true, false),
+        (Headers::Legacy, false, true),
+        (Headers::Both, true, true),
+        (Headers::Off, false, false),
+    ] {
+        let (first, second) = two_answers(RateLimiter::builder().headers(headers), "/once").await;
+        for answer in [&first, &second] {
+            assert!(DRAFT.iter().all(|name| answer.field(name).is_some() == draft), "{headers:?}");
+            assert!(LEGACY.iter().all(|name| answer.field(name).is_some() == legacy), "{headers:?}");
+        }
+        assert!(second.field("retry-after").is_some());
+        if legacy {
+            let values = LEGACY.map(|name| second.field(name).expect("it is there"));
+            assert_eq!(values, ["1", "0", "60"], "those of the quota that binds");
+        }
+    }
+}
+
+#[tokio::test]
+async fn problem_details_say_which_policy_is_violated() {
+    let problem = || RateLimiter::builder().problem_details();
+    let (_, denied) = two_answers(problem(), "/once").await;
+    assert_eq!(denied.field("content-type"), Some("application/problem+json"));
+    assert_eq!(
+        denied.json(),
+        json!({
+            "type": "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
+            "title": "Request cannot be satisfied due to temporary server capacity constraints",
+            "status": 503,
+            "detail": "Rate limit exceeded.",
+            "violated-policies": ["once"],
+        })
+    );
+    let (_, denied) = two_answers(problem(), "/too-many").await;
+    assert_eq!(denied.json()["type"], "https://iana.org/assignments/http-problem-types#quota-exceeded");
+    assert_eq!(denied.json()["violated-policies"], json!(["too-many"]));
+}
+
+#[tokio::test]
+async fn a_response_of_ones_own_loses_no_field() {
+    fn teapot(denied: &Denied) -> Response {
+        let Reason::Quota(decision) = denied.reason() else { return StatusCode::BAD_GATEWAY.into_response() };
+        let text = format!("{} {} {}", decision.policy().name(), denied.message(), denied.retry_after().as_secs());
+        (StatusCode::IM_A_TEAPOT, [("cache-control", "private")], Html(text)).into_response()
+    }
+    let (_, denied) = two_answers(RateLimiter::builder().on_denied(teapot), "/once").await;
+    assert_eq!(denied.status, StatusCode::IM_A_TEAPOT);
+    assert_eq!(denied.body, "once Rate limit exceeded. 60");
+    assert_eq!(denied.field("retry-after"), Some("60"));
+    assert_eq!(denied.field("cache-control"), Some("private"));
+    assert!(denied.field("ratelimit").is_some());
+}
+
+#[rate_limit(name = "upload", per_minute = 1)]
+async fn upload(body: Bytes) -> String {
+    body.len().to_string()
+}
+
+#[tokio::test]
+async fn the_body_of_a_denied_request_is_never_read() {
+    let router = Router::new().route("/", post(upload)).layer(RateLimiter::memory());
+    for (status, is_read) in [(StatusCode::OK, true), (StatusCode::SERVICE_UNAVAILABLE, false)] {
+        let read = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&read);
+        let body = Body::from_stream(futures_util::stream::once(async move {
+            seen.store(true, Ordering::Relaxed);
+            Ok::<_, std::io::Error>(Bytes::from_static(b"four"))
+        }));
+        let answer = ask(&router, Request::post("/").body(body).expect("a request")).await;
+        assert_eq!(answer.status, status);
+        assert_eq!(read.load(Ordering::Relaxed), is_read);
+    }
+}
+
+#[tokio::test]
+async fn settings_that_can_not_be_are_refused_by_build() {
+    let refused = |builder: Builder| async move { builder.build().await.expect_err("it is refused").to_string() };
+    let builder = RateLimiter::builder;
+    assert_eq!(
+        refused(builder().timeout(std::time::Duration::ZERO)).await,
+        "timeout: a store needs time to answer: write at least 1 ms"
+    );
+    assert!(refused(builder().max_keys(0)).await.starts_with("max_keys: "));
+    assert!(refused(builder().ipv4_prefix(33)).await.starts_with("ipv4_prefix: "));
+    assert!(refused(builder().ipv6_prefix(129)).await.starts_with("ipv6_prefix: "));
+    assert!(refused(builder().status(StatusCode::OK)).await.starts_with("status: "));
+    for prefix in ["a b", "{a}", "ä"] {
+        assert!(refused(builder().key_prefix(prefix)).await.starts_with("key_prefix: "));
+    }
+}
+
+#[tokio::test]
+async fn clients_are_told_apart_by_their_network() {
+    let limiter = RateLimiter::builder().ipv6_prefix(64).build().await.expect("it builds");
+    let router = Router::new().route("/", get(once)).layer(limiter);
+    let from = |ip: &str| {
+        let router = router.clone();
+        let address: SocketAddr = format!("{ip}:80").parse().expect("an address");
+        async move {
+            let mut request = request("/");
+            request.extensions_mut().insert(ConnectInfo(address));
+            router.oneshot(request).await.expect("infallible").status().as_u16()
+        }
+    };
+    assert_eq!(from("192.0.2.1").await, 200);
+    assert_eq!(from("[::ffff:192.0.2.1]").await, 503, "the same client over a socket for both families");
+    assert_eq!(from("[::ffff:192.0.2.2]").await, 200);
+    assert_eq!(from("[2001:db8:0:1::1]").await, 200);
+    assert_eq!(from("[2001:db8:0:1::2]").await, 503);
+    assert_eq!(from("[2001:db8:0:2::1]").await, 200);
+}

@@ -1,0 +1,55 @@
+//! What the attributes of a program declare, and the refusal of declarations that contradict.
+#![expect(dead_code, reason = "what is declared counts, not what is called")]
+
+use axum_rate_limit::{BuildError, Policy, RateLimiter, policies, rate_limit};
+
+#[rate_limit(name = "agreed", per_minute = 5)]
+async fn one() {}
+
+#[rate_limit(name = "agreed", per_minute = 5)]
+async fn same() {}
+
+#[rate_limit(name = "quarrel", per_minute = 5)]
+async fn first() {}
+
+#[rate_limit(name = "quarrel", per_minute = 6)]
+async fn second() {}
+
+const SHARED: Policy = Policy::new("shared").per_hour(1);
+
+#[rate_limit(policy = SHARED)]
+#[axum::debug_handler]
+async fn uses_shared() {}
+
+#[rate_limit(policy = SHARED)]
+async fn uses_shared_too() {}
+
+#[tokio::test]
+async fn policies_are_listed_once_each() {
+    let named = |name: &str| policies().into_iter().filter(|policy| policy.name() == name).count();
+    assert_eq!(named("agreed"), 2, "two places");
+    assert_eq!(named("shared"), 1, "one place");
+    let agreed: Vec<u32> = policies()
+        .into_iter()
+        .filter(|policy| policy.name() == "agreed")
+        .map(|policy| policy.location().line())
+        .collect();
+    assert_eq!(agreed, [6, 9]);
+}
+
+#[tokio::test]
+async fn contradicting_declarations_are_refused_with_their_places() {
+    let error = RateLimiter::builder().build().await.expect_err("they contradict");
+    assert!(matches!(error, BuildError::Conflict { .. }));
+    assert_eq!(
+        error.to_string(),
+        "two different policies are named `quarrel`: one at tests/tests/registry.rs:12:1, one at \
+         tests/tests/registry.rs:15:1; give one of them another name, or make them the same `const` policy"
+    );
+}
+
+#[test]
+#[should_panic(expected = "two different policies are named `quarrel`")]
+fn the_short_way_panics() {
+    drop(RateLimiter::memory());
+}
