@@ -15,7 +15,7 @@ use proc_macro::TokenStream;
 
 /// Limits how often a handler, the routes of a router function, or those of a module are served.
 ///
-/// ```ignore
+/// ```text
 /// #[rate_limit(name = "hardwork", per_minute = 5, by_resource)]
 /// async fn calculate() -> Json<Value> { … }
 /// ```

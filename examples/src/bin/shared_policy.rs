@@ -45,7 +45,7 @@ async fn create(decisions: Decisions) -> Json<Value> {
             json!({
                 "policy": decision.policy().name(),
                 "remaining": decision.remaining(),
-                "all_back_in_seconds": decision.reset().as_secs_f32().ceil(),
+                "all_back_in": format!("{:.1?}", decision.reset()),
             })
         })
         .collect();
