@@ -74,10 +74,38 @@ const BY_CLIENT: &str = "a quota is kept for each client address without being a
 const FOREIGN: &[(&[&str], &str)] = &[
     (
         &[
-            "times", "seconds", "minutes", "hours", "milliseconds", "limit", "limits", "rate", "requests",
-            "max", "max_requests", "permits", "count", "amount", "n", "window", "window_ms", "window_size",
-            "period", "duration", "interval", "per", "every", "ttl", "rps", "rpm", "expire", "permit_limit",
-            "calls", "refill", "refill_interval", "replenish",
+            "times",
+            "seconds",
+            "minutes",
+            "hours",
+            "milliseconds",
+            "limit",
+            "limits",
+            "rate",
+            "requests",
+            "max",
+            "max_requests",
+            "permits",
+            "count",
+            "amount",
+            "n",
+            "window",
+            "window_ms",
+            "window_size",
+            "period",
+            "duration",
+            "interval",
+            "per",
+            "every",
+            "ttl",
+            "rps",
+            "rpm",
+            "expire",
+            "permit_limit",
+            "calls",
+            "refill",
+            "refill_interval",
+            "replenish",
         ],
         PER_WINDOW,
     ),
@@ -95,7 +123,16 @@ const FOREIGN: &[(&[&str], &str)] = &[
     (&["detail", "error_message", "error", "text", "msg", "body"], MESSAGE),
     (&["id", "prefix", "bucket", "policy_name", "zone", "group"], "write `name = \"…\"`"),
     (
-        &["resource", "per_resource", "by_path", "per_path", "per_endpoint", "per_method", "endpoint", "path"],
+        &[
+            "resource",
+            "per_resource",
+            "by_path",
+            "per_path",
+            "per_endpoint",
+            "per_method",
+            "endpoint",
+            "path",
+        ],
         BY_RESOURCE,
     ),
     (&["route", "per_route", "by_template", "by_matched_path"], "write `by_route`"),
@@ -197,7 +234,8 @@ impl Args {
             }
             if let Err(error) = input.parse::<Token![,]>() {
                 self.incomplete = true;
-                errors.push(syn::Error::new(error.span(), "arguments are separated by commas: write `,` here"));
+                errors
+                    .push(syn::Error::new(error.span(), "arguments are separated by commas: write `,` here"));
                 skip_argument(input);
                 let _: Option<Token![,]> = input.parse().unwrap_or_default();
             }
@@ -205,9 +243,8 @@ impl Args {
     }
 
     fn argument(&mut self, input: ParseStream<'_>, seen: &mut Vec<Ident>) -> syn::Result<()> {
-        let ident = Ident::parse_any(input).map_err(|error| {
-            syn::Error::new(error.span(), format!("expected an argument: {}", usages()))
-        })?;
+        let ident = Ident::parse_any(input)
+            .map_err(|error| syn::Error::new(error.span(), format!("expected an argument: {}", usages())))?;
         let Some(argument) = ARGUMENTS.iter().find(|argument| ident == argument.name) else {
             return Err(unknown(&ident));
         };
@@ -263,7 +300,9 @@ impl Args {
                 self.policy = Some(Given { argument: ident, value });
             }
             Form::Crate => {
-                input.parse::<Token![=]>().map_err(|error| usage(argument, &error, "where the runtime is"))?;
+                input
+                    .parse::<Token![=]>()
+                    .map_err(|error| usage(argument, &error, "where the runtime is"))?;
                 self.krate = Some(
                     input
                         .call(Path::parse_mod_style)

@@ -75,19 +75,15 @@ fn shared(args: Args, errors: &mut Errors) -> Option<Source> {
 }
 
 fn declared(args: Args, errors: &mut Errors) -> Option<Source> {
-    let name = match args.name {
-        Some(name) => check_name(name.value, errors),
-        None => {
-            if !args.incomplete {
-                errors.at(
-                    args.span,
-                    "a policy needs a name, which it bears in the store, the headers and the logs: \
-                     write `name = \"…\"`",
-                );
-            }
-            None
-        }
-    };
+    let nameless = args.name.is_none();
+    let name = args.name.and_then(|name| check_name(name.value, errors));
+    if nameless && !args.incomplete {
+        errors.at(
+            args.span,
+            "a policy needs a name, which it bears in the store, the headers and the logs: \
+             write `name = \"…\"`",
+        );
+    }
     if args.quotas.is_empty() && !args.incomplete {
         errors.at(
             args.span,
@@ -96,7 +92,8 @@ fn declared(args: Args, errors: &mut Errors) -> Option<Source> {
         );
     }
     if let Some(extra) = args.quotas.get(MAX_QUOTAS) {
-        errors.at(extra.span, format!("a policy has at most {MAX_QUOTAS} quotas: leave the loosest ones out"));
+        errors
+            .at(extra.span, format!("a policy has at most {MAX_QUOTAS} quotas: leave the loosest ones out"));
     }
     let written = args.quotas.len();
     let quotas: Vec<_> = args.quotas.into_iter().filter_map(|quota| check_quota(quota, errors)).collect();
@@ -135,7 +132,8 @@ fn check_name(name: LitStr, errors: &mut Errors) -> Option<LitStr> {
     let value = name.value();
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     let fault = if value.is_empty() {
-        "the name is empty: write 1 to 64 characters of `A-Z a-z 0-9 _ - .`, such as `name = \"login\"`".to_owned()
+        "the name is empty: write 1 to 64 characters of `A-Z a-z 0-9 _ - .`, such as `name = \"login\"`"
+            .to_owned()
     } else if let Some(c) = value.chars().find(|c| !allowed(*c)) {
         let instead: String = value.chars().map(|c| if allowed(c) { c } else { '-' }).collect();
         format!(

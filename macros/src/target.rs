@@ -6,8 +6,8 @@ use proc_macro2::{Group, Span, TokenStream, TokenTree};
 use quote::{ToTokens, TokenStreamExt};
 use syn::parse::{Parse, ParseStream};
 use syn::{
-    Attribute, FnArg, GenericArgument, Ident, Item, LitStr, Path, PathArguments, ReturnType, Signature, Token, Type,
-    TypeParamBound, Visibility,
+    Attribute, FnArg, GenericArgument, Ident, Item, LitStr, Path, PathArguments, ReturnType, Signature,
+    Token, Type, TypeParamBound, Visibility,
 };
 
 const PLACES: &str = "put `#[rate_limit]` on an `async fn` handler, on a function that returns `Router` or \
@@ -96,7 +96,10 @@ impl Function {
     fn parse(attrs: Vec<Attribute>, vis: Visibility, input: ParseStream<'_>) -> syn::Result<Self> {
         let sig: Signature = input.parse()?;
         if input.peek(Token![;]) {
-            return Err(syn::Error::new_spanned(&sig, format!("this function has no body to guard: {PLACES}")));
+            return Err(syn::Error::new_spanned(
+                &sig,
+                format!("this function has no body to guard: {PLACES}"),
+            ));
         }
         let body = input.parse()?;
         Ok(Self { attrs, vis, sig, body })
@@ -207,7 +210,9 @@ fn kind(output: &ReturnType) -> Kind<'_> {
         Type::ImplTrait(bounds) if bounds.bounds.iter().any(is_future) => Kind::Future,
         Type::Path(path) if ends_in(&path.path, &["BoxFuture", "LocalBoxFuture"]) => Kind::Future,
         Type::Path(path) if ends_in(&path.path, &["Pin"]) => Kind::Future,
-        Type::Path(path) if ends_in(&path.path, WRAPPERS) && arguments(&path.path).any(is_router) => Kind::Wrapped(ty),
+        Type::Path(path) if ends_in(&path.path, WRAPPERS) && arguments(&path.path).any(is_router) => {
+            Kind::Wrapped(ty)
+        }
         Type::Tuple(tuple) if tuple.elems.iter().any(is_router) => Kind::Wrapped(ty),
         _ => Kind::Other,
     }

@@ -54,13 +54,7 @@ impl Decision {
     ///
     /// `taken` tells whether the store has charged the request; if not, a quota that has too little
     /// left is the reason.
-    pub(crate) fn new(
-        policy: &Policy,
-        cost: u32,
-        taken: bool,
-        degraded: bool,
-        readings: &[Reading],
-    ) -> Self {
+    pub(crate) fn new(policy: &Policy, cost: u32, taken: bool, degraded: bool, readings: &[Reading]) -> Self {
         let quotas: SmallVec<[QuotaState; 2]> = policy
             .quotas()
             .iter()

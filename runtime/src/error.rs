@@ -45,9 +45,9 @@ pub enum BuildError {
     )]
     Conflict {
         /// The one found first.
-        first: Policy,
+        first: Box<Policy>,
         /// One that differs from it.
-        second: Policy,
+        second: Box<Policy>,
     },
     /// A setting has a value that it can't have.
     #[error("{setting}: {problem}")]

@@ -28,6 +28,7 @@ use crate::quota::{Quota, Quotas};
 /// their counters, so they must be the same otherwise: [`build`](crate::Builder::build) refuses a
 /// program in which they differ.
 #[derive(Clone, Copy)]
+#[must_use = "a policy is changed by value"]
 pub struct Policy {
     name: &'static str,
     quotas: Quotas,
@@ -167,7 +168,6 @@ impl Policy {
     /// this quota or one there can never bind, since another allows no more in a longer window. In
     /// a constant that is a compile error.
     #[track_caller]
-    #[must_use = "a policy is changed by value"]
     pub const fn quota(mut self, limit: u32, window: Duration) -> Self {
         self.quotas = self.quotas.and(Quota::new(limit, window));
         self
@@ -179,7 +179,6 @@ impl Policy {
     ///
     /// If the policy is [`by_route`](Self::by_route). In a constant that is a compile error.
     #[track_caller]
-    #[must_use = "a policy is changed by value"]
     pub const fn by_resource(mut self) -> Self {
         assert!(
             !matches!(self.scope, Scope::Route),
@@ -195,7 +194,6 @@ impl Policy {
     ///
     /// If the policy is [`by_resource`](Self::by_resource). In a constant that is a compile error.
     #[track_caller]
-    #[must_use = "a policy is changed by value"]
     pub const fn by_route(mut self) -> Self {
         assert!(
             !matches!(self.scope, Scope::Resource),
@@ -211,7 +209,6 @@ impl Policy {
     ///
     /// If `status` is not from 400 to 599. In a constant that is a compile error.
     #[track_caller]
-    #[must_use = "a policy is changed by value"]
     pub const fn status(mut self, status: u16) -> Self {
         assert!(
             400 <= status && status <= 599,
@@ -227,7 +224,6 @@ impl Policy {
     ///
     /// If `message` is empty. In a constant that is a compile error.
     #[track_caller]
-    #[must_use = "a policy is changed by value"]
     pub const fn message(mut self, message: &'static str) -> Self {
         assert!(!message.is_empty(), "the message of a denial is empty: write what a client should read");
         self.message = message;

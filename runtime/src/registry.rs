@@ -49,7 +49,7 @@ pub(crate) fn find_conflict<'a>(policies: impl IntoIterator<Item = &'a Policy>) 
     for policy in policies {
         let first = *by_name.entry(policy.name()).or_insert(policy);
         if !first.is_same_rule(policy) {
-            return Err(BuildError::Conflict { first: *first, second: *policy });
+            return Err(BuildError::Conflict { first: Box::new(*first), second: Box::new(*policy) });
         }
     }
     Ok(())

@@ -3,5 +3,5 @@
 mod app;
 mod redis;
 
-pub use app::{App, Answer, LIMIT_FIELDS};
+pub use app::{Answer, App, LIMIT_FIELDS};
 pub use redis::RedisServer;

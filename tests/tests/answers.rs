@@ -5,7 +5,7 @@ use axum::extract::ConnectInfo;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, http::StatusCode};
-use axum_rate_limit::{Builder, Denied, Headers, Reason, RateLimiter, rate_limit};
+use axum_rate_limit::{Builder, Denied, Headers, RateLimiter, Reason, rate_limit};
 use http::Request;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -46,7 +46,11 @@ async fn ask(router: &Router, request: Request<Body>) -> Heard {
     let response: Response = router.clone().oneshot(request).await.expect("infallible");
     let (parts, body) = response.into_parts();
     let bytes: Bytes = body.collect().await.expect("a body").to_bytes();
-    Heard { status: parts.status, head: parts.headers, body: String::from_utf8(bytes.to_vec()).expect("UTF-8") }
+    Heard {
+        status: parts.status,
+        head: parts.headers,
+        body: String::from_utf8(bytes.to_vec()).expect("UTF-8"),
+    }
 }
 
 fn request(path: &str) -> Request<Body> {
@@ -115,7 +119,8 @@ async fn problem_details_say_which_policy_is_violated() {
 async fn a_response_of_ones_own_loses_no_field() {
     fn teapot(denied: &Denied) -> Response {
         let Reason::Quota(decision) = denied.reason() else { return StatusCode::BAD_GATEWAY.into_response() };
-        let text = format!("{} {} {}", decision.policy().name(), denied.message(), denied.retry_after().as_secs());
+        let text =
+            format!("{} {} {}", decision.policy().name(), denied.message(), denied.retry_after().as_secs());
         (StatusCode::IM_A_TEAPOT, [("cache-control", "private")], Html(text)).into_response()
     }
     let (_, denied) = two_answers(RateLimiter::builder().on_denied(teapot), "/once").await;
@@ -149,7 +154,8 @@ async fn the_body_of_a_denied_request_is_never_read() {
 
 #[tokio::test]
 async fn settings_that_can_not_be_are_refused_by_build() {
-    let refused = |builder: Builder| async move { builder.build().await.expect_err("it is refused").to_string() };
+    let refused =
+        |builder: Builder| async move { builder.build().await.expect_err("it is refused").to_string() };
     let builder = RateLimiter::builder;
     assert_eq!(
         refused(builder().timeout(std::time::Duration::ZERO)).await,

@@ -118,7 +118,8 @@ async fn resource() -> &'static str {
 }
 
 async fn a_resource_is_a_method_and_a_path(limiter: RateLimiter) {
-    let router = Router::new().route("/{id}", any(resource)).nest("/api", Router::new().route("/{id}", get(resource)));
+    let router =
+        Router::new().route("/{id}", any(resource)).nest("/api", Router::new().route("/{id}", get(resource)));
     let app = App::serve(router.layer(limiter)).await;
     assert_eq!(app.statuses("/a", 2).await, [200, 503]);
     assert_eq!(app.statuses("/b", 2).await, [200, 503]);
@@ -168,7 +169,8 @@ async fn other() -> &'static str {
 }
 
 async fn a_limit_is_one_for_all_that_shares_its_policy(limiter: RateLimiter) {
-    let app = App::serve(Router::new().route("/one", get(one)).route("/other", get(other)).layer(limiter)).await;
+    let app =
+        App::serve(Router::new().route("/one", get(one)).route("/other", get(other)).layer(limiter)).await;
     assert_eq!(app.get("/one").await.status, StatusCode::OK);
     assert_eq!(app.get("/other").await.status, StatusCode::OK);
     assert_eq!(app.get("/one").await.status, StatusCode::SERVICE_UNAVAILABLE);

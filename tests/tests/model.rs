@@ -39,7 +39,8 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let asked = || (0..POLICIES.len(), 0..KEYS.len());
-    let edges = prop_oneof![Just(1), Just(9), Just(10), Just(59), Just(60), Just(100), Just(1_000), 0..70_u64];
+    let edges =
+        prop_oneof![Just(1), Just(9), Just(10), Just(59), Just(60), Just(100), Just(1_000), 0..70_u64];
     let step = prop_oneof![
         8 => asked().prop_map(|(policy, key)| Step::Check { policy, key }),
         1 => asked().prop_map(|(policy, key)| Step::Peek { policy, key }),
@@ -88,7 +89,7 @@ impl Model {
         }
         let state = |quota: &axum_rate_limit::Quota| {
             let ends = self.counters.get(&place(quota.window())).map_or(now, |(_, ends)| *ends);
-            (quota.limit().saturating_sub(used(self, quota.window())), ends - now)
+            (quota.limit().saturating_sub(used(self, quota.window())), ends.saturating_sub(now))
         };
         Said { allowed, quotas: policy.quotas().iter().map(state).collect() }
     }
@@ -146,7 +147,8 @@ async fn pass(connection: &mut MultiplexedConnection, time: Duration) {
                     if left > 0 then redis.call('PEXPIRE', key, left) else redis.call('DEL', key) end \
                   end";
     let millis = u64::try_from(time.as_millis()).expect("a short time");
-    let () = redis::cmd("EVAL").arg(script).arg(0).arg(millis).query_async(connection).await.expect("it passes");
+    let () =
+        redis::cmd("EVAL").arg(script).arg(0).arg(millis).query_async(connection).await.expect("it passes");
 }
 
 /// Equal, but for the real time that a history takes.
@@ -164,7 +166,8 @@ fn redis_is_the_model() {
     let limiter = RateLimiter::builder().redis(server.url()).timeout(Duration::from_secs(20)).require_store();
     let limiter = runtime.block_on(limiter.build()).expect("Redis is there");
     let connection = runtime.block_on(server.connection());
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig { cases: 300, ..ProptestConfig::default() });
+    let mut runner =
+        proptest::test_runner::TestRunner::new(ProptestConfig { cases: 300, ..ProptestConfig::default() });
     let history = |steps: Vec<Step>| {
         runtime.block_on(async {
             let () = redis::cmd("FLUSHALL").query_async(&mut connection.clone()).await.expect("it is empty");

@@ -94,6 +94,7 @@ async fn tests_may_name_a_peer() {
 
 #[tokio::test]
 async fn decisions_without_a_layer_are_an_error() {
-    let router = Router::new().route("/", get(|decisions: Decisions| async move { decisions.len().to_string() }));
+    let router =
+        Router::new().route("/", get(|decisions: Decisions| async move { decisions.len().to_string() }));
     assert_eq!(status(&router).await, StatusCode::INTERNAL_SERVER_ERROR);
 }

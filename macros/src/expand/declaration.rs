@@ -66,7 +66,8 @@ impl Declaration {
             quote_spanned!(ident.span()=> .#method())
         });
         let status = declared.status.iter().map(|status| quote_spanned!(status.span()=> .status(#status)));
-        let message = declared.message.iter().map(|message| quote_spanned!(message.span()=> .message(#message)));
+        let message =
+            declared.message.iter().map(|message| quote_spanned!(message.span()=> .message(#message)));
         let new = quote_spanned!(name.span()=> #krate::Policy::new(#name));
         quote!(&#new #(#quotas)* #(#resource)* #(#status)* #(#message)*)
     }

@@ -23,12 +23,12 @@ pub(crate) fn expand(declaration: &Declaration, mut function: Function) -> Token
     let krate = &declaration.krate;
     let name = &function.sig.ident;
     let vis = &function.vis;
-    let carried = declaration.carried_by(&quote!(#name));
+    let policies = declaration.carried_by(&quote!(#name));
     let carrier = quote! {
         #[doc(hidden)]
         #[allow(non_camel_case_types, dead_code, unreachable_pub, missing_debug_implementations)]
         #vis struct #name {}
-        #carried
+        #policies
     };
     let permit = parse_quote!(_: #krate::__private::Permit<#name>);
     function.sig.inputs.insert(0, permit);

@@ -22,7 +22,7 @@ use crate::target::Target;
 ///
 /// A faulty attribute yields its errors and the item as it was, so that editors keep working; since
 /// the errors stop the compilation, no unlimited item is ever built from it.
-pub(crate) fn rate_limit(args: TokenStream, item: TokenStream) -> TokenStream {
+pub(crate) fn rate_limit(args: TokenStream, item: &TokenStream) -> TokenStream {
     let (mut attrs, rest) = match split.parse2(item.clone()) {
         Ok(split) => split,
         Err(error) => {
@@ -59,7 +59,8 @@ fn split(input: ParseStream<'_>) -> syn::Result<(Vec<Attribute>, TokenStream)> {
 /// Takes the `rate_limit` attributes out of `attrs`, so that what stands on one item is decided at
 /// once by the first of them to expand. `None` in the list is one that is faulty.
 fn absorb(attrs: &mut Vec<Attribute>, errors: &mut Errors) -> Vec<Option<Policy>> {
-    let is_ours = |attr: &Attribute| attr.path().segments.last().is_some_and(|last| last.ident == "rate_limit");
+    let is_ours =
+        |attr: &Attribute| attr.path().segments.last().is_some_and(|last| last.ident == "rate_limit");
     let (ours, others): (Vec<_>, _) = std::mem::take(attrs).into_iter().partition(is_ours);
     *attrs = others;
     let read = |attr: Attribute| {

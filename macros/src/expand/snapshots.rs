@@ -1,10 +1,11 @@
 //! What the attribute makes of an item, for the eye: `UPDATE_EXPECT=1 cargo test` renews these.
+#![allow(clippy::needless_raw_string_hashes)] // expect-test writes them
 
 use expect_test::{Expect, expect};
 use proc_macro2::TokenStream;
 use quote::quote;
 
-fn check(args: TokenStream, item: TokenStream, expected: &Expect) {
+fn check(args: TokenStream, item: &TokenStream, expected: &Expect) {
     let expanded = super::rate_limit(args, item);
     let file = syn::parse2(expanded).expect("the expansion is a file");
     expected.assert_eq(&prettyplease::unparse(&file));
@@ -14,7 +15,7 @@ fn check(args: TokenStream, item: TokenStream, expected: &Expect) {
 fn a_handler() {
     check(
         quote!(name = "hardwork", per_minute = 5, by_resource),
-        quote! {
+        &quote! {
             /// Works hard.
             #[instrument]
             pub(crate) async fn calculate<S: Clone>(State(state): State<S>) -> Json<Value>
@@ -56,7 +57,7 @@ fn a_handler() {
 fn stacked_attributes_on_a_handler() {
     check(
         quote!(name = "outer", per_minute = limits::OUTER, status = 429),
-        quote! {
+        &quote! {
             #[rate_limit(policy = INNER)]
             #[axum_rate_limit::rate_limit(name = "third", quota(2 * 30, per = "90s"), message = "No.")]
             async fn calculate() {}
@@ -87,7 +88,7 @@ fn stacked_attributes_on_a_handler() {
 fn a_router_function() {
     check(
         quote!(name = "resources", per_minute = 10, by_route, crate = my::limits),
-        quote! {
+        &quote! {
             fn resources(mut state: AppState) -> Router<AppState> {
                 if state.is_empty() {
                     return Router::new();
@@ -126,7 +127,11 @@ fn a_router_function() {
 fn an_async_router_function() {
     check(
         quote!(name = "resources", per_minute = 10),
-        quote!(async fn resources(pool: &Pool) -> axum::Router { build(pool).await }),
+        &quote!(
+            async fn resources(pool: &Pool) -> axum::Router {
+                build(pool).await
+            }
+        ),
         &expect![[r#"
             async fn resources(pool: &Pool) -> axum::Router {
                 #[doc(hidden)]
@@ -151,10 +156,10 @@ fn an_async_router_function() {
 fn a_module() {
     check(
         quote!(name = "resources", per_minute = 10),
-        quote! {
+        &quote! {
             #[cfg(unix)]
             pub mod resources {
-                #![allow(dead_code)]
+                #![allow(unused)]
                 use super::*;
 
                 pub fn router() -> Router { Router::new().route("/", get(list)) }
@@ -168,7 +173,7 @@ fn a_module() {
         &expect![[r##"
             #[cfg(unix)]
             pub mod resources {
-                #![allow(dead_code)]
+                #![allow(unused)]
                 #[doc(hidden)]
                 #[allow(unreachable_pub)]
                 pub(super) struct __RateLimit {}
@@ -220,7 +225,7 @@ fn a_module() {
 fn a_faulty_attribute_leaves_the_item_as_it_is() {
     check(
         quote!(per_minute = 0),
-        quote! {
+        &quote! {
             #[rate_limit(name = "sibling", per_minute = 5)]
             async fn calculate() -> Json<Value> { body() }
         },

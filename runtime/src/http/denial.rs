@@ -52,7 +52,7 @@ pub struct Denied {
 #[non_exhaustive]
 pub enum Reason {
     /// A quota is used up. If several policies deny, the decision is that with the longest wait.
-    Quota(Decision),
+    Quota(Box<Decision>),
     /// The store failed, and the limiter is built to [deny](crate::OnStoreError::Deny) then.
     Store(StoreError),
 }
@@ -113,7 +113,10 @@ impl Denied {
     /// The problem types are those of draft-ietf-httpapi-ratelimit-headers-11, section 6.
     fn problem(&self) -> Response {
         let (problem, title) = if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            ("temporary-reduced-capacity", "Request cannot be satisfied due to temporary server capacity constraints")
+            (
+                "temporary-reduced-capacity",
+                "Request cannot be satisfied due to temporary server capacity constraints",
+            )
         } else {
             ("quota-exceeded", "Request cannot be satisfied as assigned quota has been exceeded")
         };

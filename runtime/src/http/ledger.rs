@@ -62,7 +62,11 @@ impl Ledger {
         let denied = match decided {
             Ok(decisions) => {
                 let denying = decisions.iter().filter(|decision| !decision.is_allowed());
-                let denied = denying.max_by_key(|decision| decision.retry_after()).cloned().map(Reason::Quota);
+                let denied = denying
+                    .max_by_key(|decision| decision.retry_after())
+                    .cloned()
+                    .map(Box::new)
+                    .map(Reason::Quota);
                 ledger.decisions().extend(decisions);
                 denied
             }

@@ -63,12 +63,7 @@ impl Guarded {
     }
 
     pub(crate) fn remote(store: Box<dyn AnyStore>, timeout: Duration, fallback: MemoryStore) -> Self {
-        let store = Remote {
-            store,
-            timeout,
-            failures: AtomicU32::new(0),
-            open: AtomicBool::new(false),
-        };
+        let store = Remote { store, timeout, failures: AtomicU32::new(0), open: AtomicBool::new(false) };
         Self { store: Some(Arc::new(store)), memory: fallback, closed: AtomicBool::new(false) }
     }
 

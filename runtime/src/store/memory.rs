@@ -79,8 +79,8 @@ impl MemoryStore {
         match operation {
             Operation::Peek => Ok(Outcome::new(false, held.readings(counters, now))),
             Operation::Reset => {
-                for index in 0..counters.len() {
-                    held.remove(index, &counters[index]);
+                for (index, counter) in counters.iter().enumerate() {
+                    held.remove(index, counter);
                 }
                 Ok(Outcome::new(false, held.readings(counters, now)))
             }
@@ -93,17 +93,16 @@ impl MemoryStore {
                     return Ok(Outcome::new(false, readings));
                 }
                 let charged = |counter: &Counter<'_>| counter.cost > 0;
-                for index in 0..counters.len() {
-                    if charged(&counters[index])
-                        && !held.reserve(index, &counters[index], now, self.max_per_shard())
-                    {
-                        for index in 0..index {
-                            held.release(index, &counters[index]);
+                let charged = || counters.iter().enumerate().filter(|(_, counter)| charged(counter));
+                for (index, counter) in charged() {
+                    if !held.reserve(index, counter, now, self.max_per_shard()) {
+                        for (index, counter) in charged().take_while(|(before, _)| *before < index) {
+                            held.release(index, counter);
                         }
                         return Err(StoreError::Full { max_keys: self.max_keys });
                     }
                 }
-                for (index, counter) in counters.iter().enumerate().filter(|(_, counter)| charged(counter)) {
+                for (index, counter) in charged() {
                     held.charge(index, counter);
                 }
                 Ok(Outcome::new(true, held.readings(counters, now)))
@@ -155,7 +154,9 @@ impl<'a> Held<'a> {
         numbers.dedup();
         let places = hashes
             .iter()
-            .map(|hash| (*hash, numbers.iter().position(|number| *number == shard(*hash)).unwrap_or_default()))
+            .map(|hash| {
+                (*hash, numbers.iter().position(|number| *number == shard(*hash)).unwrap_or_default())
+            })
             .collect();
         Self { guards: numbers.iter().map(|number| lock(&store.shards[*number])).collect(), places }
     }
@@ -165,7 +166,7 @@ impl<'a> Held<'a> {
             let slot = self.guards[*shard].find(*hash, counter).filter(|slot| slot.ends > now);
             slot.map_or(Reading { used: 0, reset: Duration::ZERO }, |slot| Reading {
                 used: slot.used,
-                reset: slot.ends - now,
+                reset: slot.ends.saturating_sub(now),
             })
         };
         counters.iter().zip(&self.places).map(reading).collect()
@@ -234,16 +235,11 @@ impl Shard {
 
     fn insert(&mut self, slot: Slot) {
         let hash = slot.hash;
-        let index = match self.free.pop() {
-            Some(index) => {
-                self.slots[index] = Some(slot);
-                index
-            }
-            None => {
-                self.slots.push(Some(slot));
-                self.slots.len() - 1
-            }
-        };
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        self.slots[index] = Some(slot);
         let slots = &self.slots;
         self.table.insert_unique(hash, index, |index| slots[*index].as_ref().map_or(0, |slot| slot.hash));
     }

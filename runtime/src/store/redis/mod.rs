@@ -33,11 +33,7 @@ impl RedisStore {
                 "{error}: write `redis://[user:password@]host[:port][/database]`, or `redis+unix:///path`"
             ),
         })?;
-        Ok(Self {
-            client,
-            script: Script::new(include_str!("apply.lua")),
-            connection: Mutex::new(None),
-        })
+        Ok(Self { client, script: Script::new(include_str!("apply.lua")), connection: Mutex::new(None) })
     }
 
     /// Opens a new connection, makes sure that it serves, and uses it from now on.
@@ -90,8 +86,7 @@ impl RedisStore {
         let Some((taken, pairs)) = reply.split_first() else {
             return Err((ErrorKind::UnexpectedReturnType, "the script answered nothing").into());
         };
-        let reading =
-            |pair: &[u64]| Reading { used: pair[0], reset: Duration::from_millis(pair[1]) };
+        let reading = |pair: &[u64]| Reading { used: pair[0], reset: Duration::from_millis(pair[1]) };
         Ok(Outcome::new(*taken == 1, pairs.chunks_exact(2).map(reading)))
     }
 }
@@ -99,7 +94,9 @@ impl RedisStore {
 /// Tells what is wrong with the server, or the way there, from what is wrong with the request.
 fn store_error(error: RedisError) -> StoreError {
     match error.kind() {
-        ErrorKind::Io | ErrorKind::AuthenticationFailed | ErrorKind::Parse => StoreError::Unreachable(error.into()),
+        ErrorKind::Io | ErrorKind::AuthenticationFailed | ErrorKind::Parse => {
+            StoreError::Unreachable(error.into())
+        }
         _ => StoreError::Refused(error.into()),
     }
 }
