@@ -159,7 +159,7 @@ mod tests {
         );
         assert_eq!(stored(Key::from("client-7")), "rl:{p::client-7}");
         let ip: IpAddr = "2001:db8:1:2:3::4".parse().unwrap();
-        assert_eq!(stored(ip.into()), "rl:{p::[2001:db8:1::/56]}");
+        assert_eq!(stored(ip), "rl:{p::[2001:db8:1::/56]}");
     }
 
     #[test]
