@@ -1,6 +1,7 @@
 //! A limiter with settings of its own.
 
 use std::borrow::Cow;
+use std::env::VarError;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,11 +10,13 @@ use std::time::Duration;
 use http::StatusCode;
 use ipnet::IpNet;
 
+use crate::amendment::{self, Amend, Amendment};
 use crate::clock::Clock;
 use crate::error::BuildError;
 use crate::http::{Answers, Denied, Headers, OnDenied};
 use crate::key::{ClientIpHeader, Prefixes, Proxies};
 use crate::limiter::Limiter;
+use crate::policy::Policy;
 use crate::rate_limiter::RateLimiter;
 use crate::registry;
 use crate::store::guarded::{Guarded, OnStoreError};
@@ -54,13 +57,20 @@ pub struct Builder {
     max_keys: usize,
     clock: Clock,
     answers: Answers,
+    declared: Vec<Policy>,
+    amendments: Vec<(String, Amend)>,
+    amend_from_env: bool,
 }
+
+/// The variable that tells where Redis is.
+const REDIS_URL: &str = "REDIS_URL";
 
 /// Which store was chosen.
 enum Choice {
     Memory,
     #[cfg(feature = "redis")]
     Redis(String),
+    Environment,
     Custom(Box<dyn AnyStore>),
 }
 
@@ -78,6 +88,9 @@ impl Default for Builder {
             max_keys: DEFAULT_MAX_KEYS,
             clock: Clock::default(),
             answers: Answers::default(),
+            declared: Vec::new(),
+            amendments: Vec::new(),
+            amend_from_env: false,
         }
     }
 }
@@ -99,6 +112,53 @@ impl Builder {
     /// Counts in a store of your own.
     pub fn store(mut self, store: impl Store) -> Self {
         self.store = Choice::Custom(Box::new(store));
+        self
+    }
+
+    /// Takes the store and the amendments from the environment: counts in the Redis server at
+    /// `REDIS_URL` if that is set and not empty, else in this process, which the log says; and
+    /// [amends](Self::amend_from_env) policies.
+    pub fn from_env(mut self) -> Self {
+        self.store = Choice::Environment;
+        self.amend_from_env()
+    }
+
+    /// Changes the policy of that name: a rule from configuration instead of the one declared.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # use axum_rate_limit::{RateLimiter, rate_limit};
+    /// #[rate_limit(name = "reports", per_minute = 5)]
+    /// async fn reports() {}
+    ///
+    /// let limiter = RateLimiter::builder().amend("reports", |policy| policy.per_minute(20)).build().await?;
+    /// # let _ = limiter;
+    /// # Ok::<(), axum_rate_limit::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// The policy must be declared by an attribute, or by [`declare`](Self::declare).
+    pub fn amend(
+        mut self,
+        policy: impl Into<String>,
+        amend: impl FnOnce(Amendment) -> Amendment + Send + 'static,
+    ) -> Self {
+        self.amendments.push((policy.into(), Box::new(amend)));
+        self
+    }
+
+    /// Changes policies by environment variables: `RATE_LIMIT_<NAME>_PER_SECOND`, `_PER_MINUTE`,
+    /// `_PER_HOUR`, `_PER_DAY` and `_BURST` take a number, `_SHADOW` takes `true` or `false`. A name is
+    /// in capitals, with `_` for `-` and `.`. They come after what [`amend`](Self::amend) does.
+    pub fn amend_from_env(mut self) -> Self {
+        self.amend_from_env = true;
+        self
+    }
+
+    /// Makes policies known that no attribute declares, so that they can be amended and are checked for
+    /// conflicts: those of [`check`](RateLimiter::check).
+    pub fn declare(mut self, policies: impl IntoIterator<Item = Policy>) -> Self {
+        self.declared.extend(policies);
         self
     }
 
@@ -211,7 +271,7 @@ impl Builder {
     /// # Errors
     ///
     /// * Two policies of the program share a name but differ: the error says where both stand.
-    /// * A setting has a value that it can't have.
+    /// * A setting has a value that it can't have, or an amendment is for a policy that nobody declares.
     /// * The store is away, and [`require_store`](Self::require_store) was asked for.
     pub async fn build(self) -> Result<RateLimiter, BuildError> {
         let require_store = self.require_store;
@@ -228,44 +288,23 @@ impl Builder {
         self.assemble()
     }
 
-    /// Chooses the store by the environment.
-    pub(crate) fn store_from_env(self) -> Result<Self, BuildError> {
-        const VARIABLE: &str = "REDIS_URL";
-        let url = match std::env::var(VARIABLE) {
-            Ok(url) if !url.is_empty() => url,
-            Ok(_) | Err(std::env::VarError::NotPresent) => {
-                tracing::info!("rate limits are counted in this process, since {VARIABLE} is not set");
-                return Ok(self.memory());
-            }
-            Err(error @ std::env::VarError::NotUnicode(_)) => {
-                return Err(BuildError::Setting { setting: VARIABLE, problem: error.to_string() });
-            }
-        };
-        #[cfg(feature = "redis")]
-        {
-            tracing::info!("rate limits are counted in Redis, since {VARIABLE} is set");
-            Ok(self.redis(url))
-        }
-        #[cfg(not(feature = "redis"))]
-        {
-            drop(url);
-            let problem = "it is set, but axum-rate-limit is built without its feature `redis`".to_owned();
-            Err(BuildError::Setting { setting: VARIABLE, problem })
-        }
-    }
-
-    fn assemble(self) -> Result<RateLimiter, BuildError> {
+    fn assemble(mut self) -> Result<RateLimiter, BuildError> {
         self.validate()?;
-        registry::find_conflict(registry::policies())?;
         let proxies = self.proxies()?;
-        let memory = MemoryStore::new(self.max_keys, self.clock);
+        let mut declared: Vec<Policy> = registry::policies().into_iter().copied().collect();
+        declared.append(&mut self.declared);
+        registry::find_conflict(&declared)?;
+        let variables = self.amend_from_env.then(std::env::vars_os).into_iter().flatten();
+        let amended = amendment::apply(self.amendments, variables, &declared)?;
+        let memory = MemoryStore::new(self.max_keys, self.clock.clone());
         let store = match self.store {
+            Choice::Environment => match redis_url()? {
+                Some(url) => redis(REDIS_URL, &url, self.timeout, memory, self.clock)?,
+                None => Guarded::memory(memory),
+            },
             Choice::Memory => Guarded::memory(memory),
             #[cfg(feature = "redis")]
-            Choice::Redis(url) => {
-                let store = crate::store::redis::RedisStore::new(&url)?;
-                Guarded::remote(Box::new(store), self.timeout, memory)
-            }
+            Choice::Redis(url) => redis("redis", &url, self.timeout, memory, self.clock)?,
             Choice::Custom(store) => Guarded::remote(store, self.timeout, memory),
         };
         let limiter = Limiter {
@@ -274,6 +313,7 @@ impl Builder {
             prefixes: self.prefixes,
             proxies,
             on_store_error: self.on_store_error,
+            amended,
         };
         Ok(RateLimiter { limiter: Arc::new(limiter), answers: Arc::new(self.answers) })
     }
@@ -324,12 +364,56 @@ impl Builder {
     }
 }
 
+/// Where the environment says that Redis is, if it does.
+fn redis_url() -> Result<Option<String>, BuildError> {
+    match std::env::var(REDIS_URL) {
+        Ok(url) if !url.is_empty() => {
+            tracing::info!("rate limits are counted in Redis, since {REDIS_URL} is set");
+            Ok(Some(url))
+        }
+        Ok(_) | Err(VarError::NotPresent) => {
+            tracing::info!("rate limits are counted in this process, since {REDIS_URL} is not set");
+            Ok(None)
+        }
+        Err(error @ VarError::NotUnicode(_)) => {
+            Err(BuildError::Setting { setting: REDIS_URL, problem: error.to_string() })
+        }
+    }
+}
+
+/// A store in Redis; `setting` is to blame if there is no such place as `url`.
+#[cfg(feature = "redis")]
+fn redis(
+    setting: &'static str,
+    url: &str,
+    timeout: Duration,
+    fallback: MemoryStore,
+    clock: Clock,
+) -> Result<Guarded, BuildError> {
+    let store = crate::store::redis::RedisStore::new(url, clock)
+        .map_err(|problem| BuildError::Setting { setting, problem })?;
+    Ok(Guarded::remote(Box::new(store), timeout, fallback))
+}
+
+#[cfg(not(feature = "redis"))]
+fn redis(
+    setting: &'static str,
+    _url: &str,
+    _timeout: Duration,
+    _fallback: MemoryStore,
+    _clock: Clock,
+) -> Result<Guarded, BuildError> {
+    let problem = "it is set, but axum-rate-limit is built without its feature `redis`".to_owned();
+    Err(BuildError::Setting { setting, problem })
+}
+
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let store = match &self.store {
             Choice::Memory => "memory",
             #[cfg(feature = "redis")]
             Choice::Redis(_) => "redis", // the URL may hold a password
+            Choice::Environment => "environment",
             Choice::Custom(_) => "custom",
         };
         f.debug_struct("Builder")

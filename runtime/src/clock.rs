@@ -1,6 +1,6 @@
 //! What time it is, for the memory store.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Tells how much time has passed since some start. Never goes back.
 #[derive(Clone, Debug)]
@@ -18,11 +18,23 @@ impl Default for Clock {
 }
 
 impl Clock {
-    pub(crate) fn now(&self) -> Duration {
-        match self {
+    /// In microseconds.
+    pub(crate) fn now_micros(&self) -> u64 {
+        let since_start = match self {
             Self::System(start) => start.elapsed(),
             #[cfg(feature = "test-util")]
             Self::Manual(clock) => clock.now(),
+        };
+        u64::try_from(since_start.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// The time for stores that have a clock of their own, if a test drives it.
+    #[cfg(feature = "redis")]
+    pub(crate) fn injected_micros(&self) -> Option<u64> {
+        match self {
+            Self::System(_) => None,
+            #[cfg(feature = "test-util")]
+            Self::Manual(_) => Some(self.now_micros()),
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Allowed or denied, and what is left.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use crate::algorithm::Reading;
 use crate::policy::Policy;
 use crate::quota::Quota;
-use crate::store::Reading;
 
 /// What a policy said to one request.
 ///
@@ -29,9 +30,10 @@ use crate::store::Reading;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Decision {
-    policy: Policy,
-    allowed: bool,
+    policy: &'static str,
+    shadow: bool,
     degraded: bool,
+    cost: u32,
     quotas: SmallVec<[QuotaState; 2]>,
 }
 
@@ -47,46 +49,62 @@ pub struct QuotaState {
     pub reset: Duration,
     /// Whether it had too little left for the request.
     pub exceeded: bool,
+    /// After how long it will have enough left; `None` if it never will, since the request costs more
+    /// than the quota.
+    pub retry_after: Option<Duration>,
 }
 
 impl Decision {
-    /// What `readings`, one for each quota of `policy`, say to a request of `cost`.
-    ///
-    /// `taken` tells whether the store has charged the request; if not, a quota that has too little
-    /// left is the reason.
-    pub(crate) fn new(policy: &Policy, cost: u32, taken: bool, degraded: bool, readings: &[Reading]) -> Self {
-        let quotas: SmallVec<[QuotaState; 2]> = policy
-            .quotas()
-            .iter()
-            .zip(readings)
-            .map(|(quota, reading)| {
-                let limit = u64::from(quota.limit());
-                let remaining = u32::try_from(limit.saturating_sub(reading.used)).unwrap_or(u32::MAX);
-                QuotaState {
-                    quota: *quota,
-                    remaining,
-                    reset: reading.reset,
-                    exceeded: !taken && remaining < cost,
-                }
-            })
-            .collect();
-        let allowed = !quotas.iter().any(|state| state.exceeded);
-        Self { policy: *policy, allowed, degraded, quotas }
+    /// What `readings`, one for each of `quotas`, say.
+    pub(crate) fn new(
+        policy: &Policy,
+        cost: u32,
+        degraded: bool,
+        quotas: &[Quota],
+        readings: &[Reading],
+    ) -> Self {
+        let state = |(quota, reading): (&Quota, &Reading)| QuotaState {
+            quota: *quota,
+            remaining: reading.remaining,
+            reset: reading.reset,
+            exceeded: !reading.fits,
+            retry_after: reading.retry_after,
+        };
+        let quotas = quotas.iter().zip(readings).map(state).collect();
+        Self { policy: policy.name(), shadow: policy.is_shadow(), degraded, cost, quotas }
     }
 
     /// A pass that no store was asked for: nothing is known of the quotas.
-    pub(crate) fn unchecked(policy: &Policy) -> Self {
-        Self { policy: *policy, allowed: true, degraded: true, quotas: SmallVec::new() }
+    pub(crate) fn unchecked(policy: &Policy, cost: u32) -> Self {
+        Self::new(policy, cost, true, &[], &[])
     }
 
-    /// The policy that decided.
-    pub fn policy(&self) -> &Policy {
-        &self.policy
+    /// Where the quotas stand after a handler has added to the cost, or given some of it back.
+    pub(crate) fn update(&mut self, later: &Self) {
+        for (state, later) in self.quotas.iter_mut().zip(&later.quotas) {
+            (state.remaining, state.reset) = (later.remaining, later.reset);
+        }
     }
 
-    /// Whether the policy lets the request pass.
+    /// The name of the policy.
+    pub fn policy(&self) -> &'static str {
+        self.policy
+    }
+
+    /// Whether the request may pass. A policy in shadow lets everything pass.
     pub fn is_allowed(&self) -> bool {
-        self.allowed
+        self.shadow || !self.is_exceeded()
+    }
+
+    /// Whether a quota had too little left: the request is denied, or would be if the policy were not
+    /// in shadow.
+    pub fn is_exceeded(&self) -> bool {
+        self.quotas.iter().any(|state| state.exceeded)
+    }
+
+    /// Whether the policy is in [shadow](Policy::shadow).
+    pub fn is_shadowed(&self) -> bool {
+        self.shadow
     }
 
     /// Whether the store was away, so that this process decided by itself or let the request pass.
@@ -94,23 +112,27 @@ impl Decision {
         self.degraded
     }
 
-    /// Where each quota of the policy stands, in the order of their declaration; empty if the store
-    /// was away and the limiter lets pass what it can't count.
+    /// How much of its quotas the request asked for.
+    pub fn cost(&self) -> u32 {
+        self.cost
+    }
+
+    /// Where each quota of the policy stands, in the order of their declaration; empty if whoever asks
+    /// has no limit, or if the store was away and the limiter lets pass what it can't count.
     pub fn quotas(&self) -> &[QuotaState] {
         &self.quotas
     }
 
     /// The quota that binds first: the one that denies for longest, or the one with the least left.
     pub fn binding(&self) -> Option<&QuotaState> {
-        let denying = self.quotas.iter().filter(|state| state.exceeded).max_by_key(|state| state.reset);
-        denying.or_else(|| {
-            self.quotas.iter().min_by_key(|state| (state.remaining, std::cmp::Reverse(state.reset)))
-        })
+        let wait = |state: &&QuotaState| state.retry_after.unwrap_or(Duration::MAX);
+        let denying = self.quotas.iter().filter(|state| state.exceeded).max_by_key(wait);
+        denying.or_else(|| self.quotas.iter().min_by_key(|state| (state.remaining, Reverse(state.reset))))
     }
 
-    /// How much is left of the quota that binds first.
+    /// How much is left of the quota that binds first; `u32::MAX` if there is none.
     pub fn remaining(&self) -> u32 {
-        self.binding().map_or(0, |state| state.remaining)
+        self.binding().map_or(u32::MAX, |state| state.remaining)
     }
 
     /// After how long the quota that binds first is whole again.
@@ -118,9 +140,15 @@ impl Decision {
         self.binding().map_or(Duration::ZERO, |state| state.reset)
     }
 
-    /// How long to wait before the next try, if the policy denies.
+    /// How long to wait before the next try, if the policy denies; `None` also if waiting is in vain,
+    /// since the request [costs more](Self::is_too_costly) than a quota.
     pub fn retry_after(&self) -> Option<Duration> {
-        if self.allowed { None } else { self.binding().map(|state| state.reset) }
+        if self.is_allowed() { None } else { self.binding().and_then(|state| state.retry_after) }
+    }
+
+    /// Whether the request costs more than a quota, so that it will never pass.
+    pub fn is_too_costly(&self) -> bool {
+        self.quotas.iter().any(|state| state.exceeded && state.retry_after.is_none())
     }
 }
 
@@ -130,13 +158,18 @@ mod tests {
 
     const TWO: Policy = Policy::new("two").per_second(2).per_minute(10);
 
-    fn reading(used: u64, reset: u64) -> Reading {
-        Reading { used, reset: Duration::from_secs(reset) }
+    fn reading(remaining: u32, reset: u64, fits: bool) -> Reading {
+        let reset = Duration::from_secs(reset);
+        Reading { fits, remaining, reset, retry_after: Some(if fits { Duration::ZERO } else { reset }) }
+    }
+
+    fn decision(one: Reading, other: Reading) -> Decision {
+        Decision::new(&TWO, 1, false, TWO.quotas(), &[one, other])
     }
 
     #[test]
     fn the_quota_with_the_least_left_binds() {
-        let decision = Decision::new(&TWO, 1, true, false, &[reading(1, 1), reading(10, 30)]);
+        let decision = decision(reading(1, 1, true), reading(0, 30, true));
         assert!(decision.is_allowed());
         assert_eq!((decision.remaining(), decision.reset()), (0, Duration::from_secs(30)));
         assert_eq!(decision.retry_after(), None);
@@ -144,21 +177,16 @@ mod tests {
 
     #[test]
     fn the_longest_wait_is_told() {
-        let decision = Decision::new(&TWO, 1, false, false, &[reading(2, 1), reading(10, 30)]);
+        let decision = decision(reading(0, 1, false), reading(0, 30, false));
         assert!(!decision.is_allowed());
         assert_eq!(decision.retry_after(), Some(Duration::from_secs(30)));
     }
 
     #[test]
-    fn a_policy_that_another_one_holds_up_allows() {
-        let decision = Decision::new(&TWO, 1, false, false, &[reading(1, 1), reading(3, 30)]);
-        assert!(decision.is_allowed());
-        assert_eq!(decision.quotas()[0].remaining, 1);
-    }
-
-    #[test]
-    fn more_used_than_allowed_is_none_left() {
-        let decision = Decision::new(&TWO, 1, false, false, &[reading(5, 1), reading(3, 30)]);
-        assert_eq!(decision.remaining(), 0);
+    fn waiting_in_vain_is_not_told() {
+        let never = Reading { retry_after: None, ..reading(2, 0, false) };
+        let decision = decision(never, reading(0, 30, false));
+        assert!(decision.is_too_costly() && !decision.is_allowed());
+        assert_eq!(decision.retry_after(), None);
     }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong, apart from a denial.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::policy::Policy;
@@ -25,7 +26,7 @@ pub enum StoreError {
         /// How many keys it may hold.
         max_keys: usize,
     },
-    /// The limiter was closed.
+    /// The limiter was [closed](crate::RateLimiter::close).
     #[error("the limiter is closed")]
     Closed,
 }
@@ -34,7 +35,9 @@ pub enum StoreError {
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A limiter could not be built.
-#[derive(Debug, thiserror::Error)]
+///
+/// Its `Debug` is its `Display`, for programs whose `main` returns it.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// Two policies share a name, and so their counters, but are different rules.
@@ -49,6 +52,18 @@ pub enum BuildError {
         /// One that differs from it.
         second: Box<Policy>,
     },
+    /// A policy bears the name by which clients know the second or a later quota of another.
+    #[error(
+        "the policy `{}` at {} bears the name that response fields give to a quota of `{}` at {}; \
+         give it another name",
+        .other.name(), .other.location(), .policy.name(), .policy.location(),
+    )]
+    NameTaken {
+        /// The one with several quotas.
+        policy: Box<Policy>,
+        /// The one that bears the name.
+        other: Box<Policy>,
+    },
     /// A setting has a value that it can't have.
     #[error("{setting}: {problem}")]
     Setting {
@@ -62,8 +77,16 @@ pub enum BuildError {
     Store(#[from] StoreError),
 }
 
+impl fmt::Debug for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// Why a limiter gave no decision.
-#[derive(Debug, thiserror::Error)]
+///
+/// Its `Debug` is its `Display`, for programs whose `main` returns it.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The limiter could not be built.
@@ -72,4 +95,10 @@ pub enum Error {
     /// The store failed, and the limiter is built to deny then.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }

@@ -5,15 +5,20 @@
 //! * [`rate_limit`] is the attribute; its page lists all arguments.
 //! * [`RateLimiter`] is the layer that serves it; [`Builder`] has the settings.
 //! * [`Policy`] and [`Quota`] are what the attribute declares, [`policies`] lists them.
-//! * [`Key`] is who shares a quota, [`Decision`] what came of it, [`Decisions`] the extractor.
+//! * [`Key`] is who shares a quota, [`Decision`] what came of it; [`Decisions`] and [`Charge`] are
+//!   extractors for handlers.
+//! * [`guide`] helps to choose algorithm, key and limits.
 //! * [`Denied`] is what a denial is made of, [`Headers`] what clients are told.
 //! * [`store`] has the model of the counters, and the trait for a store of your own.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod algorithm;
+mod amendment;
 mod builder;
 mod clock;
 mod decision;
 mod error;
+pub mod guide;
 mod http;
 mod key;
 mod limiter;
@@ -26,15 +31,17 @@ pub mod store;
 #[cfg(feature = "macros")]
 pub use axum_rate_limit_macros::rate_limit;
 
+pub use crate::algorithm::Algorithm;
+pub use crate::amendment::Amendment;
 pub use crate::builder::Builder;
 #[cfg(feature = "test-util")]
 pub use crate::clock::ManualClock;
 pub use crate::decision::{Decision, QuotaState};
 pub use crate::error::{BoxError, BuildError, Error, StoreError};
-pub use crate::http::{Decisions, Denied, Headers, NoLayer, RateLimitService, Reason, ResponseFuture};
-pub use crate::key::{ClientIpHeader, Key};
+pub use crate::http::{Charge, Decisions, Denied, Headers, NoLayer, RateLimitService, Reason, ResponseFuture};
+pub use crate::key::{ClientIpHeader, Key, KeyPart};
 pub use crate::policy::{Named, Policy, Scope};
-pub use crate::quota::Quota;
+pub use crate::quota::{Quota, Quotas};
 pub use crate::rate_limiter::RateLimiter;
 pub use crate::registry::policies;
 pub use crate::store::guarded::OnStoreError;

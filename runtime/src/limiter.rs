@@ -1,6 +1,7 @@
 //! Policy × key → decision.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 
 use smallvec::SmallVec;
@@ -9,11 +10,9 @@ use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::key::{Key, Prefixes, Proxies};
 use crate::policy::Policy;
+use crate::quota::Quotas;
 use crate::store::guarded::{Answer, Guarded, OnStoreError};
 use crate::store::{Counter, Operation};
-
-/// What one request costs, until a policy says otherwise.
-const COST: u32 = 1;
 
 /// Decides; knows nothing of HTTP.
 pub(crate) struct Limiter {
@@ -22,69 +21,120 @@ pub(crate) struct Limiter {
     pub(crate) prefixes: Prefixes,
     pub(crate) proxies: Proxies,
     pub(crate) on_store_error: OnStoreError,
+    /// By name, the policies that are not as declared.
+    pub(crate) amended: HashMap<&'static str, Policy>,
 }
 
 /// One policy asked about one key.
-pub(crate) type Ask<'a> = (&'a Policy, Key);
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    pub(crate) policy: Policy,
+    /// Those of the policy, or of whoever asks.
+    pub(crate) quotas: Quotas,
+    pub(crate) key: Key,
+    pub(crate) cost: u32,
+}
+
 /// The answers, in the order of the questions.
-pub(crate) type Decisions = SmallVec<[Decision; 1]>;
+pub(crate) type Answers = SmallVec<[Decision; 1]>;
 
 impl Limiter {
-    /// Decides all of `asks` in one call of the store: all are charged, or none.
-    pub(crate) async fn take(&self, asks: &[Ask<'_>]) -> Result<Decisions, StoreError> {
-        self.decide(Operation::Take, asks).await
+    /// `policy` as declared, or as amended.
+    pub(crate) fn effective(&self, policy: &Policy) -> Policy {
+        // Most programs amend nothing.
+        if self.amended.is_empty() { *policy } else { *self.amended.get(policy.name()).unwrap_or(policy) }
     }
 
-    /// Tells how [`take`](Self::take) would decide, and charges nothing.
-    pub(crate) async fn peek(&self, asks: &[Ask<'_>]) -> Result<Decisions, StoreError> {
-        self.decide(Operation::Peek, asks).await
+    /// What to ask where there is no request.
+    pub(crate) fn ask(&self, policy: &Policy, key: impl Into<Key>) -> Ask {
+        let policy = self.effective(policy);
+        Ask { policy, quotas: policy.quotas, key: key.into(), cost: policy.fixed_cost() }
     }
 
-    pub(crate) async fn reset(&self, asks: &[Ask<'_>]) -> Result<(), StoreError> {
+    /// Applies `operation` to all of `asks` in one call of the store.
+    pub(crate) async fn decide(&self, operation: Operation, asks: &[Ask]) -> Result<Answers, StoreError> {
+        let keys = self.keys(asks);
+        let counters = counters(asks, &keys);
+        if counters.is_empty() {
+            return Ok(asks.iter().map(|ask| Decision::new(&ask.policy, ask.cost, false, &[], &[])).collect());
+        }
+        let answer = self.store.apply(operation, &counters, self.strictest(asks)).await?;
+        let decisions: Answers = match answer {
+            Answer::Decided { outcome, degraded } => {
+                let mut readings = outcome.readings();
+                let decision = |ask: &Ask| {
+                    let quotas = ask.quotas.as_slice();
+                    let (own, others) = readings.split_at(quotas.len().min(readings.len()));
+                    readings = others;
+                    Decision::new(&ask.policy, ask.cost, degraded, quotas, own)
+                };
+                asks.iter().map(decision).collect()
+            }
+            Answer::Unchecked => asks.iter().map(|ask| Decision::unchecked(&ask.policy, ask.cost)).collect(),
+        };
+        if operation == Operation::Take {
+            decisions.iter().for_each(report);
+        }
+        Ok(decisions)
+    }
+
+    pub(crate) async fn reset(&self, asks: &[Ask]) -> Result<(), StoreError> {
         let keys = self.keys(asks);
         self.store.reset(&counters(asks, &keys)).await
     }
 
-    async fn decide(&self, operation: Operation, asks: &[Ask<'_>]) -> Result<Decisions, StoreError> {
-        let keys = self.keys(asks);
-        let counters = counters(asks, &keys);
-        let (outcome, degraded) = match self.store.apply(operation, &counters, self.on_store_error).await? {
-            Answer::Decided { outcome, degraded } => (outcome, degraded),
-            Answer::Unchecked => {
-                return Ok(asks.iter().map(|(policy, _)| Decision::unchecked(policy)).collect());
-            }
-        };
-        let mut readings = outcome.readings();
-        let decision = |(policy, _): &Ask<'_>| {
-            let (own, others) = readings.split_at(policy.quotas().len().min(readings.len()));
-            readings = others;
-            Decision::new(policy, COST, outcome.taken(), degraded, own)
-        };
-        Ok(asks.iter().map(decision).collect())
+    /// What to do when the store fails: what the most careful of the policies asks for.
+    fn strictest(&self, asks: &[Ask]) -> OnStoreError {
+        let of = |ask: &Ask| ask.policy.on_store_error.unwrap_or(self.on_store_error);
+        asks.iter().map(of).max_by_key(|choice| choice.strictness()).unwrap_or_default()
     }
 
-    fn keys(&self, asks: &[Ask<'_>]) -> SmallVec<[String; 1]> {
-        let key = |(policy, key): &Ask<'_>| key.in_store(&self.key_prefix, policy, self.prefixes);
-        asks.iter().map(key).collect()
+    fn keys(&self, asks: &[Ask]) -> SmallVec<[String; 1]> {
+        asks.iter().map(|ask| ask.key.in_store(&self.key_prefix, &ask.policy, self.prefixes)).collect()
     }
 }
 
-fn counters<'a>(asks: &[Ask<'_>], keys: &'a [String]) -> SmallVec<[Counter<'a>; 2]> {
-    let counters = |((policy, _), key): (&Ask<'_>, &'a String)| {
-        let quotas: SmallVec<[_; 2]> = policy.quotas().iter().copied().collect();
-        quotas.into_iter().map(move |quota| Counter::new(key, quota, COST))
+fn counters<'a>(asks: &[Ask], keys: &'a [String]) -> SmallVec<[Counter<'a>; 2]> {
+    let mut counters = SmallVec::new();
+    for (index, (ask, key)) in asks.iter().zip(keys).enumerate() {
+        counters.extend(ask.quotas.as_slice().iter().map(|quota| Counter {
+            key,
+            quota: *quota,
+            algorithm: ask.policy.algorithm,
+            cost: ask.cost,
+            policy: index,
+            shadow: ask.policy.shadow,
+        }));
+    }
+    counters
+}
+
+/// Tells the log, and the metrics if there are some, what was decided.
+fn report(decision: &Decision) {
+    let outcome = match (decision.is_exceeded(), decision.is_shadowed()) {
+        (false, _) => "allowed",
+        (true, false) => "denied",
+        (true, true) => "shadow_denied",
     };
-    asks.iter().zip(keys).flat_map(counters).collect()
+    let (policy, degraded) = (decision.policy(), decision.is_degraded());
+    tracing::debug!(policy, outcome, degraded, "rate limit asked");
+    #[cfg(feature = "metrics")]
+    {
+        let degraded = if degraded { "true" } else { "false" };
+        metrics::counter!("rate_limit_decisions_total", "policy" => policy, "outcome" => outcome, "degraded" => degraded)
+            .increment(1);
+    }
 }
 
 impl fmt::Debug for Limiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { store: _, key_prefix, prefixes, proxies, on_store_error } = self;
+        let Self { store: _, key_prefix, prefixes, proxies, on_store_error, amended } = self;
         f.debug_struct("Limiter")
             .field("key_prefix", key_prefix)
             .field("prefixes", prefixes)
             .field("proxies", proxies)
             .field("on_store_error", on_store_error)
+            .field("amended", &amended.values())
             .finish_non_exhaustive()
     }
 }

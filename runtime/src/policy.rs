@@ -5,8 +5,12 @@ use std::panic::Location;
 use std::time::Duration;
 
 use http::StatusCode;
+use http::request::Parts;
 
+use crate::algorithm::Algorithm;
+use crate::key::KeyPart;
 use crate::quota::{Quota, Quotas};
+use crate::store::guarded::OnStoreError;
 
 /// A named rule: one or more [`Quota`]s, what they are kept for, and what a denial says.
 ///
@@ -31,11 +35,30 @@ use crate::quota::{Quota, Quotas};
 #[must_use = "a policy is changed by value"]
 pub struct Policy {
     name: &'static str,
-    quotas: Quotas,
+    pub(crate) quotas: Quotas,
+    pub(crate) algorithm: Algorithm,
     scope: Scope,
-    status: Option<u16>,
-    message: &'static str,
+    key: &'static [KeyPart],
+    cost: Cost,
+    quotas_by: Option<QuotasBy>,
+    skip_if: Option<SkipIf>,
+    pub(crate) status: Option<u16>,
+    pub(crate) message: Option<&'static str>,
+    pub(crate) on_store_error: Option<OnStoreError>,
+    pub(crate) shadow: bool,
     location: &'static Location<'static>,
+}
+
+/// The quotas of whoever asks, or `None` for those declared.
+pub(crate) type QuotasBy = fn(&Parts) -> Option<Quotas>;
+/// Whether a request is passed over.
+pub(crate) type SkipIf = fn(&Parts) -> bool;
+
+/// How much of a quota one request takes.
+#[derive(Clone, Copy)]
+pub(crate) enum Cost {
+    Fixed(u32),
+    By(fn(&Parts) -> u32),
 }
 
 /// What a quota is kept for, besides the client.
@@ -117,10 +140,17 @@ impl Named {
     pub const fn quota(self, limit: u32, window: Duration) -> Policy {
         Policy {
             name: self.name,
-            quotas: Quotas::one(Quota::new(limit, window)),
+            quotas: Quotas::of(Quota::new(limit, window)),
+            algorithm: Algorithm::FixedWindow,
             scope: Scope::Policy,
+            key: &[KeyPart::Ip],
+            cost: Cost::Fixed(1),
+            quotas_by: None,
+            skip_if: None,
             status: None,
-            message: Policy::MESSAGE,
+            message: None,
+            on_store_error: None,
+            shadow: false,
             location: self.location,
         }
     }
@@ -163,13 +193,107 @@ impl Policy {
     ///
     /// # Panics
     ///
-    /// If `limit` is 0; if `window` is not a whole number of milliseconds from 1 ms to 366 days; if
-    /// the policy has a quota over that window; if it has [`Quota::MAX_PER_POLICY`] quotas; or if
-    /// this quota or one there can never bind, since another allows no more in a longer window. In
-    /// a constant that is a compile error.
+    /// As [`Quota::new`] and [`Quotas::and`] do, and if the [algorithm](Self::algorithm) can't count
+    /// it. In a constant that is a compile error.
     #[track_caller]
     pub const fn quota(mut self, limit: u32, window: Duration) -> Self {
         self.quotas = self.quotas.and(Quota::new(limit, window));
+        self.checked()
+    }
+
+    /// Counts by `algorithm`; default [`Algorithm::FixedWindow`].
+    ///
+    /// # Panics
+    ///
+    /// If the algorithm can't count the quotas: [`SlidingLog`](Algorithm::SlidingLog) takes counts up
+    /// to [`Quota::MAX_LOG`], and none that depend on who asks;
+    /// [`TokenBucket`](Algorithm::TokenBucket) refills at most once a microsecond, and a burst must not
+    /// take more than 366 days to refill. In a constant that is a compile error.
+    #[track_caller]
+    pub const fn algorithm(mut self, algorithm: Algorithm) -> Self {
+        self.algorithm = algorithm;
+        self.checked()
+    }
+
+    /// How many requests a token bucket lets pass at once.
+    ///
+    /// # Panics
+    ///
+    /// If the algorithm is none that has a burst, or as [`algorithm`](Self::algorithm) does. In a
+    /// constant that is a compile error.
+    #[track_caller]
+    pub const fn burst(mut self, burst: u32) -> Self {
+        assert!(
+            matches!(self.algorithm, Algorithm::TokenBucket { .. }),
+            "`burst` belongs to a token bucket: add `.algorithm(Algorithm::TokenBucket {{ burst: None }})` before"
+        );
+        self.algorithm = Algorithm::TokenBucket { burst: Some(burst) };
+        self.checked()
+    }
+
+    /// Who shares a quota; default `&[KeyPart::Ip]`. Of several parts all must be the same.
+    ///
+    /// A part that a request lacks is replaced by the client's address: it is never one quota for all
+    /// who lack it, and never none.
+    ///
+    /// # Panics
+    ///
+    /// If there is no part, or the name of a header is none. In a constant that is a compile error.
+    #[track_caller]
+    pub const fn key(mut self, key: &'static [KeyPart]) -> Self {
+        assert!(!key.is_empty(), "a key has at least one part: write `&[KeyPart::Ip]`");
+        let mut index = 0;
+        while index < key.len() {
+            assert!(
+                key[index].is_valid(),
+                "this is no name of a header: write `KeyPart::Header(\"x-api-key\")` or the like"
+            );
+            index += 1;
+        }
+        self.key = key;
+        self
+    }
+
+    /// How much of the quotas one request takes; default 1. One of 0 is free: it is not counted and
+    /// never denied.
+    pub const fn cost(mut self, cost: u32) -> Self {
+        self.cost = Cost::Fixed(cost);
+        self
+    }
+
+    /// How much of the quotas a request takes, as it tells itself.
+    pub const fn cost_by(mut self, cost: fn(&Parts) -> u32) -> Self {
+        self.cost = Cost::By(cost);
+        self
+    }
+
+    /// The quotas of whoever asks; those declared if the function answers `None`.
+    ///
+    /// # Panics
+    ///
+    /// If the policy keeps a sliding log, whose size must be known. In a constant that is a compile
+    /// error.
+    #[track_caller]
+    pub const fn quotas_by(mut self, quotas: fn(&Parts) -> Option<Quotas>) -> Self {
+        self.quotas_by = Some(quotas);
+        self.checked()
+    }
+
+    /// Passes over requests of which the function says so: they are not counted and never denied.
+    pub const fn skip_if(mut self, skip: fn(&Parts) -> bool) -> Self {
+        self.skip_if = Some(skip);
+        self
+    }
+
+    /// What to do when the store fails, instead of what the limiter is built with.
+    pub const fn on_store_error(mut self, on_store_error: OnStoreError) -> Self {
+        self.on_store_error = Some(on_store_error);
+        self
+    }
+
+    /// Counts and reports, and never denies. Clients are told nothing of it.
+    pub const fn shadow(mut self) -> Self {
+        self.shadow = true;
         self
     }
 
@@ -226,7 +350,7 @@ impl Policy {
     #[track_caller]
     pub const fn message(mut self, message: &'static str) -> Self {
         assert!(!message.is_empty(), "the message of a denial is empty: write what a client should read");
-        self.message = message;
+        self.message = Some(message);
         self
     }
 
@@ -238,6 +362,16 @@ impl Policy {
     /// The quotas, in the order in which they were declared; at least one.
     pub const fn quotas(&self) -> &[Quota] {
         self.quotas.as_slice()
+    }
+
+    /// How its quotas are counted.
+    pub const fn counted_by(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Whether it counts and reports, but never denies.
+    pub const fn is_shadow(&self) -> bool {
+        self.shadow
     }
 
     /// What its quotas are kept for, besides the client.
@@ -252,7 +386,10 @@ impl Policy {
 
     /// The text of a denial.
     pub const fn denial_message(&self) -> &'static str {
-        self.message
+        match self.message {
+            Some(message) => message,
+            None => Self::MESSAGE,
+        }
     }
 
     /// Where the policy is declared: the file, line and column of its attribute or of the call of
@@ -261,12 +398,115 @@ impl Policy {
         self.location
     }
 
-    /// Whether `other` is the same rule, wherever it is declared.
-    pub(crate) fn is_same_rule(&self, other: &Self) -> bool {
-        let Self { name, quotas, scope, status, message, location: _ } = self;
-        (name, quotas, scope, status, message)
-            == (&other.name, &other.quotas, &other.scope, &other.status, &other.message)
+    pub(crate) fn key_parts(&self) -> &'static [KeyPart] {
+        self.key
     }
+
+    pub(crate) fn cost_of(&self, parts: &Parts) -> u32 {
+        match self.cost {
+            Cost::Fixed(cost) => cost,
+            Cost::By(cost) => cost(parts),
+        }
+    }
+
+    /// The cost where there is no request to ask.
+    pub(crate) fn fixed_cost(&self) -> u32 {
+        match self.cost {
+            Cost::Fixed(cost) => cost,
+            Cost::By(_) => 1,
+        }
+    }
+
+    pub(crate) fn quotas_of(&self, parts: &Parts) -> Quotas {
+        self.quotas_by.and_then(|quotas| quotas(parts)).unwrap_or(self.quotas)
+    }
+
+    pub(crate) fn skips(&self, parts: &Parts) -> bool {
+        self.skip_if.is_some_and(|skip| skip(parts))
+    }
+
+    #[track_caller]
+    const fn checked(self) -> Self {
+        match self.fault() {
+            Some(fault) => panic!("{}", fault),
+            None => self,
+        }
+    }
+
+    /// What is wrong between the algorithm and the quotas.
+    pub(crate) const fn fault(&self) -> Option<&'static str> {
+        let quotas = self.quotas.as_slice();
+        let mut index = 0;
+        while index < quotas.len() {
+            let fault = match self.algorithm {
+                Algorithm::SlidingLog => log_fault(&quotas[index]),
+                Algorithm::TokenBucket { burst } => bucket_fault(&quotas[index], burst),
+                Algorithm::FixedWindow | Algorithm::SlidingWindow => None,
+            };
+            if fault.is_some() {
+                return fault;
+            }
+            index += 1;
+        }
+        if self.quotas_by.is_some() && matches!(self.algorithm, Algorithm::SlidingLog) {
+            return Some(
+                "a sliding log keeps every request, so its quotas must be known: use another algorithm \
+                 with `quotas_by`",
+            );
+        }
+        None
+    }
+
+    /// Whether `other` is the same rule, wherever it is declared.
+    ///
+    /// Functions count as the same, since a program can't tell (their addresses are not unique).
+    pub(crate) fn is_same_rule(&self, other: &Self) -> bool {
+        let Self { name, quotas, algorithm, scope, key, cost, .. } = self;
+        let Self { quotas_by, skip_if, status, message, on_store_error, shadow, .. } = self;
+        let keys = || key.iter().zip(other.key).all(|(one, other)| one.is_same(other));
+        (name, quotas, algorithm, scope, key.len()) == (&other.name, &other.quotas, &other.algorithm, &other.scope, other.key.len())
+            && keys()
+            && cost.is_same(&other.cost)
+            && quotas_by.is_some() == other.quotas_by.is_some()
+            && skip_if.is_some() == other.skip_if.is_some()
+            && (status, message, on_store_error, shadow)
+                == (&other.status, &other.message, &other.on_store_error, &other.shadow)
+    }
+}
+
+impl Cost {
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Fixed(one), Self::Fixed(other)) => one == other,
+            (Self::By(_), Self::By(_)) => true,
+            _ => false,
+        }
+    }
+}
+
+const fn log_fault(quota: &Quota) -> Option<&'static str> {
+    if quota.limit() > Quota::MAX_LOG {
+        return Some("a sliding log keeps every request: give a count of at most 10000, or use another algorithm");
+    }
+    None
+}
+
+const fn bucket_fault(quota: &Quota, burst: Option<u32>) -> Option<&'static str> {
+    const LONGEST: u128 = 366 * 24 * 60 * 60 * 1_000_000;
+    let window = quota.window().as_micros();
+    let limit = quota.limit() as u128;
+    if limit > window {
+        return Some("a token bucket refills at most once a microsecond: give a smaller count");
+    }
+    let burst = match burst {
+        Some(0) => return Some("a burst of 0 would deny every request: write at least 1"),
+        Some(burst) => burst as u128,
+        None => return None,
+    };
+    if burst * window.div_ceil(limit) > LONGEST {
+        return Some("a burst that takes more than 366 days to refill is no rate: give a smaller burst");
+    }
+    None
 }
 
 /// The same rule, declared in the same place.
@@ -281,12 +521,13 @@ impl Eq for Policy {}
 impl fmt::Debug for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Policy");
-        debug.field("name", &self.name).field("quotas", &self.quotas()).field("scope", &self.scope);
+        debug.field("name", &self.name).field("quotas", &self.quotas).field("algorithm", &self.algorithm);
+        debug.field("scope", &self.scope).field("key", &self.key).field("shadow", &self.shadow);
         if let Some(status) = self.status {
             debug.field("status", &status);
         }
-        if self.message != Self::MESSAGE {
-            debug.field("message", &self.message);
+        if let Some(message) = self.message {
+            debug.field("message", &message);
         }
         debug.field("location", &format_args!("{}", self.location)).finish()
     }
@@ -327,6 +568,24 @@ mod tests {
     #[should_panic(expected = "exclude each other")]
     fn one_scope_only() {
         let _ = Policy::new("x").per_second(1).by_resource().by_route();
+    }
+
+    #[test]
+    #[should_panic(expected = "belongs to a token bucket")]
+    fn a_burst_needs_a_bucket() {
+        let _ = Policy::new("x").per_second(1).burst(2);
+    }
+
+    #[test]
+    #[should_panic(expected = "at most 10000")]
+    fn a_log_has_an_end() {
+        let _ = Policy::new("x").per_day(10_001).algorithm(Algorithm::SlidingLog);
+    }
+
+    #[test]
+    #[should_panic(expected = "366 days to refill")]
+    fn a_bucket_fills_some_day() {
+        let _ = Policy::new("x").per_day(1).algorithm(Algorithm::TokenBucket { burst: Some(367) });
     }
 
     #[test]

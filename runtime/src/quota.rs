@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-const MIN_WINDOW_MILLIS: u128 = 1;
 const MAX_WINDOW_MILLIS: u128 = 366 * 24 * 60 * 60 * 1_000;
 
 /// So many requests per window of time.
@@ -15,6 +14,7 @@ const MAX_WINDOW_MILLIS: u128 = 366 * 24 * 60 * 60 * 1_000;
 /// const SEARCHES: Quota = Quota::new(30, Duration::from_secs(90));
 /// assert_eq!(SEARCHES.limit(), 30);
 /// assert_eq!(SEARCHES.to_string(), "30 per 90s");
+/// assert_eq!(Quota::per_minute(5).to_string(), "5 per minute");
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Quota {
@@ -26,6 +26,10 @@ impl Quota {
     /// How many quotas one policy can have.
     pub const MAX_PER_POLICY: usize = 8;
 
+    /// How large the count of a quota can be that is counted by
+    /// [`SlidingLog`](crate::Algorithm::SlidingLog).
+    pub const MAX_LOG: u32 = 10_000;
+
     /// `limit` requests in each `window`.
     ///
     /// # Panics
@@ -34,18 +38,66 @@ impl Quota {
     /// In a constant that is a compile error.
     #[track_caller]
     pub const fn new(limit: u32, window: Duration) -> Self {
-        assert!(limit > 0, "a quota of 0 would deny every request: write a count from 1 to 4294967295");
+        match Self::try_new(limit, window) {
+            Ok(quota) => quota,
+            Err(fault) => panic!("{}", fault),
+        }
+    }
+
+    pub(crate) const fn try_new(limit: u32, window: Duration) -> Result<Self, &'static str> {
         let millis = window.as_millis();
-        assert!(
-            MIN_WINDOW_MILLIS <= millis && millis <= MAX_WINDOW_MILLIS,
-            "a window lasts from 1 ms to 366 days: write `Duration::from_secs(90)` or the like"
-        );
-        assert!(
-            window.subsec_nanos().is_multiple_of(1_000_000),
-            "a window is a whole number of milliseconds: write `Duration::from_millis(1500)` or the like"
-        );
+        if limit == 0 {
+            return Err("a quota of 0 would deny every request: write a count from 1 to 4294967295");
+        }
+        if millis < 1 || millis > MAX_WINDOW_MILLIS {
+            return Err("a window lasts from 1 ms to 366 days: write `Duration::from_secs(90)` or the like");
+        }
+        if !window.subsec_nanos().is_multiple_of(1_000_000) {
+            return Err("a window is a whole number of milliseconds: write `Duration::from_millis(1500)` or \
+                        the like");
+        }
         #[allow(clippy::cast_possible_truncation)] // `MAX_WINDOW_MILLIS` fits
-        Self { limit, window_millis: millis as u64 }
+        Ok(Self { limit, window_millis: millis as u64 })
+    }
+
+    /// `limit` requests in each second.
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is 0.
+    #[track_caller]
+    pub const fn per_second(limit: u32) -> Self {
+        Self::new(limit, Duration::from_secs(1))
+    }
+
+    /// `limit` requests in each minute.
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is 0.
+    #[track_caller]
+    pub const fn per_minute(limit: u32) -> Self {
+        Self::new(limit, Duration::from_secs(60))
+    }
+
+    /// `limit` requests in each hour.
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is 0.
+    #[track_caller]
+    pub const fn per_hour(limit: u32) -> Self {
+        Self::new(limit, Duration::from_secs(3_600))
+    }
+
+    /// `limit` requests in each 24 hours.
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is 0.
+    #[track_caller]
+    pub const fn per_day(limit: u32) -> Self {
+        Self::new(limit, Duration::from_secs(86_400))
     }
 
     /// How many requests pass in a window.
@@ -69,10 +121,17 @@ impl Quota {
     }
 }
 
-/// `30 per 90s`
+/// `30 per 90s`, `5 per minute`
 impl fmt::Display for Quota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} per {:?}", self.limit, self.window())
+        let unit = match self.window_millis {
+            1_000 => "second",
+            60_000 => "minute",
+            3_600_000 => "hour",
+            86_400_000 => "day",
+            _ => return write!(f, "{} per {:?}", self.limit, self.window()),
+        };
+        write!(f, "{} per {unit}", self.limit)
     }
 }
 
@@ -82,46 +141,79 @@ impl fmt::Debug for Quota {
     }
 }
 
-/// The quotas of a policy: at least one, no two over the same window, none that can never bind.
+/// The quotas of a policy, or of a tier of clients: no two over the same window, none that can never
+/// bind because another allows no more in a longer one.
+///
+/// ```
+/// use axum_rate_limit::{Quota, Quotas};
+///
+/// const GOLD: Quotas = Quotas::of(Quota::per_second(50)).and(Quota::per_day(100_000));
+/// assert_eq!(GOLD.as_slice().len(), 2);
+/// assert!(Quotas::UNLIMITED.as_slice().is_empty());
+/// ```
 #[derive(Clone, Copy)]
-pub(crate) struct Quotas {
+#[must_use = "quotas are changed by value"]
+pub struct Quotas {
     list: [Quota; Quota::MAX_PER_POLICY],
     len: usize,
 }
 
 impl Quotas {
-    pub(crate) const fn one(quota: Quota) -> Self {
-        Self { list: [quota; Quota::MAX_PER_POLICY], len: 1 }
+    /// No quota at all: who has it is not counted and never denied.
+    pub const UNLIMITED: Self = Self { list: [Self::NONE; Quota::MAX_PER_POLICY], len: 0 };
+
+    /// What stands beyond the end of a list.
+    const NONE: Quota = Quota { limit: u32::MAX, window_millis: 0 };
+
+    /// One quota.
+    pub const fn of(quota: Quota) -> Self {
+        let mut quotas = Self::UNLIMITED;
+        quotas.list[0] = quota;
+        quotas.len = 1;
+        quotas
     }
 
+    /// One quota more: all must allow.
+    ///
+    /// # Panics
+    ///
+    /// If there is a quota over that window; if there are [`Quota::MAX_PER_POLICY`]; or if this quota
+    /// or one there can never bind, since another allows no more in a longer window. In a constant
+    /// that is a compile error.
     #[track_caller]
-    pub(crate) const fn and(mut self, quota: Quota) -> Self {
-        assert!(
-            self.len < Quota::MAX_PER_POLICY,
-            "a policy has at most 8 quotas: leave the loosest ones out"
-        );
+    pub const fn and(self, quota: Quota) -> Self {
+        match self.try_and(quota) {
+            Ok(quotas) => quotas,
+            Err(fault) => panic!("{}", fault),
+        }
+    }
+
+    pub(crate) const fn try_and(mut self, quota: Quota) -> Result<Self, &'static str> {
+        if self.len == Quota::MAX_PER_POLICY {
+            return Err("a policy has at most 8 quotas: leave the loosest ones out");
+        }
         let mut index = 0;
         while index < self.len {
             let other = &self.list[index];
-            assert!(
-                other.window_millis != quota.window_millis,
-                "two quotas of one policy have the same window, so that only the smaller can bind: leave one out"
-            );
+            if other.window_millis == quota.window_millis {
+                return Err("two quotas of one policy have the same window, so that only the smaller can \
+                            bind: leave one out");
+            }
             let (short, long) =
                 if other.window_millis < quota.window_millis { (other, &quota) } else { (&quota, other) };
-            assert!(
-                short.limit < long.limit,
-                "a quota can never bind, since another allows no more in a longer time: leave it out, or give \
-                 it a smaller count"
-            );
+            if short.limit >= long.limit {
+                return Err("a quota can never bind, since another allows no more in a longer time: leave \
+                            it out, or give it a smaller count");
+            }
             index += 1;
         }
         self.list[self.len] = quota;
         self.len += 1;
-        self
+        Ok(self)
     }
 
-    pub(crate) const fn as_slice(&self) -> &[Quota] {
+    /// The quotas, in the order in which they were given; none if there is no limit.
+    pub const fn as_slice(&self) -> &[Quota] {
         self.list.split_at(self.len).0
     }
 }
@@ -133,6 +225,18 @@ impl PartialEq for Quotas {
 }
 
 impl Eq for Quotas {}
+
+impl From<Quota> for Quotas {
+    fn from(quota: Quota) -> Self {
+        Self::of(quota)
+    }
+}
+
+impl fmt::Debug for Quotas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.as_slice()).finish()
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -161,25 +265,25 @@ mod tests {
     #[test]
     #[should_panic(expected = "can never bind")]
     fn a_pointless_quota_is_refused_whichever_comes_first() {
-        let _ = Quotas::one(Quota::new(5, MINUTE)).and(Quota::new(10, Duration::from_secs(1)));
+        let _ = Quotas::of(Quota::per_minute(5)).and(Quota::per_second(10));
     }
 
     #[test]
     #[should_panic(expected = "the same window")]
     fn one_window_has_one_quota() {
-        let _ = Quotas::one(Quota::new(5, MINUTE)).and(Quota::new(9, MINUTE));
+        let _ = Quotas::of(Quota::per_minute(5)).and(Quota::per_minute(9));
     }
 
     #[test]
     fn quotas_keep_their_order() {
-        let (slow, fast) = (Quota::new(50, MINUTE), Quota::new(10, Duration::from_secs(1)));
-        assert_eq!(Quotas::one(slow).and(fast).as_slice(), [slow, fast]);
+        let (slow, fast) = (Quota::per_minute(50), Quota::per_second(10));
+        assert_eq!(Quotas::of(slow).and(fast).as_slice(), [slow, fast]);
     }
 
     #[test]
     fn seconds_are_rounded_up() {
         assert_eq!(Quota::new(1, Duration::from_millis(1)).window_seconds(), 1);
         assert_eq!(Quota::new(1, Duration::from_millis(1_500)).window_seconds(), 2);
-        assert_eq!(Quota::new(1, MINUTE).window_seconds(), 60);
+        assert_eq!(Quota::per_minute(1).window_seconds(), 60);
     }
 }

@@ -8,8 +8,9 @@ use crate::decision::Decision;
 use crate::error::{BuildError, Error};
 use crate::http::Answers;
 use crate::key::Key;
-use crate::limiter::Limiter;
+use crate::limiter::{Ask, Limiter};
 use crate::policy::Policy;
+use crate::store::Operation;
 
 /// Counts requests, and serves every attribute below it as a [`tower::Layer`](tower_layer::Layer).
 ///
@@ -66,14 +67,13 @@ impl RateLimiter {
         Self::builder().redis(url).build().await
     }
 
-    /// A limiter that counts in the Redis server at the environment variable `REDIS_URL` if that is
-    /// set and not empty, else in this process; the log says which.
+    /// A limiter that takes its store and amendments from the environment: see [`Builder::from_env`].
     ///
     /// # Errors
     ///
-    /// As [`redis`](Self::redis). Without the feature `redis`, if `REDIS_URL` is set.
+    /// As [`Builder::build`].
     pub async fn from_env() -> Result<Self, BuildError> {
-        Self::builder().store_from_env()?.build().await
+        Self::builder().from_env().build().await
     }
 
     /// Begins a limiter with settings of its own.
@@ -83,14 +83,16 @@ impl RateLimiter {
 
     /// Asks `policy` about `key`, and charges it if it allows.
     ///
-    /// For jobs, sockets and whatever is no handler.
+    /// For jobs, sockets and whatever is no handler. What a policy reads off a request is not asked
+    /// here: the key is the one that is given (with [`Key::resource`] for a policy that is
+    /// [`by_resource`](Policy::by_resource)), the cost the declared one, or 1 if a function tells it,
+    /// and the quotas those declared.
     ///
     /// # Errors
     ///
     /// If the store fails and the limiter is built to [deny](crate::OnStoreError::Deny) then.
     pub async fn check(&self, policy: &Policy, key: impl Into<Key>) -> Result<Decision, Error> {
-        let mut decisions = self.limiter.take(&[(policy, key.into())]).await?;
-        Ok(decisions.remove(0))
+        self.decide(Operation::Take, self.limiter.ask(policy, key)).await
     }
 
     /// Asks `policy` about `key` as [`check`](Self::check) does, and charges nothing.
@@ -99,8 +101,25 @@ impl RateLimiter {
     ///
     /// As [`check`](Self::check).
     pub async fn peek(&self, policy: &Policy, key: impl Into<Key>) -> Result<Decision, Error> {
-        let mut decisions = self.limiter.peek(&[(policy, key.into())]).await?;
-        Ok(decisions.remove(0))
+        self.decide(Operation::Peek, self.limiter.ask(policy, key)).await
+    }
+
+    /// Charges `cost` to `key`, whether `policy` allows it or not: what work turned out to cost.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check).
+    pub async fn add(&self, policy: &Policy, key: impl Into<Key>, cost: u32) -> Result<Decision, Error> {
+        self.decide(Operation::Add, Ask { cost, ..self.limiter.ask(policy, key) }).await
+    }
+
+    /// Gives `cost` back to `key`, or as much as it has used of `policy`.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check).
+    pub async fn give_back(&self, policy: &Policy, key: impl Into<Key>, cost: u32) -> Result<Decision, Error> {
+        self.decide(Operation::GiveBack, Ask { cost, ..self.limiter.ask(policy, key) }).await
     }
 
     /// Forgets what `key` has used of `policy`.
@@ -109,7 +128,12 @@ impl RateLimiter {
     ///
     /// If the store can't be told, whatever the limiter does with requests then.
     pub async fn reset(&self, policy: &Policy, key: impl Into<Key>) -> Result<(), Error> {
-        Ok(self.limiter.reset(&[(policy, key.into())]).await?)
+        Ok(self.limiter.reset(&[self.limiter.ask(policy, key)]).await?)
+    }
+
+    async fn decide(&self, operation: Operation, ask: Ask) -> Result<Decision, Error> {
+        let mut decisions = self.limiter.decide(operation, &[ask]).await?;
+        Ok(decisions.remove(0))
     }
 
     /// Releases the connection, once no more requests come: after `axum::serve` has returned.

@@ -43,13 +43,21 @@ pub fn policies() -> Vec<&'static Policy> {
     policies
 }
 
-/// Refuses policies that share a name, and so their counters, but are not the same rule.
-pub(crate) fn find_conflict<'a>(policies: impl IntoIterator<Item = &'a Policy>) -> Result<(), BuildError> {
+/// Refuses policies that share a name, and so their counters, but are not the same rule; and names that
+/// a client could not tell from those of another policy's quotas.
+pub(crate) fn find_conflict(policies: &[Policy]) -> Result<(), BuildError> {
     let mut by_name: HashMap<&str, &Policy> = HashMap::new();
     for policy in policies {
         let first = *by_name.entry(policy.name()).or_insert(policy);
         if !first.is_same_rule(policy) {
             return Err(BuildError::Conflict { first: Box::new(*first), second: Box::new(*policy) });
+        }
+    }
+    for policy in by_name.values() {
+        let quotas = 2..=policy.quotas().len();
+        let taken = quotas.map(|number| format!("{}.{number}", policy.name()));
+        if let Some(other) = taken.into_iter().find_map(|name| by_name.get(name.as_str())) {
+            return Err(BuildError::NameTaken { policy: Box::new(**policy), other: Box::new(**other) });
         }
     }
     Ok(())
@@ -64,10 +72,18 @@ mod tests {
         let one = Policy::new("x").per_minute(5);
         let again = Policy::new("x").per_minute(5);
         let other = Policy::new("x").per_minute(6);
-        assert!(find_conflict([&one, &again]).is_ok());
-        let error = find_conflict([&one, &again, &other]).unwrap_err().to_string();
+        assert!(find_conflict(&[one, again]).is_ok());
+        let error = find_conflict(&[one, again, other]).unwrap_err().to_string();
         assert!(error.contains("`x`"), "{error}");
         assert!(error.contains(&one.location().to_string()), "{error}");
         assert!(error.contains(&other.location().to_string()), "{error}");
+    }
+
+    #[test]
+    fn a_name_is_no_quota_of_another() {
+        let one = Policy::new("api").per_minute(5).per_hour(50);
+        let error = find_conflict(&[one, Policy::new("api.2").per_minute(1)]).unwrap_err().to_string();
+        assert!(error.contains("`api.2`"), "{error}");
+        assert!(find_conflict(&[one, Policy::new("api.3").per_minute(1)]).is_ok());
     }
 }

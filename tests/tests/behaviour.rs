@@ -379,7 +379,7 @@ async fn told(decisions: Decisions) -> impl IntoResponse {
     let state = decision.quotas()[0];
     Json(json!({
         "count": decisions.len(),
-        "policy": decision.policy().name(),
+        "policy": decision.policy(),
         "allowed": decision.is_allowed(),
         "degraded": decision.is_degraded(),
         "limit": state.quota.limit(),

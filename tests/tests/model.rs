@@ -1,12 +1,13 @@
 //! Both stores against the model, on random histories: every decision, remaining and reset.
 //!
-//! The memory store lives on a clock that the test moves. Redis has its own; there the test moves
-//! what depends on it, and takes the time that passes from what every key has left.
+//! The memory is compared to the fixed window as simply as it can be said, and Redis to the memory for
+//! every algorithm. Both live on a clock that the test moves. Only Redis's fixed windows end by the
+//! server's own clock; there the test takes the time that passes from what every key has left.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use axum_rate_limit::{Decision, ManualClock, Policy, RateLimiter};
+use axum_rate_limit::{Algorithm, Decision, ManualClock, Policy, RateLimiter};
 use proptest::prelude::*;
 use redis::aio::MultiplexedConnection;
 use tests::RedisServer;
@@ -24,6 +25,7 @@ const KEYS: [&str; 3] = ["a", "b", "::"];
 
 /// The shortest time that a history can tell.
 const UNIT: Duration = Duration::from_secs(1_000);
+const UNIT_MILLIS: u64 = 1_000_000;
 
 const fn units(count: u64) -> Duration {
     Duration::from_secs(UNIT.as_secs() * count)
@@ -140,61 +142,131 @@ proptest! {
     }
 }
 
-/// Lets time pass for all keys, since a server's clock can't be moved.
-async fn pass(connection: &mut MultiplexedConnection, time: Duration) {
-    let script = "for _, key in ipairs(redis.call('KEYS', '*')) do \
-                    local left = redis.call('PTTL', key) - tonumber(ARGV[1]) \
-                    if left > 0 then redis.call('PEXPIRE', key, left) else redis.call('DEL', key) end \
-                  end";
-    let millis = u64::try_from(time.as_millis()).expect("a short time");
-    let () =
-        redis::cmd("EVAL").arg(script).arg(0).arg(millis).query_async(connection).await.expect("it passes");
+const BUCKET: Algorithm = Algorithm::TokenBucket { burst: None };
+
+/// The policies by which Redis and the memory are compared: each algorithm with one quota and with
+/// several, costs that fit and one that never does, and one counter under two limits.
+const ALL: [Policy; 13] = [
+    Policy::new("fixed").quota(3, units(60)),
+    Policy::new("fixed").quota(5, units(60)).cost(2),
+    Policy::new("fixed-two").quota(2, units(10)).quota(5, units(100)),
+    Policy::new("sliding").quota(3, units(60)).algorithm(Algorithm::SlidingWindow),
+    Policy::new("sliding").quota(7, units(60)).algorithm(Algorithm::SlidingWindow).cost(3),
+    Policy::new("sliding-two").quota(4, units(10)).quota(9, units(100)).algorithm(Algorithm::SlidingWindow).cost(2),
+    Policy::new("log").quota(3, units(60)).algorithm(Algorithm::SlidingLog),
+    Policy::new("log").quota(6, units(60)).algorithm(Algorithm::SlidingLog).cost(2),
+    Policy::new("log-two").quota(2, units(10)).quota(5, units(100)).algorithm(Algorithm::SlidingLog),
+    Policy::new("bucket").quota(3, units(60)).algorithm(BUCKET),
+    Policy::new("bucket").quota(7, units(60)).algorithm(BUCKET).burst(4).cost(2),
+    Policy::new("bucket-two").quota(2, units(10)).quota(5, units(100)).algorithm(BUCKET),
+    Policy::new("costly").quota(2, units(10)).algorithm(BUCKET).cost(3),
+];
+
+#[derive(Clone, Debug)]
+enum Act {
+    Check,
+    Peek,
+    Reset,
+    Add(u32),
+    GiveBack(u32),
+    /// In milliseconds.
+    Pass(u64),
 }
 
-/// Equal, but for the real time that a history takes.
-fn agree(redis: &Said, model: &Said) -> bool {
-    let close = |(one, other): (&(u32, Duration), &(u32, Duration))| {
-        one.0 == other.0 && one.1 <= other.1 && one.1 + UNIT > other.1
+fn acts() -> impl Strategy<Value = Vec<(Act, usize, usize)>> {
+    let edge = prop_oneof![Just(1_u64), Just(9), Just(10), Just(20), Just(59), Just(60), Just(120), 0..130_u64];
+    let jitter = prop_oneof![Just(0_i64), Just(-1), Just(1), -500_000..500_000_i64];
+    let time = (edge, jitter).prop_map(|(units, jitter)| {
+        (units * UNIT_MILLIS).saturating_add_signed(jitter)
+    });
+    let act = prop_oneof![
+        10 => Just(Act::Check),
+        1 => Just(Act::Peek),
+        1 => Just(Act::Reset),
+        1 => (0..4_u32).prop_map(Act::Add),
+        1 => (0..4_u32).prop_map(Act::GiveBack),
+        4 => time.prop_map(Act::Pass),
+    ];
+    // One policy or two that share counters, so that a history is about something.
+    (0..ALL.len()).prop_flat_map(move |first| {
+        let which = first..(first + 2).min(ALL.len());
+        proptest::collection::vec((act.clone(), which, 0..2_usize), 1..40)
+    })
+}
+
+async fn act(limiter: &RateLimiter, act: &Act, policy: &Policy, key: &str) -> Decision {
+    let decision = match act {
+        Act::Check => limiter.check(policy, key).await,
+        Act::Peek | Act::Pass(_) => limiter.peek(policy, key).await,
+        Act::Add(cost) => limiter.add(policy, key, *cost).await,
+        Act::GiveBack(cost) => limiter.give_back(policy, key, *cost).await,
+        Act::Reset => {
+            limiter.reset(policy, key).await.expect("it is forgotten");
+            limiter.peek(policy, key).await
+        }
     };
-    redis.allowed == model.allowed && redis.quotas.iter().zip(&model.quotas).all(close)
+    decision.expect("a decision")
+}
+
+/// Lets time pass for fixed windows, which end by the server's own clock.
+async fn pass(connection: &mut MultiplexedConnection, millis: u64) {
+    let script = "for _, key in ipairs(redis.call('KEYS', '*}*')) do \
+                    if string.match(key, '%d$') then \
+                      local left = redis.call('PTTL', key) - tonumber(ARGV[1]) \
+                      if left > 0 then redis.call('PEXPIRE', key, left) else redis.call('DEL', key) end \
+                    end \
+                  end";
+    let () = redis::cmd("EVAL").arg(script).arg(0).arg(millis).query_async(connection).await.expect("it passes");
+}
+
+/// The real time that a history takes is all that fixed windows may differ by.
+fn agree(redis: &Decision, memory: &Decision, tolerance: Duration) -> bool {
+    let close = |one: Duration, other: Duration| one <= other && one + tolerance >= other;
+    let waits = |one: Option<Duration>, other: Option<Duration>| match (one, other) {
+        (Some(one), Some(other)) => close(one, other),
+        (one, other) => one == other,
+    };
+    assert!(!redis.is_degraded(), "the server is there");
+    redis.quotas().len() == memory.quotas().len()
+        && redis.quotas().iter().zip(memory.quotas()).all(|(redis, memory)| {
+            (redis.remaining, redis.exceeded) == (memory.remaining, memory.exceeded)
+                && close(redis.reset, memory.reset)
+                && waits(redis.retry_after, memory.retry_after)
+        })
 }
 
 #[test]
-fn redis_is_the_model() {
+fn redis_decides_as_the_memory_does() {
     let runtime = Runtime::new().expect("a runtime");
     let server = runtime.block_on(RedisServer::start());
-    let limiter = RateLimiter::builder().redis(server.url()).timeout(Duration::from_secs(20)).require_store();
-    let limiter = runtime.block_on(limiter.build()).expect("Redis is there");
     let connection = runtime.block_on(server.connection());
-    let mut runner =
-        proptest::test_runner::TestRunner::new(ProptestConfig { cases: 300, ..ProptestConfig::default() });
-    let history = |steps: Vec<Step>| {
+    let clock = ManualClock::default();
+    let limiter = |builder: axum_rate_limit::Builder| {
+        let builder = builder.clock(&clock).timeout(Duration::from_secs(20)).require_store();
+        runtime.block_on(builder.build()).expect("Redis is there")
+    };
+    let on_redis = limiter(RateLimiter::builder().redis(server.url()));
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig { cases: 2_000, ..ProptestConfig::default() });
+    let history = |acts: Vec<(Act, usize, usize)>| {
+        let in_memory = limiter(RateLimiter::builder());
+        let is_fixed = acts.iter().any(|(_, policy, _)| ALL[*policy].counted_by() == Algorithm::FixedWindow);
         runtime.block_on(async {
             let () = redis::cmd("FLUSHALL").query_async(&mut connection.clone()).await.expect("it is empty");
-            let mut model = Model::default();
-            for step in steps {
-                let (said, expected) = match step {
-                    Step::Check { policy, key } => {
-                        (ask(&limiter, policy, key, true).await, model.ask(&POLICIES[policy], key, true))
-                    }
-                    Step::Peek { policy, key } => {
-                        (ask(&limiter, policy, key, false).await, model.ask(&POLICIES[policy], key, false))
-                    }
-                    Step::Reset { policy, key } => {
-                        limiter.reset(&POLICIES[policy], KEYS[key]).await.expect("it is forgotten");
-                        model.reset(&POLICIES[policy], key);
-                        continue;
-                    }
-                    Step::Pass(time) => {
-                        pass(&mut connection.clone(), time).await;
-                        model.now += time;
-                        continue;
-                    }
-                };
-                prop_assert!(agree(&said, &expected), "{:?} is not {:?}", said, expected);
+            for (step, policy, key) in acts {
+                if let Act::Pass(millis) = step {
+                    // No nearer to the end of a window than the real time that a history takes.
+                    let millis = if is_fixed { millis - millis % UNIT_MILLIS } else { millis };
+                    clock.advance(Duration::from_millis(millis));
+                    pass(&mut connection.clone(), millis).await;
+                }
+                let (policy, key) = (&ALL[policy], KEYS[key]);
+                let said = act(&on_redis, &step, policy, key).await;
+                let expected = act(&in_memory, &step, policy, key).await;
+                let tolerance = if is_fixed { UNIT / 3 } else { Duration::ZERO };
+                prop_assert!(agree(&said, &expected, tolerance), "{:?}: {:?} is not {:?}", step, said, expected);
             }
             Ok(())
         })
     };
-    runner.run(&steps(), history).expect("Redis decides as the model does");
+    runner.run(&acts(), history).expect("Redis decides as the memory does");
 }

@@ -23,6 +23,13 @@ use crate::decision::Decision;
 #[derive(Clone, Debug)]
 pub struct Decisions(Vec<Decision>);
 
+impl Decisions {
+    /// What the policy of that name has decided, if it was asked.
+    pub fn get(&self, policy: &str) -> Option<&Decision> {
+        self.0.iter().find(|decision| decision.policy() == policy)
+    }
+}
+
 impl Deref for Decisions {
     type Target = [Decision];
 
@@ -45,7 +52,7 @@ impl<S: Sync> FromRequestParts<S> for Decisions {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
         let ledger = parts.extensions.get::<Ledger>().ok_or(NoLayer)?;
-        let decisions = ledger.decisions().to_vec();
+        let decisions = ledger.entries().iter().map(|entry| entry.decision.clone()).collect();
         Ok(Self(decisions))
     }
 }
@@ -57,7 +64,7 @@ pub struct NoLayer;
 
 impl IntoResponse for NoLayer {
     fn into_response(self) -> Response {
-        tracing::error!("`Decisions` was asked for: {self}");
+        tracing::error!("a handler asks for `Decisions` or `Charge`: {self}");
         internal_error()
     }
 }

@@ -1,5 +1,6 @@
 //! The answer to a request over its limit.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -35,7 +36,7 @@ pub(crate) enum OnDenied {
 /// use axum_rate_limit::RateLimiter;
 ///
 /// let builder = RateLimiter::builder().on_denied(|denied| {
-///     let seconds = denied.retry_after().as_secs();
+///     let seconds = denied.retry_after().map_or(0, |wait| wait.as_secs());
 ///     (denied.status(), Html(format!("<p>Come back in {seconds} s."))).into_response()
 /// });
 /// # let _ = builder;
@@ -44,7 +45,7 @@ pub(crate) enum OnDenied {
 pub struct Denied {
     reason: Reason,
     status: StatusCode,
-    message: &'static str,
+    message: Cow<'static, str>,
 }
 
 /// Why a request is not let through.
@@ -58,19 +59,23 @@ pub enum Reason {
 }
 
 impl Denied {
-    /// A denial because of `reason`; `asked` is a policy that was asked when the store failed.
-    pub(super) fn new(reason: Reason, asked: &Policy, answers: &Answers) -> Self {
+    /// A denial because of `reason` by `policy`, or by the first that was asked if the store failed.
+    pub(super) fn new(reason: Reason, policy: &Policy, answers: &Answers) -> Self {
         let (status, message) = match &reason {
-            Reason::Quota(decision) => {
-                let policy = decision.policy();
-                tracing::debug!(policy = policy.name(), "rate limit exceeded");
-                (policy.denial_status().unwrap_or(answers.status), policy.denial_message())
+            Reason::Quota(decision) if decision.is_too_costly() => {
+                let cost = decision.cost();
+                (None, format!("This request costs {cost}, which is more than the limit ever allows.").into())
             }
+            Reason::Quota(_) => (None, policy.denial_message().into()),
             Reason::Store(error) => {
-                tracing::debug!(policy = asked.name(), %error, "denied without a store");
-                (StatusCode::SERVICE_UNAVAILABLE, "The rate limit can't be checked at the moment.")
+                tracing::debug!(policy = policy.name(), %error, "denied without a store");
+                (
+                    Some(StatusCode::SERVICE_UNAVAILABLE),
+                    "The rate limit can't be checked at the moment.".into(),
+                )
             }
         };
+        let status = status.or(policy.denial_status()).unwrap_or(answers.status);
         Self { reason, status, message }
     }
 
@@ -84,28 +89,31 @@ impl Denied {
         self.status
     }
 
-    /// The text that the policy declares.
-    pub fn message(&self) -> &'static str {
-        self.message
+    /// The text that the policy declares, or what else there is to say.
+    pub fn message(&self) -> &str {
+        &self.message
     }
 
-    /// How long to wait before the next try: at least a second, in whole seconds.
-    pub fn retry_after(&self) -> Duration {
+    /// How long to wait before the next try, in whole seconds and at least one; `None` if it is in
+    /// vain, since the request costs more than the quota.
+    pub fn retry_after(&self) -> Option<Duration> {
         let wait = match &self.reason {
-            Reason::Quota(decision) => decision.retry_after().unwrap_or_default(),
+            Reason::Quota(decision) => decision.retry_after()?,
             Reason::Store(_) => Duration::ZERO,
         };
-        Duration::from_secs(ceil_seconds(wait).max(1))
+        Some(Duration::from_secs(ceil_seconds(wait).max(1)))
     }
 
     pub(super) fn into_response(self, answers: &Answers) -> Response {
         let mut response = match answers.on_denied {
-            OnDenied::Detail => (self.status, detail(self.message)).into_response(),
+            OnDenied::Detail => (self.status, detail(&self.message)).into_response(),
             OnDenied::Problem => self.problem(),
             OnDenied::Custom(response) => response(&self),
         };
         let headers = response.headers_mut();
-        headers.entry(RETRY_AFTER).or_insert_with(|| self.retry_after().as_secs().into());
+        if let Some(wait) = self.retry_after() {
+            headers.entry(RETRY_AFTER).or_insert(wait.as_secs().into());
+        }
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         response
     }

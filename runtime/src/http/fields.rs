@@ -33,19 +33,24 @@ pub enum Headers {
 
 impl Headers {
     /// Adds what `decisions` say to a response.
-    pub(super) fn write(self, decisions: &[Decision], headers: &mut HeaderMap) {
+    pub(super) fn write<'a>(
+        self,
+        decisions: impl Iterator<Item = &'a Decision> + Clone,
+        headers: &mut HeaderMap,
+    ) {
+        let told = decisions.filter(|decision| !decision.is_shadowed());
         if matches!(self, Self::Draft | Self::Both) {
-            draft(decisions, headers);
+            draft(told.clone(), headers);
         }
         if matches!(self, Self::Legacy | Self::Both) {
-            legacy(decisions, headers);
+            legacy(told, headers);
         }
     }
 }
 
 /// The quotas of a policy with the names they have for a client: `"name"`, `"name.2"`, …
 pub(super) fn item_names(decision: &Decision) -> impl Iterator<Item = (Cow<'static, str>, &QuotaState)> {
-    let name = decision.policy().name();
+    let name = decision.policy();
     decision.quotas().iter().enumerate().map(move |(index, state)| match index {
         0 => (Cow::Borrowed(name), state),
         _ => (Cow::Owned(format!("{name}.{}", index + 1)), state),
@@ -53,10 +58,10 @@ pub(super) fn item_names(decision: &Decision) -> impl Iterator<Item = (Cow<'stat
 }
 
 /// Section 3 and 4 of the draft: `"hardwork";q=5;w=60` and `"hardwork";r=4;t=60`.
-fn draft(decisions: &[Decision], headers: &mut HeaderMap) {
+fn draft<'a>(decisions: impl Iterator<Item = &'a Decision>, headers: &mut HeaderMap) {
     let mut policies = ListSerializer::new();
     let mut limits = ListSerializer::new();
-    for (name, state) in decisions.iter().flat_map(item_names) {
+    for (name, state) in decisions.flat_map(item_names) {
         let Ok(name) = StringRef::from_str(&name) else { continue };
         let _ = policies
             .bare_item(name)
@@ -83,9 +88,8 @@ fn integer(seconds: u64) -> sfv::Integer {
     sfv::Integer::try_from(seconds).unwrap_or(sfv::Integer::MAX)
 }
 
-fn legacy(decisions: &[Decision], headers: &mut HeaderMap) {
+fn legacy<'a>(decisions: impl Iterator<Item = &'a Decision>, headers: &mut HeaderMap) {
     let binding = decisions
-        .iter()
         .filter_map(Decision::binding)
         .min_by_key(|state| (!state.exceeded, state.remaining, std::cmp::Reverse(state.reset)));
     if let Some(state) = binding {

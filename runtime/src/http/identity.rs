@@ -15,7 +15,8 @@ pub(super) struct NoPeer;
 
 /// The key that `policy` keeps the quota of this request under.
 pub(super) fn key(parts: &Parts, policy: &Policy, proxies: &Proxies) -> Result<Key, NoPeer> {
-    let key = Key::from(proxies.client(peer(parts)?, &parts.headers));
+    let client = || peer(parts).map(|peer| proxies.client(peer, &parts.headers));
+    let key = Key::of_request(policy.key_parts(), parts, client)?;
     Ok(match policy.scope() {
         Scope::Policy => key,
         // A nested router sees the path without its prefix.

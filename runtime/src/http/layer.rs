@@ -77,7 +77,9 @@ where
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
         if let Some(ledger) = this.ledger {
-            ledger.limiter().answers.headers.write(&ledger.decisions(), response.headers_mut());
+            let entries = ledger.entries();
+            let decisions = entries.iter().map(|entry| &entry.decision);
+            ledger.limiter().answers.headers.write(decisions, response.headers_mut());
         }
         Poll::Ready(Ok(response))
     }

@@ -4,6 +4,7 @@
 //! around a router asks the ledger, which tells it apart by its [`identity`]. What was decided
 //! stays in the ledger, and the layer turns it into [`fields`]; a [`denial`] is answered at once.
 
+mod charge;
 mod decisions;
 mod denial;
 mod fields;
@@ -15,6 +16,7 @@ mod permit;
 
 use http::StatusCode;
 
+pub use charge::Charge;
 pub use decisions::{Decisions, NoLayer};
 pub(crate) use denial::OnDenied;
 pub use denial::{Denied, Reason};

@@ -4,12 +4,14 @@ mod client_ip;
 mod prefix;
 mod resource;
 
-use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::fmt::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr};
 
 use http::Method;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use http::request::Parts;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use sha2::{Digest as _, Sha256};
+use smallvec::{SmallVec, smallvec};
 
 use crate::policy::Policy;
 
@@ -39,17 +41,104 @@ const IN_TEXT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 /// a part is percent-encoded, and a part longer than 200 bytes is replaced by its SHA-256.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
-    client: Client,
+    parts: SmallVec<[Part; 1]>,
     resource: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Client {
+enum Part {
     Ip(IpAddr),
-    Text(String),
+    Global,
+    Text(Vec<u8>),
+}
+
+/// A part of what tells who shares a quota: see [`Policy::key`].
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub enum KeyPart {
+    /// The client's address.
+    Ip,
+    /// All share one.
+    Global,
+    /// The value of a header. Whoever can send any value has any number of quotas, so it should be
+    /// one that something before the limit has checked.
+    Header(&'static str),
+    /// What a function reads off the request; `None` if it lacks it.
+    By(fn(&Parts) -> Option<String>),
+}
+
+impl KeyPart {
+    pub(crate) const fn is_valid(&self) -> bool {
+        let Self::Header(name) = self else { return true };
+        let bytes = name.as_bytes();
+        let mut index = 0;
+        while index < bytes.len() {
+            if !(bytes[index].is_ascii_alphanumeric() || matches!(bytes[index], b'-' | b'_')) {
+                return false;
+            }
+            index += 1;
+        }
+        !bytes.is_empty()
+    }
+
+    /// Whether they are the same as far as a program can tell: see [`Policy::is_same_rule`].
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Ip, Self::Ip) | (Self::Global, Self::Global) | (Self::By(_), Self::By(_)) => true,
+            (Self::Header(one), Self::Header(other)) => one.eq_ignore_ascii_case(other),
+            _ => false,
+        }
+    }
+
+    /// What the request has of it.
+    fn read(&self, request: &Parts) -> Option<Part> {
+        match self {
+            Self::Ip => None,
+            Self::Global => Some(Part::Global),
+            Self::Header(name) => request.headers.get(*name).map(|value| Part::Text(value.as_bytes().to_vec())),
+            Self::By(read) => read(request).map(|text| Part::Text(text.into_bytes())),
+        }
+    }
+}
+
+impl fmt::Debug for KeyPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip => f.write_str("Ip"),
+            Self::Global => f.write_str("Global"),
+            Self::Header(name) => f.debug_tuple("Header").field(name).finish(),
+            Self::By(_) => f.write_str("By(..)"),
+        }
+    }
 }
 
 impl Key {
+    /// The key whose parts `request` has; `client` tells its address, which stands in for those it
+    /// lacks.
+    pub(crate) fn of_request<E>(
+        parts: &[KeyPart],
+        request: &Parts,
+        client: impl Fn() -> Result<IpAddr, E>,
+    ) -> Result<Self, E> {
+        let part = |part: &KeyPart| match part.read(request) {
+            Some(part) => Ok(part),
+            None => client().map(Part::Ip),
+        };
+        Ok(Self { parts: parts.iter().map(part).collect::<Result<_, _>>()?, resource: None })
+    }
+
+    /// One part more, for a policy whose [key](Policy::key) has several.
+    #[must_use]
+    pub fn and(mut self, other: impl Into<Self>) -> Self {
+        self.parts.extend(other.into().parts);
+        self
+    }
+
+    /// The key of what all share, under a policy whose key is [`KeyPart::Global`].
+    pub fn global() -> Self {
+        Part::Global.into()
+    }
+
     /// The quota that this client has for `path`, under a policy that is
     /// [`by_resource`](Policy::by_resource). `HEAD` counts as `GET`, the query is left out, and
     /// percent-encoding is normalised, as for a request.
@@ -69,17 +158,23 @@ impl Key {
     /// `{name::client::resource}`. The braces make it the hash tag of a Redis key, so that all
     /// quotas of a policy are in one slot of a cluster.
     ///
-    /// A name holds no `:`; a client holds none outside brackets; the resource comes last: so one
-    /// text is one key.
+    /// A name holds no `:`; a part holds none outside brackets, and no `,`; the resource comes last: so
+    /// one text is one key.
     pub(crate) fn in_store(&self, prefix: &str, policy: &Policy, cut: Prefixes) -> String {
         let mut key = String::with_capacity(prefix.len() + policy.name().len() + 64);
         key.push_str(prefix);
         key.push('{');
         key.push_str(policy.name());
         key.push_str("::");
-        match &self.client {
-            Client::Ip(ip) => cut.write(*ip, &mut key),
-            Client::Text(text) => write_text(text, &mut key),
+        for (index, part) in self.parts.iter().enumerate() {
+            if index > 0 {
+                key.push(',');
+            }
+            match part {
+                Part::Ip(ip) => cut.write(*ip, &mut key),
+                Part::Global => key.push('*'),
+                Part::Text(text) => write_text(text, &mut key),
+            }
         }
         if let Some(resource) = &self.resource {
             key.push_str("::");
@@ -90,18 +185,24 @@ impl Key {
     }
 }
 
+impl From<Part> for Key {
+    fn from(part: Part) -> Self {
+        Self { parts: smallvec![part], resource: None }
+    }
+}
+
 /// A client told by its address. A limiter cuts the address to its
 /// [prefix](crate::Builder::ipv6_prefix).
 impl From<IpAddr> for Key {
     fn from(ip: IpAddr) -> Self {
-        Self { client: Client::Ip(ip.to_canonical()), resource: None }
+        Part::Ip(ip.to_canonical()).into()
     }
 }
 
 /// A client, or anything else, told by a text of yours. It is never the same as an address.
 impl From<String> for Key {
     fn from(text: String) -> Self {
-        Self { client: Client::Text(text), resource: None }
+        Part::Text(text.into_bytes()).into()
     }
 }
 
@@ -112,20 +213,18 @@ impl From<&str> for Key {
     }
 }
 
-fn write_text(text: &str, key: &mut String) {
+fn write_text(text: &[u8], key: &mut String) {
     // An IPv6 address is written in brackets, which no text keeps; an IPv4 address is plain.
-    let (first, rest) = match text.parse::<IpAddr>() {
-        Ok(IpAddr::V4(_)) => text.split_at(1),
-        _ => ("", text),
-    };
+    let is_ipv4 = std::str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv4Addr>().is_ok());
+    let (first, rest) = text.split_at(usize::from(is_ipv4));
     let start = key.len();
-    for byte in first.bytes() {
+    for byte in first {
         let _ = write!(key, "%{byte:02X}");
     }
-    key.extend(utf8_percent_encode(rest, IN_TEXT));
+    key.extend(percent_encode(rest, IN_TEXT));
     if key.len() - start > MAX_PART {
         key.truncate(start);
-        write_hash(text.as_bytes(), key);
+        write_hash(text, key);
     }
 }
 
@@ -183,12 +282,14 @@ mod tests {
     }
 
     fn keys() -> impl Strategy<Value = Key> {
-        let texts = prop_oneof!["[a:%{}#/\\[\\]0-9.]{0,6}", any::<String>(), Just("::".to_owned())];
+        let texts = prop_oneof!["[a:,*%{}#/\\[\\]0-9.]{0,6}", any::<String>(), Just("::".to_owned())];
         let client = prop_oneof![
             texts.clone().prop_map(Key::from),
             any::<[u8; 4]>().prop_map(|ip| Key::from(IpAddr::from(ip)))
         ];
-        (client, proptest::option::of(texts)).prop_map(|(key, path)| match path {
+        let several = proptest::collection::vec(client, 1..3)
+            .prop_map(|keys| keys.into_iter().reduce(Key::and).expect("at least one"));
+        (several, proptest::option::of(texts)).prop_map(|(key, path)| match path {
             Some(path) => key.resource(&Method::GET, &format!("/{path}")),
             None => key,
         })

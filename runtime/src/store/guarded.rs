@@ -30,6 +30,17 @@ pub enum OnStoreError {
     Deny,
 }
 
+impl OnStoreError {
+    /// Which of two is the more careful.
+    pub(crate) fn strictness(self) -> u8 {
+        match self {
+            Self::Allow => 0,
+            Self::Local => 1,
+            Self::Deny => 2,
+        }
+    }
+}
+
 /// What came of a call.
 pub(crate) enum Answer {
     /// The store, or the memory that stands in for it, has decided.

@@ -7,15 +7,17 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use super::{Counter, Operation, Outcome, Reading, Store};
+use crate::algorithm::{Rule, State};
 use crate::clock::Clock;
 use crate::error::StoreError;
 
+/// When a slot expires that is about to be charged: not before that has been done.
+const RESERVED: u64 = u64::MAX;
 /// How many slots the hand passes when a key is added; two, so that it is faster than the growth.
 const STEPS: usize = 2;
 /// How many it passes when the shard is full, before the key is refused.
@@ -52,8 +54,9 @@ struct Slot {
     hash: u64,
     key: Box<str>,
     window_millis: u64,
-    used: u64,
-    ends: Duration,
+    state: State,
+    /// In microseconds of the clock.
+    expires: u64,
 }
 
 impl MemoryStore {
@@ -75,41 +78,46 @@ impl MemoryStore {
         counters: &[Counter<'_>],
     ) -> Result<Outcome, StoreError> {
         let mut held = Held::lock(self, counters);
-        let now = self.clock.now();
-        match operation {
-            Operation::Peek => Ok(Outcome::new(false, held.readings(counters, now))),
+        let now = self.clock.now_micros();
+        let asked = held.readings(counters, now);
+        let charged: SmallVec<[bool; 2]> = match operation {
+            Operation::Take => charged(counters, &asked),
+            Operation::Add | Operation::GiveBack => counters.iter().map(|counter| counter.cost > 0).collect(),
+            Operation::Peek => return Ok(Outcome::new(false, asked)),
             Operation::Reset => {
                 for (index, counter) in counters.iter().enumerate() {
                     held.remove(index, counter);
                 }
-                Ok(Outcome::new(false, held.readings(counters, now)))
+                return Ok(Outcome::new(false, held.readings(counters, now)));
             }
-            Operation::Take => {
-                let readings = held.readings(counters, now);
-                let fits = |(counter, reading): (&Counter<'_>, &Reading)| {
-                    reading.used + u64::from(counter.cost) <= u64::from(counter.quota.limit())
-                };
-                if !counters.iter().zip(&readings).all(fits) {
-                    return Ok(Outcome::new(false, readings));
-                }
-                let charged = |counter: &Counter<'_>| counter.cost > 0;
-                let charged = || counters.iter().enumerate().filter(|(_, counter)| charged(counter));
-                for (index, counter) in charged() {
-                    if !held.reserve(index, counter, now, self.max_per_shard()) {
-                        for (index, counter) in charged().take_while(|(before, _)| *before < index) {
-                            held.release(index, counter);
-                        }
-                        return Err(StoreError::Full { max_keys: self.max_keys });
+        };
+        let concerned = || counters.iter().enumerate().filter(|(index, _)| charged[*index]);
+        if operation == Operation::GiveBack {
+            for (index, counter) in concerned() {
+                held.give_back(index, counter, now);
+            }
+        } else {
+            for (index, counter) in concerned() {
+                if !held.reserve(index, counter, now, self.max_per_shard()) {
+                    for (index, counter) in concerned().take_while(|(before, _)| *before < index) {
+                        held.release(index, counter);
                     }
+                    return Err(StoreError::Full { max_keys: self.max_keys });
                 }
-                for (index, counter) in charged() {
-                    held.charge(index, counter);
-                }
-                Ok(Outcome::new(true, held.readings(counters, now)))
             }
-            #[allow(unreachable_patterns)] // another operation must not be taken for one of these
-            _ => unreachable!("the memory store knows every operation"),
+            for (index, counter) in concerned() {
+                held.charge(index, counter, now);
+            }
         }
+        let taken = passes(counters, &asked) || operation != Operation::Take;
+        let stands = held.readings(counters, now);
+        // Whether a counter had room is a matter of before, how much it has left one of after.
+        let readings = stands.iter().zip(&asked).map(|(stands, asked)| Reading {
+            fits: asked.fits,
+            retry_after: asked.retry_after,
+            ..*stands
+        });
+        Ok(Outcome::new(taken, readings))
     }
 
     /// How many counters it holds, expired ones among them.
@@ -121,6 +129,20 @@ impl MemoryStore {
     fn max_per_shard(&self) -> usize {
         self.max_keys.div_ceil(self.shards.len())
     }
+}
+
+/// Whether all policies that are not in shadow allow.
+fn passes(counters: &[Counter<'_>], asked: &[Reading]) -> bool {
+    counters.iter().zip(asked).all(|(counter, reading)| counter.shadow || reading.fits)
+}
+
+/// Which counters a [`Take`](Operation::Take) charges.
+fn charged(counters: &[Counter<'_>], asked: &[Reading]) -> SmallVec<[bool; 2]> {
+    let passes = passes(counters, asked);
+    let fits = |policy: usize| {
+        counters.iter().zip(asked).all(|(counter, reading)| counter.policy != policy || reading.fits)
+    };
+    counters.iter().map(|counter| passes && counter.cost > 0 && (!counter.shadow || fits(counter.policy))).collect()
 }
 
 impl Store for MemoryStore {
@@ -161,13 +183,12 @@ impl<'a> Held<'a> {
         Self { guards: numbers.iter().map(|number| lock(&store.shards[*number])).collect(), places }
     }
 
-    fn readings(&self, counters: &[Counter<'_>], now: Duration) -> SmallVec<[Reading; 2]> {
+    fn readings(&self, counters: &[Counter<'_>], now: u64) -> SmallVec<[Reading; 2]> {
         let reading = |(counter, (hash, shard)): (&Counter<'_>, &(u64, usize))| {
-            let slot = self.guards[*shard].find(*hash, counter).filter(|slot| slot.ends > now);
-            slot.map_or(Reading { used: 0, reset: Duration::ZERO }, |slot| Reading {
-                used: slot.used,
-                reset: slot.ends.saturating_sub(now),
-            })
+            let rule = Rule::new(counter.quota, counter.algorithm);
+            let slot = self.guards[*shard].find(*hash, counter).filter(|slot| slot.expires > now);
+            let read = |state: &State| state.read(&rule, now, counter.cost.into());
+            slot.map_or_else(|| read(&State::new(counter.algorithm)), |slot| read(&slot.state))
         };
         counters.iter().zip(&self.places).map(reading).collect()
     }
@@ -177,14 +198,13 @@ impl<'a> Held<'a> {
         self.guards[shard].remove(hash, counter);
     }
 
-    /// Makes sure that there is a running window for `counter`; false if there is no room for it.
-    fn reserve(&mut self, index: usize, counter: &Counter<'_>, now: Duration, max_keys: usize) -> bool {
+    /// Makes sure that there is a slot for `counter`; false if there is no room for it.
+    fn reserve(&mut self, index: usize, counter: &Counter<'_>, now: u64, max_keys: usize) -> bool {
         let (hash, shard) = self.places[index];
         let shard = &mut self.guards[shard];
-        let ends = now + counter.quota.window();
         if let Some(slot) = shard.find_mut(hash, counter) {
-            if slot.ends <= now {
-                (slot.used, slot.ends) = (0, ends);
+            if slot.expires <= now {
+                slot.expires = RESERVED;
             }
             return true;
         }
@@ -195,30 +215,43 @@ impl<'a> Held<'a> {
         if shard.table.len() >= max_keys {
             return false;
         }
+        let state = State::new(counter.algorithm);
         let window_millis = counter.quota.window_millis();
-        shard.insert(Slot { hash, key: counter.key.into(), window_millis, used: 0, ends });
+        shard.insert(Slot { hash, key: counter.key.into(), window_millis, state, expires: RESERVED });
         true
     }
 
-    /// Takes back a window that was opened for nothing.
+    /// Takes back a slot that nothing has been charged to.
     fn release(&mut self, index: usize, counter: &Counter<'_>) {
         let (hash, shard) = self.places[index];
-        if self.guards[shard].find(hash, counter).is_some_and(|slot| slot.used == 0) {
+        if self.guards[shard].find(hash, counter).is_some_and(|slot| slot.expires == RESERVED) {
             self.guards[shard].remove(hash, counter);
         }
     }
 
-    fn charge(&mut self, index: usize, counter: &Counter<'_>) {
+    fn charge(&mut self, index: usize, counter: &Counter<'_>, now: u64) {
+        self.change(index, counter, |state, rule| state.charge(rule, now, counter.cost.into()));
+    }
+
+    fn give_back(&mut self, index: usize, counter: &Counter<'_>, now: u64) {
+        self.change(index, counter, |state, rule| state.give_back(rule, now, counter.cost.into()));
+    }
+
+    fn change(&mut self, index: usize, counter: &Counter<'_>, change: impl FnOnce(&mut State, &Rule)) {
         let (hash, shard) = self.places[index];
         if let Some(slot) = self.guards[shard].find_mut(hash, counter) {
-            slot.used += u64::from(counter.cost);
+            let rule = Rule::new(counter.quota, counter.algorithm);
+            change(&mut slot.state, &rule);
+            slot.expires = slot.state.expires(&rule);
         }
     }
 }
 
 impl Slot {
     fn is(&self, counter: &Counter<'_>) -> bool {
-        self.window_millis == counter.quota.window_millis() && *self.key == *counter.key
+        self.window_millis == counter.quota.window_millis()
+            && self.state.is(counter.algorithm)
+            && *self.key == *counter.key
     }
 }
 
@@ -254,11 +287,11 @@ impl Shard {
     }
 
     /// Looks at the next `steps` slots and drops those that have expired.
-    fn drop_expired(&mut self, now: Duration, steps: usize) {
+    fn drop_expired(&mut self, now: u64, steps: usize) {
         for _ in 0..steps.min(self.slots.len()) {
             let index = self.hand;
             self.hand = (index + 1) % self.slots.len();
-            let expired = self.slots[index].as_ref().is_some_and(|slot| slot.ends <= now);
+            let expired = self.slots[index].as_ref().is_some_and(|slot| slot.expires <= now);
             if !expired {
                 continue;
             }
@@ -278,7 +311,10 @@ fn is_at(slots: &[Option<Slot>], index: usize, counter: &Counter<'_>) -> bool {
 
 #[cfg(all(test, feature = "test-util"))]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::algorithm::Algorithm;
     use crate::clock::ManualClock;
     use crate::quota::Quota;
 
@@ -289,8 +325,13 @@ mod tests {
         (MemoryStore::new(max_keys, Clock::Manual(clock.clone())), clock)
     }
 
+    fn counter(key: &str, limit: u32) -> Counter<'_> {
+        let (quota, algorithm) = (Quota::new(limit, MINUTE), Algorithm::FixedWindow);
+        Counter { key, quota, algorithm, cost: 1, policy: 0, shadow: false }
+    }
+
     fn take(store: &MemoryStore, key: &str, limit: u32) -> Result<Outcome, StoreError> {
-        store.apply_now(Operation::Take, &[Counter::new(key, Quota::new(limit, MINUTE), 1)])
+        store.apply_now(Operation::Take, &[counter(key, limit)])
     }
 
     #[test]
@@ -299,11 +340,12 @@ mod tests {
         clock.advance(Duration::from_secs(59));
         assert!(take(&store, "a", 2).unwrap().taken());
         clock.advance(Duration::from_secs(59));
-        let second = take(&store, "a", 2).unwrap();
-        assert_eq!(second.readings(), [Reading { used: 2, reset: Duration::from_secs(1) }]);
+        let second = take(&store, "a", 2).unwrap().readings()[0];
+        assert_eq!((second.remaining, second.reset), (0, Duration::from_secs(1)));
         assert!(!take(&store, "a", 2).unwrap().taken(), "denied, and extends nothing");
         clock.advance(Duration::from_secs(1));
-        assert_eq!(take(&store, "a", 2).unwrap().readings(), [Reading { used: 1, reset: MINUTE }]);
+        let third = take(&store, "a", 2).unwrap().readings()[0];
+        assert_eq!((third.remaining, third.reset), (1, MINUTE));
     }
 
     #[test]
@@ -313,7 +355,7 @@ mod tests {
             take(&store, "a", 3).unwrap();
         }
         assert!(!take(&store, "a", 2).unwrap().taken());
-        assert_eq!(take(&store, "a", 9).unwrap().readings()[0].used, 4);
+        assert_eq!(take(&store, "a", 9).unwrap().readings()[0].remaining, 5);
     }
 
     #[test]
@@ -344,20 +386,45 @@ mod tests {
     #[test]
     fn no_room_for_one_is_no_charge_for_any() {
         let (store, _clock) = store(1);
-        let quota = Quota::new(5, MINUTE);
-        let both = [Counter::new("a", quota, 1), Counter::new("b", quota, 1)];
+        let both = [counter("a", 5), counter("b", 5)];
         assert!(store.apply_now(Operation::Take, &both).is_err());
         assert_eq!(store.len(), 0);
+    }
+
+    #[test]
+    fn a_policy_in_shadow_holds_nobody_up() {
+        let (store, _clock) = store(10);
+        let shadow = Counter { policy: 1, shadow: true, ..counter("b", 1) };
+        for (remaining, fits) in [(0, true), (0, false)] {
+            let outcome = store.apply_now(Operation::Take, &[counter("a", 2), shadow]).unwrap();
+            assert!(outcome.taken());
+            assert_eq!((outcome.readings()[1].remaining, outcome.readings()[1].fits), (remaining, fits));
+        }
+        let fresh = Counter { key: "c", ..shadow };
+        let outcome = store.apply_now(Operation::Take, &[counter("a", 2), fresh]).unwrap();
+        assert!(!outcome.taken());
+        assert_eq!(outcome.readings()[1].remaining, 1, "a denied request is not charged in shadow");
     }
 
     #[test]
     fn reset_forgets() {
         let (store, _clock) = store(10);
         take(&store, "a", 1).unwrap();
-        let counter = [Counter::new("a", Quota::new(1, MINUTE), 1)];
+        let counter = [counter("a", 1)];
         store.apply_now(Operation::Reset, &counter).unwrap();
-        let outcome = store.apply_now(Operation::Peek, &counter).unwrap();
-        assert_eq!(outcome.readings(), [Reading { used: 0, reset: Duration::ZERO }]);
+        let reading = store.apply_now(Operation::Peek, &counter).unwrap().readings()[0];
+        assert_eq!((reading.remaining, reading.reset), (1, Duration::ZERO));
         assert_eq!(store.len(), 0);
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again() {
+        let (store, _clock) = store(10);
+        take(&store, "a", 1).unwrap();
+        let all = [Counter { cost: 9, ..counter("a", 1) }];
+        assert_eq!(store.apply_now(Operation::GiveBack, &all).unwrap().readings()[0].remaining, 1);
+        assert!(take(&store, "a", 1).unwrap().taken());
+        assert_eq!(store.apply_now(Operation::Add, &all).unwrap().readings()[0].remaining, 0);
+        assert_eq!(store.apply_now(Operation::GiveBack, &[counter("a", 11)]).unwrap().readings()[0].remaining, 2);
     }
 }

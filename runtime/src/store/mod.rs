@@ -1,21 +1,19 @@
 //! Where counters live: the trait, and the model that every store obeys.
 //!
-//! # The model: fixed window
+//! # The model
 //!
-//! A counter is `(used, ends)`. It does not exist before its first request and after `ends`. One
-//! call of a store looks at all counters it is given, at one instant `now`, and then:
+//! One call of a store looks at all counters it is given, at one instant, by the
+//! [algorithm](crate::Algorithm) of each, and then charges all of them or none:
 //!
 //! ```text
-//! used(c)   = 0 if c does not exist, else c.used
-//! allowed   = for all c: used(c) + cost(c) <= limit(c)
-//! if allowed, for all c with cost(c) > 0:
-//!     if c does not exist: c = (cost(c), now + window(c))      the first request opens the window
-//!     else:                c.used = c.used + cost(c)           the window's end stays
+//! fits(p)    = for all counters c of policy p: c.cost = 0, or c has that much left
+//! passes     = for all policies p that are not in shadow: fits(p)
+//! charged(p) = passes, and fits(p)
 //! ```
 //!
-//! So what is denied takes nothing and extends nothing, and either all counters are charged or none.
-//! It is the article's `INCR` and `EXPIRE`, made atomic. In any time as long as a window at most
-//! `2 × limit` requests pass, half of them just before its end and half just after.
+//! So what is denied takes nothing and extends nothing, and a policy in shadow is charged as if it
+//! were asked, but holds nobody up. A counter that nothing is taken from does not exist, and one that
+//! exists ceases to when nothing taken is left in it, by itself.
 
 pub(crate) mod guarded;
 pub(crate) mod memory;
@@ -23,17 +21,19 @@ pub(crate) mod memory;
 pub(crate) mod redis;
 
 use std::pin::Pin;
-use std::time::Duration;
 
 use smallvec::SmallVec;
 
+pub use crate::algorithm::Reading;
+
+use crate::algorithm::Algorithm;
 use crate::error::StoreError;
 use crate::quota::Quota;
 
 /// Where counters live.
 ///
 /// A store of your own goes into [`Builder::store`](crate::Builder::store). It has one method, which
-/// must be atomic: see the [model](self#the-model-fixed-window).
+/// must be atomic: see the [model](self#the-model).
 ///
 /// ```
 /// use axum_rate_limit::store::{Counter, Operation, Outcome, Reading, Store};
@@ -45,8 +45,10 @@ use crate::quota::Quota;
 /// impl Store for Oblivious {
 ///     async fn apply(&self, _: Operation, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
 ///         let fresh = counters.iter().map(|counter| Reading {
-///             used: counter.cost.into(),
+///             fits: counter.cost <= counter.quota.limit(),
+///             remaining: counter.quota.limit().saturating_sub(counter.cost),
 ///             reset: counter.quota.window(),
+///             retry_after: Some(counter.quota.window()),
 ///         });
 ///         Ok(Outcome::new(true, fresh))
 ///     }
@@ -77,6 +79,10 @@ pub enum Operation {
     Take,
     /// Tell where the counters stand, and change nothing.
     Peek,
+    /// Charge all counters, whether they allow or not.
+    Add,
+    /// Take back from all counters, from each at most what has been taken.
+    GiveBack,
     /// Forget the counters.
     Reset,
 }
@@ -87,18 +93,19 @@ pub enum Operation {
 pub struct Counter<'a> {
     /// Who shares the quota, with the limiter's prefix: printable ASCII, with a Redis hash tag. The
     /// counters of one policy have the same key and differ in the window of their quotas; a counter
-    /// is told by both. The limit is no part of it: a changed one keeps what has been counted.
+    /// is told by key, window and kind of algorithm. The limit is no part of it: a changed one keeps
+    /// what has been counted.
     pub key: &'a str,
     /// The quota.
     pub quota: Quota,
+    /// How the quota is counted.
+    pub algorithm: Algorithm,
     /// How much of the quota is asked for.
     pub cost: u32,
-}
-
-impl<'a> Counter<'a> {
-    pub(crate) fn new(key: &'a str, quota: Quota, cost: u32) -> Self {
-        Self { key, quota, cost }
-    }
+    /// Which of the policies that are asked together it belongs to.
+    pub policy: usize,
+    /// Whether that policy is in shadow: charged, but holding nobody up.
+    pub shadow: bool,
 }
 
 /// What a store answers.
@@ -124,15 +131,6 @@ impl Outcome {
     pub fn readings(&self) -> &[Reading] {
         &self.readings
     }
-}
-
-/// Where a counter stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
-    /// How much is taken.
-    pub used: u64,
-    /// After how long nothing of it will be; zero if nothing is taken now.
-    pub reset: Duration,
 }
 
 /// A [`Store`] of any kind.

@@ -1,7 +1,8 @@
 //! Counters in Redis, shared by all who use it.
 //!
-//! A counter is a string that holds the amount taken, and expires when its window ends. Its key is
-//! the counter's key and the window in milliseconds: `rl:{hardwork::192.0.2.7::GET:/hardwork/}60000`.
+//! A counter's key is that of the [`Counter`], the window in milliseconds, and, unless it counts a
+//! fixed window, a letter for the algorithm: `rl:{hardwork::192.0.2.7::GET:/hardwork/}60000`. What
+//! stands there is said in `apply.lua`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,7 +12,9 @@ use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, Script};
 use smallvec::SmallVec;
 
 use super::{Counter, Operation, Outcome, Reading, Store};
-use crate::error::{BuildError, StoreError};
+use crate::algorithm::{Algorithm, Rule, State};
+use crate::clock::Clock;
+use crate::error::StoreError;
 
 /// How long a new connection may take. It is only opened in the background and at start-up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -20,20 +23,21 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct RedisStore {
     client: Client,
     script: Script,
+    clock: Clock,
     /// None while there is none: a request never waits for it.
     connection: Mutex<Option<MultiplexedConnection>>,
 }
 
 impl RedisStore {
     /// A store that is not connected yet.
-    pub(crate) fn new(url: &str) -> Result<Self, BuildError> {
-        let client = Client::open(url).map_err(|error| BuildError::Setting {
-            setting: "redis",
-            problem: format!(
-                "{error}: write `redis://[user:password@]host[:port][/database]`, or `redis+unix:///path`"
-            ),
+    ///
+    /// The error says what is wrong with `url`, and what to write instead.
+    pub(crate) fn new(url: &str, clock: Clock) -> Result<Self, String> {
+        let client = Client::open(url).map_err(|error| {
+            format!("{error}: write `redis://[user:password@]host[:port][/database]`, or `redis+unix:///path`")
         })?;
-        Ok(Self { client, script: Script::new(include_str!("apply.lua")), connection: Mutex::new(None) })
+        let script = Script::new(include_str!("apply.lua"));
+        Ok(Self { client, script, clock, connection: Mutex::new(None) })
     }
 
     /// Opens a new connection, makes sure that it serves, and uses it from now on.
@@ -65,29 +69,67 @@ impl RedisStore {
         operation: Operation,
         counters: &[Counter<'_>],
     ) -> Result<Outcome, RedisError> {
-        let keys = counters.iter().map(|counter| format!("{}{}", counter.key, counter.quota.window_millis()));
+        let keys = counters.iter().map(key);
         if operation == Operation::Reset {
             let mut unlink = redis::cmd("UNLINK");
             for key in keys {
                 unlink.arg(key);
             }
             let () = unlink.query_async(connection).await?;
-            let gone = Reading { used: 0, reset: Duration::ZERO };
-            return Ok(Outcome::new(false, counters.iter().map(|_| gone)));
+            let untouched = |counter: &Counter<'_>| {
+                let rule = Rule::new(counter.quota, counter.algorithm);
+                State::new(counter.algorithm).read(&rule, 0, counter.cost.into())
+            };
+            return Ok(Outcome::new(false, counters.iter().map(untouched)));
         }
         let mut call = self.script.prepare_invoke();
-        call.arg(if operation == Operation::Take { "take" } else { "peek" });
+        call.arg(match operation {
+            Operation::Take => "take",
+            Operation::Add => "add",
+            Operation::GiveBack => "give_back",
+            Operation::Peek | Operation::Reset => "peek",
+        });
+        call.arg(self.clock.injected_micros().map(|micros| micros.to_string()).unwrap_or_default());
         for (counter, key) in counters.iter().zip(keys) {
+            let rule = Rule::new(counter.quota, counter.algorithm);
             call.key(key);
-            call.arg(counter.quota.limit()).arg(counter.quota.window_millis()).arg(counter.cost);
+            call.arg(letter(counter.algorithm)).arg(rule.limit).arg(rule.window).arg(counter.cost);
+            call.arg(rule.burst()).arg(counter.policy).arg(u8::from(counter.shadow));
         }
         // One round trip; three when the server has lost the script, which it then has not run.
-        let reply: Vec<u64> = call.invoke_async(connection).await?;
-        let Some((taken, pairs)) = reply.split_first() else {
+        let reply: Vec<i64> = call.invoke_async(connection).await?;
+        let Some((taken, readings)) = reply.split_first() else {
             return Err((ErrorKind::UnexpectedReturnType, "the script answered nothing").into());
         };
-        let reading = |pair: &[u64]| Reading { used: pair[0], reset: Duration::from_millis(pair[1]) };
-        Ok(Outcome::new(*taken == 1, pairs.chunks_exact(2).map(reading)))
+        Ok(Outcome::new(*taken == 1, readings.chunks_exact(4).map(reading)))
+    }
+}
+
+fn key(counter: &Counter<'_>) -> String {
+    let letter = match counter.algorithm {
+        Algorithm::FixedWindow => "",
+        other => letter(other),
+    };
+    format!("{}{}{letter}", counter.key, counter.quota.window_millis())
+}
+
+fn letter(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::FixedWindow => "f",
+        Algorithm::SlidingWindow => "s",
+        Algorithm::SlidingLog => "l",
+        Algorithm::TokenBucket { .. } => "t",
+    }
+}
+
+/// Whether it fits, what is left, and the microseconds to the reset and to when it fits.
+fn reading(numbers: &[i64]) -> Reading {
+    let micros = |number: i64| u64::try_from(number).ok().map(Duration::from_micros);
+    Reading {
+        fits: numbers[0] == 1,
+        remaining: u32::try_from(numbers[1]).unwrap_or(u32::MAX),
+        reset: micros(numbers[2]).unwrap_or_default(),
+        retry_after: micros(numbers[3]),
     }
 }
 

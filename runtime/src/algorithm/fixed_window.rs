@@ -1,0 +1,43 @@
+//! The article's `INCR` and `EXPIRE`.
+//!
+//! ```text
+//! (used, ends), and from `ends` on (0, -)
+//! fits:   used + cost <= limit
+//! charge: used += cost; the first charge sets ends = now + window
+//! ```
+
+use super::{Reading, Rule, reading};
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FixedWindow {
+    used: u64,
+    ends: u64,
+}
+
+impl FixedWindow {
+    fn used(&self, now: u64) -> u64 {
+        if self.ends > now { self.used } else { 0 }
+    }
+
+    pub(super) fn read(&self, rule: &Rule, now: u64, cost: u64) -> Reading {
+        let used = self.used(now);
+        let left = if used > 0 { self.ends - now } else { 0 };
+        let fits = cost == 0 || used + cost <= rule.limit;
+        reading(fits, rule.limit.saturating_sub(used), left, (cost <= rule.limit).then_some(left))
+    }
+
+    pub(super) fn charge(&mut self, rule: &Rule, now: u64, cost: u64) {
+        if self.ends <= now {
+            (self.used, self.ends) = (0, now + rule.window);
+        }
+        self.used += cost;
+    }
+
+    pub(super) fn give_back(&mut self, now: u64, cost: u64) {
+        self.used = self.used(now).saturating_sub(cost);
+    }
+
+    pub(super) fn expires(&self) -> u64 {
+        self.ends
+    }
+}

@@ -1,0 +1,268 @@
+//! How a quota is counted: four algorithms, each a pure function of what is known of a counter, the
+//! time and the cost.
+//!
+//! Each algorithm has a room of its own with its model. All know the same five things to do: to
+//! [`read`](State::read) where a counter stands and whether a cost fits, to [`charge`](State::charge)
+//! it, to [give back](State::give_back), to tell when it can be [forgotten](State::expires), and to
+//! begin from [nothing](State::new). The memory store runs these functions; the script of the Redis
+//! store does the same in Lua, and is tested against them.
+//!
+//! Times are whole microseconds since a start that the store chooses, as in Redis's `TIME`.
+
+mod fixed_window;
+mod sliding_log;
+mod sliding_window;
+mod token_bucket;
+
+use std::time::Duration;
+
+use fixed_window::FixedWindow;
+use sliding_log::SlidingLog;
+use sliding_window::SlidingWindow;
+use token_bucket::TokenBucket;
+
+use crate::quota::Quota;
+
+/// How a quota is counted.
+///
+/// The [guide](crate::guide) helps to choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Algorithm {
+    /// A window begins with the first request of its key and lasts its length; the quota's count
+    /// passes in it. In a time as long as a window up to twice the count can pass, half of it just
+    /// before a window ends and half just after.
+    #[default]
+    FixedWindow,
+    /// Two windows of fixed place are counted, and the one before now weighs as much as it still
+    /// overlaps with the last window's length. Exact for traffic that comes evenly; in the worst
+    /// case, a burst at the very end of a window, less than twice the count can pass.
+    SlidingWindow,
+    /// Every request is remembered until it is a window old: in no time as long as a window does
+    /// more than the count pass. Takes memory for each request, so a quota may have a count of at
+    /// most [`Quota::MAX_LOG`].
+    SlidingLog,
+    /// A bucket that holds `burst` requests and is refilled evenly, the quota's count in each window
+    /// (the generic cell rate algorithm).
+    TokenBucket {
+        /// How many requests may pass at once; the quota's own count if `None`.
+        burst: Option<u32>,
+    },
+}
+
+/// What there is to know of a counter's rule.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rule {
+    pub(crate) limit: u64,
+    /// In microseconds.
+    pub(crate) window: u64,
+    pub(crate) algorithm: Algorithm,
+}
+
+impl Rule {
+    pub(crate) fn new(quota: Quota, algorithm: Algorithm) -> Self {
+        Self { limit: quota.limit().into(), window: quota.window_millis() * 1_000, algorithm }
+    }
+
+    /// How much may pass at once.
+    pub(crate) fn burst(&self) -> u64 {
+        match self.algorithm {
+            Algorithm::TokenBucket { burst: Some(burst) } => burst.into(),
+            _ => self.limit,
+        }
+    }
+}
+
+/// Where a counter stands, and what it says to a cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Whether what was asked for fits, or did before it was charged.
+    pub fits: bool,
+    /// How much is left.
+    pub remaining: u32,
+    /// After how long the quota is whole again; zero if nothing is taken now.
+    pub reset: Duration,
+    /// After how long what was asked for would fit; zero if it fits, `None` if it never will, since
+    /// it is more than the quota.
+    pub retry_after: Option<Duration>,
+}
+
+/// What is known of a counter.
+#[derive(Clone, Debug)]
+pub(crate) enum State {
+    Fixed(FixedWindow),
+    Sliding(SlidingWindow),
+    Log(SlidingLog),
+    Bucket(TokenBucket),
+}
+
+impl State {
+    /// A counter that nothing has been taken from.
+    pub(crate) fn new(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::FixedWindow => Self::Fixed(FixedWindow::default()),
+            Algorithm::SlidingWindow => Self::Sliding(SlidingWindow::default()),
+            Algorithm::SlidingLog => Self::Log(SlidingLog::default()),
+            Algorithm::TokenBucket { .. } => Self::Bucket(TokenBucket::default()),
+        }
+    }
+
+    /// Whether it is a state of `algorithm`.
+    pub(crate) fn is(&self, algorithm: Algorithm) -> bool {
+        matches!(
+            (self, algorithm),
+            (Self::Fixed(_), Algorithm::FixedWindow)
+                | (Self::Sliding(_), Algorithm::SlidingWindow)
+                | (Self::Log(_), Algorithm::SlidingLog)
+                | (Self::Bucket(_), Algorithm::TokenBucket { .. })
+        )
+    }
+
+    pub(crate) fn read(&self, rule: &Rule, now: u64, cost: u64) -> Reading {
+        match self {
+            Self::Fixed(state) => state.read(rule, now, cost),
+            Self::Sliding(state) => state.read(rule, now, cost),
+            Self::Log(state) => state.read(rule, now, cost),
+            Self::Bucket(state) => state.read(rule, now, cost),
+        }
+    }
+
+    /// Takes `cost`, whether it fits or not.
+    pub(crate) fn charge(&mut self, rule: &Rule, now: u64, cost: u64) {
+        match self {
+            Self::Fixed(state) => state.charge(rule, now, cost),
+            Self::Sliding(state) => state.charge(rule, now, cost),
+            Self::Log(state) => state.charge(rule, now, cost),
+            Self::Bucket(state) => state.charge(rule, now, cost),
+        }
+    }
+
+    /// Gives `cost` back, or as much as has been taken.
+    pub(crate) fn give_back(&mut self, rule: &Rule, now: u64, cost: u64) {
+        match self {
+            Self::Fixed(state) => state.give_back(now, cost),
+            Self::Sliding(state) => state.give_back(rule, now, cost),
+            Self::Log(state) => state.give_back(rule, now, cost),
+            Self::Bucket(state) => state.give_back(rule, now, cost),
+        }
+    }
+
+    /// From when on it is the same as none.
+    pub(crate) fn expires(&self, rule: &Rule) -> u64 {
+        match self {
+            Self::Fixed(state) => state.expires(),
+            Self::Sliding(state) => state.expires(rule),
+            Self::Log(state) => state.expires(rule),
+            Self::Bucket(state) => state.expires(),
+        }
+    }
+}
+
+/// A reading of `remaining` and `reset`, with `wait` until a cost fits that does not now.
+fn reading(fits: bool, remaining: u64, reset: u64, wait: Option<u64>) -> Reading {
+    Reading {
+        fits,
+        remaining: u32::try_from(remaining).unwrap_or(u32::MAX),
+        reset: Duration::from_micros(reset),
+        retry_after: if fits { Some(Duration::ZERO) } else { wait.map(Duration::from_micros) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ALGORITHMS: [Algorithm; 5] = [
+        Algorithm::FixedWindow,
+        Algorithm::SlidingWindow,
+        Algorithm::SlidingLog,
+        Algorithm::TokenBucket { burst: None },
+        Algorithm::TokenBucket { burst: Some(3) },
+    ];
+
+    fn rule(algorithm: Algorithm, limit: u32, window: u64) -> Rule {
+        Rule::new(Quota::new(limit, Duration::from_millis(window)), algorithm)
+    }
+
+    proptest! {
+        /// Whatever the algorithm: what fits is admitted and leaves that much less, what does not fit
+        /// fits after its wait, and what is given back is as if never taken.
+        #[test]
+        fn a_reading_keeps_its_word(
+            which in 0..ALGORITHMS.len(),
+            limit in 1..8_u32,
+            window in 1..50_u64,
+            steps in proptest::collection::vec((0..60_000_u64, 0..5_u64), 1..40),
+        ) {
+            let rule = rule(ALGORITHMS[which], limit, window);
+            let mut state = State::new(rule.algorithm);
+            let mut now = 1_000_000;
+            for (pause, cost) in steps {
+                now += pause;
+                let before = state.read(&rule, now, cost);
+                prop_assert_eq!(before.fits, before.retry_after == Some(Duration::ZERO));
+                prop_assert_eq!(before.remaining == 0 && cost == 1, !before.fits && cost == 1);
+                if before.fits && cost > 0 {
+                    let mut charged = state.clone();
+                    charged.charge(&rule, now, cost);
+                    let after = charged.read(&rule, now, 0);
+                    prop_assert_eq!(u64::from(after.remaining), u64::from(before.remaining) - cost);
+                    prop_assert!(after.reset >= before.reset);
+                    let mut given = charged.clone();
+                    given.give_back(&rule, now, cost);
+                    prop_assert_eq!(given.read(&rule, now, 0).remaining, before.remaining);
+                    state = charged;
+                } else if let Some(wait) = before.retry_after.filter(|_| !before.fits) {
+                    let then = now + u64::try_from(wait.as_micros()).unwrap();
+                    prop_assert!(state.read(&rule, then, cost).fits, "after {:?}: {:?}", wait, state);
+                    prop_assert!(!state.read(&rule, then - 1, cost).fits, "before {:?}: {:?}", wait, state);
+                }
+                let whole = now + u64::try_from(state.read(&rule, now, 0).reset.as_micros()).unwrap();
+                let fresh = State::new(rule.algorithm).read(&rule, whole, 1);
+                prop_assert_eq!(state.read(&rule, whole, 1), fresh);
+                prop_assert!(state.expires(&rule) <= whole.max(now));
+            }
+        }
+
+        /// The promise of each algorithm, over every stretch of time as long as a window.
+        #[test]
+        fn no_more_passes_than_promised(
+            which in 0..ALGORITHMS.len(),
+            limit in 1..6_u32,
+            pauses in proptest::collection::vec(0..8_000_u64, 1..120),
+        ) {
+            let rule = rule(ALGORITHMS[which], limit, 20);
+            let mut state = State::new(rule.algorithm);
+            let (mut now, mut passed) = (5_000_000, Vec::new());
+            for pause in pauses {
+                now += pause;
+                if state.read(&rule, now, 1).fits {
+                    state.charge(&rule, now, 1);
+                    passed.push(now);
+                }
+            }
+            let limit = usize::try_from(limit).unwrap();
+            let most = match rule.algorithm {
+                Algorithm::FixedWindow => 2 * limit,
+                Algorithm::SlidingWindow => 2 * limit,
+                Algorithm::SlidingLog => limit,
+                Algorithm::TokenBucket { burst } => limit + burst.map_or(limit, |burst| burst as usize),
+            };
+            for (index, start) in passed.iter().enumerate() {
+                let within = passed[index..].iter().take_while(|time| **time < start + rule.window).count();
+                prop_assert!(within <= most, "{} passed, of {}", within, most);
+            }
+        }
+    }
+
+    #[test]
+    fn a_cost_above_the_quota_never_fits() {
+        for algorithm in ALGORITHMS {
+            let rule = rule(algorithm, 3, 1_000);
+            let reading = State::new(algorithm).read(&rule, 0, 4);
+            assert_eq!((reading.fits, reading.retry_after), (false, None), "{algorithm:?}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Two counters, of the window that now is in and of the one before.
+//!
+//! ```text
+//! (index, previous, current), where index = now / window; a later index shifts the counters
+//! elapsed  = now - index * window
+//! weighted = ceil(previous * (window - elapsed) / window)
+//! fits:      weighted + current + cost <= limit
+//! charge:    current += cost
+//! ```
+//!
+//! It takes the previous window's requests to have come evenly. Cloudflare measured 0.003 % of
+//! requests decided wrongly by it over 400 million ("How we built rate limiting capable of scaling to
+//! millions of domains", 2017). Against it an adversary who waits for the end of a window reaches
+//! `limit * (1 + elapsed / window)` in a window's length, which is less than `2 * limit`.
+//!
+//! The arithmetic is that of doubles, as in Lua, so that both stores decide alike.
+
+use super::{Reading, Rule, reading};
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SlidingWindow {
+    index: u64,
+    previous: u64,
+    current: u64,
+}
+
+/// The two counters as they are at some time.
+struct Shifted {
+    elapsed: u64,
+    previous: u64,
+    current: u64,
+}
+
+impl SlidingWindow {
+    fn at(&self, rule: &Rule, now: u64) -> Shifted {
+        let index = now / rule.window;
+        let (previous, current) = match index.saturating_sub(self.index) {
+            0 => (self.previous, self.current),
+            1 => (self.current, 0),
+            _ => (0, 0),
+        };
+        Shifted { elapsed: now % rule.window, previous, current }
+    }
+
+    pub(super) fn read(&self, rule: &Rule, now: u64, cost: u64) -> Reading {
+        let shifted = self.at(rule, now);
+        let used = weighted(shifted.previous, shifted.elapsed, rule.window) + shifted.current;
+        let reset = match (shifted.previous, shifted.current) {
+            (0, 0) => 0,
+            (_, 0) => rule.window - shifted.elapsed,
+            _ => 2 * rule.window - shifted.elapsed,
+        };
+        let fits = cost == 0 || used + cost <= rule.limit;
+        reading(fits, rule.limit.saturating_sub(used), reset, shifted.wait(rule, cost))
+    }
+
+    pub(super) fn charge(&mut self, rule: &Rule, now: u64, cost: u64) {
+        let shifted = self.at(rule, now);
+        *self = Self {
+            index: now / rule.window,
+            previous: shifted.previous,
+            current: shifted.current + cost,
+        };
+    }
+
+    /// From the newest on.
+    pub(super) fn give_back(&mut self, rule: &Rule, now: u64, cost: u64) {
+        let shifted = self.at(rule, now);
+        *self = Self {
+            index: now / rule.window,
+            previous: shifted.previous.saturating_sub(cost.saturating_sub(shifted.current)),
+            current: shifted.current.saturating_sub(cost),
+        };
+    }
+
+    pub(super) fn expires(&self, rule: &Rule) -> u64 {
+        match (self.previous, self.current) {
+            (0, 0) => 0,
+            (_, 0) => (self.index + 1) * rule.window,
+            _ => (self.index + 2) * rule.window,
+        }
+    }
+}
+
+impl Shifted {
+    /// How long until `cost` fits: until so much of the previous window is out of sight, or, if the
+    /// current one alone leaves no room, until so much of that is.
+    fn wait(&self, rule: &Rule, cost: u64) -> Option<u64> {
+        let room_ever = rule.limit.checked_sub(cost)?;
+        let (room, counted, start) = match room_ever.checked_sub(self.current) {
+            Some(room) => (room, self.previous, 0),
+            None => (room_ever, self.current, rule.window),
+        };
+        Some((start + out_of_sight(room, counted, rule.window)).saturating_sub(self.elapsed))
+    }
+}
+
+/// What `count` weighs when `elapsed` of the window after it has passed.
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn weighted(count: u64, elapsed: u64, window: u64) -> u64 {
+    (count as f64 * (window - elapsed) as f64 / window as f64).ceil() as u64
+}
+
+/// How much of a window has to pass until `count` in the one before weighs no more than `room`.
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn out_of_sight(room: u64, count: u64, window: u64) -> u64 {
+    if count <= room {
+        return 0;
+    }
+    (window as f64 - room as f64 * window as f64 / count as f64).ceil() as u64
+}

@@ -1,0 +1,1 @@
+//! How to choose algorithm, key and limits.

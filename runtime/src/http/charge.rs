@@ -1,0 +1,72 @@
+//! What a request turns out to cost, once its work is done.
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+
+use super::decisions::NoLayer;
+use super::ledger::Ledger;
+use crate::error::Error;
+use crate::store::Operation;
+
+/// An extractor: adds to what this request has been charged, or gives some of it back.
+///
+/// ```
+/// use axum::http::StatusCode;
+/// use axum_rate_limit::{Charge, Error, rate_limit};
+///
+/// /// Only log-ins that fail count.
+/// #[rate_limit(name = "failed-log-ins", per_hour = 5)]
+/// async fn log_in(charge: Charge, password: String) -> Result<StatusCode, StatusCode> {
+///     if password != "sesame" {
+///         return Err(StatusCode::UNAUTHORIZED);
+///     }
+///     charge.give_back(1).await.map_err(|_: Error| StatusCode::SERVICE_UNAVAILABLE)?;
+///     Ok(StatusCode::OK)
+/// }
+/// ```
+///
+/// Each change is one atomic call of the store. The response fields tell what is left after it. What is
+/// added can't be denied any more: it may use up more than the quota, and whoever comes next waits for
+/// it. What is given back is taken from what the counter holds then, and never more than that: if the
+/// window has ended meanwhile, it is the next one's.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is charged until `add` or `give_back` is called"]
+pub struct Charge {
+    ledger: Ledger,
+    policy: Option<&'static str>,
+}
+
+impl Charge {
+    /// Charges `cost` more.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails, and the limiter is built to [deny](crate::OnStoreError::Deny) then.
+    pub async fn add(&self, cost: u32) -> Result<(), Error> {
+        Ok(self.ledger.charge(Operation::Add, self.policy, cost).await?)
+    }
+
+    /// Gives `cost` back.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add).
+    pub async fn give_back(&self, cost: u32) -> Result<(), Error> {
+        Ok(self.ledger.charge(Operation::GiveBack, self.policy, cost).await?)
+    }
+
+    /// Only that of one policy, if several were asked in this request. Without a call of this, `add`
+    /// and `give_back` concern them all.
+    pub fn of(&self, policy: &'static str) -> Self {
+        Self { policy: Some(policy), ..self.clone() }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Charge {
+    type Rejection = NoLayer;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
+        let ledger = parts.extensions.get::<Ledger>().cloned().ok_or(NoLayer)?;
+        Ok(Self { ledger, policy: None })
+    }
+}
