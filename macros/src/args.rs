@@ -69,9 +69,11 @@ const STATUS: &str = "write `status = 429`";
 const BY_RESOURCE: &str = "write `by_resource` for a quota for each path as asked for, or `by_route` \
                            for each route template";
 const BY_CLIENT: &str = "a quota is kept for each client address without being asked for";
+const BURST: &str = "a quota lets all that it counts pass at once: write a second one over a shorter window, \
+                     such as `per_second = 2`, to spread them";
 
-/// Words that other libraries use, and what to write here instead.
-const FOREIGN: &[(&[&str], &str)] = &[
+/// Words that other libraries use, the argument that they stand for, and what to write here instead.
+const FOREIGN: &[(&[&str], Option<Form>, &str)] = &[
     (
         &[
             "times",
@@ -106,22 +108,38 @@ const FOREIGN: &[(&[&str], &str)] = &[
             "refill",
             "refill_interval",
             "replenish",
+            "capacity",
+            "tokens",
+            "limit_for_period",
+            "limit_refresh_period",
         ],
+        Some(Form::Quota),
         PER_WINDOW,
     ),
     (
         &["limit_per_minutes", "limit_per_minute", "per_minutes", "per_min", "requests_per_minute"],
+        Some(Form::Quota),
         "write `per_minute = N`",
     ),
     (
         &["limit_per_second", "limit_per_seconds", "per_seconds", "per_sec", "requests_per_second"],
+        Some(Form::Quota),
         "write `per_second = N`",
     ),
-    (&["limit_per_hour", "limit_per_hours", "per_hours", "requests_per_hour"], "write `per_hour = N`"),
-    (&["limit_per_day", "limit_per_days", "per_days", "requests_per_day"], "write `per_day = N`"),
-    (&["status_code", "code", "http_status", "error_code"], STATUS),
-    (&["detail", "error_message", "error", "text", "msg", "body"], MESSAGE),
-    (&["id", "prefix", "bucket", "policy_name", "zone", "group"], "write `name = \"…\"`"),
+    (
+        &["limit_per_hour", "limit_per_hours", "per_hours", "requests_per_hour"],
+        Some(Form::Quota),
+        "write `per_hour = N`",
+    ),
+    (
+        &["limit_per_day", "limit_per_days", "per_days", "requests_per_day"],
+        Some(Form::Quota),
+        "write `per_day = N`",
+    ),
+    (&["burst", "burst_size", "max_burst", "refill_tokens"], None, BURST),
+    (&["status_code", "code", "http_status", "error_code"], None, STATUS),
+    (&["detail", "error_message", "error", "text", "msg", "body"], None, MESSAGE),
+    (&["id", "prefix", "bucket", "policy_name", "zone", "group"], Some(Form::Name), "write `name = \"…\"`"),
     (
         &[
             "resource",
@@ -132,12 +150,18 @@ const FOREIGN: &[(&[&str], &str)] = &[
             "per_method",
             "endpoint",
             "path",
+            "scope",
         ],
+        None,
         BY_RESOURCE,
     ),
-    (&["route", "per_route", "by_template", "by_matched_path"], "write `by_route`"),
-    (&["ip", "by_ip", "per_ip", "key_func", "key_extractor", "identifier", "client", "by_client"], BY_CLIENT),
-    (&["krate", "crate_path", "crate_name"], "write `crate = path`"),
+    (&["route", "per_route", "by_template", "by_matched_path"], None, "write `by_route`"),
+    (
+        &["ip", "by_ip", "per_ip", "key", "key_func", "key_extractor", "identifier", "client", "by_client"],
+        None,
+        BY_CLIENT,
+    ),
+    (&["krate", "crate_path", "crate_name"], None, "write `crate = path`"),
 ];
 
 /// What a quota is kept for, besides the client.
@@ -194,8 +218,8 @@ pub(crate) struct Args {
     pub(crate) krate: Option<Path>,
     /// The arguments that `policy` replaces, as written.
     pub(crate) inline: Vec<Ident>,
-    /// Whether an argument was there that could not be read: what is missing may be it.
-    pub(crate) incomplete: bool,
+    /// What arguments that could not be read were meant to be, so that it is not called missing, too.
+    unread: Vec<Form>,
 }
 
 impl Args {
@@ -211,7 +235,7 @@ impl Args {
             policy: None,
             krate: None,
             inline: Vec::new(),
-            incomplete: false,
+            unread: Vec::new(),
         };
         let parse = |input: ParseStream<'_>| {
             args.arguments(input, errors);
@@ -221,23 +245,27 @@ impl Args {
         args
     }
 
+    /// Whether a name is given, be it a faulty one.
+    pub(crate) fn is_named(&self) -> bool {
+        self.name.is_some() || self.unread.iter().any(|form| matches!(form, Form::Name | Form::Policy))
+    }
+
+    /// Whether a quota is given, be it a faulty one.
+    pub(crate) fn has_quota(&self) -> bool {
+        let is_quota = |form: &Form| matches!(form, Form::Per(_) | Form::Quota | Form::Policy);
+        !self.quotas.is_empty() || self.unread.iter().any(is_quota)
+    }
+
     fn arguments(&mut self, input: ParseStream<'_>, errors: &mut Errors) {
         let mut seen: Vec<Ident> = Vec::new();
         while !input.is_empty() {
             if let Err(error) = self.argument(input, &mut seen) {
-                self.incomplete = true;
                 errors.push(error);
                 skip_argument(input);
             }
-            if input.is_empty() {
-                break;
-            }
-            if let Err(error) = input.parse::<Token![,]>() {
-                self.incomplete = true;
-                errors
-                    .push(syn::Error::new(error.span(), "arguments are separated by commas: write `,` here"));
-                skip_argument(input);
-                let _: Option<Token![,]> = input.parse().unwrap_or_default();
+            if !input.is_empty() && input.parse::<Token![,]>().is_err() {
+                errors.at(input.span(), "arguments are separated by commas: write `,` here");
+                let _: Option<Token![;]> = input.parse().unwrap_or_default();
             }
         }
     }
@@ -246,7 +274,9 @@ impl Args {
         let ident = Ident::parse_any(input)
             .map_err(|error| syn::Error::new(error.span(), format!("expected an argument: {}", usages())))?;
         let Some(argument) = ARGUMENTS.iter().find(|argument| ident == argument.name) else {
-            return Err(unknown(&ident));
+            let (meant, error) = unknown(&ident);
+            self.unread.extend(meant);
+            return Err(error);
         };
         let repeatable = argument.form == Form::Quota;
         if !repeatable && seen.contains(&ident) {
@@ -259,17 +289,21 @@ impl Args {
         if !matches!(argument.form, Form::Policy | Form::Crate) {
             self.inline.push(ident.clone());
         }
-        self.value(argument, ident, input)
+        let value = self.value(argument, ident, input);
+        if value.is_err() {
+            self.unread.push(argument.form);
+        }
+        value
     }
 
     fn value(&mut self, argument: &Argument, ident: Ident, input: ParseStream<'_>) -> syn::Result<()> {
         match argument.form {
             Form::Name => {
-                let value = equals(argument, input, "a string literal")?;
+                let value = equals(argument, &ident, input, "a string literal")?;
                 self.name = Some(Given { argument: ident, value });
             }
             Form::Per(millis) => {
-                let count = equals(argument, input, "how many requests pass in the window")?;
+                let count = equals(argument, &ident, input, "how many requests pass in the window")?;
                 let span = ident.span();
                 let written = argument.name.to_owned();
                 self.quotas.push(Quota { written, span, count, window: Window::Millis(millis) });
@@ -288,58 +322,70 @@ impl Args {
                 self.resources.push(Given { argument: ident, value: resource });
             }
             Form::Status => {
-                let value = equals(argument, input, "the status of a denial")?;
+                let value = equals(argument, &ident, input, "the status of a denial")?;
                 self.status = Some(Given { argument: ident, value });
             }
             Form::Message => {
-                let value = equals(argument, input, "the text of a denial")?;
+                let value = equals(argument, &ident, input, "the text of a denial")?;
                 self.message = Some(Given { argument: ident, value });
             }
             Form::Policy => {
-                let value = equals(argument, input, "the path of a `const` or `static` `Policy`")?;
+                let what = "the path of a `const` or `static` `Policy`";
+                let value = equals(argument, &ident, input, what)?;
                 self.policy = Some(Given { argument: ident, value });
             }
             Form::Crate => {
-                input
-                    .parse::<Token![=]>()
-                    .map_err(|error| usage(argument, &error, "where the runtime is"))?;
-                self.krate = Some(
-                    input
-                        .call(Path::parse_mod_style)
-                        .map_err(|error| usage(argument, &error, "where the runtime is"))?,
-                );
+                let ModStyle(path) = equals(argument, &ident, input, "where the runtime is")?;
+                self.krate = Some(path);
             }
         }
         Ok(())
     }
 }
 
-/// `= value`
-fn equals<T: Parse>(argument: &Argument, input: ParseStream<'_>, what: &str) -> syn::Result<T> {
-    let value = input.parse::<Token![=]>().and_then(|_| input.parse::<T>());
-    let value = value.map_err(|error| usage(argument, &error, what))?;
-    if input.is_empty() || input.peek(Token![,]) {
-        return Ok(value);
+/// A path without generic arguments.
+struct ModStyle(Path);
+
+impl Parse for ModStyle {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        input.call(Path::parse_mod_style).map(Self)
     }
-    Err(usage(argument, &input.error(""), what))
 }
 
-fn usage(argument: &Argument, error: &syn::Error, what: &str) -> syn::Error {
-    syn::Error::new(error.span(), format!("`{}` wants {what}: write `{}`", argument.name, argument.usage))
+/// `= value`
+fn equals<T: Parse>(
+    argument: &Argument,
+    ident: &Ident,
+    input: ParseStream<'_>,
+    what: &str,
+) -> syn::Result<T> {
+    let ahead = input.fork();
+    let nothing = ahead.parse::<Option<Token![=]>>().is_ok() && at_end(&ahead);
+    let fault = |span: Span| {
+        let span = if nothing { ident.span() } else { span };
+        syn::Error::new(span, format!("`{}` wants {what}: write `{}`", argument.name, argument.usage))
+    };
+    let value = input.parse::<Token![=]>().and_then(|_| input.parse::<T>());
+    let value = value.map_err(|error| fault(error.span()))?;
+    // Another argument right here lacks its comma, which is not the fault of this one.
+    if at_end(input) || input.peek(Token![;]) || input.peek(Ident::peek_any) {
+        return Ok(value);
+    }
+    Err(fault(input.span()))
+}
+
+fn at_end(input: ParseStream<'_>) -> bool {
+    input.is_empty() || input.peek(Token![,])
 }
 
 /// `(N, per = "90s")`
 fn quota(span: Span, input: ParseStream<'_>) -> syn::Result<Quota> {
     const USAGE: &str = "write `quota(5, per = \"90s\")`: how many requests, and in which window";
     if !input.peek(syn::token::Paren) {
-        return Err(syn::Error::new(input.span(), USAGE));
+        return Err(syn::Error::new(if at_end(input) { span } else { input.span() }, USAGE));
     }
     let content;
-    let parenthesis = syn::parenthesized!(content in input);
-    let fault = |error: &syn::Error| {
-        let span = if content.is_empty() { parenthesis.span.close() } else { error.span() };
-        syn::Error::new(span, USAGE)
-    };
+    syn::parenthesized!(content in input);
     let read = || -> syn::Result<(Expr, LitStr)> {
         let count = content.parse()?;
         content.parse::<Token![,]>()?;
@@ -352,7 +398,7 @@ fn quota(span: Span, input: ParseStream<'_>) -> syn::Result<Quota> {
         let _: Option<Token![,]> = content.parse()?;
         if content.is_empty() { Ok((count, window)) } else { Err(content.error("")) }
     };
-    let result = read().map_err(|error| fault(&error));
+    let result = read().map_err(|error| syn::Error::new(error.span(), USAGE));
     while !content.is_empty() {
         content.step(|cursor| Ok(((), cursor.token_tree().map_or(*cursor, |(_, rest)| rest))))?;
     }
@@ -372,17 +418,18 @@ fn skip_argument(input: ParseStream<'_>) {
     }
 }
 
-fn unknown(ident: &Ident) -> syn::Error {
+/// What an unknown argument was meant to be, if that can be told, and what to say of it.
+fn unknown(ident: &Ident) -> (Option<Form>, syn::Error) {
     let word = ident.unraw().to_string();
-    let foreign = FOREIGN.iter().find(|(words, _)| words.contains(&word.as_str()));
-    let message = if let Some((_, instead)) = foreign {
-        format!("unknown argument `{word}`: {instead}")
-    } else if let Some(nearest) = nearest(&word) {
-        format!("unknown argument `{word}`: did you mean `{}`?", nearest.usage)
+    let foreign = FOREIGN.iter().find(|(words, ..)| words.contains(&word.as_str()));
+    let (meant, instead) = if let Some((_, form, instead)) = foreign {
+        (*form, (*instead).to_owned())
+    } else if let Some(nearest) = nearest(&word.to_lowercase()) {
+        (Some(nearest.form), format!("did you mean `{}`?", nearest.usage))
     } else {
-        format!("unknown argument `{word}`: {}", usages())
+        (None, usages())
     };
-    syn::Error::new(ident.span(), message)
+    (meant, syn::Error::new(ident.span(), format!("unknown argument `{word}`: {instead}")))
 }
 
 fn nearest(word: &str) -> Option<&'static Argument> {

@@ -18,6 +18,13 @@ impl Errors {
         self.push(syn::Error::new(span, message));
     }
 
+    /// Takes over what `other` knows.
+    pub(crate) fn append(&mut self, other: Self) {
+        if let Some(error) = other.0 {
+            self.push(error);
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }

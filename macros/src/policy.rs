@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use proc_macro2::Span;
+use proc_macro2::{Span, TokenStream};
 use syn::{Expr, ExprLit, ExprUnary, Ident, Lit, LitStr, Path, UnOp};
 
 use crate::args::{Args, Quota, Resource, Window, unwrapped};
@@ -51,8 +51,17 @@ pub(crate) struct CheckedQuota {
 }
 
 impl Policy {
-    /// Judges `args`; `None` if anything is wrong with them, which `errors` then knows.
-    pub(crate) fn check(args: Args, errors: &mut Errors) -> Option<Self> {
+    /// Reads and judges the arguments of the attribute at `span`; `None` if anything is wrong with
+    /// them, which `errors` then knows.
+    pub(crate) fn read(tokens: TokenStream, span: Span, errors: &mut Errors) -> Option<Self> {
+        let mut own = Errors::default();
+        let policy = Self::check(Args::parse(tokens, span, &mut own), &mut own);
+        let sound = own.is_empty();
+        errors.append(own);
+        policy.filter(|_| sound)
+    }
+
+    fn check(args: Args, errors: &mut Errors) -> Option<Self> {
         let krate = args.krate.clone();
         let source = if args.policy.is_some() { shared(args, errors) } else { declared(args, errors) };
         Some(Self { krate, source: source? })
@@ -71,31 +80,29 @@ fn shared(args: Args, errors: &mut Errors) -> Option<Source> {
             ),
         );
     }
-    (args.inline.is_empty() && !args.incomplete).then_some(Source::Shared(policy.value))
+    Some(Source::Shared(policy.value))
 }
 
 fn declared(args: Args, errors: &mut Errors) -> Option<Source> {
-    let nameless = args.name.is_none();
-    let name = args.name.and_then(|name| check_name(name.value, errors));
-    if nameless && !args.incomplete {
+    if !args.is_named() {
         errors.at(
             args.span,
             "a policy needs a name, which it bears in the store, the headers and the logs: \
              write `name = \"…\"`",
         );
     }
-    if args.quotas.is_empty() && !args.incomplete {
+    if !args.has_quota() {
         errors.at(
             args.span,
             "a policy needs at least one quota: write `per_second`, `per_minute`, `per_hour` or \
              `per_day = N`, `quota(N, per = \"90s\")`, or `policy = PATH` to use one declared elsewhere",
         );
     }
+    let name = args.name.and_then(|name| check_name(name.value, errors));
     if let Some(extra) = args.quotas.get(MAX_QUOTAS) {
         errors
             .at(extra.span, format!("a policy has at most {MAX_QUOTAS} quotas: leave the loosest ones out"));
     }
-    let written = args.quotas.len();
     let quotas: Vec<_> = args.quotas.into_iter().filter_map(|quota| check_quota(quota, errors)).collect();
     check_binding(&quotas, errors);
 
@@ -121,11 +128,7 @@ fn declared(args: Args, errors: &mut Errors) -> Option<Source> {
     if let Some(message) = &message {
         check_message(message, errors);
     }
-    let name = name?;
-    if quotas.len() < written || written == 0 || written > MAX_QUOTAS || args.incomplete {
-        return None;
-    }
-    Some(Source::Declared(Declared { name, quotas, resource, status, message }))
+    Some(Source::Declared(Declared { name: name?, quotas, resource, status, message }))
 }
 
 fn check_name(name: LitStr, errors: &mut Errors) -> Option<LitStr> {
@@ -138,7 +141,7 @@ fn check_name(name: LitStr, errors: &mut Errors) -> Option<LitStr> {
         let instead: String = value.chars().map(|c| if allowed(c) { c } else { '-' }).collect();
         format!(
             "the name holds `{}`: write 1 to 64 characters of `A-Z a-z 0-9 _ - .`, such as `name = \"{}\"`",
-            c.escape_default(),
+            c.escape_debug(),
             instead.chars().take(MAX_NAME).collect::<String>(),
         )
     } else if value.len() > MAX_NAME {
@@ -174,18 +177,14 @@ fn check_quota(quota: Quota, errors: &mut Errors) -> Option<CheckedQuota> {
 /// `Some(None)` is a constant expression, which the compiler evaluates later.
 #[allow(clippy::option_option)] // faulty, constant, literal: a type of its own would be read once
 fn check_count(written: &str, count: &Expr, errors: &mut Errors) -> Option<Option<u32>> {
-    let usage = if written == "quota" { "quota(5, per = …)".to_owned() } else { format!("{written} = 5") };
+    let usage =
+        if written == "quota" { "quota(5, per = \"90s\")".to_owned() } else { format!("{written} = 5") };
     let range = format!("write a whole number from 1 to {}, such as `{usage}`", u32::MAX);
     let fault = match unwrapped(count) {
-        Expr::Lit(ExprLit { lit: Lit::Int(int), .. }) => match (int.base10_parse::<u128>(), int.suffix()) {
-            (_, suffix) if !matches!(suffix, "" | "u32") => {
-                format!("the count is a `u32`, not `{suffix}`: write `{}`", int.base10_digits())
-            }
+        Expr::Lit(ExprLit { lit: Lit::Int(int), .. }) => match (int.base10_digits().parse(), int.suffix()) {
             (Ok(0), _) => format!("a quota of 0 would deny every request: {range}"),
-            (Ok(number), _) => match u32::try_from(number) {
-                Ok(number) => return Some(Some(number)),
-                Err(_) => format!("`{number}` is too large: {range}"),
-            },
+            (Ok(number), "" | "u32") => return Some(Some(number)),
+            (Ok(number), suffix) => format!("the count is a `u32`, not `{suffix}`: write `{number}`"),
             (Err(_), _) => format!("`{}` is too large: {range}", int.base10_digits()),
         },
         Expr::Lit(ExprLit { lit: Lit::Float(float), .. }) => {
@@ -270,7 +269,10 @@ fn check_status(status: &Expr, errors: &mut Errors) {
             Ok(400..=599) => format!("the status is a `u16`: write `status = {}`", int.base10_digits()),
             _ => format!("`{}` is no status that tells a client of an error: {INSTEAD}", int.base10_digits()),
         },
-        Expr::Lit(_) | Expr::Unary(_) => format!("the status is a number: {INSTEAD}"),
+        Expr::Lit(_) | Expr::Unary(_) => format!("the status is a whole number: {INSTEAD}"),
+        Expr::Path(path) if path.path.segments.iter().any(|segment| segment.ident == "StatusCode") => {
+            format!("the status is a number: {INSTEAD}, or append `.as_u16()`")
+        }
         _ => return,
     };
     errors.push(syn::Error::new_spanned(status, fault));

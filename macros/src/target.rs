@@ -2,16 +2,19 @@
 //!
 //! A function's body is never parsed, so that whatever the compiler accepts there passes through.
 
-use proc_macro2::{Group, Span, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 use quote::{ToTokens, TokenStreamExt};
 use syn::parse::{Parse, ParseStream};
 use syn::{
-    Attribute, FnArg, GenericArgument, Ident, Item, LitStr, Path, PathArguments, ReturnType, Signature,
-    Token, Type, TypeParamBound, Visibility,
+    AttrStyle, Attribute, FnArg, GenericArgument, Ident, Item, LitStr, Path, PathArguments, ReturnType,
+    Signature, Token, Type, TypeParamBound, Visibility,
 };
 
 const PLACES: &str = "put `#[rate_limit]` on an `async fn` handler, on a function that returns `Router` or \
                       `MethodRouter`, or on a `mod { … }` that contains such functions";
+
+/// The struct in a router function or in a module, which carries the policies of the attribute there.
+const CARRIER: &str = "__RateLimit";
 
 /// As many extractors as axum's `Handler` takes; the attribute needs one of them.
 const MAX_EXTRACTORS: usize = 16;
@@ -47,8 +50,10 @@ pub(crate) struct Module {
 pub(crate) enum ModuleItem {
     /// Returns a router.
     Router(Function),
-    /// Anything else.
-    Other(TokenStream),
+    /// Returns anything else.
+    Function(Function),
+    /// Is no function.
+    Other(Item),
 }
 
 impl Target {
@@ -70,7 +75,7 @@ impl Target {
             ));
         }
         match kind(&function.sig.output) {
-            Kind::Router => Ok(Self::Router(function)),
+            Kind::Router => function.router(),
             Kind::Future => function.handler(),
             Kind::Other if function.sig.asyncness.is_some() => function.handler(),
             Kind::Wrapped(ty) => Err(syn::Error::new_spanned(
@@ -93,7 +98,7 @@ impl Target {
 }
 
 impl Function {
-    fn parse(attrs: Vec<Attribute>, vis: Visibility, input: ParseStream<'_>) -> syn::Result<Self> {
+    fn parse(mut attrs: Vec<Attribute>, vis: Visibility, input: ParseStream<'_>) -> syn::Result<Self> {
         let sig: Signature = input.parse()?;
         if input.peek(Token![;]) {
             return Err(syn::Error::new_spanned(
@@ -101,7 +106,12 @@ impl Function {
                 format!("this function has no body to guard: {PLACES}"),
             ));
         }
-        let body = input.parse()?;
+        let content;
+        let brace = syn::braced!(content in input);
+        // A router function's body moves into a closure, where no attribute may stand.
+        attrs.extend(content.call(Attribute::parse_inner)?.into_iter().map(outer));
+        let mut body = Group::new(Delimiter::Brace, content.parse()?);
+        body.set_span(brace.span.join());
         Ok(Self { attrs, vis, sig, body })
     }
 
@@ -124,13 +134,18 @@ impl Function {
             FnArg::Receiver(_) => None,
         });
         if permit.is_some() {
-            return Err(syn::Error::new_spanned(
-                &self.sig.ident,
-                "two `rate_limit` attributes on one handler are decided together only when both bear that name: \
-                 write `#[rate_limit(…)]` for each, and not an alias from `use … as …`",
-            ));
+            return Err(aliased(&self.sig.ident));
         }
         Ok(Target::Handler(self))
+    }
+
+    /// A body that is guarded already has the carrier directly inside, or names that of its module.
+    fn router(self) -> syn::Result<Target> {
+        let is_carrier = |token| matches!(token, TokenTree::Ident(ident) if ident == CARRIER);
+        if self.body.stream().into_iter().any(is_carrier) {
+            return Err(aliased(&self.sig.ident));
+        }
+        Ok(Target::Router(self))
     }
 }
 
@@ -154,6 +169,9 @@ impl Module {
         while !content.is_empty() {
             items.push(ModuleItem::parse(&content)?);
         }
+        if items.iter().any(ModuleItem::is_carrier) {
+            return Err(aliased(&ident));
+        }
         if !items.iter().any(|item| matches!(item, ModuleItem::Router(_))) {
             return Err(syn::Error::new(
                 ident.span(),
@@ -171,15 +189,22 @@ impl Parse for ModuleItem {
         let _attrs = ahead.call(Attribute::parse_outer)?;
         let _vis: Visibility = ahead.parse()?;
         if !at_function(&ahead) {
-            return input.parse::<Item>().map(|item| Self::Other(item.into_token_stream()));
+            return input.parse().map(Self::Other);
         }
         let attrs = input.call(Attribute::parse_outer)?;
         let vis = input.parse()?;
         let function = Function::parse(attrs, vis, input)?;
         Ok(match kind(&function.sig.output) {
             Kind::Router => Self::Router(function),
-            _ => Self::Other(function.into_token_stream()),
+            _ => Self::Function(function),
         })
+    }
+}
+
+impl ModuleItem {
+    /// Whether this is the struct that [`crate::expand`] adds to a module.
+    fn is_carrier(&self) -> bool {
+        matches!(self, Self::Other(Item::Struct(item)) if item.ident == CARRIER)
     }
 }
 
@@ -227,6 +252,10 @@ fn is_router(ty: &Type) -> bool {
 
 fn is_future(bound: &TypeParamBound) -> bool {
     matches!(bound, TypeParamBound::Trait(bound) if ends_in(&bound.path, &["Future"]))
+}
+
+fn outer(attr: Attribute) -> Attribute {
+    Attribute { style: AttrStyle::Outer, ..attr }
 }
 
 fn path_of(ty: &Type) -> Option<&Path> {
@@ -288,6 +317,15 @@ fn at_function(input: ParseStream<'_>) -> bool {
             return false;
         }
     }
+}
+
+/// Attributes that do not see each other, for one of them has another name.
+fn aliased(ident: &Ident) -> syn::Error {
+    syn::Error::new(
+        ident.span(),
+        "several `rate_limit` attributes are decided together only when each bears that name: write \
+         `#[rate_limit(…)]` for each, and not an alias from `use … as …`",
+    )
 }
 
 fn misplaced(input: ParseStream<'_>) -> syn::Error {

@@ -1,9 +1,7 @@
 //! The policies that stand on one item, as the runtime reads them.
 
-use std::time::Duration;
-
-use proc_macro2::TokenStream;
-use quote::{format_ident, quote, quote_spanned};
+use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Path, parse_quote};
 
@@ -55,32 +53,49 @@ impl Declaration {
         }
     }
 
-    /// Each call has the span of what the user wrote, which is where the compiler reports a constant
-    /// that breaks a rule.
     fn declared(&self, declared: &Declared) -> TokenStream {
         let krate = &self.krate;
         let name = &declared.name;
-        let quotas = declared.quotas.iter().map(quota);
-        let resource = declared.resource.iter().map(|(ident, resource)| {
-            let method = format_ident!("{}", resource.name(), span = ident.span());
-            quote_spanned!(ident.span()=> .#method())
-        });
-        let status = declared.status.iter().map(|status| quote_spanned!(status.span()=> .status(#status)));
-        let message =
-            declared.message.iter().map(|message| quote_spanned!(message.span()=> .message(#message)));
-        let new = quote_spanned!(name.span()=> #krate::Policy::new(#name));
-        quote!(&#new #(#quotas)* #(#resource)* #(#status)* #(#message)*)
+        let mut policy = quote_spanned!(name.span()=> #krate::Policy::new(#name));
+        for CheckedQuota { written, count, window_millis, .. } in &declared.quotas {
+            let window = (written == "quota").then(
+                || quote_spanned!(count.span()=> , ::core::time::Duration::from_millis(#window_millis)),
+            );
+            policy = call(&policy, written, count, &quote!(#count #window));
+        }
+        if let Some((ident, resource)) = &declared.resource {
+            policy = call(&policy, resource.name(), ident, &TokenStream::new());
+        }
+        if let Some(status) = &declared.status {
+            policy = call(&policy, "status", status, &status.to_token_stream());
+        }
+        if let Some(message) = &declared.message {
+            policy = call(&policy, "message", message, &message.to_token_stream());
+        }
+        quote!(&#policy)
     }
 }
 
-fn quota(quota: &CheckedQuota) -> TokenStream {
-    let count = &quota.count;
-    let span = count.span();
-    if quota.written == "quota" {
-        let window = Duration::from_millis(quota.window_millis);
-        let millis = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
-        return quote_spanned!(span=> .quota(#count, ::core::time::Duration::from_millis(#millis)));
-    }
-    let method = format_ident!("{}", quota.written, span = span);
-    quote_spanned!(span=> .#method(#count))
+/// `(receiver).method(arguments)`, from end to end with the spans of what the user wrote.
+///
+/// A constant that breaks a rule makes the call panic, which the compiler reports on all of the call:
+/// from the parenthesis before it to the one after it.
+fn call(
+    receiver: &TokenStream,
+    method: &str,
+    written: &impl ToTokens,
+    arguments: &TokenStream,
+) -> TokenStream {
+    let mut spans = written.to_token_stream().into_iter().map(|token| token.span());
+    let first = spans.next().unwrap_or_else(Span::call_site);
+    let receiver = parenthesized(receiver, first);
+    let method = Ident::new(method, first);
+    let arguments = parenthesized(arguments, spans.last().unwrap_or(first));
+    quote_spanned!(first=> #receiver.#method #arguments)
+}
+
+fn parenthesized(tokens: &TokenStream, span: Span) -> Group {
+    let mut group = Group::new(Delimiter::Parenthesis, tokens.clone());
+    group.set_span(span);
+    group
 }

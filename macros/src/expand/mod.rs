@@ -12,7 +12,6 @@ use quote::quote;
 use syn::parse::{ParseStream, Parser};
 use syn::{Attribute, Meta};
 
-use crate::args::Args;
 use crate::errors::Errors;
 use crate::expand::declaration::Declaration;
 use crate::policy::Policy;
@@ -31,7 +30,7 @@ pub(crate) fn rate_limit(args: TokenStream, item: &TokenStream) -> TokenStream {
         }
     };
     let mut errors = Errors::default();
-    let own = Policy::check(Args::parse(args, Span::call_site(), &mut errors), &mut errors);
+    let own = Policy::read(args, Span::call_site(), &mut errors);
     let siblings = absorb(&mut attrs, &mut errors);
     let declaration = Declaration::new(std::iter::once(own).chain(siblings));
     let unguarded = quote!(#(#attrs)* #rest);
@@ -74,7 +73,7 @@ fn absorb(attrs: &mut Vec<Attribute>, errors: &mut Errors) -> Vec<Option<Policy>
                 return None;
             }
         };
-        Policy::check(Args::parse(tokens, span, errors), errors)
+        Policy::read(tokens, span, errors)
     };
     ours.into_iter().map(read).collect()
 }

@@ -28,7 +28,8 @@ use crate::target::{Function, Module, ModuleItem};
 pub(crate) fn expand(declaration: &Declaration, module: Module) -> TokenStream {
     let Module { attrs, vis, ident, inner, items } = module;
     let items = items.into_iter().map(|item| match item {
-        ModuleItem::Other(tokens) => tokens,
+        ModuleItem::Function(function) => function.into_token_stream(),
+        ModuleItem::Other(item) => item.into_token_stream(),
         ModuleItem::Router(function) => guarded(declaration, function),
     });
     let carried = declaration.carried_by(&quote!(#ident::__RateLimit));
@@ -45,16 +46,14 @@ pub(crate) fn expand(declaration: &Declaration, module: Module) -> TokenStream {
     }
 }
 
-/// Attributes of the function's own are absorbed, so that the module's limit is asked first; one
-/// that is faulty is left to expand by itself and to say so.
+/// Attributes of the function's own are absorbed, so that the module's limit is asked first; if one
+/// is faulty, the function is left as it is, for the attribute to expand by itself and to say so.
 fn guarded(declaration: &Declaration, mut function: Function) -> TokenStream {
-    let attrs = function.attrs.clone();
-    let own = match absorb(&mut function.attrs, &mut Errors::default()) {
-        own if own.is_empty() => None,
-        own => Declaration::new(own),
-    };
+    let unguarded = function.to_token_stream();
+    let own = absorb(&mut function.attrs, &mut Errors::default());
     let mut items = TokenStream::new();
-    if let Some(own) = own {
+    if !own.is_empty() {
+        let Some(own) = Declaration::new(own) else { return unguarded };
         let carried = own.carried_by(&quote!(__RateLimit));
         items = quote! {
             #[doc(hidden)]
@@ -62,8 +61,6 @@ fn guarded(declaration: &Declaration, mut function: Function) -> TokenStream {
             #carried
         };
         function.body = router::braced(router::guarded(&own.krate, &quote!(__RateLimit), &function));
-    } else {
-        function.attrs = attrs;
     }
     let guarded = router::guarded(&declaration.krate, &quote!(self::__RateLimit), &function);
     function.body = router::braced(quote!(#items #guarded));

@@ -42,7 +42,7 @@ fn a_handler() {
             pub(crate) struct calculate {}
             impl ::axum_rate_limit::__private::Policies for calculate {
                 const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[
-                    &::axum_rate_limit::Policy::new("hardwork").per_minute(5).by_resource(),
+                    &((::axum_rate_limit::Policy::new("hardwork")).per_minute(5)).by_resource(),
                 ];
             }
             ::axum_rate_limit::__private::inventory::submit! {
@@ -69,10 +69,11 @@ fn stacked_attributes_on_a_handler() {
             struct calculate {}
             impl ::axum_rate_limit::__private::Policies for calculate {
                 const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[
-                    &::axum_rate_limit::Policy::new("outer").per_minute(limits::OUTER).status(429),
+                    &((::axum_rate_limit::Policy::new("outer")).per_minute(limits::OUTER))
+                        .status(429),
                     &INNER,
-                    &::axum_rate_limit::Policy::new("third")
-                        .quota(2 * 30, ::core::time::Duration::from_millis(90000u64))
+                    &((::axum_rate_limit::Policy::new("third"))
+                        .quota(2 * 30, ::core::time::Duration::from_millis(90000u64)))
                         .message("No."),
                 ];
             }
@@ -102,7 +103,7 @@ fn a_router_function() {
                 struct __RateLimit {}
                 impl my::limits::__private::Policies for __RateLimit {
                     const POLICIES: &'static [&'static my::limits::Policy] = &[
-                        &my::limits::Policy::new("resources").per_minute(10).by_route(),
+                        &((my::limits::Policy::new("resources")).per_minute(10)).by_route(),
                     ];
                 }
                 my::limits::__private::inventory::submit! {
@@ -138,7 +139,7 @@ fn an_async_router_function() {
                 struct __RateLimit {}
                 impl ::axum_rate_limit::__private::Policies for __RateLimit {
                     const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[
-                        &::axum_rate_limit::Policy::new("resources").per_minute(10),
+                        &(::axum_rate_limit::Policy::new("resources")).per_minute(10),
                     ];
                 }
                 ::axum_rate_limit::__private::inventory::submit! {
@@ -189,7 +190,7 @@ fn a_module() {
                     struct __RateLimit {}
                     impl ::axum_rate_limit::__private::Policies for __RateLimit {
                         const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[
-                            &::axum_rate_limit::Policy::new("own").per_second(1),
+                            &(::axum_rate_limit::Policy::new("own")).per_second(1),
                         ];
                     }
                     ::axum_rate_limit::__private::inventory::submit! {
@@ -210,7 +211,7 @@ fn a_module() {
             }
             impl ::axum_rate_limit::__private::Policies for resources::__RateLimit {
                 const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[
-                    &::axum_rate_limit::Policy::new("resources").per_minute(10),
+                    &(::axum_rate_limit::Policy::new("resources")).per_minute(10),
                 ];
             }
             ::axum_rate_limit::__private::inventory::submit! {

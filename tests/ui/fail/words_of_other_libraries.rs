@@ -1,0 +1,61 @@
+//! The words of other libraries are answered with ours.
+
+use axum_rate_limit::rate_limit;
+
+// fastapi-limiter
+#[rate_limit(name = "x", times = 5, seconds = 60)]
+async fn times_and_seconds() {}
+
+#[rate_limit(name = "x", times = 5, minutes = 1)]
+async fn times_and_minutes() {}
+
+// slowapi, flask-limiter
+#[rate_limit(limit = "5/minute", key_func = address, error_message = "Slow down.")]
+async fn slowapi() {}
+
+// express-rate-limit, and attributes of that kind
+#[rate_limit(name = "x", limit_per_minutes = 5)]
+async fn limit_per_minutes() {}
+
+#[rate_limit(name = "x", requests_per_second = 5)]
+async fn requests_per_second() {}
+
+#[rate_limit(name = "x", max = 5, window_ms = 60_000)]
+async fn express_rate_limit() {}
+
+// governor, tower_governor
+#[rate_limit(name = "x", per_second = 5, burst_size = 10)]
+async fn burst_size() {}
+
+#[rate_limit(name = "x", per_second = 5, burst = 10)]
+async fn burst() {}
+
+#[rate_limit(name = "x", period = "1s", key_extractor = SmartIp)]
+async fn period() {}
+
+// resilience4j, bucket4j, nginx, ASP.NET
+#[rate_limit(name = "x", limit_for_period = 5, limit_refresh_period = "1s")]
+async fn resilience4j() {}
+
+#[rate_limit(name = "x", capacity = 5, refill_tokens = 5)]
+async fn bucket4j() {}
+
+#[rate_limit(zone = "x", rate = "5r/m")]
+async fn nginx() {}
+
+#[rate_limit(name = "x", permit_limit = 5, window = "1m", queue_limit = 2)]
+async fn aspnet() {}
+
+#[rate_limit(name = "x", rate = 5, interval = 60)]
+async fn rate() {}
+
+#[rate_limit(name = "x", per_minute = 5, status_code = 429, detail = "Slow down.")]
+async fn status_code_and_detail() {}
+
+#[rate_limit(name = "x", per_minute = 5, prefix = "x", by_path, per_ip)]
+async fn what_is_counted() {}
+
+#[rate_limit(name = "x", per_minute = 5, key = ip, scope = "path")]
+async fn key_and_scope() {}
+
+fn main() {}
