@@ -10,10 +10,12 @@ use syn::parse::{Parse, ParseStream, Parser};
 use syn::{Expr, Ident, LitStr, Path, Token};
 
 use crate::errors::Errors;
+use crate::key::{Function, Key};
+use crate::words;
 
 /// How the value of an argument is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
+pub(crate) enum Form {
     /// `name = "…"`
     Name,
     /// `per_minute = N`, with the window in milliseconds
@@ -28,6 +30,22 @@ enum Form {
     Message,
     /// `policy = PATH`
     Policy,
+    /// `algorithm = token_bucket`
+    Algorithm,
+    /// `burst = 10`
+    Burst,
+    /// `key = ip`
+    Key,
+    /// `cost = 2`, or a function
+    Cost,
+    /// `quotas_by = function`
+    QuotasBy,
+    /// `skip_if = function`
+    SkipIf,
+    /// `on_store_error = local`
+    OnStoreError,
+    /// `shadow`
+    Shadow,
     /// `crate = path`
     Crate,
 }
@@ -50,10 +68,18 @@ const ARGUMENTS: &[Argument] = &[
     argument("per_hour", Form::Per(3_600 * SECOND), "per_hour = 5"),
     argument("per_day", Form::Per(86_400 * SECOND), "per_day = 5"),
     argument("quota", Form::Quota, r#"quota(5, per = "90s")"#),
+    argument("algorithm", Form::Algorithm, "algorithm = token_bucket"),
+    argument("burst", Form::Burst, "burst = 10"),
     argument("by_resource", Form::Resource(Resource::Path), "by_resource"),
     argument("by_route", Form::Resource(Resource::Route), "by_route"),
+    argument("key", Form::Key, "key = ip"),
+    argument("cost", Form::Cost, "cost = 2"),
+    argument("quotas_by", Form::QuotasBy, "quotas_by = function"),
+    argument("skip_if", Form::SkipIf, "skip_if = function"),
     argument("status", Form::Status, "status = 429"),
     argument("message", Form::Message, r#"message = "…""#),
+    argument("on_store_error", Form::OnStoreError, "on_store_error = local"),
+    argument("shadow", Form::Shadow, "shadow"),
     argument("policy", Form::Policy, "policy = PATH"),
     argument("crate", Form::Crate, "crate = path"),
 ];
@@ -61,108 +87,6 @@ const ARGUMENTS: &[Argument] = &[
 const fn argument(name: &'static str, form: Form, usage: &'static str) -> Argument {
     Argument { name, form, usage }
 }
-
-const PER_WINDOW: &str =
-    "write `per_second`, `per_minute`, `per_hour` or `per_day = N`, or `quota(N, per = \"90s\")`";
-const MESSAGE: &str = "write `message = \"…\"`";
-const STATUS: &str = "write `status = 429`";
-const BY_RESOURCE: &str = "write `by_resource` for a quota for each path as asked for, or `by_route` \
-                           for each route template";
-const BY_CLIENT: &str = "a quota is kept for each client address without being asked for";
-const BURST: &str = "a quota lets all that it counts pass at once: write a second one over a shorter window, \
-                     such as `per_second = 2`, to spread them";
-
-/// Words that other libraries use, the argument that they stand for, and what to write here instead.
-const FOREIGN: &[(&[&str], Option<Form>, &str)] = &[
-    (
-        &[
-            "times",
-            "seconds",
-            "minutes",
-            "hours",
-            "milliseconds",
-            "limit",
-            "limits",
-            "rate",
-            "requests",
-            "max",
-            "max_requests",
-            "permits",
-            "count",
-            "amount",
-            "n",
-            "window",
-            "window_ms",
-            "window_size",
-            "period",
-            "duration",
-            "interval",
-            "per",
-            "every",
-            "ttl",
-            "rps",
-            "rpm",
-            "expire",
-            "permit_limit",
-            "calls",
-            "refill",
-            "refill_interval",
-            "replenish",
-            "capacity",
-            "tokens",
-            "limit_for_period",
-            "limit_refresh_period",
-        ],
-        Some(Form::Quota),
-        PER_WINDOW,
-    ),
-    (
-        &["limit_per_minutes", "limit_per_minute", "per_minutes", "per_min", "requests_per_minute"],
-        Some(Form::Quota),
-        "write `per_minute = N`",
-    ),
-    (
-        &["limit_per_second", "limit_per_seconds", "per_seconds", "per_sec", "requests_per_second"],
-        Some(Form::Quota),
-        "write `per_second = N`",
-    ),
-    (
-        &["limit_per_hour", "limit_per_hours", "per_hours", "requests_per_hour"],
-        Some(Form::Quota),
-        "write `per_hour = N`",
-    ),
-    (
-        &["limit_per_day", "limit_per_days", "per_days", "requests_per_day"],
-        Some(Form::Quota),
-        "write `per_day = N`",
-    ),
-    (&["burst", "burst_size", "max_burst", "refill_tokens"], None, BURST),
-    (&["status_code", "code", "http_status", "error_code"], None, STATUS),
-    (&["detail", "error_message", "error", "text", "msg", "body"], None, MESSAGE),
-    (&["id", "prefix", "bucket", "policy_name", "zone", "group"], Some(Form::Name), "write `name = \"…\"`"),
-    (
-        &[
-            "resource",
-            "per_resource",
-            "by_path",
-            "per_path",
-            "per_endpoint",
-            "per_method",
-            "endpoint",
-            "path",
-            "scope",
-        ],
-        None,
-        BY_RESOURCE,
-    ),
-    (&["route", "per_route", "by_template", "by_matched_path"], None, "write `by_route`"),
-    (
-        &["ip", "by_ip", "per_ip", "key", "key_func", "key_extractor", "identifier", "client", "by_client"],
-        None,
-        BY_CLIENT,
-    ),
-    (&["krate", "crate_path", "crate_name"], None, "write `crate = path`"),
-];
 
 /// What a quota is kept for, besides the client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -172,6 +96,33 @@ pub(crate) enum Resource {
     /// `by_route`: the template that matched.
     Route,
 }
+
+/// `algorithm = …`
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Algorithm {
+    FixedWindow,
+    SlidingWindow,
+    SlidingLog,
+    TokenBucket,
+}
+
+/// `on_store_error = …`
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnStoreError {
+    Local,
+    Allow,
+    Deny,
+}
+
+const ALGORITHMS: &[(&str, Algorithm)] = &[
+    ("fixed_window", Algorithm::FixedWindow),
+    ("sliding_window", Algorithm::SlidingWindow),
+    ("sliding_log", Algorithm::SlidingLog),
+    ("token_bucket", Algorithm::TokenBucket),
+];
+
+const ON_STORE_ERROR: &[(&str, OnStoreError)] =
+    &[("local", OnStoreError::Local), ("allow", OnStoreError::Allow), ("deny", OnStoreError::Deny)];
 
 impl Resource {
     pub(crate) const fn name(self) -> &'static str {
@@ -212,8 +163,16 @@ pub(crate) struct Args {
     pub(crate) name: Option<Given<LitStr>>,
     pub(crate) quotas: Vec<Quota>,
     pub(crate) resources: Vec<Given<Resource>>,
+    pub(crate) algorithm: Option<Given<(Ident, Algorithm)>>,
+    pub(crate) burst: Option<Given<Expr>>,
+    pub(crate) key: Option<Given<Key>>,
+    pub(crate) cost: Option<Given<Expr>>,
+    pub(crate) quotas_by: Option<Given<Function>>,
+    pub(crate) skip_if: Option<Given<Function>>,
     pub(crate) status: Option<Given<Expr>>,
     pub(crate) message: Option<Given<Expr>>,
+    pub(crate) on_store_error: Option<Given<(Ident, OnStoreError)>>,
+    pub(crate) shadow: Option<Ident>,
     pub(crate) policy: Option<Given<Path>>,
     pub(crate) krate: Option<Path>,
     /// The arguments that `policy` replaces, as written.
@@ -230,8 +189,16 @@ impl Args {
             name: None,
             quotas: Vec::new(),
             resources: Vec::new(),
+            algorithm: None,
+            burst: None,
+            key: None,
+            cost: None,
+            quotas_by: None,
+            skip_if: None,
             status: None,
             message: None,
+            on_store_error: None,
+            shadow: None,
             policy: None,
             krate: None,
             inline: Vec::new(),
@@ -312,13 +279,44 @@ impl Args {
                 let quota = quota(ident.span(), input)?;
                 self.quotas.push(quota);
             }
+            Form::Algorithm => {
+                let value = word(argument, &ident, input, ALGORITHMS)?;
+                self.algorithm = Some(Given { argument: ident, value });
+            }
+            Form::Burst => {
+                let value = equals(argument, &ident, input, "how many requests may pass at once")?;
+                self.burst = Some(Given { argument: ident, value });
+            }
+            Form::Key => {
+                let what = "`ip`, `global`, `header(\"x-api-key\")`, the path of a function, or a tuple of these";
+                let value = equals(argument, &ident, input, what)?;
+                self.key = Some(Given { argument: ident, value });
+            }
+            Form::Cost => {
+                let what = "a constant, or the path of a `fn(&Parts) -> u32`";
+                let value = equals(argument, &ident, input, what)?;
+                self.cost = Some(Given { argument: ident, value });
+            }
+            Form::QuotasBy => {
+                let what = "the path of a `fn(&Parts) -> Option<Quotas>`";
+                let value = equals(argument, &ident, input, what)?;
+                self.quotas_by = Some(Given { argument: ident, value });
+            }
+            Form::SkipIf => {
+                let what = "the path of a `fn(&Parts) -> bool`";
+                let value = equals(argument, &ident, input, what)?;
+                self.skip_if = Some(Given { argument: ident, value });
+            }
+            Form::OnStoreError => {
+                let value = word(argument, &ident, input, ON_STORE_ERROR)?;
+                self.on_store_error = Some(Given { argument: ident, value });
+            }
+            Form::Shadow => {
+                no_value(&ident, input)?;
+                self.shadow = Some(ident);
+            }
             Form::Resource(resource) => {
-                if input.peek(Token![=]) || input.peek(syn::token::Paren) {
-                    return Err(syn::Error::new(
-                        input.span(),
-                        format!("`{ident}` takes no value: write `{ident}`, or leave it out"),
-                    ));
-                }
+                no_value(&ident, input)?;
                 self.resources.push(Given { argument: ident, value: resource });
             }
             Form::Status => {
@@ -340,6 +338,33 @@ impl Args {
             }
         }
         Ok(())
+    }
+}
+
+fn no_value(ident: &Ident, input: ParseStream<'_>) -> syn::Result<()> {
+    if input.peek(Token![=]) || input.peek(syn::token::Paren) {
+        let message = format!("`{ident}` takes no value: write `{ident}`, or leave it out");
+        return Err(syn::Error::new(input.span(), message));
+    }
+    Ok(())
+}
+
+/// `= word`, one of a list.
+fn word<T: Copy>(
+    argument: &Argument,
+    ident: &Ident,
+    input: ParseStream<'_>,
+    words: &[(&str, T)],
+) -> syn::Result<(Ident, T)> {
+    let list: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
+    let list = list.join(", ");
+    let value: Ident = equals(argument, ident, input, &format!("one of {list}"))?;
+    match words.iter().find(|(word, _)| value == word) {
+        Some((_, meaning)) => Ok((value, *meaning)),
+        None => Err(syn::Error::new(
+            value.span(),
+            format!("`{value}` is no value of `{}`: there are {list}", argument.name),
+        )),
     }
 }
 
@@ -421,7 +446,7 @@ fn skip_argument(input: ParseStream<'_>) {
 /// What an unknown argument was meant to be, if that can be told, and what to say of it.
 fn unknown(ident: &Ident) -> (Option<Form>, syn::Error) {
     let word = ident.unraw().to_string();
-    let foreign = FOREIGN.iter().find(|(words, ..)| words.contains(&word.as_str()));
+    let foreign = words::FOREIGN.iter().find(|(words, ..)| words.contains(&word.as_str()));
     let (meant, instead) = if let Some((_, form, instead)) = foreign {
         (*form, (*instead).to_owned())
     } else if let Some(nearest) = nearest(&word.to_lowercase()) {

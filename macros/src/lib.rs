@@ -10,8 +10,10 @@
 mod args;
 mod errors;
 mod expand;
+mod key;
 mod policy;
 mod target;
+mod words;
 
 use proc_macro::TokenStream;
 
@@ -33,10 +35,18 @@ use proc_macro::TokenStream;
 /// | `name = "…"` | required. 1 to 64 of `A-Z a-z 0-9 _ - .`. Names the policy in the store, the headers and the logs. Two attributes of the same name share a quota, and must be the same otherwise |
 /// | `per_second`, `per_minute`, `per_hour`, `per_day` `= N` | a quota; `N` is a literal or a constant expression, 1 … `u32::MAX` |
 /// | `quota(N, per = "90s")` | a quota over any other window, `1ms` … `366d`; may be given several times |
+/// | `algorithm = …` | `fixed_window` (default), `sliding_window` (two weighted counters), `sliding_log` (exact, counts up to 10,000), `token_bucket` (GCRA) |
+/// | `burst = N` | `token_bucket` only: how many may pass at once; default the quota's own count |
 /// | `by_resource` | a quota for each `METHOD:path` as asked for; `HEAD` counts as `GET` |
 /// | `by_route` | a quota for each `METHOD:template`, e.g. `GET:/users/{id}` |
+/// | `key = …` | who shares a quota: `ip` (default), `global`, `header("x-api-key")`, the path of a `fn(&Parts) -> Option<String>`, or a tuple of these. A part that a request lacks is replaced by the client's address |
+/// | `cost = …` | a constant, or the path of a `fn(&Parts) -> u32`; default 1; 0 is free. A path in capitals is a constant |
+/// | `quotas_by = path` | `fn(&Parts) -> Option<Quotas>`: the quotas of whoever asks, else those declared |
+/// | `skip_if = path` | `fn(&Parts) -> bool`; true is not counted and never denied |
 /// | `status = 429` | the status of a denial, 400 … 599; default 503, or what the limiter is built with |
 /// | `message = "…"` | the text of a denial; default `Rate limit exceeded.` |
+/// | `on_store_error = …` | `local`, `allow`, `deny`; default what the limiter is built with |
+/// | `shadow` | count and report, never deny |
 /// | `policy = PATH` | a `const` or `static` [`Policy`] instead of all the above |
 /// | `crate = path` | where the runtime is, if it is not the dependency `axum_rate_limit` |
 ///

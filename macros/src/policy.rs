@@ -9,8 +9,9 @@ use std::time::Duration;
 use proc_macro2::{Span, TokenStream};
 use syn::{Expr, ExprLit, ExprUnary, Ident, Lit, LitStr, Path, UnOp};
 
-use crate::args::{Args, Quota, Resource, Window, unwrapped};
+use crate::args::{Algorithm, Args, Given, OnStoreError, Quota, Resource, Window, unwrapped};
 use crate::errors::Errors;
+use crate::key::{Function, Key, KeyPart};
 
 /// As many quotas as the runtime's `Policy` holds (`Quota::MAX_PER_POLICY`).
 const MAX_QUOTAS: usize = 8;
@@ -36,9 +37,23 @@ pub(crate) enum Source {
 pub(crate) struct Declared {
     pub(crate) name: LitStr,
     pub(crate) quotas: Vec<CheckedQuota>,
+    pub(crate) algorithm: Option<(Ident, Algorithm)>,
+    pub(crate) burst: Option<Expr>,
     pub(crate) resource: Option<(Ident, Resource)>,
+    pub(crate) key: Option<Key>,
+    pub(crate) cost: Option<Cost>,
+    pub(crate) quotas_by: Option<Function>,
+    pub(crate) skip_if: Option<Function>,
     pub(crate) status: Option<Expr>,
     pub(crate) message: Option<Expr>,
+    pub(crate) on_store_error: Option<(Ident, OnStoreError)>,
+    pub(crate) shadow: Option<Ident>,
+}
+
+/// `cost = …`
+pub(crate) enum Cost {
+    Constant(Expr),
+    Function(Expr),
 }
 
 /// A quota whose window, and whose count if it is a literal, are in range.

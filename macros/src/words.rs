@@ -1,0 +1,113 @@
+//! The words that other libraries use.
+
+use crate::args::Form;
+
+const PER_WINDOW: &str =
+    "write `per_second`, `per_minute`, `per_hour` or `per_day = N`, or `quota(N, per = \"90s\")`";
+const MESSAGE: &str = "write `message = \"…\"`";
+const STATUS: &str = "write `status = 429`";
+const BY_RESOURCE: &str = "write `by_resource` for a quota for each path as asked for, or `by_route` \
+                           for each route template";
+const KEY: &str = "a quota is kept for each client address; for another key write `key = header(\"x-api-key\")`, `key = global` \
+                   or the path of a function";
+const ALGORITHM: &str = "write `algorithm = fixed_window`, `sliding_window`, `sliding_log` or `token_bucket`";
+const ON_ERROR: &str = "write `on_store_error = local`, `allow` or `deny`";
+const BURST: &str = "write `algorithm = token_bucket, burst = 10`";
+
+/// Words that other libraries use, the argument that they stand for, and what to write here instead.
+pub(crate) const FOREIGN: &[(&[&str], Option<Form>, &str)] = &[
+    (
+        &[
+            "times",
+            "seconds",
+            "minutes",
+            "hours",
+            "milliseconds",
+            "limit",
+            "limits",
+            "rate",
+            "requests",
+            "max",
+            "max_requests",
+            "permits",
+            "count",
+            "amount",
+            "n",
+            "window",
+            "window_ms",
+            "window_size",
+            "period",
+            "duration",
+            "interval",
+            "per",
+            "every",
+            "ttl",
+            "rps",
+            "rpm",
+            "expire",
+            "permit_limit",
+            "calls",
+            "refill",
+            "refill_interval",
+            "replenish",
+            "capacity",
+            "tokens",
+            "limit_for_period",
+            "limit_refresh_period",
+        ],
+        Some(Form::Quota),
+        PER_WINDOW,
+    ),
+    (
+        &["limit_per_minutes", "limit_per_minute", "per_minutes", "per_min", "requests_per_minute"],
+        Some(Form::Quota),
+        "write `per_minute = N`",
+    ),
+    (
+        &["limit_per_second", "limit_per_seconds", "per_seconds", "per_sec", "requests_per_second"],
+        Some(Form::Quota),
+        "write `per_second = N`",
+    ),
+    (
+        &["limit_per_hour", "limit_per_hours", "per_hours", "requests_per_hour"],
+        Some(Form::Quota),
+        "write `per_hour = N`",
+    ),
+    (
+        &["limit_per_day", "limit_per_days", "per_days", "requests_per_day"],
+        Some(Form::Quota),
+        "write `per_day = N`",
+    ),
+    (&["burst_size", "max_burst", "refill_tokens"], None, BURST),
+    (&["status_code", "code", "http_status", "error_code"], None, STATUS),
+    (&["detail", "error_message", "error", "text", "msg", "body"], None, MESSAGE),
+    (&["id", "prefix", "bucket", "policy_name", "zone", "group"], Some(Form::Name), "write `name = \"…\"`"),
+    (
+        &[
+            "resource",
+            "per_resource",
+            "by_path",
+            "per_path",
+            "per_endpoint",
+            "per_method",
+            "endpoint",
+            "path",
+            "scope",
+        ],
+        None,
+        BY_RESOURCE,
+    ),
+    (&["route", "per_route", "by_template", "by_matched_path"], None, "write `by_route`"),
+    (
+        &["ip", "by_ip", "per_ip", "key_func", "key_extractor", "identifier", "client", "by_client"],
+        None,
+        KEY,
+    ),
+    (&["krate", "crate_path", "crate_name"], None, "write `crate = path`"),
+    (&["strategy", "algo", "moving_window", "gcra", "leaky_bucket", "sliding", "fixed"], None, ALGORITHM),
+    (&["weight", "hits", "cost_fn", "points"], None, "write `cost = 2`, or `cost = function`"),
+    (&["exempt_when", "skip", "exempt", "whitelist", "allowlist"], None, "write `skip_if = function`"),
+    (&["dry_run", "report_only", "log_only"], None, "write `shadow`"),
+    (&["fail_open", "fail_closed", "swallow_errors", "in_memory_fallback", "on_error", "skip_on_error"], None, ON_ERROR),
+    (&["tiers", "dynamic", "limit_provider", "quota_by"], None, "write `quotas_by = function`"),
+];
