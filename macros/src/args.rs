@@ -288,7 +288,8 @@ impl Args {
                 self.burst = Some(Given { argument: ident, value });
             }
             Form::Key => {
-                let what = "`ip`, `global`, `header(\"x-api-key\")`, the path of a function, or a tuple of these";
+                let what =
+                    "`ip`, `global`, `header(\"x-api-key\")`, the path of a function, or a tuple of these";
                 let value = equals(argument, &ident, input, what)?;
                 self.key = Some(Given { argument: ident, value });
             }

@@ -45,6 +45,9 @@ impl Parse for KeyPart {
         Ok(match word.to_string().as_str() {
             "ip" => Self::Ip(word),
             "global" => Self::Global(word),
+            "header" if !input.peek(syn::token::Paren) => {
+                return Err(syn::Error::new(word.span(), "which header?"));
+            }
             "header" => {
                 let content;
                 syn::parenthesized!(content in input);

@@ -15,6 +15,8 @@ use crate::key::{Function, Key, KeyPart};
 
 /// As many quotas as the runtime's `Policy` holds (`Quota::MAX_PER_POLICY`).
 const MAX_QUOTAS: usize = 8;
+/// As large as the count of a sliding log can be (`Quota::MAX_LOG`).
+const MAX_LOG: u32 = 10_000;
 const MAX_NAME: usize = 64;
 const MIN_WINDOW: Duration = Duration::from_millis(1);
 const MAX_WINDOW: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -135,6 +137,18 @@ fn declared(args: Args, errors: &mut Errors) -> Option<Source> {
         }
         (first.argument, first.value)
     });
+    let algorithm = args.algorithm.map(|algorithm| algorithm.value);
+    let kind = algorithm.as_ref().map_or(Algorithm::FixedWindow, |(_, kind)| *kind);
+    check_algorithm(kind, &quotas, args.quotas_by.as_ref(), errors);
+    let burst = args.burst.map(|burst| check_burst(burst, kind, errors));
+    let key = args.key.map(|key| key.value);
+    check_headers(key.iter().flat_map(|key| &key.0), errors);
+    let most = match &burst {
+        Some((_, most)) => *most,
+        None => quotas.iter().filter_map(|quota| quota.literal).min(),
+    };
+    let cost =
+        args.cost.map(|cost| check_cost(cost.value, most.filter(|_| args.quotas_by.is_none()), errors));
     let status = args.status.map(|status| status.value);
     if let Some(status) = &status {
         check_status(status, errors);
@@ -143,7 +157,128 @@ fn declared(args: Args, errors: &mut Errors) -> Option<Source> {
     if let Some(message) = &message {
         check_message(message, errors);
     }
-    Some(Source::Declared(Declared { name: name?, quotas, resource, status, message }))
+    Some(Source::Declared(Declared {
+        name: name?,
+        quotas,
+        algorithm,
+        burst: burst.map(|(burst, _)| burst),
+        resource,
+        key,
+        cost,
+        quotas_by: args.quotas_by.map(|quotas_by| quotas_by.value),
+        skip_if: args.skip_if.map(|skip_if| skip_if.value),
+        status,
+        message,
+        on_store_error: args.on_store_error.map(|on_store_error| on_store_error.value),
+        shadow: args.shadow,
+    }))
+}
+
+/// What the algorithm can't count.
+fn check_algorithm(
+    algorithm: Algorithm,
+    quotas: &[CheckedQuota],
+    quotas_by: Option<&Given<Function>>,
+    errors: &mut Errors,
+) {
+    for quota in quotas {
+        let Some(count) = quota.literal else { continue };
+        match algorithm {
+            Algorithm::SlidingLog if count > MAX_LOG => errors.at(
+                quota.span,
+                format!(
+                    "a sliding log keeps every request, so its counts go up to {MAX_LOG}: write a smaller one, or \
+                     `algorithm = sliding_window`"
+                ),
+            ),
+            Algorithm::TokenBucket if u64::from(count) > quota.window_millis.saturating_mul(1_000) => errors.at(
+                quota.span,
+                "a token bucket refills at most once a microsecond: write a smaller count",
+            ),
+            _ => {}
+        }
+    }
+    if let (Algorithm::SlidingLog, Some(quotas_by)) = (algorithm, quotas_by) {
+        errors.at(
+            quotas_by.argument.span(),
+            "a sliding log keeps every request, so its quotas must be known: write `algorithm = sliding_window`, \
+             or leave `quotas_by` out",
+        );
+    }
+}
+
+/// The burst, and its value if it is a literal.
+fn check_burst(burst: Given<Expr>, algorithm: Algorithm, errors: &mut Errors) -> (Expr, Option<u32>) {
+    if algorithm != Algorithm::TokenBucket {
+        errors.at(
+            burst.argument.span(),
+            "`burst` belongs to a token bucket: write `algorithm = token_bucket`, or leave `burst` out",
+        );
+    }
+    const RANGE: &str = "write a whole number from 1 to 4294967295, such as `burst = 10`";
+    let literal = check_number(&burst.value, "a burst of 0 would deny every request", RANGE, errors);
+    (burst.value, literal)
+}
+
+fn check_headers<'a>(key: impl Iterator<Item = &'a KeyPart>, errors: &mut Errors) {
+    for part in key {
+        let KeyPart::Header(_, Expr::Lit(ExprLit { lit, .. })) = part else { continue };
+        let is_name = |name: &str| {
+            !name.is_empty()
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        };
+        if !matches!(lit, Lit::Str(name) if is_name(&name.value())) {
+            errors.at(lit.span(), "this is no name of a header: write `header(\"x-api-key\")` or the like");
+        }
+    }
+}
+
+/// `most` is what passes at once, if that is known.
+fn check_cost(cost: Expr, most: Option<u32>, errors: &mut Errors) -> Cost {
+    // The names of constants and of functions differ in their letters: that is all there is to see here.
+    let is_function = |path: &Path| {
+        path.segments.last().is_some_and(|last| last.ident.to_string().contains(|c: char| c.is_lowercase()))
+    };
+    match unwrapped(&cost) {
+        Expr::Closure(_) => Cost::Function(cost),
+        Expr::Path(path) if is_function(&path.path) => Cost::Function(cost),
+        Expr::Lit(ExprLit { lit: Lit::Int(int), .. })
+            if int.base10_digits() == "0" && int.suffix().is_empty() =>
+        {
+            Cost::Constant(cost)
+        }
+        _ => {
+            const RANGE: &str = "write a whole number from 0 to 4294967295, such as `cost = 2`";
+            let literal = check_number(&cost, "the cost is a `u32`", RANGE, errors);
+            if let (Some(literal), Some(most)) = (literal, most)
+                && literal > most
+            {
+                let fault =
+                    format!("a cost of {literal} never passes, since at most {most} do at once: write less");
+                errors.push(syn::Error::new_spanned(&cost, fault));
+            }
+            Cost::Constant(cost)
+        }
+    }
+}
+
+/// The value of a literal from 1 on; `None` if it is a constant expression, or faulty.
+fn check_number(number: &Expr, zero: &str, range: &str, errors: &mut Errors) -> Option<u32> {
+    let fault = match unwrapped(number) {
+        Expr::Lit(ExprLit { lit: Lit::Int(int), .. }) => match (int.base10_digits().parse(), int.suffix()) {
+            (Ok(0), "" | "u32") => format!("{zero}: {range}"),
+            (Ok(number), "" | "u32") => return Some(number),
+            (Ok(number), suffix) => format!("this is a `u32`, not `{suffix}`: write `{number}`"),
+            (Err(_), _) => format!("`{}` is too large: {range}", int.base10_digits()),
+        },
+        Expr::Lit(_) => format!("this is no whole number: {range}"),
+        Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) if matches!(unwrapped(expr), Expr::Lit(_)) => {
+            format!("this can't be negative: {range}")
+        }
+        _ => return None,
+    };
+    errors.push(syn::Error::new_spanned(number, fault));
+    None
 }
 
 fn check_name(name: LitStr, errors: &mut Errors) -> Option<LitStr> {

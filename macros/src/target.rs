@@ -78,11 +78,7 @@ impl Target {
             Kind::Router => function.router(),
             Kind::Future => function.handler(),
             Kind::Other if function.sig.asyncness.is_some() => function.handler(),
-            Kind::Wrapped(ty) => Err(syn::Error::new_spanned(
-                ty,
-                "only a router itself can be limited: put `#[rate_limit]` on a function that returns the \
-                 `Router`, and wrap what it returns elsewhere",
-            )),
+            Kind::Wrapped(ty) => Err(wrapped(ty)),
             Kind::Other => Err(syn::Error::new_spanned(
                 if let ReturnType::Type(_, ty) = &function.sig.output {
                     ty.to_token_stream()
@@ -196,6 +192,8 @@ impl Parse for ModuleItem {
         let function = Function::parse(attrs, vis, input)?;
         Ok(match kind(&function.sig.output) {
             Kind::Router => Self::Router(function),
+            // Passed over, it would be the one function here that is not limited.
+            Kind::Wrapped(ty) => return Err(wrapped(ty)),
             _ => Self::Function(function),
         })
     }
@@ -224,6 +222,14 @@ enum Kind<'a> {
     /// A router inside something else, `Result<Router, _>` say.
     Wrapped(&'a Type),
     Other,
+}
+
+fn wrapped(ty: &Type) -> syn::Error {
+    syn::Error::new_spanned(
+        ty,
+        "only a router itself can be limited: write a function that returns the `Router` under \
+         `#[rate_limit]`, and another one elsewhere that wraps it",
+    )
 }
 
 fn kind(output: &ReturnType) -> Kind<'_> {

@@ -98,16 +98,16 @@ pub(crate) const FOREIGN: &[(&[&str], Option<Form>, &str)] = &[
         BY_RESOURCE,
     ),
     (&["route", "per_route", "by_template", "by_matched_path"], None, "write `by_route`"),
-    (
-        &["ip", "by_ip", "per_ip", "key_func", "key_extractor", "identifier", "client", "by_client"],
-        None,
-        KEY,
-    ),
+    (&["ip", "by_ip", "per_ip", "key_func", "key_extractor", "identifier", "client", "by_client"], None, KEY),
     (&["krate", "crate_path", "crate_name"], None, "write `crate = path`"),
     (&["strategy", "algo", "moving_window", "gcra", "leaky_bucket", "sliding", "fixed"], None, ALGORITHM),
     (&["weight", "hits", "cost_fn", "points"], None, "write `cost = 2`, or `cost = function`"),
     (&["exempt_when", "skip", "exempt", "whitelist", "allowlist"], None, "write `skip_if = function`"),
     (&["dry_run", "report_only", "log_only"], None, "write `shadow`"),
-    (&["fail_open", "fail_closed", "swallow_errors", "in_memory_fallback", "on_error", "skip_on_error"], None, ON_ERROR),
+    (
+        &["fail_open", "fail_closed", "swallow_errors", "in_memory_fallback", "on_error", "skip_on_error"],
+        None,
+        ON_ERROR,
+    ),
     (&["tiers", "dynamic", "limit_provider", "quota_by"], None, "write `quotas_by = function`"),
 ];

@@ -169,17 +169,20 @@ pub(crate) fn apply(
         let names = || declared.iter().map(|policy| in_environment(policy.name()));
         let policy = find(declared, &amended, |policy| in_environment(policy.name()) == name)
             .ok_or_else(|| unknown("amend_from_env", name, names()))?;
-        if declared.iter().any(|other| other.name() != policy.name() && in_environment(other.name()) == name) {
+        if declared.iter().any(|other| other.name() != policy.name() && in_environment(other.name()) == name)
+        {
             return Err(fault("several policies have names that are the same here: rename one of them"));
         }
         let value = value.into_string().map_err(|_| fault("the value is no text"))?;
         let amendment = Amendment::of(policy);
-        let number = || value.trim().parse().map_err(|_| fault(&format!("`{value}` is no whole number: write 20")));
+        let number =
+            || value.trim().parse().map_err(|_| fault(&format!("`{value}` is no whole number: write 20")));
         let amendment = match what {
             Setting::Per(window) => amendment.quota(number()?, window),
             Setting::Burst => amendment.burst(number()?),
-            Setting::Shadow => amendment
-                .shadow(value.trim().parse().map_err(|_| fault(&format!("`{value}` is neither true nor false")))?),
+            Setting::Shadow => amendment.shadow(
+                value.trim().parse().map_err(|_| fault(&format!("`{value}` is neither true nor false")))?,
+            ),
         };
         let policy = amendment.finish().map_err(|text| fault(&text))?;
         amended.insert(policy.name(), policy);

@@ -38,7 +38,9 @@ pub use crate::builder::Builder;
 pub use crate::clock::ManualClock;
 pub use crate::decision::{Decision, QuotaState};
 pub use crate::error::{BoxError, BuildError, Error, StoreError};
-pub use crate::http::{Charge, Decisions, Denied, Headers, NoLayer, RateLimitService, Reason, ResponseFuture};
+pub use crate::http::{
+    Charge, Decisions, Denied, Headers, NoLayer, RateLimitService, Reason, ResponseFuture,
+};
 pub use crate::key::{ClientIpHeader, Key, KeyPart};
 pub use crate::policy::{Named, Policy, Scope};
 pub use crate::quota::{Quota, Quotas};

@@ -56,7 +56,10 @@ impl Limiter {
         let keys = self.keys(asks);
         let counters = counters(asks, &keys);
         if counters.is_empty() {
-            return Ok(asks.iter().map(|ask| Decision::new(&ask.policy, ask.cost, false, &[], &[])).collect());
+            return Ok(asks
+                .iter()
+                .map(|ask| Decision::new(&ask.policy, ask.cost, false, &[], &[]))
+                .collect());
         }
         let answer = self.store.apply(operation, &counters, self.strictest(asks)).await?;
         let decisions: Answers = match answer {

@@ -464,7 +464,8 @@ impl Policy {
         let Self { name, quotas, algorithm, scope, key, cost, .. } = self;
         let Self { quotas_by, skip_if, status, message, on_store_error, shadow, .. } = self;
         let keys = || key.iter().zip(other.key).all(|(one, other)| one.is_same(other));
-        (name, quotas, algorithm, scope, key.len()) == (&other.name, &other.quotas, &other.algorithm, &other.scope, other.key.len())
+        (name, quotas, algorithm, scope, key.len())
+            == (&other.name, &other.quotas, &other.algorithm, &other.scope, other.key.len())
             && keys()
             && cost.is_same(&other.cost)
             && quotas_by.is_some() == other.quotas_by.is_some()
@@ -486,7 +487,9 @@ impl Cost {
 
 const fn log_fault(quota: &Quota) -> Option<&'static str> {
     if quota.limit() > Quota::MAX_LOG {
-        return Some("a sliding log keeps every request: give a count of at most 10000, or use another algorithm");
+        return Some(
+            "a sliding log keeps every request: give a count of at most 10000, or use another algorithm",
+        );
     }
     None
 }

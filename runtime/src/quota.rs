@@ -53,8 +53,10 @@ impl Quota {
             return Err("a window lasts from 1 ms to 366 days: write `Duration::from_secs(90)` or the like");
         }
         if !window.subsec_nanos().is_multiple_of(1_000_000) {
-            return Err("a window is a whole number of milliseconds: write `Duration::from_millis(1500)` or \
-                        the like");
+            return Err(
+                "a window is a whole number of milliseconds: write `Duration::from_millis(1500)` or \
+                        the like",
+            );
         }
         #[allow(clippy::cast_possible_truncation)] // `MAX_WINDOW_MILLIS` fits
         Ok(Self { limit, window_millis: millis as u64 })

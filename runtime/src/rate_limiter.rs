@@ -118,7 +118,12 @@ impl RateLimiter {
     /// # Errors
     ///
     /// As [`check`](Self::check).
-    pub async fn give_back(&self, policy: &Policy, key: impl Into<Key>, cost: u32) -> Result<Decision, Error> {
+    pub async fn give_back(
+        &self,
+        policy: &Policy,
+        key: impl Into<Key>,
+        cost: u32,
+    ) -> Result<Decision, Error> {
         self.decide(Operation::GiveBack, Ask { cost, ..self.limiter.ask(policy, key) }).await
     }
 

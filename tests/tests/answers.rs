@@ -119,8 +119,12 @@ async fn problem_details_say_which_policy_is_violated() {
 async fn a_response_of_ones_own_loses_no_field() {
     fn teapot(denied: &Denied) -> Response {
         let Reason::Quota(decision) = denied.reason() else { return StatusCode::BAD_GATEWAY.into_response() };
-        let text =
-            format!("{} {} {}", decision.policy(), denied.message(), denied.retry_after().map_or(0, |wait| wait.as_secs()));
+        let text = format!(
+            "{} {} {}",
+            decision.policy(),
+            denied.message(),
+            denied.retry_after().map_or(0, |wait| wait.as_secs())
+        );
         (StatusCode::IM_A_TEAPOT, [("cache-control", "private")], Html(text)).into_response()
     }
     let (_, denied) = two_answers(RateLimiter::builder().on_denied(teapot), "/once").await;

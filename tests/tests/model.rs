@@ -152,7 +152,11 @@ const ALL: [Policy; 13] = [
     Policy::new("fixed-two").quota(2, units(10)).quota(5, units(100)),
     Policy::new("sliding").quota(3, units(60)).algorithm(Algorithm::SlidingWindow),
     Policy::new("sliding").quota(7, units(60)).algorithm(Algorithm::SlidingWindow).cost(3),
-    Policy::new("sliding-two").quota(4, units(10)).quota(9, units(100)).algorithm(Algorithm::SlidingWindow).cost(2),
+    Policy::new("sliding-two")
+        .quota(4, units(10))
+        .quota(9, units(100))
+        .algorithm(Algorithm::SlidingWindow)
+        .cost(2),
     Policy::new("log").quota(3, units(60)).algorithm(Algorithm::SlidingLog),
     Policy::new("log").quota(6, units(60)).algorithm(Algorithm::SlidingLog).cost(2),
     Policy::new("log-two").quota(2, units(10)).quota(5, units(100)).algorithm(Algorithm::SlidingLog),
@@ -174,11 +178,10 @@ enum Act {
 }
 
 fn acts() -> impl Strategy<Value = Vec<(Act, usize, usize)>> {
-    let edge = prop_oneof![Just(1_u64), Just(9), Just(10), Just(20), Just(59), Just(60), Just(120), 0..130_u64];
+    let edge =
+        prop_oneof![Just(1_u64), Just(9), Just(10), Just(20), Just(59), Just(60), Just(120), 0..130_u64];
     let jitter = prop_oneof![Just(0_i64), Just(-1), Just(1), -500_000..500_000_i64];
-    let time = (edge, jitter).prop_map(|(units, jitter)| {
-        (units * UNIT_MILLIS).saturating_add_signed(jitter)
-    });
+    let time = (edge, jitter).prop_map(|(units, jitter)| (units * UNIT_MILLIS).saturating_add_signed(jitter));
     let act = prop_oneof![
         10 => Just(Act::Check),
         1 => Just(Act::Peek),
@@ -216,7 +219,8 @@ async fn pass(connection: &mut MultiplexedConnection, millis: u64) {
                       if left > 0 then redis.call('PEXPIRE', key, left) else redis.call('DEL', key) end \
                     end \
                   end";
-    let () = redis::cmd("EVAL").arg(script).arg(0).arg(millis).query_async(connection).await.expect("it passes");
+    let () =
+        redis::cmd("EVAL").arg(script).arg(0).arg(millis).query_async(connection).await.expect("it passes");
 }
 
 /// The real time that a history takes is all that fixed windows may differ by.
@@ -246,7 +250,8 @@ fn redis_decides_as_the_memory_does() {
         runtime.block_on(builder.build()).expect("Redis is there")
     };
     let on_redis = limiter(RateLimiter::builder().redis(server.url()));
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig { cases: 2_000, ..ProptestConfig::default() });
+    let mut runner =
+        proptest::test_runner::TestRunner::new(ProptestConfig { cases: 2_000, ..ProptestConfig::default() });
     let history = |acts: Vec<(Act, usize, usize)>| {
         let in_memory = limiter(RateLimiter::builder());
         let is_fixed = acts.iter().any(|(_, policy, _)| ALL[*policy].counted_by() == Algorithm::FixedWindow);
@@ -263,7 +268,13 @@ fn redis_decides_as_the_memory_does() {
                 let said = act(&on_redis, &step, policy, key).await;
                 let expected = act(&in_memory, &step, policy, key).await;
                 let tolerance = if is_fixed { UNIT / 3 } else { Duration::ZERO };
-                prop_assert!(agree(&said, &expected, tolerance), "{:?}: {:?} is not {:?}", step, said, expected);
+                prop_assert!(
+                    agree(&said, &expected, tolerance),
+                    "{:?}: {:?} is not {:?}",
+                    step,
+                    said,
+                    expected
+                );
             }
             Ok(())
         })

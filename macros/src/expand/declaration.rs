@@ -5,7 +5,9 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Path, parse_quote};
 
-use crate::policy::{CheckedQuota, Declared, Policy, Source};
+use crate::args::{Algorithm, OnStoreError};
+use crate::key::KeyPart;
+use crate::policy::{CheckedQuota, Cost, Declared, Policy, Source};
 
 /// The policies of all `rate_limit` attributes on one item, in the order in which they stand there.
 pub(crate) struct Declaration {
@@ -63,16 +65,74 @@ impl Declaration {
             );
             policy = call(&policy, written, count, &quote!(#count #window));
         }
+        let mut add = |method: &str, written: &dyn ToTokens, arguments: TokenStream| {
+            policy = call(&policy, method, &written.to_token_stream(), &arguments);
+        };
+        if let Some((ident, algorithm)) = &declared.algorithm {
+            add("algorithm", ident, algorithm_value(krate, *algorithm, ident.span()));
+        }
+        if let Some(burst) = &declared.burst {
+            add("burst", burst, burst.to_token_stream());
+        }
         if let Some((ident, resource)) = &declared.resource {
-            policy = call(&policy, resource.name(), ident, &TokenStream::new());
+            add(resource.name(), ident, TokenStream::new());
+        }
+        if let Some(key) = &declared.key {
+            let parts: Vec<_> = key.0.iter().map(|part| key_part(krate, part)).collect();
+            add("key", &quote!(#(#parts)*), quote!(&[#(#parts),*]));
+        }
+        match &declared.cost {
+            Some(Cost::Constant(cost)) => add("cost", cost, cost.to_token_stream()),
+            Some(Cost::Function(cost)) => add("cost_by", cost, cost.to_token_stream()),
+            None => {}
+        }
+        if let Some(quotas_by) = &declared.quotas_by {
+            add("quotas_by", quotas_by, quotas_by.to_token_stream());
+        }
+        if let Some(skip_if) = &declared.skip_if {
+            add("skip_if", skip_if, skip_if.to_token_stream());
         }
         if let Some(status) = &declared.status {
-            policy = call(&policy, "status", status, &status.to_token_stream());
+            add("status", status, status.to_token_stream());
         }
         if let Some(message) = &declared.message {
-            policy = call(&policy, "message", message, &message.to_token_stream());
+            add("message", message, message.to_token_stream());
+        }
+        if let Some((ident, on_store_error)) = &declared.on_store_error {
+            add("on_store_error", ident, on_store_error_value(krate, *on_store_error, ident.span()));
+        }
+        if let Some(shadow) = &declared.shadow {
+            add("shadow", shadow, TokenStream::new());
         }
         quote!(&#policy)
+    }
+}
+
+fn algorithm_value(krate: &Path, algorithm: Algorithm, span: Span) -> TokenStream {
+    match algorithm {
+        Algorithm::FixedWindow => quote_spanned!(span=> #krate::Algorithm::FixedWindow),
+        Algorithm::SlidingWindow => quote_spanned!(span=> #krate::Algorithm::SlidingWindow),
+        Algorithm::SlidingLog => quote_spanned!(span=> #krate::Algorithm::SlidingLog),
+        Algorithm::TokenBucket => {
+            quote_spanned!(span=> #krate::Algorithm::TokenBucket { burst: ::core::option::Option::None })
+        }
+    }
+}
+
+fn on_store_error_value(krate: &Path, on_store_error: OnStoreError, span: Span) -> TokenStream {
+    match on_store_error {
+        OnStoreError::Local => quote_spanned!(span=> #krate::OnStoreError::Local),
+        OnStoreError::Allow => quote_spanned!(span=> #krate::OnStoreError::Allow),
+        OnStoreError::Deny => quote_spanned!(span=> #krate::OnStoreError::Deny),
+    }
+}
+
+fn key_part(krate: &Path, part: &KeyPart) -> TokenStream {
+    match part {
+        KeyPart::Ip(word) => quote_spanned!(word.span()=> #krate::KeyPart::Ip),
+        KeyPart::Global(word) => quote_spanned!(word.span()=> #krate::KeyPart::Global),
+        KeyPart::Header(word, name) => quote_spanned!(word.span()=> #krate::KeyPart::Header(#name)),
+        KeyPart::Function(function) => quote_spanned!(function.span()=> #krate::KeyPart::By(#function)),
     }
 }
 

@@ -1,27 +1,27 @@
 //! A handler asks for a permit, as its first extractor.
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{format_ident, quote};
 use syn::parse_quote;
 
 use crate::expand::declaration::Declaration;
 use crate::target::Function;
 
-/// The struct may share the function's name, since a braced struct lives in the namespace of types
-/// alone; so each import of the handler brings its policies along.
+/// The struct bears a name of its own: one that it shared with the function would be in the way of
+/// modules, crates and types of that name.
 ///
 /// ```text
 /// // Input:
 /// async fn calculate(Json(input): Json<Input>) -> Json<Value> { … }
 ///
 /// // Output:
-/// struct calculate {}
-/// impl Policies for calculate { … }
-/// async fn calculate(_: Permit<calculate>, Json(input): Json<Input>) -> Json<Value> { … }
+/// struct __rate_limit_calculate {}
+/// impl Policies for __rate_limit_calculate { … }
+/// async fn calculate(_: Permit<__rate_limit_calculate>, Json(input): Json<Input>) -> Json<Value> { … }
 /// ```
 pub(crate) fn expand(declaration: &Declaration, mut function: Function) -> TokenStream {
     let krate = &declaration.krate;
-    let name = &function.sig.ident;
+    let name = format_ident!("__rate_limit_{}", function.sig.ident);
     let vis = &function.vis;
     let policies = declaration.carried_by(&quote!(#name));
     let carrier = quote! {

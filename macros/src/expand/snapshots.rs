@@ -29,7 +29,7 @@ fn a_handler() {
             /// Works hard.
             #[instrument]
             pub(crate) async fn calculate<S: Clone>(
-                _: ::axum_rate_limit::__private::Permit<calculate>,
+                _: ::axum_rate_limit::__private::Permit<__rate_limit_calculate>,
                 State(state): State<S>,
             ) -> Json<Value>
             where
@@ -39,14 +39,14 @@ fn a_handler() {
             }
             #[doc(hidden)]
             #[allow(non_camel_case_types, dead_code, unreachable_pub, missing_debug_implementations)]
-            pub(crate) struct calculate {}
-            impl ::axum_rate_limit::__private::Policies for calculate {
+            pub(crate) struct __rate_limit_calculate {}
+            impl ::axum_rate_limit::__private::Policies for __rate_limit_calculate {
                 const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[
                     &((::axum_rate_limit::Policy::new("hardwork")).per_minute(5)).by_resource(),
                 ];
             }
             ::axum_rate_limit::__private::inventory::submit! {
-                ::axum_rate_limit::__private::Declaration::new(< calculate as
+                ::axum_rate_limit::__private::Declaration::new(< __rate_limit_calculate as
                 ::axum_rate_limit::__private::Policies > ::POLICIES)
             }
         "#]],
@@ -63,11 +63,11 @@ fn stacked_attributes_on_a_handler() {
             async fn calculate() {}
         },
         &expect![[r#"
-            async fn calculate(_: ::axum_rate_limit::__private::Permit<calculate>) {}
+            async fn calculate(_: ::axum_rate_limit::__private::Permit<__rate_limit_calculate>) {}
             #[doc(hidden)]
             #[allow(non_camel_case_types, dead_code, unreachable_pub, missing_debug_implementations)]
-            struct calculate {}
-            impl ::axum_rate_limit::__private::Policies for calculate {
+            struct __rate_limit_calculate {}
+            impl ::axum_rate_limit::__private::Policies for __rate_limit_calculate {
                 const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[
                     &((::axum_rate_limit::Policy::new("outer")).per_minute(limits::OUTER))
                         .status(429),
@@ -78,7 +78,7 @@ fn stacked_attributes_on_a_handler() {
                 ];
             }
             ::axum_rate_limit::__private::inventory::submit! {
-                ::axum_rate_limit::__private::Declaration::new(< calculate as
+                ::axum_rate_limit::__private::Declaration::new(< __rate_limit_calculate as
                 ::axum_rate_limit::__private::Policies > ::POLICIES)
             }
         "#]],

@@ -56,11 +56,8 @@ impl SlidingWindow {
 
     pub(super) fn charge(&mut self, rule: &Rule, now: u64, cost: u64) {
         let shifted = self.at(rule, now);
-        *self = Self {
-            index: now / rule.window,
-            previous: shifted.previous,
-            current: shifted.current + cost,
-        };
+        *self =
+            Self { index: now / rule.window, previous: shifted.previous, current: shifted.current + cost };
     }
 
     /// From the newest on.

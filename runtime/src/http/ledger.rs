@@ -66,9 +66,11 @@ impl Ledger {
         match ledger.limiter().limiter.decide(Operation::Take, &asks).await {
             Ok(decisions) => {
                 let denying = decisions.iter().zip(&asks).filter(|(decision, _)| !decision.is_allowed());
-                let longest = denying.max_by_key(|(decision, _)| (decision.is_too_costly(), decision.retry_after()));
-                let denied = longest
-                    .map(|(decision, ask)| Denied::new(Reason::Quota(Box::new(decision.clone())), &ask.policy, answers));
+                let longest =
+                    denying.max_by_key(|(decision, _)| (decision.is_too_costly(), decision.retry_after()));
+                let denied = longest.map(|(decision, ask)| {
+                    Denied::new(Reason::Quota(Box::new(decision.clone())), &ask.policy, answers)
+                });
                 let entries = asks.into_iter().zip(decisions);
                 ledger.entries().extend(entries.map(|(ask, decision)| Entry { ask, decision }));
                 denied.map_or(Ok(()), |denied| Err(denied.into_response(answers)))
@@ -111,7 +113,8 @@ impl Ledger {
         let decisions = self.limiter().limiter.decide(operation, &asks).await?;
         for decision in decisions {
             let mut entries = self.entries();
-            if let Some(entry) = entries.iter_mut().find(|entry| entry.ask.policy.name() == decision.policy()) {
+            if let Some(entry) = entries.iter_mut().find(|entry| entry.ask.policy.name() == decision.policy())
+            {
                 entry.decision.update(&decision);
             }
         }

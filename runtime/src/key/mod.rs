@@ -95,7 +95,9 @@ impl KeyPart {
         match self {
             Self::Ip => None,
             Self::Global => Some(Part::Global),
-            Self::Header(name) => request.headers.get(*name).map(|value| Part::Text(value.as_bytes().to_vec())),
+            Self::Header(name) => {
+                request.headers.get(*name).map(|value| Part::Text(value.as_bytes().to_vec()))
+            }
             Self::By(read) => read(request).map(|text| Part::Text(text.into_bytes())),
         }
     }

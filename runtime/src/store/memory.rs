@@ -142,7 +142,10 @@ fn charged(counters: &[Counter<'_>], asked: &[Reading]) -> SmallVec<[bool; 2]> {
     let fits = |policy: usize| {
         counters.iter().zip(asked).all(|(counter, reading)| counter.policy != policy || reading.fits)
     };
-    counters.iter().map(|counter| passes && counter.cost > 0 && (!counter.shadow || fits(counter.policy))).collect()
+    counters
+        .iter()
+        .map(|counter| passes && counter.cost > 0 && (!counter.shadow || fits(counter.policy)))
+        .collect()
 }
 
 impl Store for MemoryStore {
@@ -425,6 +428,9 @@ mod tests {
         assert_eq!(store.apply_now(Operation::GiveBack, &all).unwrap().readings()[0].remaining, 1);
         assert!(take(&store, "a", 1).unwrap().taken());
         assert_eq!(store.apply_now(Operation::Add, &all).unwrap().readings()[0].remaining, 0);
-        assert_eq!(store.apply_now(Operation::GiveBack, &[counter("a", 11)]).unwrap().readings()[0].remaining, 2);
+        assert_eq!(
+            store.apply_now(Operation::GiveBack, &[counter("a", 11)]).unwrap().readings()[0].remaining,
+            2
+        );
     }
 }

@@ -34,7 +34,9 @@ impl RedisStore {
     /// The error says what is wrong with `url`, and what to write instead.
     pub(crate) fn new(url: &str, clock: Clock) -> Result<Self, String> {
         let client = Client::open(url).map_err(|error| {
-            format!("{error}: write `redis://[user:password@]host[:port][/database]`, or `redis+unix:///path`")
+            format!(
+                "{error}: write `redis://[user:password@]host[:port][/database]`, or `redis+unix:///path`"
+            )
         })?;
         let script = Script::new(include_str!("apply.lua"));
         Ok(Self { client, script, clock, connection: Mutex::new(None) })

@@ -1,0 +1,17 @@
+//! Constants that an algorithm can't count.
+
+use axum_rate_limit::{Algorithm, Policy, rate_limit};
+
+const MANY: u32 = 20_000;
+
+#[rate_limit(name = "long", per_day = MANY, algorithm = sliding_log)]
+async fn long_log() {}
+
+const LATE: Policy = Policy::new("late").per_second(1).burst(5);
+
+const NEVER_FULL: Policy =
+    Policy::new("never-full").per_day(1).algorithm(Algorithm::TokenBucket { burst: Some(1_000) });
+
+fn main() {
+    let _ = (LATE, NEVER_FULL);
+}

@@ -1,0 +1,84 @@
+//! Every argument of a rich policy, as a literal, a constant and a function.
+#![deny(warnings)]
+#![forbid(unsafe_code)]
+
+use axum::Router;
+use axum::routing::get;
+use axum_rate_limit::{Algorithm, KeyPart, OnStoreError, Policy, Quota, Quotas, RateLimiter, rate_limit};
+use http::request::Parts;
+
+const BURST: u32 = 10;
+const COST: u32 = 2;
+const GOLD: Quotas = Quotas::of(Quota::per_second(50)).and(Quota::per_day(100_000));
+
+mod keys {
+    pub(super) fn customer(parts: &super::Parts) -> Option<String> {
+        parts.extensions.get::<String>().cloned()
+    }
+}
+
+fn tier(parts: &Parts) -> Option<Quotas> {
+    match parts.headers.get("x-tier")?.as_bytes() {
+        b"gold" => Some(GOLD),
+        b"internal" => Some(Quotas::UNLIMITED),
+        _ => None,
+    }
+}
+
+fn weight(parts: &Parts) -> u32 {
+    u32::try_from(parts.uri.path().len()).unwrap_or(u32::MAX)
+}
+
+fn is_probe(parts: &Parts) -> bool {
+    parts.uri.path() == "/health"
+}
+
+#[rate_limit(
+    name = "all",
+    per_second = 5,
+    per_minute = 100,
+    algorithm = token_bucket,
+    burst = BURST,
+    key = (header("x-api-key"), keys::customer, ip),
+    cost = weight,
+    quotas_by = tier,
+    skip_if = is_probe,
+    status = 429,
+    message = "Slow down.",
+    on_store_error = deny,
+    shadow
+)]
+async fn all() {}
+
+#[rate_limit(name = "log", per_minute = 100, algorithm = sliding_log, key = global, cost = COST)]
+async fn log() {}
+
+#[rate_limit(name = "window", per_minute = 100, algorithm = sliding_window, key = keys::customer, cost = 0)]
+async fn window() {}
+
+#[rate_limit(name = "closures", per_minute = 100, algorithm = fixed_window, key = |parts| Some(parts.uri.to_string()), cost = |_| 1, skip_if = |_| false)]
+async fn closures() {}
+
+const SAME_AS_ALL: Policy = Policy::new("all")
+    .per_second(5)
+    .per_minute(100)
+    .algorithm(Algorithm::TokenBucket { burst: None })
+    .burst(BURST)
+    .key(&[KeyPart::Header("x-api-key"), KeyPart::By(keys::customer), KeyPart::Ip])
+    .cost_by(weight)
+    .quotas_by(tier)
+    .skip_if(is_probe)
+    .status(429)
+    .message("Slow down.")
+    .on_store_error(OnStoreError::Deny)
+    .shadow();
+
+#[rate_limit(policy = SAME_AS_ALL)]
+async fn same() {}
+
+fn main() {
+    let app = Router::new().route("/all", get(all)).route("/log", get(log)).route("/window", get(window));
+    let app = app.route("/closures", get(closures)).route("/same", get(same));
+    // A conflict between `all` and `same` would panic.
+    let _: Router = app.layer(RateLimiter::memory());
+}
