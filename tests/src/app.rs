@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use axum::Router;
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -45,17 +45,24 @@ impl App {
     ///
     /// If there is no answer.
     pub async fn send(&self, method: Method, path: &str) -> Answer {
-        let response = self.client.request(method, self.url(path)).send().await.expect("there is an answer");
-        Answer {
-            status: response.status(),
-            headers: response.headers().clone(),
-            body: response.text().await.expect("the answer has a body"),
-        }
+        Answer::read(self.client.request(method, self.url(path))).await
     }
 
     /// Sends a GET.
     pub async fn get(&self, path: &str) -> Answer {
-        self.send(Method::GET, path).await
+        self.get_with(path, []).await
+    }
+
+    /// Sends a GET with header fields.
+    ///
+    /// # Panics
+    ///
+    /// If there is no answer.
+    pub async fn get_with<const N: usize>(&self, path: &str, fields: [(&str, &str); N]) -> Answer {
+        let request = fields
+            .iter()
+            .fold(self.client.get(self.url(path)), |request, (name, value)| request.header(*name, *value));
+        Answer::read(request).await
     }
 
     /// The statuses of so many GETs, one after the other.
@@ -109,6 +116,15 @@ pub struct Answer {
 }
 
 impl Answer {
+    async fn read(request: RequestBuilder) -> Self {
+        let response = request.send().await.expect("there is an answer");
+        Self {
+            status: response.status(),
+            headers: response.headers().clone(),
+            body: response.text().await.expect("the answer has a body"),
+        }
+    }
+
     /// A field, empty if there is none; several lines of it are joined.
     pub fn field(&self, name: &str) -> String {
         let values = self.headers.get_all(name).iter();

@@ -5,3 +5,28 @@ mod redis;
 
 pub use app::{Answer, App, LIMIT_FIELDS};
 pub use redis::RedisServer;
+
+/// Runs each function once with a limiter in memory and once with one in a Redis of its own.
+#[macro_export]
+macro_rules! on_both_stores {
+    ($($name:ident),* $(,)?) => {
+        mod memory {
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    super::$name(axum_rate_limit::RateLimiter::memory()).await;
+                }
+            )*
+        }
+
+        mod redis {
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    let server = $crate::RedisServer::start().await;
+                    super::$name(server.limiter().await).await;
+                }
+            )*
+        }
+    };
+}

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use axum_rate_limit::RateLimiter;
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 
@@ -47,6 +48,17 @@ impl RedisServer {
             stop(&mut child);
         }
         panic!("redis-server does not start");
+    }
+
+    /// A limiter that counts here, and is patient: a loaded machine may be slow, and what happens then
+    /// is not what most tests ask.
+    ///
+    /// # Panics
+    ///
+    /// If it can't be built.
+    pub async fn limiter(&self) -> RateLimiter {
+        let builder = RateLimiter::builder().redis(self.url()).timeout(PATIENCE).require_store();
+        builder.build().await.expect("Redis is there")
     }
 
     /// Where it listens, as a URL.

@@ -9,38 +9,7 @@ use axum::{Router, http::StatusCode};
 use axum_rate_limit::{Decisions, Policy, RateLimiter, rate_limit};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::{App, LIMIT_FIELDS, RedisServer};
-
-/// Runs each function once with a limiter in memory and once with one in a Redis of its own.
-macro_rules! on_both_stores {
-    ($($name:ident),* $(,)?) => {
-        mod memory {
-            use super::*;
-            $(
-                #[tokio::test]
-                async fn $name() {
-                    super::$name(RateLimiter::memory()).await;
-                }
-            )*
-        }
-
-        mod redis {
-            use super::*;
-            $(
-                #[tokio::test]
-                async fn $name() {
-                    let server = RedisServer::start().await;
-                    // A loaded machine may be slow; what is asked here is not what happens then.
-                    let limiter = RateLimiter::builder()
-                        .redis(server.url())
-                        .timeout(Duration::from_secs(20))
-                        .require_store();
-                    super::$name(limiter.build().await.expect("Redis is there")).await;
-                }
-            )*
-        }
-    };
-}
+use tests::{App, LIMIT_FIELDS, on_both_stores};
 
 on_both_stores!(
     five_pass_and_the_sixth_is_denied,

@@ -23,11 +23,6 @@ async fn calculate() -> &'static str {
     "42"
 }
 
-async fn limiter(server: &RedisServer) -> RateLimiter {
-    let builder = RateLimiter::builder().redis(server.url()).timeout(Duration::from_secs(20));
-    builder.require_store().build().await.expect("Redis is there")
-}
-
 /// Asks until the server decides again.
 async fn recovered(limiter: &RateLimiter, policy: &Policy, key: &str) -> Decision {
     let start = Instant::now();
@@ -45,7 +40,7 @@ async fn recovered(limiter: &RateLimiter, policy: &Policy, key: &str) -> Decisio
 async fn keys_are_as_documented_and_expire() {
     let server = RedisServer::start().await;
     let app =
-        App::serve(Router::new().route("/hardwork/", get(calculate)).layer(limiter(&server).await)).await;
+        App::serve(Router::new().route("/hardwork/", get(calculate)).layer(server.limiter().await)).await;
     app.get("/hardwork/?query=1").await;
     let keys = server.keys().await;
     assert_eq!(
@@ -64,7 +59,7 @@ async fn prefixes_keep_services_apart() {
     let server = RedisServer::start().await;
     let other =
         RateLimiter::builder().redis(server.url()).key_prefix("shop:").build().await.expect("it builds");
-    assert!(limiter(&server).await.check(&ONE, "x").await.expect("a decision").is_allowed());
+    assert!(server.limiter().await.check(&ONE, "x").await.expect("a decision").is_allowed());
     assert!(other.check(&ONE, "x").await.expect("a decision").is_allowed());
     assert_eq!(server.keys().await, ["rl:{one::x}3600000", "shop:{one::x}3600000"]);
 }
@@ -74,7 +69,7 @@ async fn two_instances_share_one_limit_exactly() {
     let server = RedisServer::start().await;
     let mut apps = Vec::new();
     for _ in 0..2 {
-        apps.push(App::serve(Router::new().route("/", get(hundred)).layer(limiter(&server).await)).await);
+        apps.push(App::serve(Router::new().route("/", get(hundred)).layer(server.limiter().await)).await);
     }
     let (one, other) = tokio::join!(apps[0].admitted_at_once("/", 100), apps[1].admitted_at_once("/", 100));
     assert_eq!(one + other, 100, "{one} here, {other} there");
@@ -97,7 +92,7 @@ async fn a_check_is_one_call_whatever_the_number_of_quotas() {
         .per_day(40)
         .quota(50, Duration::from_secs(7 * 86_400));
     let server = RedisServer::start().await;
-    let limiter = limiter(&server).await;
+    let limiter = server.limiter().await;
     for policy in [ONE, THREE, FIVE] {
         let before = calls(&server).await;
         limiter.check(&policy, "x").await.expect("a decision");
@@ -123,7 +118,7 @@ async fn calls(server: &RedisServer) -> u64 {
 async fn a_flushed_script_is_loaded_again() {
     const TWO: Policy = Policy::new("two").per_hour(2);
     let server = RedisServer::start().await;
-    let limiter = limiter(&server).await;
+    let limiter = server.limiter().await;
     for allowed in [true, true, false] {
         let mut connection = server.connection().await;
         let () = redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut connection).await.expect("it is flushed");
@@ -136,7 +131,7 @@ async fn a_flushed_script_is_loaded_again() {
 async fn a_restarted_server_is_found_again() {
     const TWO: Policy = Policy::new("two").per_hour(2);
     let mut server = RedisServer::start().await;
-    let limiter = limiter(&server).await;
+    let limiter = server.limiter().await;
     assert_eq!(limiter.check(&TWO, "x").await.expect("a decision").remaining(), 1);
     server.kill();
     for allowed in [true, true, false] {
@@ -244,7 +239,7 @@ async fn someone_elses_data_is_refused_and_left_alone() {
 async fn a_counter_whose_ttl_was_taken_away_ends_all_the_same() {
     const ONE: Policy = Policy::new("one").per_hour(1);
     let server = RedisServer::start().await;
-    let limiter = limiter(&server).await;
+    let limiter = server.limiter().await;
     limiter.check(&ONE, "x").await.expect("a decision");
     let mut connection = server.connection().await;
     let key = "rl:{one::x}3600000";
@@ -303,7 +298,7 @@ async fn no_key_is_ever_without_a_ttl_whatever_is_killed_when() {
 async fn a_closed_limiter_holds_no_connection() {
     const TWO: Policy = Policy::new("two").per_hour(2);
     let server = RedisServer::start().await;
-    let limiter = limiter(&server).await;
+    let limiter = server.limiter().await;
     limiter.check(&TWO, "x").await.expect("a decision");
     limiter.close().await;
     let mut connection = server.connection().await;

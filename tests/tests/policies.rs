@@ -1,0 +1,278 @@
+//! Rich policies over HTTP, the same on both stores: keys, costs, tiers, shadows, charges, amendments.
+
+use axum::http::request::Parts;
+use axum::routing::get;
+use axum::{Router, http::StatusCode};
+use axum_rate_limit::{
+    Charge, Decisions, Key, OnStoreError, Policy, Quota, Quotas, RateLimiter, policies, rate_limit,
+};
+use tests::{App, LIMIT_FIELDS, RedisServer, on_both_stores};
+
+on_both_stores!(
+    a_key_is_what_the_policy_says,
+    a_key_that_a_request_lacks_is_its_address,
+    an_address_above_and_an_api_key_below,
+    a_cost_is_taken_at_once,
+    a_cost_above_the_quota_is_told,
+    what_is_skipped_is_not_counted,
+    tiers_have_quotas_of_their_own,
+    a_shadow_counts_and_holds_nobody_up,
+    a_charge_is_added_or_given_back,
+    one_charge_of_several,
+    algorithms_live_side_by_side,
+    the_key_of_a_request_can_be_written_down,
+);
+
+fn api_key(parts: &Parts) -> Option<String> {
+    parts.headers.get("x-api-key").and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+#[rate_limit(name = "global", per_minute = 1, key = global)]
+async fn global() {}
+
+#[rate_limit(name = "header", per_minute = 1, key = header("x-api-key"))]
+async fn header() {}
+
+#[rate_limit(name = "tuple", per_minute = 1, key = (api_key, header("x-user")))]
+async fn tuple() {}
+
+async fn a_key_is_what_the_policy_says(limiter: RateLimiter) {
+    let router =
+        Router::new().route("/global", get(global)).route("/header", get(header)).route("/tuple", get(tuple));
+    let app = App::serve(router.layer(limiter)).await;
+    let ask = |path, key, user| app.get_with(path, [("x-api-key", key), ("x-user", user)]);
+    assert_eq!(ask("/global", "a", "").await.status, StatusCode::OK);
+    assert_eq!(ask("/global", "b", "").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ask("/header", "a", "1").await.status, StatusCode::OK);
+    assert_eq!(ask("/header", "b", "1").await.status, StatusCode::OK);
+    assert_eq!(ask("/header", "a", "2").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    for (key, user) in [("a", "1"), ("a", "2"), ("b", "1"), ("a,", "1"), ("a", ",1"), ("a,1", "")] {
+        assert_eq!(ask("/tuple", key, user).await.status, StatusCode::OK, "{key} {user}");
+        assert_eq!(ask("/tuple", key, user).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+}
+
+async fn a_key_that_a_request_lacks_is_its_address(limiter: RateLimiter) {
+    let router = Router::new().route("/header", get(header)).route("/tuple", get(tuple));
+    let app = App::serve(router.layer(limiter)).await;
+    assert_eq!(app.statuses("/header", 2).await, [200, 503]);
+    let named = app.get_with("/header", [("x-api-key", "127.0.0.1")]).await;
+    assert_eq!(named.status, StatusCode::OK, "a value that reads like the address is none");
+    assert_eq!(app.statuses("/tuple", 2).await, [200, 503]);
+    assert_eq!(app.get_with("/tuple", [("x-user", "1")]).await.status, StatusCode::OK);
+}
+
+#[rate_limit(name = "by-address", per_minute = 2)]
+#[rate_limit(name = "by-key", per_minute = 10, key = header("x-api-key"))]
+async fn two_keys() {}
+
+async fn an_address_above_and_an_api_key_below(limiter: RateLimiter) {
+    let app = App::serve(Router::new().route("/", get(two_keys)).layer(limiter)).await;
+    let mut statuses = Vec::new();
+    for _ in 0..6 {
+        let answer = app.get_with("/", [("x-api-key", "a")]).await;
+        statuses.push(answer.status.as_u16());
+        if statuses.len() == 6 {
+            assert!(answer.field("ratelimit").contains(r#""by-key";r=8;"#), "{answer:?}");
+        }
+    }
+    assert_eq!(statuses, [200, 200, 503, 503, 503, 503]);
+}
+
+fn weight(parts: &Parts) -> u32 {
+    parts.uri.query().and_then(|query| query.parse().ok()).unwrap_or(1)
+}
+
+#[rate_limit(name = "costly", per_minute = 10, cost = weight)]
+async fn costly() {}
+
+async fn a_cost_is_taken_at_once(limiter: RateLimiter) {
+    let app = App::serve(Router::new().route("/", get(costly)).layer(limiter)).await;
+    assert_eq!(app.get("/?4").await.parameter("r"), Some(6));
+    let too_much = app.get("/?7").await;
+    assert_eq!((too_much.status, too_much.parameter("r")), (StatusCode::SERVICE_UNAVAILABLE, Some(6)));
+    assert_eq!(app.get("/?6").await.parameter("r"), Some(0));
+    assert_eq!(app.get("/?1").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    let free = app.get("/?0").await;
+    assert_eq!((free.status, free.parameter("r")), (StatusCode::OK, Some(0)));
+}
+
+async fn a_cost_above_the_quota_is_told(limiter: RateLimiter) {
+    let app = App::serve(Router::new().route("/", get(costly)).layer(limiter)).await;
+    let answer = app.get("/?11").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(
+        answer.body,
+        r#"{"detail":"This request costs 11, which is more than the limit ever allows."}"#
+    );
+    assert!(answer.field("retry-after").is_empty(), "to wait is in vain");
+    assert_eq!(answer.parameter("r"), Some(10));
+}
+
+fn is_internal(parts: &Parts) -> bool {
+    parts.headers.contains_key("x-internal")
+}
+
+#[rate_limit(name = "skipping", per_minute = 1, skip_if = is_internal)]
+async fn skipping(decisions: Decisions) -> String {
+    decisions.len().to_string()
+}
+
+async fn what_is_skipped_is_not_counted(limiter: RateLimiter) {
+    let app = App::serve(Router::new().route("/", get(skipping)).layer(limiter)).await;
+    for _ in 0..3 {
+        let answer = app.get_with("/", [("x-internal", "1")]).await;
+        assert_eq!((answer.status, answer.body.as_str()), (StatusCode::OK, "0"));
+        assert!(LIMIT_FIELDS.iter().all(|name| answer.field(name).is_empty()));
+    }
+    assert_eq!(app.statuses("/", 2).await, [200, 503]);
+}
+
+fn tier(parts: &Parts) -> Option<Quotas> {
+    match parts.headers.get("x-tier")?.to_str().ok()? {
+        "gold" => Some(Quotas::of(Quota::per_minute(3)).and(Quota::per_day(100))),
+        "internal" => Some(Quotas::UNLIMITED),
+        _ => None,
+    }
+}
+
+#[rate_limit(name = "tiers", per_minute = 1, key = header("x-tier"), quotas_by = tier)]
+async fn tiers() {}
+
+async fn tiers_have_quotas_of_their_own(limiter: RateLimiter) {
+    let app = App::serve(Router::new().route("/", get(tiers)).layer(limiter)).await;
+    for (tier, expected) in
+        [("free", [200, 503, 503, 503]), ("gold", [200, 200, 200, 503]), ("internal", [200; 4])]
+    {
+        for status in expected {
+            let answer = app.get_with("/", [("x-tier", tier)]).await;
+            assert_eq!(answer.status.as_u16(), status, "{tier}");
+            assert_eq!(answer.field("ratelimit").is_empty(), tier == "internal");
+        }
+    }
+    let gold = app.get_with("/", [("x-tier", "gold")]).await;
+    assert_eq!(gold.field("ratelimit-policy"), r#""tiers";q=3;w=60, "tiers.2";q=100;w=86400"#);
+}
+
+#[rate_limit(name = "enforced", per_minute = 4)]
+#[rate_limit(name = "shadowed", per_minute = 2, shadow)]
+async fn shadowed(decisions: Decisions) -> String {
+    let shadow = decisions.get("shadowed").expect("it was asked");
+    format!("{} {} {}", shadow.is_shadowed(), shadow.is_allowed(), shadow.is_exceeded())
+}
+
+async fn a_shadow_counts_and_holds_nobody_up(limiter: RateLimiter) {
+    let app = App::serve(Router::new().route("/", get(shadowed)).layer(limiter)).await;
+    for exceeded in [false, false, true, true] {
+        let answer = app.get("/").await;
+        assert_eq!((answer.status, answer.body.clone()), (StatusCode::OK, format!("true true {exceeded}")));
+        assert_eq!(answer.field("ratelimit-policy"), r#""enforced";q=4;w=60"#, "clients are told nothing");
+    }
+    assert_eq!(app.statuses("/", 1).await, [503]);
+}
+
+#[rate_limit(name = "charged", per_minute = 10)]
+async fn charged(charge: Charge, parts: Parts) {
+    match parts.uri.query().and_then(|query| query.split_once('=')) {
+        Some(("add", cost)) => charge.add(cost.parse().expect("a number")).await.expect("it is charged"),
+        Some(("back", cost)) => charge.give_back(cost.parse().expect("a number")).await.expect("it is given"),
+        _ => {}
+    }
+}
+
+async fn a_charge_is_added_or_given_back(limiter: RateLimiter) {
+    let app = App::serve(Router::new().route("/", get(charged)).layer(limiter)).await;
+    assert_eq!(app.get("/").await.parameter("r"), Some(9));
+    assert_eq!(app.get("/?add=3").await.parameter("r"), Some(5));
+    assert_eq!(app.get("/?back=1").await.parameter("r"), Some(5), "only the others count");
+    assert_eq!(app.get("/?back=100").await.parameter("r"), Some(10), "never more than was taken");
+    let over = app.get("/?add=100").await;
+    assert_eq!((over.status, over.parameter("r")), (StatusCode::OK, Some(0)));
+    assert_eq!(app.get("/").await.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[rate_limit(name = "one-of", per_minute = 5)]
+#[rate_limit(name = "two-of", per_minute = 5)]
+async fn charged_twice(charge: Charge) {
+    charge.of("two-of").add(2).await.expect("it is charged");
+    charge.add(1).await.expect("it is charged");
+}
+
+async fn one_charge_of_several(limiter: RateLimiter) {
+    let app = App::serve(Router::new().route("/", get(charged_twice)).layer(limiter)).await;
+    let limits = app.get("/").await.field("ratelimit");
+    assert!(limits.contains(r#""one-of";r=3;"#) && limits.contains(r#""two-of";r=1;"#), "{limits}");
+}
+
+#[rate_limit(name = "a-window", per_hour = 5)]
+#[rate_limit(name = "a-sliding", per_hour = 4, algorithm = sliding_window)]
+#[rate_limit(name = "a-log", per_hour = 3, algorithm = sliding_log)]
+#[rate_limit(name = "a-bucket", per_hour = 2, algorithm = token_bucket, burst = 6)]
+async fn side_by_side() {}
+
+async fn algorithms_live_side_by_side(limiter: RateLimiter) {
+    let app = App::serve(Router::new().route("/", get(side_by_side)).layer(limiter)).await;
+    assert_eq!(app.statuses("/", 4).await, [200, 200, 200, 503]);
+    let limits = app.get("/").await.field("ratelimit");
+    for left in [r#""a-window";r=2;"#, r#""a-sliding";r=1;"#, r#""a-log";r=0;"#, r#""a-bucket";r=3;"#] {
+        assert!(limits.contains(left), "{left} in {limits}");
+    }
+}
+
+async fn the_key_of_a_request_can_be_written_down(limiter: RateLimiter) {
+    let declared =
+        |name: &str| *policies().into_iter().find(|policy| policy.name() == name).expect("it is declared");
+    let app = App::serve(Router::new().route("/", get(header)).layer(limiter.clone())).await;
+    assert_eq!(app.get_with("/", [("x-api-key", "me")]).await.status, StatusCode::OK);
+    assert!(!limiter.peek(&declared("header"), "me").await.expect("a decision").is_allowed());
+    limiter.reset(&declared("header"), "me").await.expect("it is forgotten");
+    assert_eq!(app.get_with("/", [("x-api-key", "me")]).await.status, StatusCode::OK);
+    let both = Key::from("a").and("b");
+    assert!(limiter.check(&declared("tuple"), both).await.expect("a decision").is_allowed());
+    assert!(limiter.check(&declared("global"), Key::global()).await.expect("a decision").is_allowed());
+}
+
+#[tokio::test]
+async fn an_amended_policy_replaces_the_declared_one() {
+    let builder = RateLimiter::builder()
+        .amend("header", |policy| policy.per_minute(3).status(429))
+        .amend("enforced", |policy| policy.shadow(true).per_minute(1));
+    let limiter = builder.build().await.expect("it builds");
+    let router = Router::new().route("/header", get(header)).route("/shadowed", get(shadowed));
+    let app = App::serve(router.layer(limiter)).await;
+    assert_eq!(app.statuses("/header", 4).await, [200, 200, 200, 429]);
+    assert_eq!(app.statuses("/shadowed", 4).await, [200; 4]);
+}
+
+#[tokio::test]
+async fn an_amendment_that_can_not_be_is_refused() {
+    const MAILS: Policy = Policy::new("mails").per_hour(10);
+    let refused = |name: &'static str, limit| async move {
+        let builder =
+            RateLimiter::builder().declare([MAILS]).amend(name, move |policy| policy.per_minute(limit));
+        builder.build().await.map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(refused("mails", 5).await, Ok(()));
+    let unknown = refused("headr", 5).await.expect_err("there is none");
+    assert_eq!(unknown, "amend: `headr`: there is no policy of that name: did you mean `header`?");
+    let zero = refused("mails", 0).await.expect_err("nothing would pass");
+    assert!(zero.contains("write a count from 1 to"), "{zero}");
+    let pointless = refused("mails", 10).await.expect_err("the hour is stricter");
+    assert!(pointless.contains("can never bind"), "{pointless}");
+}
+
+#[tokio::test]
+async fn each_policy_has_its_own_answer_to_an_outage() {
+    const OPEN: Policy = Policy::new("open").per_hour(1).on_store_error(OnStoreError::Allow);
+    const CLOSED: Policy = Policy::new("closed").per_hour(1).on_store_error(OnStoreError::Deny);
+    const LOCAL: Policy = Policy::new("local").per_hour(1);
+    let mut server = RedisServer::start().await;
+    let limiter = RateLimiter::redis(server.url()).await.expect("it builds");
+    server.kill();
+    for _ in 0..2 {
+        assert!(limiter.check(&OPEN, "x").await.expect("a pass").is_allowed());
+        assert!(limiter.check(&CLOSED, "x").await.is_err());
+    }
+    assert!(limiter.check(&LOCAL, "x").await.expect("a decision").is_allowed());
+    assert!(!limiter.check(&LOCAL, "x").await.expect("a decision").is_allowed());
+}
