@@ -21,6 +21,9 @@ const MAX_NAME: usize = 64;
 const MIN_WINDOW: Duration = Duration::from_millis(1);
 const MAX_WINDOW: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
+const BURST_RANGE: &str = "write a whole number from 1 to 4294967295, such as `burst = 10`";
+const COST_RANGE: &str = "write a whole number from 0 to 4294967295, such as `cost = 2`";
+
 /// What one attribute asks for.
 pub(crate) struct Policy {
     pub(crate) krate: Option<Path>,
@@ -215,8 +218,7 @@ fn check_burst(burst: Given<Expr>, algorithm: Algorithm, errors: &mut Errors) ->
             "`burst` belongs to a token bucket: write `algorithm = token_bucket`, or leave `burst` out",
         );
     }
-    const RANGE: &str = "write a whole number from 1 to 4294967295, such as `burst = 10`";
-    let literal = check_number(&burst.value, "a burst of 0 would deny every request", RANGE, errors);
+    let literal = check_number(&burst.value, "a burst of 0 would deny every request", BURST_RANGE, errors);
     (burst.value, literal)
 }
 
@@ -248,8 +250,7 @@ fn check_cost(cost: Expr, most: Option<u32>, errors: &mut Errors) -> Cost {
             Cost::Constant(cost)
         }
         _ => {
-            const RANGE: &str = "write a whole number from 0 to 4294967295, such as `cost = 2`";
-            let literal = check_number(&cost, "the cost is a `u32`", RANGE, errors);
+            let literal = check_number(&cost, "the cost is a `u32`", COST_RANGE, errors);
             if let (Some(literal), Some(most)) = (literal, most)
                 && literal > most
             {

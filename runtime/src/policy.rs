@@ -532,7 +532,7 @@ impl fmt::Debug for Policy {
         if let Some(message) = self.message {
             debug.field("message", &message);
         }
-        debug.field("location", &format_args!("{}", self.location)).finish()
+        debug.field("location", &format_args!("{}", self.location)).finish_non_exhaustive()
     }
 }
 

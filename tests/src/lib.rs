@@ -1,9 +1,11 @@
 //! What the tests share: real Redis servers, and applications served on loopback.
 
 mod app;
+mod client;
 mod redis;
 
-pub use app::{Answer, App, LIMIT_FIELDS};
+pub use app::App;
+pub use client::{Answer, Client, LIMIT_FIELDS};
 pub use redis::RedisServer;
 
 /// Runs each function once with a limiter in memory and once with one in a Redis of its own.

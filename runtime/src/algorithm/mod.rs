@@ -245,8 +245,7 @@ mod tests {
             }
             let limit = usize::try_from(limit).unwrap();
             let most = match rule.algorithm {
-                Algorithm::FixedWindow => 2 * limit,
-                Algorithm::SlidingWindow => 2 * limit,
+                Algorithm::FixedWindow | Algorithm::SlidingWindow => 2 * limit,
                 Algorithm::SlidingLog => limit,
                 Algorithm::TokenBucket { burst } => limit + burst.map_or(limit, |burst| burst as usize),
             };

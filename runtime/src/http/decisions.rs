@@ -15,9 +15,10 @@ use crate::decision::Decision;
 /// ```
 /// use axum_rate_limit::{Decisions, rate_limit};
 ///
-/// #[rate_limit(name = "search", per_minute = 30)]
-/// async fn search(decisions: Decisions) -> String {
-///     format!("{} searches left", decisions[0].remaining())
+/// #[rate_limit(name = "look-ups", per_minute = 30)]
+/// async fn look_up(decisions: Decisions) -> String {
+///     let left = decisions.get("look-ups").map_or(0, |decision| decision.remaining());
+///     format!("{left} left")
 /// }
 /// ```
 #[derive(Clone, Debug)]

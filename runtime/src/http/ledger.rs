@@ -73,7 +73,10 @@ impl Ledger {
                 });
                 let entries = asks.into_iter().zip(decisions);
                 ledger.entries().extend(entries.map(|(ask, decision)| Entry { ask, decision }));
-                denied.map_or(Ok(()), |denied| Err(denied.into_response(answers)))
+                match denied {
+                    Some(denied) => Err(denied.into_response(answers)),
+                    None => Ok(()),
+                }
             }
             Err(error) => {
                 Err(Denied::new(Reason::Store(error), &asks[0].policy, answers).into_response(answers))

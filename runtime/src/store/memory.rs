@@ -120,12 +120,6 @@ impl MemoryStore {
         Ok(Outcome::new(taken, readings))
     }
 
-    /// How many counters it holds, expired ones among them.
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).table.len()).sum()
-    }
-
     fn max_per_shard(&self) -> usize {
         self.max_keys.div_ceil(self.shards.len())
     }
@@ -322,6 +316,13 @@ mod tests {
     use crate::quota::Quota;
 
     const MINUTE: Duration = Duration::from_secs(60);
+
+    impl MemoryStore {
+        /// How many counters it holds, expired ones among them.
+        fn len(&self) -> usize {
+            self.shards.iter().map(|shard| lock(shard).table.len()).sum()
+        }
+    }
 
     fn store(max_keys: usize) -> (MemoryStore, ManualClock) {
         let clock = ManualClock::default();

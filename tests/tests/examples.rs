@@ -1,0 +1,78 @@
+//! The README's first command: `hardwork` in memory, and two of them that share a Redis.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use tests::{Client, RedisServer};
+
+/// A running `hardwork`, which dies with this value.
+struct Hardwork {
+    child: Child,
+    client: Client,
+}
+
+impl Hardwork {
+    /// Starts it, and waits until it listens.
+    fn start(redis_url: &str) -> Self {
+        // On Unix, `cargo run` becomes the program that it runs: what is killed is `hardwork`.
+        let mut child = Command::new(env!("CARGO"))
+            .args(["run", "--quiet", "--package", "examples", "--bin", "hardwork"])
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+            .env("PORT", "0")
+            .env("REDIS_URL", redis_url)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("cargo runs");
+        let mut lines =
+            BufReader::new(child.stdout.take().expect("it is piped")).lines().map_while(Result::ok);
+        let address = lines
+            .find_map(|line| Some(line.split_once("http://")?.1.split_whitespace().next()?.to_owned()))
+            .expect("it says where it listens");
+        // What else it says is read, or it would fail to say it.
+        thread::spawn(move || lines.for_each(drop));
+        Self { child, client: Client::at(address.parse().expect("an address")) }
+    }
+
+    /// Asks it to end, as Kubernetes does, and tells whether it has ended well.
+    fn terminate(mut self) -> bool {
+        let process = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", "TERM", &process]).status().expect("kill runs");
+        sent.success() && self.child.wait().expect("it ends").success()
+    }
+}
+
+impl Drop for Hardwork {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn in_memory_five_pass_and_two_do_not() {
+    let hardwork = Hardwork::start("");
+    assert_eq!(hardwork.client.statuses("/hardwork/", 7).await, [200, 200, 200, 200, 200, 503, 503]);
+    let denied = hardwork.client.get("/hardwork/").await;
+    assert_eq!(denied.body, r#"{"detail":"Rate limit exceeded."}"#);
+    assert_eq!(denied.field("ratelimit-policy"), r#""hardwork";q=5;w=60"#);
+    let mut resources = vec![200; 10];
+    resources.push(503);
+    assert_eq!(hardwork.client.statuses("/resources/", 11).await, resources);
+    assert!(hardwork.terminate());
+}
+
+#[tokio::test]
+async fn on_redis_two_instances_share_the_five() {
+    let server = RedisServer::start().await;
+    let instances = [Hardwork::start(&server.url()), Hardwork::start(&server.url())];
+    let mut admitted = 0;
+    for request in 0..8 {
+        let answer = instances[request % 2].client.get("/hardwork/").await;
+        admitted += usize::from(answer.status.is_success());
+    }
+    assert_eq!(admitted, 5);
+    for instance in instances {
+        assert!(instance.terminate());
+    }
+}
