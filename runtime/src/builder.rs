@@ -70,6 +70,8 @@ enum Choice {
     Memory,
     #[cfg(feature = "redis")]
     Redis(String),
+    #[cfg(feature = "redis-cluster")]
+    RedisCluster(Vec<String>),
     Environment,
     Custom(Box<dyn AnyStore>),
 }
@@ -106,6 +108,18 @@ impl Builder {
     #[cfg(feature = "redis")]
     pub fn redis(mut self, url: impl AsRef<str>) -> Self {
         self.store = Choice::Redis(url.as_ref().to_owned());
+        self
+    }
+
+    /// Counts in the Redis Cluster that these nodes belong to: `redis://` URLs of one or more.
+    ///
+    /// A check of one policy is one call of one node. Several policies on one item may have their
+    /// counters on different nodes: they are charged one after the other, and when one denies, those
+    /// before it get back what they were charged. No quota is exceeded by that, but a request may be denied
+    /// while another one, which will be denied, holds what it needs.
+    #[cfg(feature = "redis-cluster")]
+    pub fn redis_cluster(mut self, nodes: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.store = Choice::RedisCluster(nodes.into_iter().map(Into::into).collect());
         self
     }
 
@@ -305,6 +319,12 @@ impl Builder {
             Choice::Memory => Guarded::memory(memory),
             #[cfg(feature = "redis")]
             Choice::Redis(url) => redis("redis", &url, self.timeout, memory, self.clock)?,
+            #[cfg(feature = "redis-cluster")]
+            Choice::RedisCluster(urls) => {
+                let store = crate::store::redis::RedisStore::cluster(&urls, self.clock)
+                    .map_err(|problem| BuildError::Setting { setting: "redis_cluster", problem })?;
+                Guarded::remote(Box::new(store), self.timeout, memory)
+            }
             Choice::Custom(store) => Guarded::remote(store, self.timeout, memory),
         };
         let limiter = Limiter {
@@ -390,7 +410,7 @@ fn redis(
     fallback: MemoryStore,
     clock: Clock,
 ) -> Result<Guarded, BuildError> {
-    let store = crate::store::redis::RedisStore::new(url, clock)
+    let store = crate::store::redis::RedisStore::single(url, clock)
         .map_err(|problem| BuildError::Setting { setting, problem })?;
     Ok(Guarded::remote(Box::new(store), timeout, fallback))
 }
@@ -413,6 +433,8 @@ impl fmt::Debug for Builder {
             Choice::Memory => "memory",
             #[cfg(feature = "redis")]
             Choice::Redis(_) => "redis", // the URL may hold a password
+            #[cfg(feature = "redis-cluster")]
+            Choice::RedisCluster(_) => "redis_cluster",
             Choice::Environment => "environment",
             Choice::Custom(_) => "custom",
         };

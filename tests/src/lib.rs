@@ -2,10 +2,12 @@
 
 mod app;
 mod client;
+mod cluster;
 mod redis;
 
 pub use app::App;
 pub use client::{Answer, Client, LIMIT_FIELDS};
+pub use cluster::RedisCluster;
 pub use redis::RedisServer;
 
 /// Runs each function once with a limiter in memory and once with one in a Redis of its own.

@@ -75,6 +75,11 @@ impl RedisServer {
         connect(self.port).await.expect("the server answers")
     }
 
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// All keys, sorted.
     ///
     /// # Panics
@@ -133,8 +138,14 @@ impl Drop for RedisServer {
 }
 
 fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
-    listener.local_addr().expect("it is bound").port()
+    loop {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        // The nodes of a cluster talk to each other 10,000 ports further up.
+        if port < u16::MAX - 10_000 {
+            return port;
+        }
+    }
 }
 
 fn spawn(port: u16, directory: &TempDir, arguments: &[String]) -> Child {

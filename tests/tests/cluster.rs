@@ -1,0 +1,73 @@
+//! The same limits on a real Redis Cluster, whose nodes no script can span.
+
+use axum::Router;
+use axum::routing::get;
+use axum_rate_limit::{Decisions, Policy, rate_limit};
+use tests::{App, RedisCluster};
+
+#[rate_limit(name = "hundred", per_hour = 100, per_day = 1_000)]
+async fn hundred() -> &'static str {
+    "ok"
+}
+
+#[rate_limit(name = "wide", per_minute = 10, key = global)]
+#[rate_limit(name = "narrow", per_minute = 2, by_resource, algorithm = sliding_log)]
+#[rate_limit(name = "trial", per_minute = 1, shadow)]
+async fn stacked(decisions: Decisions) -> String {
+    decisions.get("trial").is_some_and(|trial| trial.is_exceeded()).to_string()
+}
+
+#[tokio::test]
+async fn limits_hold_on_a_cluster() {
+    let cluster = RedisCluster::start().await;
+    let limiter = cluster.limiter().await;
+    let router = Router::new().route("/hundred", get(hundred)).route("/{path}", get(stacked));
+    let app = App::serve(router.layer(limiter.clone())).await;
+
+    assert_eq!(app.admitted_at_once("/hundred", 200).await, 100);
+
+    for exceeded in ["false", "true"] {
+        assert_eq!(app.get("/a").await.body, exceeded, "the shadow is charged for what passes");
+    }
+    for _ in 0..5 {
+        let denied = app.get("/a").await;
+        assert_eq!(denied.status.as_u16(), 503);
+        let limits = denied.field("ratelimit");
+        assert!(limits.contains(r#""wide";r=8;"#), "what is denied is given back: {limits}");
+        assert!(limits.contains(r#""narrow";r=0;"#), "{limits}");
+    }
+    assert_eq!(app.statuses("/b", 3).await, [200, 200, 503]);
+
+    const ONE: Policy = Policy::new("one").per_hour(1);
+    for key in 0..500 {
+        let key = key.to_string();
+        let decision = limiter.check(&ONE, key.as_str()).await.expect("a decision");
+        assert!(decision.is_allowed() && !decision.is_degraded());
+        assert!(!limiter.check(&ONE, key.as_str()).await.expect("a decision").is_allowed());
+    }
+    for node in cluster.nodes() {
+        let keys = node.keys().await;
+        assert!(keys.len() > 100, "{} keys on a node of three", keys.len());
+        for key in keys {
+            assert!(node.pttl(&key).await > 0, "{key}");
+        }
+    }
+    limiter.reset(&ONE, "7").await.expect("it is forgotten");
+    assert!(limiter.check(&ONE, "7").await.expect("a decision").is_allowed());
+}
+
+/// Requests that hold what others need for a moment may cost those a pass, but admit no one too many.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_quota_is_exceeded_while_others_are_given_back() {
+    let cluster = RedisCluster::start().await;
+    let app = App::serve(Router::new().route("/{path}", get(stacked)).layer(cluster.limiter().await)).await;
+    let (one, other, third) = tokio::join!(
+        app.admitted_at_once("/a", 40),
+        app.admitted_at_once("/b", 40),
+        app.admitted_at_once("/c", 40)
+    );
+    for admitted in [one, other, third] {
+        assert!(admitted <= 2, "{admitted} of a quota of 2");
+    }
+    assert_eq!(app.get("/d").await.status.as_u16(), 200, "what was given back can be taken");
+}
