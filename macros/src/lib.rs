@@ -39,7 +39,7 @@ use proc_macro::TokenStream;
 /// | `burst = N` | `token_bucket` only: how many may pass at once; default the quota's own count |
 /// | `by_resource` | a quota for each `METHOD:path` as asked for; `HEAD` counts as `GET` |
 /// | `by_route` | a quota for each `METHOD:template`, e.g. `GET:/users/{id}` |
-/// | `key = …` | who shares a quota: `ip` (default), `global`, `header("x-api-key")`, the path of a `fn(&Parts) -> Option<String>`, or a tuple of these. A part that a request lacks is replaced by the client's address |
+/// | `key = …` | who shares a quota: `ip` (default), `global`, `header("x-api-key")`, the path of a `fn(&Parts) -> Option<String>`, or a tuple of these. A part that a request lacks is replaced by the client's address. A header that anyone can send gives anyone any number of quotas |
 /// | `cost = …` | a constant, or the path of a `fn(&Parts) -> u32`; default 1; 0 is free. A path in capitals is a constant |
 /// | `quotas_by = path` | `fn(&Parts) -> Option<Quotas>`: the quotas of whoever asks, else those declared |
 /// | `skip_if = path` | `fn(&Parts) -> bool`; true is not counted and never denied |

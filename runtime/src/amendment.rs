@@ -161,11 +161,16 @@ pub(crate) fn apply(
         let (Ok(variable), value) = (variable.0.into_string(), variable.1) else { continue };
         let Some(rest) = variable.strip_prefix(PREFIX) else { continue };
         let parse = |(suffix, setting): (&str, Setting)| Some((rest.strip_suffix(suffix)?, setting));
+        let fault = |fault: &str| setting("amend_from_env", &variable, fault);
         let Some((name, what)) = SUFFIXES.into_iter().find_map(parse) else {
+            let meant = declared.iter().map(|policy| in_environment(policy.name()) + "_");
+            if meant.into_iter().any(|name| rest.starts_with(&name)) {
+                let suffixes: Vec<&str> = SUFFIXES.iter().map(|(suffix, _)| *suffix).collect();
+                return Err(fault(&format!("after the name comes one of {}", suffixes.join(", "))));
+            }
             tracing::warn!(variable, "the variable is none that amends a rate limit, and is passed over");
             continue;
         };
-        let fault = |fault: &str| setting("amend_from_env", &variable, fault);
         let names = || declared.iter().map(|policy| in_environment(policy.name()));
         let policy = find(declared, &amended, |policy| in_environment(policy.name()) == name)
             .ok_or_else(|| unknown("amend_from_env", name, names()))?;
@@ -266,6 +271,7 @@ mod tests {
     fn faults_say_what_to_write_instead() {
         for (name, value, text) in [
             ("RATE_LIMIT_HARDWORK_PER_MINUTE", "20", "did you mean `HARD_WORK`?"),
+            ("RATE_LIMIT_HARD_WORK_PER_MINUT", "20", "one of _PER_SECOND, _PER_MINUTE"),
             ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "0", "deny every request"),
             ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "many", "`many` is no whole number"),
             ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "-1", "`-1` is no whole number"),

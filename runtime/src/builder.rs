@@ -163,7 +163,8 @@ impl Builder {
 
     /// Changes policies by environment variables: `RATE_LIMIT_<NAME>_PER_SECOND`, `_PER_MINUTE`,
     /// `_PER_HOUR`, `_PER_DAY` and `_BURST` take a number, `_SHADOW` takes `true` or `false`. A name is
-    /// in capitals, with `_` for `-` and `.`. They come after what [`amend`](Self::amend) does.
+    /// in capitals, with `_` for `-` and `.`. They come after what [`amend`](Self::amend) does, and change
+    /// what is declared, not what [`quotas_by`](Policy::quotas_by) answers.
     pub fn amend_from_env(mut self) -> Self {
         self.amend_from_env = true;
         self
@@ -321,7 +322,7 @@ impl Builder {
             Choice::Redis(url) => redis("redis", &url, self.timeout, memory, self.clock)?,
             #[cfg(feature = "redis-cluster")]
             Choice::RedisCluster(urls) => {
-                let store = crate::store::redis::RedisStore::cluster(&urls, self.clock)
+                let store = crate::store::redis::RedisStore::cluster(&urls, self.timeout, self.clock)
                     .map_err(|problem| BuildError::Setting { setting: "redis_cluster", problem })?;
                 Guarded::remote(Box::new(store), self.timeout, memory)
             }

@@ -141,7 +141,8 @@ impl Decision {
     }
 
     /// How long to wait before the next try, if the policy denies; `None` also if waiting is in vain,
-    /// since the request [costs more](Self::is_too_costly) than a quota.
+    /// since the request [costs more](Self::is_too_costly) than a quota. What a policy in shadow would
+    /// say is in its [`binding`](Self::binding) quota.
     pub fn retry_after(&self) -> Option<Duration> {
         if self.is_allowed() { None } else { self.binding().and_then(|state| state.retry_after) }
     }

@@ -267,7 +267,8 @@ impl Policy {
         self
     }
 
-    /// The quotas of whoever asks; those declared if the function answers `None`.
+    /// The quotas of whoever asks; those declared if the function answers `None`. What it answers can't
+    /// be amended.
     ///
     /// # Panics
     ///

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use axum_rate_limit::RateLimiter;
+use axum_rate_limit::{OnStoreError, RateLimiter};
 
 use crate::RedisServer;
 
@@ -44,7 +44,7 @@ impl RedisCluster {
         &self.nodes
     }
 
-    /// A limiter that counts here.
+    /// A limiter that counts here, and nowhere else.
     ///
     /// # Panics
     ///
@@ -52,7 +52,8 @@ impl RedisCluster {
     pub async fn limiter(&self) -> RateLimiter {
         // One node is enough to find the others.
         let builder = RateLimiter::builder().redis_cluster([self.nodes[0].url()]);
-        builder.timeout(PATIENCE).require_store().build().await.expect("the cluster is there")
+        let builder = builder.timeout(PATIENCE).on_store_error(OnStoreError::Deny).require_store();
+        builder.build().await.expect("the cluster is there")
     }
 
     /// Waits until every node knows who has which slots.

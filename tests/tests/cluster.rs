@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::routing::get;
-use axum_rate_limit::{Decisions, Policy, rate_limit};
+use axum_rate_limit::{Decision, Decisions, Policy, rate_limit};
 use tests::{App, RedisCluster};
 
 #[rate_limit(name = "hundred", per_hour = 100, per_day = 1_000)]
@@ -14,8 +14,10 @@ async fn hundred() -> &'static str {
 #[rate_limit(name = "narrow", per_minute = 2, by_resource, algorithm = sliding_log)]
 #[rate_limit(name = "trial", per_minute = 1, shadow)]
 async fn stacked(decisions: Decisions) -> String {
-    decisions.get("trial").is_some_and(|trial| trial.is_exceeded()).to_string()
+    decisions.get("trial").is_some_and(Decision::is_exceeded).to_string()
 }
+
+const ONE: Policy = Policy::new("one").per_hour(1);
 
 #[tokio::test]
 async fn limits_hold_on_a_cluster() {
@@ -38,7 +40,6 @@ async fn limits_hold_on_a_cluster() {
     }
     assert_eq!(app.statuses("/b", 3).await, [200, 200, 503]);
 
-    const ONE: Policy = Policy::new("one").per_hour(1);
     for key in 0..500 {
         let key = key.to_string();
         let decision = limiter.check(&ONE, key.as_str()).await.expect("a decision");

@@ -224,10 +224,10 @@ async fn the_key_of_a_request_can_be_written_down(limiter: RateLimiter) {
         |name: &str| *policies().into_iter().find(|policy| policy.name() == name).expect("it is declared");
     let app = App::serve(Router::new().route("/", get(header)).layer(limiter.clone())).await;
     assert_eq!(app.get_with("/", [("x-api-key", "me")]).await.status, StatusCode::OK);
-    assert!(!limiter.peek(&declared("header"), "me").await.expect("a decision").is_allowed());
-    limiter.reset(&declared("header"), "me").await.expect("it is forgotten");
+    assert!(!limiter.peek(&declared("header"), Key::header("me")).await.expect("a decision").is_allowed());
+    limiter.reset(&declared("header"), Key::header("me")).await.expect("it is forgotten");
     assert_eq!(app.get_with("/", [("x-api-key", "me")]).await.status, StatusCode::OK);
-    let both = Key::from("a").and("b");
+    let both = Key::from("a").and(Key::header("b"));
     assert!(limiter.check(&declared("tuple"), both).await.expect("a decision").is_allowed());
     assert!(limiter.check(&declared("global"), Key::global()).await.expect("a decision").is_allowed());
 }

@@ -34,22 +34,19 @@ async fn list() -> Json<Value> {
 ///
 /// With `.by_resource()` or `.by_route()` each path would have five writes of its own again.
 ///
-/// `Decisions` is an extractor: what the limits on the way here have said, the outermost first. There
-/// is one here. A request that is denied never comes here, so `remaining` is what is left after this
-/// one; a client finds the same in the `ratelimit` field of each answer.
+/// `Decisions` is an extractor: what the limits on the way here have said, the outermost first; `get`
+/// finds one by its name. (It is `None` for a policy that was not asked, say because of a `skip_if`.) A
+/// request that is denied never comes here, so `remaining` is what is left after this one; a client
+/// finds the same in the `ratelimit` field of each answer.
 #[rate_limit(policy = WRITES)]
 async fn create(decisions: Decisions) -> Json<Value> {
-    let left: Vec<Value> = decisions
-        .iter()
-        .map(|decision| {
-            json!({
-                "policy": decision.policy().name(),
-                "remaining": decision.remaining(),
-                "all_back_in": format!("{:.1?}", decision.reset()),
-            })
+    let writes = decisions.get(WRITES.name()).map(|decision| {
+        json!({
+            "remaining": decision.remaining(),
+            "all_back_in": format!("{:.1?}", decision.reset()),
         })
-        .collect();
-    Json(json!({ "created": 3, "limits": left }))
+    });
+    Json(json!({ "created": 3, "writes": writes }))
 }
 
 /// Shares the writes.

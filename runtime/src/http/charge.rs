@@ -28,7 +28,7 @@ use crate::store::Operation;
 /// Each change is one atomic call of the store. The response fields tell what is left after it. What is
 /// added can't be denied any more: it may use up more than the quota, and whoever comes next waits for
 /// it. What is given back is taken from what the counter holds then, and never more than that: if the
-/// window has ended meanwhile, it is the next one's.
+/// window has ended meanwhile, or the store has come back from an outage, it is another one's.
 #[derive(Clone, Debug)]
 #[must_use = "nothing is charged until `add` or `give_back` is called"]
 pub struct Charge {
@@ -56,7 +56,7 @@ impl Charge {
     }
 
     /// Only that of one policy, if several were asked in this request. Without a call of this, `add`
-    /// and `give_back` concern them all.
+    /// and `give_back` concern them all. If that policy was not asked, they do nothing.
     pub fn of(&self, policy: &'static str) -> Self {
         Self { policy: Some(policy), ..self.clone() }
     }

@@ -10,7 +10,7 @@ use super::ledger::{Ledger, internal_error};
 use crate::decision::Decision;
 
 /// An extractor: what the policies before this handler have decided, in the order in which they
-/// were asked.
+/// were asked, and before a [`Charge`](crate::Charge) changes it.
 ///
 /// ```
 /// use axum_rate_limit::{Decisions, rate_limit};

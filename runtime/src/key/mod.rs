@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use http::Method;
 use http::request::Parts;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest as _, Sha256};
 use smallvec::{SmallVec, smallvec};
 
@@ -49,7 +49,8 @@ pub struct Key {
 enum Part {
     Ip(IpAddr),
     Global,
-    Text(Vec<u8>),
+    Text(String),
+    Header(Vec<u8>),
 }
 
 /// A part of what tells who shares a quota: see [`Policy::key`].
@@ -61,7 +62,8 @@ pub enum KeyPart {
     /// All share one.
     Global,
     /// The value of a header. Whoever can send any value has any number of quotas, so it should be
-    /// one that something before the limit has checked.
+    /// one that something before the limit has checked. It is hashed in the store, since it may be a
+    /// secret.
     Header(&'static str),
     /// What a function reads off the request; `None` if it lacks it.
     By(fn(&Parts) -> Option<String>),
@@ -96,9 +98,9 @@ impl KeyPart {
             Self::Ip => None,
             Self::Global => Some(Part::Global),
             Self::Header(name) => {
-                request.headers.get(*name).map(|value| Part::Text(value.as_bytes().to_vec()))
+                request.headers.get(*name).map(|value| Part::Header(value.as_bytes().to_vec()))
             }
-            Self::By(read) => read(request).map(|text| Part::Text(text.into_bytes())),
+            Self::By(read) => read(request).map(Part::Text),
         }
     }
 }
@@ -134,6 +136,11 @@ impl Key {
     pub fn and(mut self, other: impl Into<Self>) -> Self {
         self.parts.extend(other.into().parts);
         self
+    }
+
+    /// The key of who sends `value`, under a policy whose key is [`KeyPart::Header`].
+    pub fn header(value: impl AsRef<[u8]>) -> Self {
+        Part::Header(value.as_ref().to_vec()).into()
     }
 
     /// The key of what all share, under a policy whose key is [`KeyPart::Global`].
@@ -176,6 +183,7 @@ impl Key {
                 Part::Ip(ip) => cut.write(*ip, &mut key),
                 Part::Global => key.push('*'),
                 Part::Text(text) => write_text(text, &mut key),
+                Part::Header(value) => write_hash('=', value, &mut key),
             }
         }
         if let Some(resource) = &self.resource {
@@ -204,7 +212,7 @@ impl From<IpAddr> for Key {
 /// A client, or anything else, told by a text of yours. It is never the same as an address.
 impl From<String> for Key {
     fn from(text: String) -> Self {
-        Part::Text(text.into_bytes()).into()
+        Part::Text(text).into()
     }
 }
 
@@ -215,24 +223,24 @@ impl From<&str> for Key {
     }
 }
 
-fn write_text(text: &[u8], key: &mut String) {
+fn write_text(text: &str, key: &mut String) {
     // An IPv6 address is written in brackets, which no text keeps; an IPv4 address is plain.
-    let is_ipv4 = std::str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv4Addr>().is_ok());
+    let is_ipv4 = text.parse::<Ipv4Addr>().is_ok();
     let (first, rest) = text.split_at(usize::from(is_ipv4));
     let start = key.len();
-    for byte in first {
+    for byte in first.bytes() {
         let _ = write!(key, "%{byte:02X}");
     }
-    key.extend(percent_encode(rest, IN_TEXT));
+    key.extend(utf8_percent_encode(rest, IN_TEXT));
     if key.len() - start > MAX_PART {
         key.truncate(start);
-        write_hash(text, key);
+        write_hash('#', text.as_bytes(), key);
     }
 }
 
-/// `#` and 128 bits of the SHA-256 of `bytes`; no part holds a `#` otherwise.
-fn write_hash(bytes: &[u8], out: &mut String) {
-    out.push('#');
+/// `mark` and 128 bits of the SHA-256 of `bytes`; no part holds a `#` or `=` of its own.
+fn write_hash(mark: char, bytes: &[u8], out: &mut String) {
+    out.push(mark);
     for byte in &Sha256::digest(bytes)[..16] {
         let _ = write!(out, "{byte:02x}");
     }
@@ -287,6 +295,7 @@ mod tests {
         let texts = prop_oneof!["[a:,*%{}#/\\[\\]0-9.]{0,6}", any::<String>(), Just("::".to_owned())];
         let client = prop_oneof![
             texts.clone().prop_map(Key::from),
+            texts.clone().prop_map(Key::header),
             any::<[u8; 4]>().prop_map(|ip| Key::from(IpAddr::from(ip)))
         ];
         let several = proptest::collection::vec(client, 1..3)

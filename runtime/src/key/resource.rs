@@ -53,7 +53,7 @@ fn joined(method: &Method, segments: impl Iterator<Item = Vec<u8>>) -> String {
     }
     if resource.len() - path > MAX_PART {
         let long = resource.split_off(path);
-        write_hash(long.as_bytes(), &mut resource);
+        write_hash('#', long.as_bytes(), &mut resource);
     }
     resource
 }

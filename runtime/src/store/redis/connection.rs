@@ -29,11 +29,14 @@ impl Server {
         Ok(Self::Single(Client::open(url)?))
     }
 
-    /// `timeout` is for a connection to one of the nodes.
+    /// `connecting` is the time for a connection to one of the nodes, `answering` the limiter's deadline:
+    /// the client must not give up before, since it would send the call again, whose outcome is unknown.
     #[cfg(feature = "redis-cluster")]
-    pub(super) fn cluster(urls: &[String], timeout: Duration) -> RedisResult<Self> {
+    pub(super) fn cluster(urls: &[String], connecting: Duration, answering: Duration) -> RedisResult<Self> {
         let client = ClusterClient::builder(urls.iter().map(String::as_str))
-            .connection_timeout(timeout)
+            .connection_timeout(connecting)
+            .response_timeout(answering + connecting)
+            .overall_response_timeout(None)
             .retries(REDIRECTS)
             .build()?;
         Ok(Self::Cluster(Box::new(client)))

@@ -50,10 +50,10 @@ impl RedisStore {
         Ok(Self::on(server, clock))
     }
 
-    /// A store on a cluster, of which `urls` are some nodes.
+    /// A store on a cluster, of which `urls` are some nodes; `timeout` is the deadline of a decision.
     #[cfg(feature = "redis-cluster")]
-    pub(crate) fn cluster(urls: &[String], clock: Clock) -> Result<Self, String> {
-        let server = Server::cluster(urls, CONNECT_TIMEOUT).map_err(|error| {
+    pub(crate) fn cluster(urls: &[String], timeout: Duration, clock: Clock) -> Result<Self, String> {
+        let server = Server::cluster(urls, CONNECT_TIMEOUT, timeout).map_err(|error| {
             format!("{error}: write one or more nodes, as `redis://[user:password@]host[:port]`")
         })?;
         Ok(Self::on(server, clock))

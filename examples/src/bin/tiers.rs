@@ -1,0 +1,139 @@
+//! Shows quotas that depend on who asks: an API key has those of its tier, everyone else few.
+//!
+//! ```text
+//! cargo run --bin tiers
+//! RATE_LIMIT_SEARCH_PER_MINUTE=20 cargo run --bin tiers         # the declared quota, changed without a deploy
+//! PORT=3001 REDIS_URL=redis://127.0.0.1/ cargo run --bin tiers    # counters in Redis, not in this process
+//! ```
+//!
+//! The variable works since [`RateLimiter::from_env`] reads it; a name that no policy has, or a
+//! number that is none, is an error at the start, and not a limit that silently stays what it was. The
+//! same in code, say from a configuration file:
+//!
+//! ```text
+//! RateLimiter::builder().from_env().amend("search", |policy| policy.per_minute(20)).build().await?
+//! ```
+//!
+//! Both change what the attribute *declares*. The tiers are what [`tier`] says, whatever is amended.
+
+use std::error::Error;
+
+use axum::extract::Request;
+use axum::http::request::Parts;
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::get;
+use axum::{Extension, Json, Router};
+use axum_rate_limit::{Decisions, Quota, Quotas, RateLimiter, rate_limit};
+use serde_json::{Value, json};
+
+/// The header that carries an API key.
+const API_KEY: &str = "x-api-key";
+
+/// What a customer pays for.
+#[derive(Clone, Copy, Debug)]
+enum Tier {
+    Free,
+    Gold,
+    Internal,
+}
+
+/// In earnest: a table in a database, with hashes of the keys instead of the keys.
+const KEYS: [(&str, Tier); 4] = [
+    ("free-ada", Tier::Free),
+    ("free-ben", Tier::Free),
+    ("gold-cleo", Tier::Gold),
+    ("internal-batch", Tier::Internal),
+];
+
+impl Tier {
+    /// `const`, so that quotas of which one could never bind are a compile error here, too.
+    const fn quotas(self) -> Quotas {
+        match self {
+            Self::Free => Quotas::of(Quota::per_minute(5)),
+            // All must allow: a hundred a minute, but not in one lump.
+            Self::Gold => Quotas::of(Quota::per_second(10)).and(Quota::per_minute(100)),
+            // Not counted and never denied.
+            Self::Internal => Quotas::UNLIMITED,
+        }
+    }
+}
+
+/// Finds out whose key it is, before any limit asks.
+///
+/// # Why a key must be authenticated before it tells who asks
+///
+/// A limit with `key = header("x-api-key")` takes the header's value for an identity: each value has a
+/// quota of its own. If any value would do, a client could make one up for each request and never be
+/// limited, while every value takes a counter's memory. So a key that is in no table is taken out of
+/// the request here. What a limit finds missing it replaces by the client's address: whoever guesses
+/// keys is limited as one who has none.
+///
+/// (A service that is for customers only would answer 401 instead. Then guessing is free of charge,
+/// unless the guesses have a limit of their own, by address.)
+async fn authenticate(mut request: Request, next: Next) -> Response {
+    let tier = request.headers().get(API_KEY).and_then(|value| {
+        let (_, tier) = KEYS.iter().find(|(key, _)| value == key)?;
+        Some(*tier)
+    });
+    match tier {
+        // Only what stands in this process may put an extension into a request, so it can be trusted.
+        Some(tier) => _ = request.extensions_mut().insert(tier),
+        None => _ = request.headers_mut().remove(API_KEY),
+    }
+    next.run(request).await
+}
+
+/// The quotas of whoever asks; `None` stands for those that the attribute declares.
+///
+/// It runs for each request, so it looks up what [`authenticate`] has found and does no work of its own.
+fn tier(request: &Parts) -> Option<Quotas> {
+    request.extensions.get().map(|tier: &Tier| tier.quotas())
+}
+
+/// Without a (known) key three requests a minute for each address; else those of the key's tier.
+///
+/// The value of the header becomes part of the counter's name, which is visible to whoever may look into
+/// Redis. To keep API keys out of there, or to let two keys of one customer share a quota, let
+/// `authenticate` put the customer's number into the extensions, and say `key = customer` with a
+/// `fn customer(request: &Parts) -> Option<String>` that reads it; `None` is the address again.
+#[rate_limit(
+    name = "search",
+    per_minute = 3,
+    quotas_by = tier,
+    key = header("x-api-key"),
+    status = 429,
+    message = "That is all for now. An API key gives you more."
+)]
+async fn search(tier: Option<Extension<Tier>>, decisions: Decisions) -> Json<Value> {
+    // A tier without quotas has nothing that could bind.
+    let left = decisions.get("search").and_then(|decision| Some(decision.binding()?.remaining));
+    let tier = tier.map(|Extension(tier)| format!("{tier:?}"));
+    Json(json!({ "found": ["this", "that"], "tier": tier, "left": left }))
+}
+
+/// Commands to try, within a minute.
+const TRIES: &str = "
+    for i in 1 2 3 4; do curl -i http://ADDRESS/search; echo; done                   # no key: three
+    curl -i -H 'x-api-key: made-up' http://ADDRESS/search                            # no way round: same address, same quota
+    for i in 1 2 3 4 5 6; do curl -i -H 'x-api-key: free-ada' http://ADDRESS/search; echo; done    # free: five
+    curl -i -H 'x-api-key: free-ben' http://ADDRESS/search                           # free as well, with five of his own
+    curl -i -H 'x-api-key: gold-cleo' http://ADDRESS/search                          # gold: two quotas in `ratelimit`
+    for i in $(seq 30); do curl -s -o /dev/null -w '%{http_code} ' -H 'x-api-key: internal-batch' http://ADDRESS/search; done; echo
+";
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt::init();
+
+    let limiter = RateLimiter::from_env().await?;
+
+    // Each layer wraps those above it, so a request passes `authenticate` first, then the limiter, and
+    // then the handler, whose attribute asks what is left for the key that is still there.
+    let app = Router::new()
+        .route("/search", get(search))
+        .layer(limiter.clone())
+        .layer(middleware::from_fn(authenticate));
+
+    Ok(examples::serve(app, limiter, TRIES).await?)
+}
