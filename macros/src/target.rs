@@ -78,6 +78,7 @@ impl Target {
             Kind::Router => function.router(),
             Kind::Future => function.handler(),
             Kind::Other if function.sig.asyncness.is_some() => function.handler(),
+            Kind::Other if is_named_router(&function.sig.output) => function.router(),
             Kind::Wrapped(ty) => Err(wrapped(ty)),
             Kind::Other => Err(syn::Error::new_spanned(
                 if let ReturnType::Type(_, ty) = &function.sig.output {
@@ -86,8 +87,8 @@ impl Target {
                     function.sig.ident.to_token_stream()
                 },
                 "this function is no handler, since it is not `async`, and returns no router: make it `async`, \
-                 return `impl Future`, or write `Router` or `MethodRouter` as its return type (an alias can't be \
-                 seen through)",
+                 return `impl Future`, or write `Router`, `MethodRouter` or an alias that ends in `Router` as its \
+                 return type",
             )),
         }
     }
@@ -192,6 +193,8 @@ impl Parse for ModuleItem {
         let function = Function::parse(attrs, vis, input)?;
         Ok(match kind(&function.sig.output) {
             Kind::Router => Self::Router(function),
+            // By its name an alias; should it be none, the guard says so.
+            Kind::Other if is_named_router(&function.sig.output) => Self::Router(function),
             // Passed over, it would be the one function here that is not limited.
             Kind::Wrapped(ty) => return Err(wrapped(ty)),
             _ => Self::Function(function),
@@ -251,6 +254,14 @@ fn kind(output: &ReturnType) -> Kind<'_> {
 
 /// What a fallible or shared router comes in; a handler's `Json<Router>` is an answer.
 const WRAPPERS: &[&str] = &["Result", "Option", "Box", "Arc", "IntoMakeService"];
+
+/// Whether the type is called a router: `AppRouter` may be an alias.
+fn is_named_router(output: &ReturnType) -> bool {
+    let ReturnType::Type(_, ty) = output else { return false };
+    path_of(ty)
+        .and_then(|path| path.segments.last())
+        .is_some_and(|last| last.ident.to_string().ends_with("Router"))
+}
 
 fn is_router(ty: &Type) -> bool {
     path_of(ty).is_some_and(|path| ends_in(path, &["Router", "MethodRouter"]))

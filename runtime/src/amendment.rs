@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fmt;
 use std::time::Duration;
 
 use crate::algorithm::Algorithm;
@@ -13,6 +12,7 @@ use crate::store::guarded::OnStoreError;
 
 /// Which setting is to blame in an error.
 const AMEND: &str = "amend";
+const FROM_ENV: &str = "amend_from_env";
 const PREFIX: &str = "RATE_LIMIT_";
 /// What may follow a policy's name in a variable, with what it does.
 const SUFFIXES: [(&str, Setting); 6] = [
@@ -110,6 +110,9 @@ impl Amendment {
 
     /// The text of a denial.
     pub fn message(mut self, message: &'static str) -> Self {
+        if message.is_empty() {
+            return self.faulty("the message of a denial is empty: write what a client should read");
+        }
         self.policy.message = Some(message);
         self
     }
@@ -132,9 +135,6 @@ impl Amendment {
     }
 
     fn finish(self) -> Result<Policy, String> {
-        if let Some(fault) = self.fault {
-            return Err(fault);
-        }
         let Some((first, others)) = self.quotas.split_first() else {
             return Err("a policy needs at least one quota: add `per_minute` or another one".to_owned());
         };
@@ -144,68 +144,104 @@ impl Amendment {
     }
 }
 
-/// The amended policies, by name.
+/// The amended policies, by name. Each is judged once, when all has been done to it.
 pub(crate) fn apply(
     amendments: Vec<(String, Amend)>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     declared: &[Policy],
 ) -> Result<HashMap<&'static str, Policy>, BuildError> {
-    let mut amended = HashMap::new();
+    let mut pending = Pending::default();
     for (name, amend) in amendments {
-        let policy = find(declared, &amended, |policy| policy.name() == name)
+        let policy = declared
+            .iter()
+            .find(|policy| policy.name() == name)
             .ok_or_else(|| unknown(AMEND, &name, declared.iter().map(|policy| policy.name().to_owned())))?;
-        let policy = amend(Amendment::of(policy)).finish().map_err(|fault| setting(AMEND, &name, &fault))?;
-        amended.insert(policy.name(), policy);
+        pending.change(AMEND, &name, policy, amend)?;
     }
-    for variable in variables {
-        let (Ok(variable), value) = (variable.0.into_string(), variable.1) else { continue };
-        let Some(rest) = variable.strip_prefix(PREFIX) else { continue };
-        let parse = |(suffix, setting): (&str, Setting)| Some((rest.strip_suffix(suffix)?, setting));
-        let fault = |fault: &str| setting("amend_from_env", &variable, fault);
-        let Some((name, what)) = SUFFIXES.into_iter().find_map(parse) else {
-            let meant = declared.iter().map(|policy| in_environment(policy.name()) + "_");
-            if meant.into_iter().any(|name| rest.starts_with(&name)) {
-                let suffixes: Vec<&str> = SUFFIXES.iter().map(|(suffix, _)| *suffix).collect();
-                return Err(fault(&format!("after the name comes one of {}", suffixes.join(", "))));
-            }
-            tracing::warn!(variable, "the variable is none that amends a rate limit, and is passed over");
-            continue;
-        };
-        let names = || declared.iter().map(|policy| in_environment(policy.name()));
-        let policy = find(declared, &amended, |policy| in_environment(policy.name()) == name)
-            .ok_or_else(|| unknown("amend_from_env", name, names()))?;
-        if declared.iter().any(|other| other.name() != policy.name() && in_environment(other.name()) == name)
-        {
-            return Err(fault("several policies have names that are the same here: rename one of them"));
+    for (variable, value) in variables {
+        let (Ok(variable), Some(value)) = (variable.into_string(), value.to_str()) else { continue };
+        if let Some(rest) = variable.strip_prefix(PREFIX) {
+            apply_variable(&mut pending, &variable, rest, value.trim(), declared)?;
         }
-        let value = value.into_string().map_err(|_| fault("the value is no text"))?;
-        let amendment = Amendment::of(policy);
-        let number =
-            || value.trim().parse().map_err(|_| fault(&format!("`{value}` is no whole number: write 20")));
-        let amendment = match what {
-            Setting::Per(window) => amendment.quota(number()?, window),
-            Setting::Burst => amendment.burst(number()?),
-            Setting::Shadow => amendment.shadow(
-                value.trim().parse().map_err(|_| fault(&format!("`{value}` is neither true nor false")))?,
-            ),
-        };
-        let policy = amendment.finish().map_err(|text| fault(&text))?;
-        amended.insert(policy.name(), policy);
     }
+    let amended = pending.finish()?;
     for policy in amended.values() {
         tracing::info!(policy = policy.name(), quotas = ?policy.quotas, shadow = policy.shadow, "rate limit amended");
     }
     Ok(amended)
 }
 
-/// The policy as it is by now.
-fn find(
+/// `rest` is what follows the prefix of `variable`.
+fn apply_variable(
+    pending: &mut Pending,
+    variable: &str,
+    rest: &str,
+    value: &str,
     declared: &[Policy],
-    amended: &HashMap<&'static str, Policy>,
-    is: impl Fn(&Policy) -> bool,
-) -> Option<Policy> {
-    let policy = declared.iter().find(|policy| is(policy))?;
-    Some(*amended.get(policy.name()).unwrap_or(policy))
+) -> Result<(), BuildError> {
+    let fault = |fault: &str| setting(FROM_ENV, variable, fault);
+    let parse = |(suffix, setting): (&str, Setting)| Some((rest.strip_suffix(suffix)?, setting));
+    let Some((name, what)) = SUFFIXES.into_iter().find_map(parse) else {
+        let mut names = declared.iter().map(|policy| in_environment(policy.name()) + "_");
+        if names.any(|name| rest.starts_with(&name)) {
+            let suffixes: Vec<&str> = SUFFIXES.iter().map(|(suffix, _)| *suffix).collect();
+            return Err(fault(&format!("after the name comes one of {}", suffixes.join(", "))));
+        }
+        tracing::warn!(variable, "the variable is none that amends a rate limit, and is passed over");
+        return Ok(());
+    };
+    let mut meant = declared.iter().filter(|policy| in_environment(policy.name()) == name);
+    let names = || declared.iter().map(|policy| in_environment(policy.name()));
+    let policy = meant.next().ok_or_else(|| unknown(FROM_ENV, name, names()))?;
+    if meant.any(|other| other.name() != policy.name()) {
+        return Err(fault("several policies have names that are the same here: rename one of them"));
+    }
+    let number = || value.parse().map_err(|_| fault(&format!("`{value}` is no whole number: write 20")));
+    match what {
+        Setting::Per(window) => {
+            let limit = number()?;
+            pending.change(FROM_ENV, variable, policy, |amendment| amendment.quota(limit, window))
+        }
+        Setting::Burst => {
+            let burst = number()?;
+            pending.change(FROM_ENV, variable, policy, |amendment| amendment.burst(burst))
+        }
+        Setting::Shadow => {
+            let shadow = value.parse().map_err(|_| fault(&format!("`{value}` is neither true nor false")))?;
+            pending.change(FROM_ENV, variable, policy, |amendment| amendment.shadow(shadow))
+        }
+    }
+}
+
+/// The amendments of all policies, not judged yet.
+#[derive(Default)]
+struct Pending(HashMap<&'static str, (&'static str, Amendment)>);
+
+impl Pending {
+    /// Does `change` to `policy`; `by` and `what` are to blame if that can't be.
+    fn change(
+        &mut self,
+        by: &'static str,
+        what: &str,
+        policy: &Policy,
+        change: impl FnOnce(Amendment) -> Amendment,
+    ) -> Result<(), BuildError> {
+        let (_, so_far) = self.0.remove(policy.name()).unwrap_or_else(|| (by, Amendment::of(*policy)));
+        let amendment = change(so_far);
+        if let Some(fault) = &amendment.fault {
+            return Err(setting(by, what, fault));
+        }
+        self.0.insert(policy.name(), (by, amendment));
+        Ok(())
+    }
+
+    fn finish(self) -> Result<HashMap<&'static str, Policy>, BuildError> {
+        let finish = |(name, (by, amendment)): (&'static str, (&'static str, Amendment))| {
+            let policy = amendment.finish().map_err(|fault| setting(by, name, &fault))?;
+            Ok((name, policy))
+        };
+        self.0.into_iter().map(finish).collect()
+    }
 }
 
 /// `my-api.v2` is `MY_API_V2` in a variable.
@@ -225,12 +261,6 @@ fn unknown(what: &'static str, name: &str, names: impl Iterator<Item = String>) 
         None => "the program declares none by an attribute; `Builder::declare` adds others".to_owned(),
     };
     setting(what, name, &format!("there is no policy of that name: {hint}"))
-}
-
-impl fmt::Debug for Setting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Setting")
-    }
 }
 
 #[cfg(test)]
@@ -282,6 +312,21 @@ mod tests {
         ] {
             let fault = fault(&[(name, value)]);
             assert!(fault.contains(text), "{name}={value}: {fault}");
+        }
+    }
+
+    #[test]
+    fn variables_are_judged_together_in_any_order() {
+        let (minute, hour) = ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "RATE_LIMIT_HARD_WORK_PER_HOUR");
+        for (per_minute, per_hour) in [("1", "3"), ("60", "600")] {
+            for variables in
+                [[(minute, per_minute), (hour, per_hour)], [(hour, per_hour), (minute, per_minute)]]
+            {
+                let amended = env(&variables).unwrap();
+                let limits: Vec<String> =
+                    amended["hard-work"].quotas().iter().map(|quota| quota.limit().to_string()).collect();
+                assert_eq!(limits, [per_minute, per_hour]);
+            }
         }
     }
 

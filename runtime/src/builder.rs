@@ -258,8 +258,8 @@ impl Builder {
         self
     }
 
-    /// Answers denials with a response of your own. `retry-after`, `cache-control` and the
-    /// rate-limit fields are added to it unless it has them.
+    /// Answers denials with a response of your own. `retry-after` and `cache-control` are added to it
+    /// unless it has them, the rate-limit fields always.
     pub fn on_denied(mut self, response: fn(&Denied) -> axum::response::Response) -> Self {
         self.answers.on_denied = OnDenied::Custom(response);
         self
@@ -311,6 +311,10 @@ impl Builder {
         registry::find_conflict(&declared)?;
         let variables = self.amend_from_env.then(std::env::vars_os).into_iter().flatten();
         let amended = amendment::apply(self.amendments, variables, &declared)?;
+        for policy in &mut declared {
+            *policy = *amended.get(policy.name()).unwrap_or(policy);
+        }
+        registry::find_conflict(&declared)?;
         let memory = MemoryStore::new(self.max_keys, self.clock.clone());
         let store = match self.store {
             Choice::Environment => match redis_url()? {

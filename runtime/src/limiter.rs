@@ -86,10 +86,11 @@ impl Limiter {
         self.store.reset(&counters(asks, &keys)).await
     }
 
-    /// What to do when the store fails: what the most careful of the policies asks for.
+    /// What to do when the store fails: what the most careful of the policies asks for that can deny.
     fn strictest(&self, asks: &[Ask]) -> OnStoreError {
+        let can_deny = asks.iter().filter(|ask| !ask.policy.shadow && ask.cost > 0);
         let of = |ask: &Ask| ask.policy.on_store_error.unwrap_or(self.on_store_error);
-        asks.iter().map(of).max_by_key(|choice| choice.strictness()).unwrap_or_default()
+        can_deny.map(of).max_by_key(|choice| choice.strictness()).unwrap_or(OnStoreError::Allow)
     }
 
     fn keys(&self, asks: &[Ask]) -> SmallVec<[String; 1]> {

@@ -256,9 +256,14 @@ impl Policy {
 
     /// How much of the quotas one request takes; default 1. One of 0 is free: it is not counted and
     /// never denied.
+    ///
+    /// # Panics
+    ///
+    /// If it is more than a quota, so that no request would pass. In a constant that is a compile error.
+    #[track_caller]
     pub const fn cost(mut self, cost: u32) -> Self {
         self.cost = Cost::Fixed(cost);
-        self
+        self.checked()
     }
 
     /// How much of the quotas a request takes, as it tells itself.
@@ -449,6 +454,11 @@ impl Policy {
             }
             index += 1;
         }
+        if let (Cost::Fixed(cost), None) = (self.cost, self.quotas_by)
+            && cost > self.most_at_once()
+        {
+            return Some("a cost that is more than a quota never passes: give a smaller one");
+        }
         if self.quotas_by.is_some() && matches!(self.algorithm, Algorithm::SlidingLog) {
             return Some(
                 "a sliding log keeps every request, so its quotas must be known: use another algorithm \
@@ -458,31 +468,47 @@ impl Policy {
         None
     }
 
+    /// What the strictest of the quotas lets pass at once.
+    const fn most_at_once(&self) -> u32 {
+        if let Algorithm::TokenBucket { burst: Some(burst) } = self.algorithm {
+            return burst;
+        }
+        let quotas = self.quotas.as_slice();
+        let (mut most, mut index) = (u32::MAX, 0);
+        while index < quotas.len() {
+            if quotas[index].limit() < most {
+                most = quotas[index].limit();
+            }
+            index += 1;
+        }
+        most
+    }
+
     /// Whether `other` is the same rule, wherever it is declared.
     ///
-    /// Functions count as the same, since a program can't tell (their addresses are not unique).
+    /// Functions are the same only if both policies are one declaration, since a program can't tell
+    /// otherwise (their addresses are not unique).
     pub(crate) fn is_same_rule(&self, other: &Self) -> bool {
-        let Self { name, quotas, algorithm, scope, key, cost, .. } = self;
-        let Self { quotas_by, skip_if, status, message, on_store_error, shadow, .. } = self;
-        let keys = || key.iter().zip(other.key).all(|(one, other)| one.is_same(other));
-        (name, quotas, algorithm, scope, key.len())
-            == (&other.name, &other.quotas, &other.algorithm, &other.scope, other.key.len())
-            && keys()
-            && cost.is_same(&other.cost)
-            && quotas_by.is_some() == other.quotas_by.is_some()
-            && skip_if.is_some() == other.skip_if.is_some()
+        let Self { name, quotas, algorithm, scope, key, cost, quotas_by, skip_if, .. } = self;
+        let Self { status, message, on_store_error, shadow, location, .. } = self;
+        let one_declaration = *location == other.location;
+        let keys_agree = || {
+            key.len() == other.key.len()
+                && key.iter().zip(other.key).all(|(one, other)| one.is_same(other, one_declaration))
+        };
+        let costs_agree = || match (cost, &other.cost) {
+            (Cost::Fixed(one), Cost::Fixed(other)) => one == other,
+            (Cost::By(_), Cost::By(_)) => one_declaration,
+            _ => false,
+        };
+        let agree = |one: bool, other: bool| one == other && (!one || one_declaration);
+        (name, quotas, algorithm, scope) == (&other.name, &other.quotas, &other.algorithm, &other.scope)
             && (status, message, on_store_error, shadow)
                 == (&other.status, &other.message, &other.on_store_error, &other.shadow)
-    }
-}
-
-impl Cost {
-    fn is_same(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Fixed(one), Self::Fixed(other)) => one == other,
-            (Self::By(_), Self::By(_)) => true,
-            _ => false,
-        }
+            && agree(quotas_by.is_some(), other.quotas_by.is_some())
+            && agree(skip_if.is_some(), other.skip_if.is_some())
+            && keys_agree()
+            && costs_agree()
     }
 }
 

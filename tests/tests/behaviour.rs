@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::extract::Request;
 use axum::extract::{Json, Path};
-use axum::response::IntoResponse;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post};
 use axum::{Router, http::StatusCode};
 use axum_rate_limit::{Decisions, Policy, RateLimiter, rate_limit};
@@ -28,6 +31,9 @@ on_both_stores!(
     one_request_is_charged_once,
     an_empty_router_stays_empty,
     an_async_router_function_is_limited,
+    an_alias_of_a_router_is_limited,
+    a_denial_stands_when_the_request_is_sent_again,
+    a_wildcard_has_one_spelling,
     a_handler_sees_what_was_decided,
     a_denial_is_worded_by_its_policy,
     asked_without_a_handler,
@@ -340,6 +346,55 @@ async fn async_routes(path: &str, early: bool) -> Router {
 async fn an_async_router_function_is_limited(limiter: RateLimiter) {
     let app = App::serve(async_routes("/x", true).await.layer(limiter)).await;
     assert_eq!(app.statuses("/x", 2).await, [200, 503]);
+}
+
+#[rate_limit(name = "aliases", per_minute = 1)]
+mod aliases {
+    use super::{Router, get, ok};
+
+    pub(super) type AppRouter = Router<()>;
+
+    pub(super) fn plain() -> Router {
+        Router::new().route("/plain", get(ok))
+    }
+
+    pub(super) fn alias() -> AppRouter {
+        Router::new().route("/alias", get(ok))
+    }
+}
+
+async fn an_alias_of_a_router_is_limited(limiter: RateLimiter) {
+    let app = App::serve(aliases::plain().merge(aliases::alias()).layer(limiter)).await;
+    assert_eq!(app.statuses("/plain", 1).await, [200]);
+    assert_eq!(app.statuses("/alias", 1).await, [503]);
+}
+
+/// Sends a request again when its answer is 503, as retrying middleware does.
+async fn again(request: Request, next: Next) -> Response {
+    let (parts, _) = request.into_parts();
+    let first = next.clone().run(Request::from_parts(parts.clone(), Body::empty())).await;
+    if first.status() == StatusCode::SERVICE_UNAVAILABLE {
+        return next.run(Request::from_parts(parts, Body::empty())).await;
+    }
+    first
+}
+
+async fn a_denial_stands_when_the_request_is_sent_again(limiter: RateLimiter) {
+    let router = Router::new().route("/", get(sent_again)).layer(axum::middleware::from_fn(again));
+    let app = App::serve(router.layer(limiter)).await;
+    assert_eq!(app.statuses("/", 3).await, [200, 503, 503]);
+    assert_eq!(app.get("/").await.body, r#"{"detail":"Rate limit exceeded."}"#);
+}
+
+#[rate_limit(name = "sent-again", per_minute = 1)]
+async fn sent_again() {}
+
+async fn a_wildcard_has_one_spelling(limiter: RateLimiter) {
+    let app = App::serve(Router::new().route("/files/{*path}", get(resource)).layer(limiter)).await;
+    assert_eq!(app.get("/files/a/b").await.status, StatusCode::OK);
+    for spelling in ["/files/a%2Fb", "/files/a%2fb", "/files/a//b", "/files/%61/b?x"] {
+        assert_eq!(app.get(spelling).await.status, StatusCode::SERVICE_UNAVAILABLE, "{spelling}");
+    }
 }
 
 #[rate_limit(name = "told", per_minute = 9)]

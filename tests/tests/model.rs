@@ -145,8 +145,8 @@ proptest! {
 const BUCKET: Algorithm = Algorithm::TokenBucket { burst: None };
 
 /// The policies by which Redis and the memory are compared: each algorithm with one quota and with
-/// several, costs that fit and one that never does, and one counter under two limits.
-const ALL: [Policy; 13] = [
+/// several, several costs, and one counter under two limits.
+const ALL: [Policy; 12] = [
     Policy::new("fixed").quota(3, units(60)),
     Policy::new("fixed").quota(5, units(60)).cost(2),
     Policy::new("fixed-two").quota(2, units(10)).quota(5, units(100)),
@@ -161,9 +161,8 @@ const ALL: [Policy; 13] = [
     Policy::new("log").quota(6, units(60)).algorithm(Algorithm::SlidingLog).cost(2),
     Policy::new("log-two").quota(2, units(10)).quota(5, units(100)).algorithm(Algorithm::SlidingLog),
     Policy::new("bucket").quota(3, units(60)).algorithm(BUCKET),
-    Policy::new("bucket").quota(7, units(60)).algorithm(BUCKET).burst(4).cost(2),
+    Policy::new("bucket").quota(6, units(60)).algorithm(BUCKET).burst(4).cost(2),
     Policy::new("bucket-two").quota(2, units(10)).quota(5, units(100)).algorithm(BUCKET),
-    Policy::new("costly").quota(2, units(10)).algorithm(BUCKET).cost(3),
 ];
 
 #[derive(Clone, Debug)]
@@ -180,7 +179,8 @@ enum Act {
 fn acts() -> impl Strategy<Value = Vec<(Act, usize, usize)>> {
     let edge =
         prop_oneof![Just(1_u64), Just(9), Just(10), Just(20), Just(59), Just(60), Just(120), 0..130_u64];
-    let jitter = prop_oneof![Just(0_i64), Just(-1), Just(1), -500_000..500_000_i64];
+    // Keys expire by the server's own clock, so none may have less to live than a history takes.
+    let jitter = prop_oneof![Just(0_i64), Just(-1), Just(1), -8..8_i64].prop_map(|minutes| minutes * 60_000);
     let time = (edge, jitter).prop_map(|(units, jitter)| (units * UNIT_MILLIS).saturating_add_signed(jitter));
     let act = prop_oneof![
         10 => Just(Act::Check),

@@ -321,3 +321,54 @@ async fn a_url_that_is_none_is_refused() {
     let error = RateLimiter::redis("localhost:6379").await.expect_err("no scheme").to_string();
     assert!(error.contains("redis://"), "{error}");
 }
+
+#[tokio::test]
+async fn a_demoted_server_is_left_and_taken_up_again() {
+    const MANY: Policy = Policy::new("many").per_hour(1_000);
+    let server = RedisServer::start().await;
+    let limiter = server.limiter().await;
+    limiter.check(&MANY, "x").await.expect("a decision");
+    let mut connection = server.connection().await;
+    let replica_of = |host: &str, port: &str| redis::cmd("REPLICAOF").arg(host).arg(port).to_owned();
+    let () = replica_of("127.0.0.1", "1").query_async(&mut connection).await.expect("it is demoted");
+    for _ in 0..3 {
+        assert!(limiter.check(&MANY, "x").await.expect("a decision").is_degraded());
+    }
+    // Probes that a replica would answer are no reason to come back.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(limiter.check(&MANY, "x").await.expect("a decision").is_degraded());
+    let () = replica_of("NO", "ONE").query_async(&mut connection).await.expect("it is promoted");
+    recovered(&limiter, &MANY, "x").await;
+}
+
+#[tokio::test]
+async fn a_closed_limiter_asks_its_store_no_more() {
+    const ONE: Policy = Policy::new("one").per_hour(1);
+    let mut server = RedisServer::start().await;
+    let limiter = server.limiter().await;
+    server.kill();
+    assert!(limiter.check(&ONE, "x").await.expect("a decision").is_degraded(), "it is probed now");
+    limiter.close().await;
+    server.restart().await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut connection = server.connection().await;
+    let clients: String =
+        redis::cmd("CLIENT").arg("LIST").query_async(&mut connection).await.expect("CLIENT LIST answers");
+    assert_eq!(clients.lines().count(), 1, "{clients}");
+}
+
+#[test]
+fn a_limiter_outlives_the_runtime_that_began_to_probe() {
+    const ONE: Policy = Policy::new("one").per_hour(10);
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let first = runtime();
+    let mut server = first.block_on(RedisServer::start());
+    server.kill();
+    let limiter = first.block_on(RateLimiter::redis(server.url())).expect("it starts degraded");
+    drop(first);
+    let second = runtime();
+    second.block_on(async {
+        server.restart().await;
+        recovered(&limiter, &ONE, "x").await;
+    });
+}

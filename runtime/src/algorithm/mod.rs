@@ -75,6 +75,7 @@ impl Rule {
 
 /// Where a counter stands, and what it says to a cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Reading {
     /// Whether what was asked for fits, or did before it was charged.
     pub fits: bool,
@@ -85,6 +86,13 @@ pub struct Reading {
     /// After how long what was asked for would fit; zero if it fits, `None` if it never will, since
     /// it is more than the quota.
     pub retry_after: Option<Duration>,
+}
+
+impl Reading {
+    /// What a store of one's own answers; `retry_after` is `None` if what was asked for never fits.
+    pub fn new(fits: bool, remaining: u32, reset: Duration, retry_after: Option<Duration>) -> Self {
+        Self { fits, remaining, reset, retry_after }
+    }
 }
 
 /// What is known of a counter.

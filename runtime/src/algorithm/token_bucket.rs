@@ -13,6 +13,9 @@
 
 use super::{Reading, Rule, reading};
 
+/// What can be owed: a bucket that is to be full in more than two years is a bucket that is not.
+const MOST_DEBT: u64 = 2 * 366 * 24 * 60 * 60 * 1_000_000;
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TokenBucket {
     tat: u64,
@@ -43,7 +46,8 @@ impl TokenBucket {
 
     pub(super) fn charge(&mut self, rule: &Rule, now: u64, cost: u64) {
         let taken = cost.saturating_mul(Bucket::from(rule).interval);
-        self.tat = self.tat.max(now).saturating_add(taken);
+        let debt = self.tat.saturating_sub(now).saturating_add(taken);
+        self.tat = now.saturating_add(debt.min(MOST_DEBT));
     }
 
     pub(super) fn give_back(&mut self, rule: &Rule, now: u64, cost: u64) {

@@ -6,7 +6,6 @@ use http::request::Parts;
 use super::decisions::NoLayer;
 use super::ledger::Ledger;
 use crate::error::Error;
-use crate::store::Operation;
 
 /// An extractor: adds to what this request has been charged, or gives some of it back.
 ///
@@ -27,8 +26,9 @@ use crate::store::Operation;
 ///
 /// Each change is one atomic call of the store. The response fields tell what is left after it. What is
 /// added can't be denied any more: it may use up more than the quota, and whoever comes next waits for
-/// it. What is given back is taken from what the counter holds then, and never more than that: if the
-/// window has ended meanwhile, or the store has come back from an outage, it is another one's.
+/// it. What is given back is at most what this request was charged, and is taken from what the counter
+/// holds then: if the window has ended meanwhile, or the store has come back from an outage, that is
+/// another one's.
 #[derive(Clone, Debug)]
 #[must_use = "nothing is charged until `add` or `give_back` is called"]
 pub struct Charge {
@@ -43,16 +43,16 @@ impl Charge {
     ///
     /// If the store fails, and the limiter is built to [deny](crate::OnStoreError::Deny) then.
     pub async fn add(&self, cost: u32) -> Result<(), Error> {
-        Ok(self.ledger.charge(Operation::Add, self.policy, cost).await?)
+        Ok(self.ledger.add(self.policy, cost).await?)
     }
 
-    /// Gives `cost` back.
+    /// Gives `cost` back, or as much as this request has been charged.
     ///
     /// # Errors
     ///
     /// As [`add`](Self::add).
     pub async fn give_back(&self, cost: u32) -> Result<(), Error> {
-        Ok(self.ledger.charge(Operation::GiveBack, self.policy, cost).await?)
+        Ok(self.ledger.give_back(self.policy, cost).await?)
     }
 
     /// Only that of one policy, if several were asked in this request. Without a call of this, `add`

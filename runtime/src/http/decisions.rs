@@ -1,12 +1,13 @@
 //! What has been decided in this request, for its handler.
 
 use std::ops::Deref;
+use std::sync::atomic::AtomicBool;
 
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 
-use super::ledger::{Ledger, internal_error};
+use super::ledger::{Ledger, internal_error, once};
 use crate::decision::Decision;
 
 /// An extractor: what the policies before this handler have decided, in the order in which they
@@ -65,7 +66,8 @@ pub struct NoLayer;
 
 impl IntoResponse for NoLayer {
     fn into_response(self) -> Response {
-        tracing::error!("a handler asks for `Decisions` or `Charge`: {self}");
+        static LOGGED: AtomicBool = AtomicBool::new(false);
+        once(&LOGGED, || tracing::error!("a handler asks for `Decisions` or `Charge`: {self}"));
         internal_error()
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
@@ -12,11 +12,24 @@ use serde_json::json;
 use super::Answers;
 use super::fields::item_names;
 use crate::decision::Decision;
-use crate::error::StoreError;
+use crate::error::{Error, StoreError};
 use crate::policy::Policy;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+const STORE_AWAY: &str = "The rate limit can't be checked at the moment.";
+
+/// What [`check`](crate::RateLimiter::check) and [`Charge`](crate::Charge) fail with, in a handler that
+/// returns it: 503, and 500 for a limiter that can't be built.
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, detail(STORE_AWAY)).into_response(),
+            Self::Build(_) => super::ledger::internal_error(),
+        }
+    }
+}
 
 /// How a denial is answered.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,6 +59,8 @@ pub struct Denied {
     reason: Reason,
     status: StatusCode,
     message: Cow<'static, str>,
+    /// The quotas that are exceeded, by the names that clients know.
+    violated: Vec<String>,
 }
 
 /// Why a request is not let through.
@@ -59,24 +74,37 @@ pub enum Reason {
 }
 
 impl Denied {
-    /// A denial because of `reason` by `policy`, or by the first that was asked if the store failed.
-    pub(super) fn new(reason: Reason, policy: &Policy, answers: &Answers) -> Self {
-        let (status, message) = match &reason {
-            Reason::Quota(decision) if decision.is_too_costly() => {
-                let cost = decision.cost();
-                (None, format!("This request costs {cost}, which is more than the limit ever allows.").into())
-            }
-            Reason::Quota(_) => (None, policy.denial_message().into()),
-            Reason::Store(error) => {
-                tracing::debug!(policy = policy.name(), %error, "denied without a store");
-                (
-                    Some(StatusCode::SERVICE_UNAVAILABLE),
-                    "The rate limit can't be checked at the moment.".into(),
-                )
-            }
+    /// A denial by `decision` of `policy`, which has the longest wait of all that `deny`.
+    pub(super) fn by_quota<'a>(
+        decision: &Decision,
+        policy: &Policy,
+        deny: impl Iterator<Item = &'a Decision>,
+        answers: &Answers,
+    ) -> Self {
+        let message = if decision.is_too_costly() && policy.message.is_none() {
+            let cost = decision.cost();
+            format!("This request costs {cost}, which is more than the limit ever allows.").into()
+        } else {
+            policy.denial_message().into()
         };
-        let status = status.or(policy.denial_status()).unwrap_or(answers.status);
-        Self { reason, status, message }
+        let exceeded = deny.flat_map(item_names).filter(|(_, state)| state.exceeded);
+        Self {
+            violated: exceeded.map(|(name, _)| name.into_owned()).collect(),
+            reason: Reason::Quota(Box::new(decision.clone())),
+            status: policy.denial_status().unwrap_or(answers.status),
+            message,
+        }
+    }
+
+    /// A denial because the store failed when `policy` was asked.
+    pub(super) fn by_store(error: StoreError, policy: &Policy) -> Self {
+        tracing::debug!(policy = policy.name(), %error, "denied without a store");
+        Self {
+            violated: Vec::new(),
+            reason: Reason::Store(error),
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            message: STORE_AWAY.into(),
+        }
     }
 
     /// Why.
@@ -128,19 +156,12 @@ impl Denied {
         } else {
             ("quota-exceeded", "Request cannot be satisfied as assigned quota has been exceeded")
         };
-        let violated: Vec<String> = match &self.reason {
-            Reason::Quota(decision) => item_names(decision)
-                .filter(|(_, state)| state.exceeded)
-                .map(|(name, _)| name.into_owned())
-                .collect(),
-            Reason::Store(_) => Vec::new(),
-        };
         let body = json!({
             "type": format!("https://iana.org/assignments/http-problem-types#{problem}"),
             "title": title,
             "status": self.status.as_u16(),
             "detail": self.message,
-            "violated-policies": violated,
+            "violated-policies": self.violated,
         });
         (self.status, [(CONTENT_TYPE, PROBLEM_JSON)], body.to_string()).into_response()
     }

@@ -69,7 +69,7 @@ fn draft<'a>(decisions: impl Iterator<Item = &'a Decision>, headers: &mut Header
             .parameter(key("w"), integer(state.quota.window_seconds()));
         let _ = limits
             .bare_item(name)
-            .parameter(key("r"), state.remaining)
+            .parameter(key("r"), told(state))
             .parameter(key("t"), integer(ceil_seconds(state.reset)));
     }
     for (field, list) in [(RATELIMIT_POLICY, policies), (RATELIMIT, limits)] {
@@ -78,6 +78,11 @@ fn draft<'a>(decisions: impl Iterator<Item = &'a Decision>, headers: &mut Header
             headers.append(field, value);
         }
     }
+}
+
+/// A bucket may hold more than it gets in a window, but clients are told of no more than the quota.
+fn told(state: &QuotaState) -> u32 {
+    state.remaining.min(state.quota.limit())
 }
 
 fn key(name: &str) -> &KeyRef {
@@ -94,7 +99,7 @@ fn legacy<'a>(decisions: impl Iterator<Item = &'a Decision>, headers: &mut Heade
         .min_by_key(|state| (!state.exceeded, state.remaining, std::cmp::Reverse(state.reset)));
     if let Some(state) = binding {
         headers.insert(X_LIMIT, state.quota.limit().into());
-        headers.insert(X_REMAINING, state.remaining.into());
+        headers.insert(X_REMAINING, told(state).into());
         headers.insert(X_RESET, ceil_seconds(state.reset).into());
     }
 }

@@ -8,7 +8,7 @@ use http::StatusCode;
 use http::request::Parts;
 use smallvec::SmallVec;
 
-use super::denial::{self, Denied, Reason};
+use super::denial::{self, Denied};
 use super::identity::{self, NoPeer};
 use crate::decision::Decision;
 use crate::error::StoreError;
@@ -34,6 +34,8 @@ type Entries = SmallVec<[Entry; 1]>;
 pub(super) struct Entry {
     ask: Ask,
     pub(super) decision: Decision,
+    /// How much of its quotas this request holds.
+    charged: u32,
 }
 
 impl Ledger {
@@ -55,6 +57,10 @@ impl Ledger {
     /// The error is the answer to the request.
     pub(super) async fn admit(parts: &Parts, policies: &[&'static Policy]) -> Result<(), Response> {
         let Some(ledger) = parts.extensions.get::<Self>() else { return Err(no_layer(policies)) };
+        // A denial stands, whoever sends the same request through a router again.
+        if let Some(denial) = ledger.denial(policies) {
+            return Err(denial);
+        }
         let asks = match ledger.asks(parts, policies) {
             Ok(asks) => asks,
             Err(NoPeer) => return Err(no_peer()),
@@ -62,26 +68,38 @@ impl Ledger {
         if asks.is_empty() {
             return Ok(());
         }
-        let answers = &ledger.limiter().answers;
         match ledger.limiter().limiter.decide(Operation::Take, &asks).await {
             Ok(decisions) => {
-                let denying = decisions.iter().zip(&asks).filter(|(decision, _)| !decision.is_allowed());
-                let longest =
-                    denying.max_by_key(|(decision, _)| (decision.is_too_costly(), decision.retry_after()));
-                let denied = longest.map(|(decision, ask)| {
-                    Denied::new(Reason::Quota(Box::new(decision.clone())), &ask.policy, answers)
-                });
-                let entries = asks.into_iter().zip(decisions);
-                ledger.entries().extend(entries.map(|(ask, decision)| Entry { ask, decision }));
-                match denied {
-                    Some(denied) => Err(denied.into_response(answers)),
+                let entries =
+                    asks.into_iter().zip(decisions).map(|(ask, decision)| Entry::new(ask, decision));
+                ledger.entries().extend(entries);
+                match ledger.denial(policies) {
+                    Some(denial) => Err(denial),
                     None => Ok(()),
                 }
             }
             Err(error) => {
-                Err(Denied::new(Reason::Store(error), &asks[0].policy, answers).into_response(answers))
+                let answers = &ledger.limiter().answers;
+                Err(Denied::by_store(error, &asks[0].policy).into_response(answers))
             }
         }
+    }
+
+    /// The answer to this request, if one of `policies` has denied it.
+    fn denial(&self, policies: &[&'static Policy]) -> Option<Response> {
+        let entries = self.entries();
+        let is_asked =
+            |entry: &&Entry| policies.iter().any(|policy| policy.name() == entry.ask.policy.name());
+        let denying: SmallVec<[&Entry; 1]> =
+            entries.iter().filter(is_asked).filter(|entry| !entry.decision.is_allowed()).collect();
+        let wait = |entry: &&&Entry| (entry.decision.is_too_costly(), entry.decision.retry_after());
+        let longest = denying.iter().max_by_key(wait)?;
+        let answers = &self.limiter().answers;
+        let decisions = denying.iter().map(|entry| &entry.decision);
+        Some(
+            Denied::by_quota(&longest.decision, &longest.ask.policy, decisions, answers)
+                .into_response(answers),
+        )
     }
 
     fn asks(&self, parts: &Parts, policies: &[&'static Policy]) -> Result<SmallVec<[Ask; 1]>, NoPeer> {
@@ -102,31 +120,52 @@ impl Ledger {
         Ok(asks)
     }
 
-    /// Adds `cost` to what this request has been charged by `policy`, or by all if there is none; or
-    /// gives it back.
-    pub(super) async fn charge(
+    /// Adds `cost` to what this request has been charged by `policy`, or by all if there is none.
+    pub(super) async fn add(&self, policy: Option<&str>, cost: u32) -> Result<(), StoreError> {
+        self.charge(Operation::Add, policy, |_| cost).await
+    }
+
+    /// Gives `cost` back of what this request has been charged, or all of it.
+    pub(super) async fn give_back(&self, policy: Option<&str>, cost: u32) -> Result<(), StoreError> {
+        self.charge(Operation::GiveBack, policy, |charged| cost.min(charged)).await
+    }
+
+    /// `cost` tells how much, from what a policy has charged so far.
+    async fn charge(
         &self,
         operation: Operation,
         policy: Option<&str>,
-        cost: u32,
+        cost: impl Fn(u32) -> u32,
     ) -> Result<(), StoreError> {
         let concerned = |entry: &&Entry| policy.is_none_or(|policy| policy == entry.ask.policy.name());
+        let ask = |entry: &Entry| Ask { cost: cost(entry.charged), ..entry.ask.clone() };
         let asks: SmallVec<[Ask; 1]> =
-            self.entries().iter().filter(concerned).map(|entry| Ask { cost, ..entry.ask.clone() }).collect();
+            self.entries().iter().filter(concerned).map(ask).filter(|ask| ask.cost > 0).collect();
         let decisions = self.limiter().limiter.decide(operation, &asks).await?;
-        for decision in decisions {
-            let mut entries = self.entries();
-            if let Some(entry) = entries.iter_mut().find(|entry| entry.ask.policy.name() == decision.policy())
-            {
-                entry.decision.update(&decision);
+        let mut entries = self.entries();
+        for (ask, decision) in asks.iter().zip(&decisions) {
+            let of = |entry: &&mut Entry| entry.ask.policy.name() == ask.policy.name();
+            if let Some(entry) = entries.iter_mut().find(of) {
+                entry.charged = match operation {
+                    Operation::Add => entry.charged.saturating_add(ask.cost),
+                    _ => entry.charged.saturating_sub(ask.cost),
+                };
+                entry.decision.update(decision);
             }
         }
         Ok(())
     }
 }
 
+impl Entry {
+    fn new(ask: Ask, decision: Decision) -> Self {
+        let is_charged = !decision.is_exceeded() && !decision.quotas().is_empty();
+        Self { charged: if is_charged { ask.cost } else { 0 }, ask, decision }
+    }
+}
+
 /// Writes a line once, however many requests meet it.
-fn once(logged: &AtomicBool, log: impl FnOnce()) {
+pub(super) fn once(logged: &AtomicBool, log: impl FnOnce()) {
     if !logged.swap(true, Ordering::Relaxed) {
         log();
     }

@@ -38,7 +38,8 @@ const IN_TEXT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 /// ```
 ///
 /// No two different keys are ever the same in the store, whatever they are made of: what could end
-/// a part is percent-encoded, and a part longer than 200 bytes is replaced by its SHA-256.
+/// a part is percent-encoded, and a header, or a part longer than 200 bytes, is replaced by the first 128
+/// bits of its SHA-256.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     parts: SmallVec<[Part; 1]>,
@@ -84,9 +85,10 @@ impl KeyPart {
     }
 
     /// Whether they are the same as far as a program can tell: see [`Policy::is_same_rule`].
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
+    pub(crate) fn is_same(&self, other: &Self, one_declaration: bool) -> bool {
         match (self, other) {
-            (Self::Ip, Self::Ip) | (Self::Global, Self::Global) | (Self::By(_), Self::By(_)) => true,
+            (Self::Ip, Self::Ip) | (Self::Global, Self::Global) => true,
+            (Self::By(_), Self::By(_)) => one_declaration,
             (Self::Header(one), Self::Header(other)) => one.eq_ignore_ascii_case(other),
             _ => false,
         }
@@ -98,9 +100,10 @@ impl KeyPart {
             Self::Ip => None,
             Self::Global => Some(Part::Global),
             Self::Header(name) => {
-                request.headers.get(*name).map(|value| Part::Header(value.as_bytes().to_vec()))
+                let value = request.headers.get(*name).filter(|value| !value.is_empty());
+                value.map(|value| Part::Header(value.as_bytes().to_vec()))
             }
-            Self::By(read) => read(request).map(Part::Text),
+            Self::By(read) => read(request).filter(|text| !text.is_empty()).map(Part::Text),
         }
     }
 }

@@ -26,20 +26,28 @@ const IN_SEGMENT: &AsciiSet = &CONTROLS
 
 /// `GET:/users/7`.
 ///
-/// Each segment is decoded and encoded again, so that all spellings which axum's `Path` extractor
-/// reads alike are one resource (RFC 3986, section 6.2.2). Dot segments and empty segments stay,
-/// since axum routes by them.
+/// The path is decoded as a whole, loses its empty segments and those of one dot, and is encoded again:
+/// so all spellings that axum's `Path` extractor, or a service that serves files, takes for one are one
+/// resource. Some that axum tells apart, such as `/a%2Fb` and `/a/b`, share it; the other way would give
+/// whoever asks a quota for each way to write a wildcard's path.
 pub(super) fn of_path(method: &Method, path: &str) -> String {
-    joined(method, path.split('/').map(|segment| percent_decode_str(segment).collect::<Vec<u8>>()))
+    let path: Vec<u8> = percent_decode_str(path).collect();
+    let segments = path.split(|byte| *byte == b'/').filter(|segment| !matches!(*segment, b"" | b"."));
+    let mut canonical = vec![b"".as_slice()];
+    canonical.extend(segments);
+    if path.last() == Some(&b'/') || canonical.len() == 1 {
+        canonical.push(b"");
+    }
+    joined(method, canonical.into_iter())
 }
 
 /// `GET:/users/%7Bid%7D`: the template as the program declares it, with its braces encoded, since
 /// they delimit the hash tag.
 pub(super) fn of_route(method: &Method, template: &str) -> String {
-    joined(method, template.split('/').map(|segment| segment.as_bytes().to_vec()))
+    joined(method, template.split('/').map(str::as_bytes))
 }
 
-fn joined(method: &Method, segments: impl Iterator<Item = Vec<u8>>) -> String {
+fn joined<'a>(method: &Method, segments: impl Iterator<Item = &'a [u8]>) -> String {
     let method = name(method);
     let mut resource = String::with_capacity(64);
     resource.push_str(method);
@@ -49,7 +57,7 @@ fn joined(method: &Method, segments: impl Iterator<Item = Vec<u8>>) -> String {
         if index > 0 {
             resource.push('/');
         }
-        resource.extend(percent_encode(&segment, IN_SEGMENT));
+        resource.extend(percent_encode(segment, IN_SEGMENT));
     }
     if resource.len() - path > MAX_PART {
         let long = resource.split_off(path);
@@ -87,10 +95,14 @@ mod tests {
         for spelling in ["/%75sers/7", "/users/%37", "/%75%73%65%72%73/%37"] {
             assert_eq!(get(spelling), "GET:/users/7");
         }
-        assert_eq!(get("/a%2fb"), "GET:/a%2Fb", "an encoded slash is no separator");
+        for spelling in ["/a/b/c", "/a%2Fb%2fc", "/a//b/./c", "//a/b/c", "/%2e/a/b/c"] {
+            assert_eq!(get(spelling), "GET:/a/b/c");
+        }
+        assert_eq!(get("/"), "GET:/");
+        assert_eq!(get("//"), "GET:/");
+        assert_ne!(get("/a/"), get("/a"), "axum routes them apart");
         assert_eq!(get("/%40x"), get("/@x"));
         assert_eq!(get("/{x}"), get("/%7bx%7D"));
-        assert_ne!(get("/a//b"), get("/a/b"), "axum routes them apart");
         assert_ne!(get("/a/../b"), get("/b"), "axum routes them apart");
     }
 
@@ -122,7 +134,8 @@ mod tests {
         #[test]
         fn normalising_twice_changes_nothing(path in any::<String>()) {
             let once = of_path(&Method::GET, &path);
-            if let Some(path) = once.strip_prefix("GET:").filter(|path| !path.starts_with('#')) {
+            // What is still encoded may be undone by a second decoding; no path is decoded twice.
+            if let Some(path) = once.strip_prefix("GET:").filter(|path| !path.contains(['#', '%'])) {
                 prop_assert_eq!(of_path(&Method::GET, path), once.clone());
             }
         }

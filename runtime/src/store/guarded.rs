@@ -1,9 +1,9 @@
 //! A store that may be away: a deadline for each call, a breaker that leaves a failing store alone,
 //! and this process's memory to fall back on.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use super::memory::MemoryStore;
 use super::{AnyStore, Counter, Operation, Outcome};
@@ -58,6 +58,7 @@ pub(crate) struct Guarded {
     store: Option<Arc<Remote>>,
     memory: MemoryStore,
     closed: AtomicBool,
+    complaints: Sometimes,
 }
 
 struct Remote {
@@ -66,16 +67,23 @@ struct Remote {
     failures: AtomicU32,
     /// Whether the store is left alone.
     open: AtomicBool,
+    closed: AtomicBool,
 }
 
 impl Guarded {
     pub(crate) fn memory(memory: MemoryStore) -> Self {
-        Self { store: None, memory, closed: AtomicBool::new(false) }
+        Self { store: None, memory, closed: AtomicBool::new(false), complaints: Sometimes::default() }
     }
 
     pub(crate) fn remote(store: Box<dyn AnyStore>, timeout: Duration, fallback: MemoryStore) -> Self {
-        let store = Remote { store, timeout, failures: AtomicU32::new(0), open: AtomicBool::new(false) };
-        Self { store: Some(Arc::new(store)), memory: fallback, closed: AtomicBool::new(false) }
+        let remote = Remote {
+            store,
+            timeout,
+            failures: AtomicU32::new(0),
+            open: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        };
+        Self { store: Some(Arc::new(remote)), ..Self::memory(fallback) }
     }
 
     /// Connects. When the store is away it is left alone, and probed until it comes.
@@ -83,7 +91,7 @@ impl Guarded {
         let Some(remote) = &self.store else { return Ok(()) };
         let result = remote.probe().await;
         if let Err(error) = &result {
-            Remote::leave_alone(remote, error);
+            remote.leave_alone(error);
         }
         result
     }
@@ -95,43 +103,55 @@ impl Guarded {
         counters: &[Counter<'_>],
         on_error: OnStoreError,
     ) -> Result<Answer, StoreError> {
-        let decided = |outcome| Answer::Decided { outcome, degraded: false };
-        let result = match &self.store {
-            _ if self.closed.load(Ordering::Relaxed) => Err(StoreError::Closed),
-            None => self.memory.apply_now(operation, counters),
-            Some(remote) => Remote::apply(remote, operation, counters).await,
-        };
-        let error = match result {
-            Ok(outcome) => return Ok(decided(outcome)),
+        let error = match self.ask(operation, counters).await {
+            Ok(outcome) => return Ok(Answer::Decided { outcome, degraded: false }),
             Err(error) => error,
         };
+        self.complain(&error);
         match on_error {
             OnStoreError::Allow => Ok(Answer::Unchecked),
             OnStoreError::Local if self.store.is_some() => {
-                let outcome = self.memory.apply_now(operation, counters)?;
+                let outcome =
+                    self.memory.apply_now(operation, counters).inspect_err(|error| self.complain(error))?;
                 Ok(Answer::Decided { outcome, degraded: true })
             }
             OnStoreError::Local | OnStoreError::Deny => Err(error),
         }
     }
 
+    async fn ask(&self, operation: Operation, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(StoreError::Closed);
+        }
+        let outcome = match &self.store {
+            Some(remote) => remote.apply(operation, counters).await?,
+            None => self.memory.apply_now(operation, counters)?,
+        };
+        if outcome.readings().len() == counters.len() {
+            return Ok(outcome);
+        }
+        Err(StoreError::Refused("it answered for more counters or fewer than it was asked for".into()))
+    }
+
     /// Forgets `counters` here and in the store; what the store could not be told is an error,
     /// whatever the limiter does otherwise.
     pub(crate) async fn reset(&self, counters: &[Counter<'_>]) -> Result<(), StoreError> {
         self.memory.apply_now(Operation::Reset, counters)?;
-        if self.closed.load(Ordering::Relaxed) {
-            return Err(StoreError::Closed);
-        }
-        if let Some(remote) = &self.store {
-            Remote::apply(remote, Operation::Reset, counters).await?;
-        }
-        Ok(())
+        self.ask(Operation::Reset, counters).await.map(|_| ())
     }
 
     pub(crate) async fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
         if let Some(remote) = &self.store {
+            remote.closed.store(true, Ordering::Relaxed);
             remote.store.close().await;
+        }
+    }
+
+    /// Tells the log of what somebody has to mend. That a store is away is told when it goes.
+    fn complain(&self, error: &StoreError) {
+        if matches!(error, StoreError::Refused(_) | StoreError::Full { .. }) && self.complaints.now() {
+            tracing::error!(%error, "requests can't be counted (told once in ten seconds)");
         }
     }
 }
@@ -164,29 +184,31 @@ impl Remote {
                 }
             }
             // The store serves, and says what is wrong with this call.
-            Err(error) => tracing::error!(%error, "the rate limiter's store refuses to count"),
+            Err(_) => {}
         }
         result
     }
 
     /// Opens the breaker; a task of its own closes it when the store answers again.
     fn leave_alone(self: &Arc<Self>, error: &StoreError) {
-        if self.open.swap(true, Ordering::Relaxed) {
+        if self.closed.load(Ordering::Relaxed) || self.open.swap(true, Ordering::Relaxed) {
             return;
         }
         tracing::warn!(%error, "the rate limiter's store is away; it is probed until it answers");
-        let remote = Arc::downgrade(self);
+        let watch = Watch(Arc::downgrade(self));
         tokio::spawn(async move {
             let mut pause = FIRST_PAUSE;
             loop {
                 tokio::time::sleep(pause.mul_f64(fastrand::f64() + 0.5)).await;
                 pause = LAST_PAUSE.min(pause * 2);
                 // The limiter may be gone, or closed.
-                let Some(remote) = remote.upgrade() else { return };
+                let Some(remote) = watch.0.upgrade().filter(|remote| !remote.closed.load(Ordering::Relaxed))
+                else {
+                    return;
+                };
                 match remote.probe().await {
+                    Ok(()) if remote.closed.load(Ordering::Relaxed) => return remote.store.close().await,
                     Ok(()) => {
-                        remote.failures.store(0, Ordering::Relaxed);
-                        remote.open.store(false, Ordering::Relaxed);
                         tracing::info!("the rate limiter's store is back");
                         return;
                     }
@@ -201,5 +223,33 @@ impl Remote {
             Ok(result) => result.map(|_| ()),
             Err(_) => Err(StoreError::Timeout(PROBE_TIMEOUT)),
         }
+    }
+}
+
+/// Watches over a store that is left alone. When the watch ends, whether the store has answered or the
+/// task was dropped with its runtime, the store is asked again: if in vain, there is a new watch.
+struct Watch(Weak<Remote>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(remote) = self.0.upgrade() {
+            remote.failures.store(0, Ordering::Relaxed);
+            remote.open.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Says yes once in a while, to whoever asks.
+#[derive(Default)]
+struct Sometimes(Mutex<Option<Instant>>);
+
+impl Sometimes {
+    fn now(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| last.elapsed() >= Duration::from_secs(10));
+        if due {
+            *last = Some(Instant::now());
+        }
+        due
     }
 }

@@ -80,7 +80,7 @@ impl MemoryStore {
         let mut held = Held::lock(self, counters);
         let now = self.clock.now_micros();
         let asked = held.readings(counters, now);
-        let charged: SmallVec<[bool; 2]> = match operation {
+        let mut charged: SmallVec<[bool; 2]> = match operation {
             Operation::Take => charged(counters, &asked),
             Operation::Add | Operation::GiveBack => counters.iter().map(|counter| counter.cost > 0).collect(),
             Operation::Peek => return Ok(Outcome::new(false, asked)),
@@ -91,21 +91,25 @@ impl MemoryStore {
                 return Ok(Outcome::new(false, held.readings(counters, now)));
             }
         };
-        let concerned = || counters.iter().enumerate().filter(|(index, _)| charged[*index]);
         if operation == Operation::GiveBack {
-            for (index, counter) in concerned() {
+            for (index, counter) in concerned(counters, &charged) {
                 held.give_back(index, counter, now);
             }
         } else {
-            for (index, counter) in concerned() {
-                if !held.reserve(index, counter, now, self.max_per_shard()) {
-                    for (index, counter) in concerned().take_while(|(before, _)| *before < index) {
+            for (index, counter) in counters.iter().enumerate() {
+                if !charged[index] || held.reserve(index, counter, now, self.max_per_shard()) {
+                    continue;
+                }
+                // What is in shadow holds nobody up.
+                charged[index] = false;
+                if !counter.shadow {
+                    for (index, counter) in concerned(counters, &charged) {
                         held.release(index, counter);
                     }
                     return Err(StoreError::Full { max_keys: self.max_keys });
                 }
             }
-            for (index, counter) in concerned() {
+            for (index, counter) in concerned(counters, &charged) {
                 held.charge(index, counter, now);
             }
         }
@@ -123,6 +127,14 @@ impl MemoryStore {
     fn max_per_shard(&self) -> usize {
         self.max_keys.div_ceil(self.shards.len())
     }
+}
+
+/// The counters that are charged, with their numbers.
+fn concerned<'a, 'k>(
+    counters: &'a [Counter<'k>],
+    charged: &'a [bool],
+) -> impl Iterator<Item = (usize, &'a Counter<'k>)> {
+    counters.iter().enumerate().filter(|(index, _)| charged[*index])
 }
 
 /// Whether all policies that are not in shadow allow.

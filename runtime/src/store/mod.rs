@@ -44,11 +44,10 @@ use crate::quota::Quota;
 ///
 /// impl Store for Oblivious {
 ///     async fn apply(&self, _: Operation, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
-///         let fresh = counters.iter().map(|counter| Reading {
-///             fits: counter.cost <= counter.quota.limit(),
-///             remaining: counter.quota.limit().saturating_sub(counter.cost),
-///             reset: counter.quota.window(),
-///             retry_after: Some(counter.quota.window()),
+///         let fresh = counters.iter().map(|counter| {
+///             let (limit, window) = (counter.quota.limit(), counter.quota.window());
+///             let left = limit.saturating_sub(counter.cost);
+///             Reading::new(counter.cost <= limit, left, window, Some(window))
 ///         });
 ///         Ok(Outcome::new(true, fresh))
 ///     }
@@ -116,8 +115,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Whether the counters were charged, and where each of them stands afterwards, in the order in
-    /// which they were asked for.
+    /// Whether the counters were charged, and where each of them stands afterwards: a reading for each,
+    /// in the order in which they were asked for. Whether a request passes is what the readings say.
     pub fn new(taken: bool, readings: impl IntoIterator<Item = Reading>) -> Self {
         Self { taken, readings: readings.into_iter().collect() }
     }

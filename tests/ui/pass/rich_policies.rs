@@ -59,7 +59,7 @@ async fn window() {}
 #[rate_limit(name = "closures", per_minute = 100, algorithm = fixed_window, key = |parts| Some(parts.uri.to_string()), cost = |_| 1, skip_if = |_| false)]
 async fn closures() {}
 
-const SAME_AS_ALL: Policy = Policy::new("all")
+const LIKE_ALL: Policy = Policy::new("like-all")
     .per_second(5)
     .per_minute(100)
     .algorithm(Algorithm::TokenBucket { burst: None })
@@ -73,12 +73,15 @@ const SAME_AS_ALL: Policy = Policy::new("all")
     .on_store_error(OnStoreError::Deny)
     .shadow();
 
-#[rate_limit(policy = SAME_AS_ALL)]
-async fn same() {}
+#[rate_limit(policy = LIKE_ALL)]
+async fn like_all() {}
+
+#[rate_limit(policy = LIKE_ALL)]
+async fn like_all_too() {}
 
 fn main() {
     let app = Router::new().route("/all", get(all)).route("/log", get(log)).route("/window", get(window));
-    let app = app.route("/closures", get(closures)).route("/same", get(same));
-    // A conflict between `all` and `same` would panic.
+    let app = app.route("/closures", get(closures)).route("/like-all", get(like_all).post(like_all_too));
+    // A conflict would panic.
     let _: Router = app.layer(RateLimiter::memory());
 }

@@ -12,8 +12,8 @@
 --   6  which policy it belongs to
 --   7  1 if that policy is in shadow, else 0
 --
--- Returns 1 if all policies that are not in shadow allow, else 0; then for each counter whether it
--- had room (1 or 0), how much it has left, the microseconds until it is whole again, and those until
+-- Returns 1 if the counters were charged, else 0 (those of policies in shadow aside); then for each
+-- counter whether it had room (1 or 0), how much it has left, the microseconds until it is whole again, and those until
 -- what was asked for fits (-1 for never).
 --
 -- The algorithms are those of runtime/src/algorithm, function by function. Each key has a TTL from
@@ -177,9 +177,14 @@ function log.charge(c, cost)
   -- Members of one instant are numbered, at one width, so that their order is that of the numbers.
   local number = redis.call('ZCOUNT', c.key, score, score)
   local units = math.min(cost, MOST - c.used)
-  for _ = 1, units do
-    redis.call('ZADD', c.key, score, string.format('%s-%05d', score, number))
-    number = number + 1
+  for first = 1, units, 1000 do
+    local members = {}
+    for _ = first, math.min(units, first + 999) do
+      members[#members + 1] = score
+      members[#members + 1] = string.format('%s-%05d', score, number)
+      number = number + 1
+    end
+    redis.call('ZADD', c.key, unpack(members))
   end
   c.used = c.used + units
   redis.call('PEXPIRE', c.key, whole(math.max(1, math.ceil((time + c.window - now()) / 1000))))
@@ -193,6 +198,7 @@ end
 
 -- t: token bucket. A string, the time at which the bucket is full.
 local bucket = {}
+local MOST_DEBT = 2 * 366 * 24 * 60 * 60 * 1000000
 
 function bucket.look(c)
   c.interval = math.ceil(c.window / c.limit)
@@ -217,7 +223,7 @@ local function keep_debt(c)
 end
 
 function bucket.charge(c, cost)
-  c.debt = c.debt + cost * c.interval
+  c.debt = math.min(c.debt + cost * c.interval, MOST_DEBT)
   keep_debt(c)
 end
 
@@ -266,7 +272,9 @@ for _, c in ipairs(counters) do
   end
 end
 
-local reply = { passes and 1 or 0 }
+-- What is only looked at is never charged, whatever it says.
+local charged = op == 'add' or op == 'give_back' or (op == 'take' and passes)
+local reply = { charged and 1 or 0 }
 for _, c in ipairs(counters) do
   local _, remaining, reset = c.algorithm.read(c, 0)
   reply[#reply + 1] = c.fits and 1 or 0

@@ -8,10 +8,10 @@ mod connection;
 mod script;
 mod sharded;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::{ErrorKind, RedisError};
+use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use self::connection::{Connection, Server};
 use self::script::Decider;
@@ -25,7 +25,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Counters behind one connection that all checks share.
 pub(crate) struct RedisStore {
     server: Server,
-    decider: Decider,
+    decider: Arc<Decider>,
     current: Mutex<Current>,
 }
 
@@ -60,7 +60,7 @@ impl RedisStore {
     }
 
     fn on(server: Server, clock: Clock) -> Self {
-        Self { server, decider: Decider::new(clock), current: Mutex::default() }
+        Self { server, decider: Arc::new(Decider::new(clock)), current: Mutex::default() }
     }
 
     /// Opens a new connection, makes sure that it serves, and uses it from now on.
@@ -89,12 +89,26 @@ impl RedisStore {
 
 /// Tells what is wrong with the server, or the way there, from what is wrong with the request.
 fn store_error(error: RedisError) -> StoreError {
-    match error.kind() {
+    let away = match error.kind() {
         ErrorKind::Io
         | ErrorKind::AuthenticationFailed
         | ErrorKind::ClusterConnectionNotFound
-        | ErrorKind::Parse => StoreError::Unreachable(error.into()),
-        _ => StoreError::Refused(error.into()),
+        | ErrorKind::Parse => true,
+        // It answers, but another connection may lead to one that serves.
+        ErrorKind::Server(kind) => matches!(
+            kind,
+            ServerErrorKind::ReadOnly
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::BusyLoading
+                | ServerErrorKind::ClusterDown
+        ),
+        _ => false,
+    };
+    // Until version 7 the error of a command in a script is wrapped in one of the script.
+    if away || error.to_string().contains("READONLY") {
+        StoreError::Unreachable(error.into())
+    } else {
+        StoreError::Refused(error.into())
     }
 }
 

@@ -20,9 +20,20 @@ impl Decider {
         Self { script: Script::new(include_str!("apply.lua")), clock }
     }
 
-    /// Makes the script known to the server, and so tells whether it serves.
+    /// Makes the script known to the server, and tells whether it serves.
     pub(super) async fn load(&self, connection: &mut Connection) -> Result<(), RedisError> {
-        self.script.load_async(connection).await.map(|_| ())
+        self.script.load_async(connection).await?;
+        if connection.is_sharded() {
+            return Ok(());
+        }
+        // A replica takes the script, and refuses what it does. Who may not ask for the role is believed.
+        let role: Result<Vec<redis::Value>, RedisError> = redis::cmd("ROLE").query_async(connection).await;
+        match role.ok().and_then(|role| role.into_iter().next()) {
+            Some(redis::Value::BulkString(role)) if role == b"slave" => {
+                Err((ErrorKind::Io, "READONLY the server is a replica").into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// One round trip; three when the server has lost the script, which it then has not run.
@@ -51,8 +62,8 @@ impl Decider {
         }
         let reply: Vec<i64> = call.invoke_async(connection).await?;
         match reply.split_first() {
-            Some((passes, readings)) if readings.len() == 4 * counters.len() => {
-                Ok(Outcome::new(*passes == 1, readings.chunks_exact(4).map(reading)))
+            Some((taken, readings)) if readings.len() == 4 * counters.len() => {
+                Ok(Outcome::new(*taken == 1, readings.chunks_exact(4).map(reading)))
             }
             _ => Err((ErrorKind::UnexpectedReturnType, "the script answered for other counters").into()),
         }
@@ -65,11 +76,13 @@ async fn forget(connection: &mut Connection, counters: &[Counter<'_>]) -> Result
         unlink.arg(key(counter));
     }
     let () = unlink.query_async(connection).await?;
-    let untouched = |counter: &Counter<'_>| {
-        let rule = Rule::new(counter.quota, counter.algorithm);
-        State::new(counter.algorithm).read(&rule, 0, counter.cost.into())
-    };
     Ok(Outcome::new(false, counters.iter().map(untouched)))
+}
+
+/// What a counter says that nobody has used.
+pub(super) fn untouched(counter: &Counter<'_>) -> Reading {
+    let rule = Rule::new(counter.quota, counter.algorithm);
+    State::new(counter.algorithm).read(&rule, 0, counter.cost.into())
 }
 
 fn key(counter: &Counter<'_>) -> String {
