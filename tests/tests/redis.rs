@@ -294,6 +294,14 @@ async fn no_key_is_ever_without_a_ttl_whatever_is_killed_when() {
     assert!(seen > 0, "the load has reached the server");
 }
 
+/// How many are connected, whoever asks among them.
+async fn clients(server: &RedisServer) -> usize {
+    let mut connection = server.connection().await;
+    let clients: String =
+        redis::cmd("CLIENT").arg("LIST").query_async(&mut connection).await.expect("CLIENT LIST answers");
+    clients.lines().count()
+}
+
 #[tokio::test]
 async fn a_closed_limiter_holds_no_connection() {
     const TWO: Policy = Policy::new("two").per_hour(2);
@@ -301,15 +309,9 @@ async fn a_closed_limiter_holds_no_connection() {
     let limiter = server.limiter().await;
     limiter.check(&TWO, "x").await.expect("a decision");
     limiter.close().await;
-    let mut connection = server.connection().await;
     let start = Instant::now();
-    loop {
-        let clients: String =
-            redis::cmd("CLIENT").arg("LIST").query_async(&mut connection).await.expect("CLIENT LIST answers");
-        if clients.lines().count() == 1 {
-            break; // our own
-        }
-        assert!(start.elapsed() < PATIENCE, "{clients}");
+    while clients(&server).await > 1 {
+        assert!(start.elapsed() < PATIENCE, "the connection is still there");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let decision = limiter.check(&TWO, "x").await.expect("a decision");
@@ -351,10 +353,7 @@ async fn a_closed_limiter_asks_its_store_no_more() {
     limiter.close().await;
     server.restart().await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let mut connection = server.connection().await;
-    let clients: String =
-        redis::cmd("CLIENT").arg("LIST").query_async(&mut connection).await.expect("CLIENT LIST answers");
-    assert_eq!(clients.lines().count(), 1, "{clients}");
+    assert_eq!(clients(&server).await, 1);
 }
 
 #[test]
