@@ -115,8 +115,9 @@ impl Builder {
     ///
     /// A check of one policy is one call of one node. Several policies on one item may have their
     /// counters on different nodes: they are charged one after the other, and when one denies, those
-    /// before it get back what they were charged. No quota is exceeded by that, but a request may be denied
-    /// while another one, which will be denied, holds what it needs.
+    /// before it get back what they were charged. Meanwhile a request may be denied because another one,
+    /// which is about to be denied, holds what it needs; and what comes back just after a window has ended
+    /// is the next window's.
     #[cfg(feature = "redis-cluster")]
     pub fn redis_cluster(mut self, nodes: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.store = Choice::RedisCluster(nodes.into_iter().map(Into::into).collect());

@@ -57,7 +57,8 @@ impl Server {
     }
 }
 
-/// How often a call follows a key that has moved to another node.
+/// How often a call follows a key that has moved to another node. The client counts a connection that
+/// breaks among them, and sends the call again: what is charged may then be charged twice.
 #[cfg(feature = "redis-cluster")]
 const REDIRECTS: u32 = 3;
 
