@@ -267,7 +267,8 @@ impl Builder {
     }
 
     /// How many counters this process holds at most, as the store or while the store is away;
-    /// default 1,000,000, some 200 MB. When all are in use, requests that need another one are
+    /// default 1,000,000: some 150 MB where a counter is a number and a path is short, more where every
+    /// request is remembered ([`SlidingLog`](crate::Algorithm::SlidingLog)). When all are in use, requests that need another one are
     /// treated as if the store were away: see [`on_store_error`](Self::on_store_error), of which
     /// `Local` then denies.
     pub fn max_keys(mut self, max_keys: usize) -> Self {

@@ -24,6 +24,7 @@ pub(crate) fn expand(declaration: &Declaration, mut function: Function) -> Token
     let name = format_ident!("__rate_limit_{}", function.sig.ident);
     let vis = &function.vis;
     let policies = declaration.carried_by(&quote!(#name));
+    // It is named after a function, never made, and as visible as the handler whose signature it is in.
     let carrier = quote! {
         #[doc(hidden)]
         #[allow(non_camel_case_types, dead_code, unreachable_pub, missing_debug_implementations)]

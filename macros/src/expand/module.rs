@@ -33,6 +33,7 @@ pub(crate) fn expand(declaration: &Declaration, module: Module) -> TokenStream {
         ModuleItem::Router(function) => guarded(declaration, function),
     });
     let carried = declaration.carried_by(&quote!(#ident::__RateLimit));
+    // The carrier is visible to the `impl` beside the module, whether or not that is public itself.
     quote! {
         #(#attrs)*
         #vis mod #ident {

@@ -92,6 +92,8 @@ impl Shifted {
     }
 }
 
+// The casts below are those between whole numbers and Lua's doubles.
+
 /// What `count` weighs when `elapsed` of the window after it has passed.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn weighted(count: u64, elapsed: u64, window: u64) -> u64 {

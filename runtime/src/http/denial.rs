@@ -146,7 +146,7 @@ impl Denied {
         response
     }
 
-    /// The problem types are those of draft-ietf-httpapi-ratelimit-headers-11, section 6.
+    /// The problem types are those that draft-ietf-httpapi-ratelimit-headers-11 registers.
     fn problem(&self) -> Response {
         let (problem, title) = if self.status == StatusCode::SERVICE_UNAVAILABLE {
             (

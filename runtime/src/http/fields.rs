@@ -57,7 +57,7 @@ pub(super) fn item_names(decision: &Decision) -> impl Iterator<Item = (Cow<'stat
     })
 }
 
-/// Section 3 and 4 of the draft: `"hardwork";q=5;w=60` and `"hardwork";r=4;t=60`.
+/// `"hardwork";q=5;w=60` and `"hardwork";r=4;t=60`.
 fn draft<'a>(decisions: impl Iterator<Item = &'a Decision>, headers: &mut HeaderMap) {
     let mut policies = ListSerializer::new();
     let mut limits = ListSerializer::new();
