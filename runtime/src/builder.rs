@@ -19,7 +19,7 @@ use crate::limiter::Limiter;
 use crate::policy::Policy;
 use crate::rate_limiter::RateLimiter;
 use crate::registry;
-use crate::store::guarded::{Guarded, OnStoreError};
+use crate::store::guarded::{Guarded, OnStoreError, Place};
 use crate::store::memory::MemoryStore;
 use crate::store::{AnyStore, Store};
 
@@ -51,6 +51,8 @@ pub struct Builder {
     timeout: Duration,
     on_store_error: OnStoreError,
     require_store: bool,
+    deny_memory: bool,
+    local_share: f64,
     prefixes: Prefixes,
     trusted_proxies: Vec<String>,
     client_ip_header: Option<ClientIpHeader>,
@@ -84,6 +86,8 @@ impl Default for Builder {
             timeout: DEFAULT_TIMEOUT,
             on_store_error: OnStoreError::default(),
             require_store: false,
+            deny_memory: true,
+            local_share: 1.0,
             prefixes: Prefixes::default(),
             trusted_proxies: Vec::new(),
             client_ip_header: None,
@@ -203,6 +207,29 @@ impl Builder {
         self
     }
 
+    /// Whether to remember what Redis has denied; default true.
+    ///
+    /// Until the instant at which it can next be admitted, and for at most a second, the same request of the
+    /// same key is then denied in this process, without asking Redis: denials cost next to nothing, and an
+    /// attacker's flood does not reach Redis. What this limiter [gives back](RateLimiter::give_back) or
+    /// [forgets](RateLimiter::reset) is known at once; that another instance did so is known within that
+    /// second. No request is admitted that Redis would deny.
+    pub fn deny_memory(mut self, remember: bool) -> Self {
+        self.deny_memory = remember;
+        self
+    }
+
+    /// How much of each quota this process admits by itself while the store is away, from above 0 to 1;
+    /// default 1, which is all of it.
+    ///
+    /// With [`OnStoreError::Local`] each of `n` instances counts for itself then, so that together they
+    /// admit up to `n` times the limit. With a share of `1.0 / n` they keep it together, and a client that
+    /// always meets the same instance has only that share. It is rounded up, and never less than one request.
+    pub fn local_share(mut self, share: f64) -> Self {
+        self.local_share = share;
+        self
+    }
+
     /// The networks of the proxies in front of this service, as `10.0.0.0/8` or `10.1.2.3`; default
     /// none. Only they are believed when they say, in the
     /// [client IP header](Self::client_ip_header), that a request comes from someone else.
@@ -318,21 +345,29 @@ impl Builder {
         }
         registry::find_conflict(&declared)?;
         let memory = MemoryStore::new(self.max_keys, self.clock.clone());
-        let store = match self.store {
+        #[cfg(feature = "redis")]
+        let settings = crate::store::redis::Settings {
+            timeout: self.timeout,
+            deny_memory: self.deny_memory,
+            clock: self.clock,
+        };
+        #[cfg(not(feature = "redis"))]
+        let settings = ();
+        let place: Option<Place> = match self.store {
+            Choice::Memory => None,
             Choice::Environment => match redis_url()? {
-                Some(url) => redis(REDIS_URL, &url, self.timeout, memory, self.clock)?,
-                None => Guarded::memory(memory),
+                Some(url) => Some(redis(REDIS_URL, &url, settings)?),
+                None => None,
             },
-            Choice::Memory => Guarded::memory(memory),
             #[cfg(feature = "redis")]
-            Choice::Redis(url) => redis("redis", &url, self.timeout, memory, self.clock)?,
+            Choice::Redis(url) => Some(redis("redis", &url, settings)?),
             #[cfg(feature = "redis-cluster")]
-            Choice::RedisCluster(urls) => {
-                let store = crate::store::redis::RedisStore::cluster(&urls, self.timeout, self.clock)
-                    .map_err(|problem| BuildError::Setting { setting: "redis_cluster", problem })?;
-                Guarded::remote(Box::new(store), self.timeout, memory)
-            }
-            Choice::Custom(store) => Guarded::remote(store, self.timeout, memory),
+            Choice::RedisCluster(_urls) => None,
+            Choice::Custom(store) => Some(Place::Custom(store)),
+        };
+        let store = match place {
+            Some(place) => Guarded::remote(place, self.timeout, memory, self.local_share),
+            None => Guarded::memory(memory),
         };
         let limiter = Limiter {
             store,
@@ -370,6 +405,11 @@ impl Builder {
         let status = self.answers.status;
         let faults = [
             (self.timeout.is_zero(), "timeout", "a store needs time to answer: write at least 1 ms"),
+            (
+                !(self.local_share > 0.0 && self.local_share <= 1.0),
+                "local_share",
+                "a share of nothing would deny all, and more than 1 exceeds the limit: write 0.5 or the like",
+            ),
             (self.max_keys == 0, "max_keys", "no key could be counted: write at least 1"),
             (self.prefixes.ipv4 > 32, "ipv4_prefix", "an IPv4 address has 32 bits: write 0 to 32"),
             (self.prefixes.ipv6 > 128, "ipv6_prefix", "an IPv6 address has 128 bits: write 0 to 128"),
@@ -413,23 +453,15 @@ fn redis_url() -> Result<Option<String>, BuildError> {
 fn redis(
     setting: &'static str,
     url: &str,
-    timeout: Duration,
-    fallback: MemoryStore,
-    clock: Clock,
-) -> Result<Guarded, BuildError> {
-    let store = crate::store::redis::RedisStore::single(url, clock)
+    settings: crate::store::redis::Settings,
+) -> Result<Place, BuildError> {
+    let store = crate::store::redis::RedisStore::single(url, settings)
         .map_err(|problem| BuildError::Setting { setting, problem })?;
-    Ok(Guarded::remote(Box::new(store), timeout, fallback))
+    Ok(Place::Redis(store))
 }
 
 #[cfg(not(feature = "redis"))]
-fn redis(
-    setting: &'static str,
-    _url: &str,
-    _timeout: Duration,
-    _fallback: MemoryStore,
-    _clock: Clock,
-) -> Result<Guarded, BuildError> {
+fn redis(setting: &'static str, _url: &str, _settings: ()) -> Result<Place, BuildError> {
     let problem = "it is set, but axum-rate-limit is built without its feature `redis`".to_owned();
     Err(BuildError::Setting { setting, problem })
 }

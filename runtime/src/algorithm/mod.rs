@@ -64,6 +64,11 @@ impl Rule {
         Self { limit: quota.limit().into(), window: quota.window_millis() * 1_000, algorithm }
     }
 
+    /// After how many microseconds a token comes back to a bucket.
+    pub(crate) fn interval(&self) -> u64 {
+        self.window.div_ceil(self.limit)
+    }
+
     /// How much may pass at once.
     pub(crate) fn burst(&self) -> u64 {
         match self.algorithm {

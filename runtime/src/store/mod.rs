@@ -87,7 +87,7 @@ pub enum Operation {
 }
 
 /// One counter: a quota, whose it is, and how much of it is asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counter<'a> {
     /// Who shares the quota, with the limiter's prefix: printable ASCII, with a Redis hash tag. The

@@ -17,6 +17,7 @@ pub(super) enum Server {
 }
 
 /// A connection to a [`Server`], shared by all who clone it.
+#[allow(dead_code)]
 #[derive(Clone)]
 pub(super) enum Connection {
     Single(MultiplexedConnection),
