@@ -20,8 +20,7 @@ use crate::policy::Policy;
 use crate::rate_limiter::RateLimiter;
 use crate::registry;
 use crate::store::guarded::{Guarded, OnStoreError, Place};
-use crate::store::memory::MemoryStore;
-use crate::store::{AnyStore, Store};
+use crate::store::{AnyStore, MemoryStore, Store};
 
 const DEFAULT_MAX_KEYS: usize = 1_000_000;
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(100);
@@ -344,7 +343,7 @@ impl Builder {
             *policy = *amended.get(policy.name()).unwrap_or(policy);
         }
         registry::find_conflict(&declared)?;
-        let memory = MemoryStore::new(self.max_keys, self.clock.clone());
+        let memory = MemoryStore::with_clock(self.max_keys, self.clock.clone());
         #[cfg(feature = "redis")]
         let settings = crate::store::redis::Settings {
             timeout: self.timeout,

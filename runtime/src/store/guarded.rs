@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use super::memory::MemoryStore;
 #[cfg(feature = "redis")]
 use super::redis::RedisStore;
-use super::{AnyStore, Counter, Operation, Outcome};
+use super::{AnyStore, Counter, MemoryStore, Operation, Outcome};
 use crate::algorithm::Algorithm;
 use crate::error::StoreError;
 

@@ -16,7 +16,7 @@
 //! exists ceases to when nothing taken is left in it, by itself.
 
 pub(crate) mod guarded;
-pub(crate) mod memory;
+mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 
@@ -24,6 +24,7 @@ use std::pin::Pin;
 
 use smallvec::SmallVec;
 
+pub use self::memory::MemoryStore;
 pub use crate::algorithm::Reading;
 
 use crate::algorithm::Algorithm;
@@ -107,6 +108,25 @@ pub struct Counter<'a> {
     pub shadow: bool,
 }
 
+impl<'a> Counter<'a> {
+    /// A counter of which one unit is asked for, by a fixed window and not in shadow.
+    pub fn new(key: &'a str, quota: Quota) -> Self {
+        Self { key, quota, algorithm: Algorithm::FixedWindow, cost: 1, policy: 0, shadow: false }
+    }
+
+    /// The same, counted by `algorithm`.
+    #[must_use]
+    pub fn algorithm(self, algorithm: Algorithm) -> Self {
+        Self { algorithm, ..self }
+    }
+
+    /// The same, of which `cost` is asked for.
+    #[must_use]
+    pub fn cost(self, cost: u32) -> Self {
+        Self { cost, ..self }
+    }
+}
+
 /// What a store answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -119,6 +139,13 @@ impl Outcome {
     /// in the order in which they were asked for. Whether a request passes is what the readings say.
     pub fn new(taken: bool, readings: impl IntoIterator<Item = Reading>) -> Self {
         Self { taken, readings: readings.into_iter().collect() }
+    }
+
+    /// The same for one counter.
+    pub(crate) fn of_one(taken: bool, reading: Reading) -> Self {
+        let mut readings = SmallVec::new_const();
+        readings.push(reading);
+        Self { taken, readings }
     }
 
     /// Whether the counters were charged.
