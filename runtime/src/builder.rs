@@ -1,5 +1,8 @@
 //! A limiter with settings of its own.
 
+#[cfg(feature = "redis")]
+mod servers;
+
 use std::borrow::Cow;
 use std::env::VarError;
 use std::fmt;
@@ -21,7 +24,14 @@ use crate::rate_limiter::RateLimiter;
 use crate::registry;
 use crate::store::guarded::{Guarded, OnStoreError};
 use crate::store::memory::MemoryStore;
+#[cfg(feature = "redis")]
+use crate::store::redis::{Access, Server};
 use crate::store::{AnyStore, Store};
+
+/// How servers are reached, of which there are none.
+#[cfg(not(feature = "redis"))]
+#[derive(Default)]
+struct Access {}
 
 const DEFAULT_MAX_KEYS: usize = 1_000_000;
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(100);
@@ -54,6 +64,7 @@ pub struct Builder {
     prefixes: Prefixes,
     trusted_proxies: Vec<String>,
     client_ip_header: Option<ClientIpHeader>,
+    access: Access,
     max_keys: usize,
     clock: Clock,
     answers: Answers,
@@ -72,6 +83,11 @@ enum Choice {
     Redis(String),
     #[cfg(feature = "redis-cluster")]
     RedisCluster(Vec<String>),
+    #[cfg(feature = "redis-sentinel")]
+    RedisSentinel {
+        master: String,
+        sentinels: Vec<String>,
+    },
     Environment,
     Custom(Box<dyn AnyStore>),
 }
@@ -87,6 +103,7 @@ impl Default for Builder {
             prefixes: Prefixes::default(),
             trusted_proxies: Vec::new(),
             client_ip_header: None,
+            access: Access::default(),
             max_keys: DEFAULT_MAX_KEYS,
             clock: Clock::default(),
             answers: Answers::default(),
@@ -318,21 +335,29 @@ impl Builder {
         }
         registry::find_conflict(&declared)?;
         let memory = MemoryStore::new(self.max_keys, self.clock.clone());
-        let store = match self.store {
+        let store: Option<Box<dyn AnyStore>> = match self.store {
+            Choice::Memory => None,
             Choice::Environment => match redis_url()? {
-                Some(url) => redis(REDIS_URL, &url, self.timeout, memory, self.clock)?,
-                None => Guarded::memory(memory),
+                Some(url) => Some(redis(REDIS_URL, &url, &self.access, self.clock)?),
+                None => None,
             },
-            Choice::Memory => Guarded::memory(memory),
             #[cfg(feature = "redis")]
-            Choice::Redis(url) => redis("redis", &url, self.timeout, memory, self.clock)?,
+            Choice::Redis(url) => Some(redis("redis", &url, &self.access, self.clock)?),
             #[cfg(feature = "redis-cluster")]
             Choice::RedisCluster(urls) => {
-                let store = crate::store::redis::RedisStore::cluster(&urls, self.timeout, self.clock)
-                    .map_err(|problem| BuildError::Setting { setting: "redis_cluster", problem })?;
-                Guarded::remote(Box::new(store), self.timeout, memory)
+                let server = Server::cluster(&urls, self.timeout, &self.access);
+                Some(servers::store("redis_cluster", server, self.clock)?)
             }
-            Choice::Custom(store) => Guarded::remote(store, self.timeout, memory),
+            #[cfg(feature = "redis-sentinel")]
+            Choice::RedisSentinel { master, sentinels } => {
+                let server = Server::sentinel(&master, &sentinels, &self.access);
+                Some(servers::store("redis_sentinel", server, self.clock)?)
+            }
+            Choice::Custom(store) => Some(store),
+        };
+        let store = match store {
+            Some(store) => Guarded::remote(store, self.timeout, memory),
+            None => Guarded::memory(memory),
         };
         let limiter = Limiter {
             store,
@@ -413,23 +438,19 @@ fn redis_url() -> Result<Option<String>, BuildError> {
 fn redis(
     setting: &'static str,
     url: &str,
-    timeout: Duration,
-    fallback: MemoryStore,
+    access: &Access,
     clock: Clock,
-) -> Result<Guarded, BuildError> {
-    let store = crate::store::redis::RedisStore::single(url, clock)
-        .map_err(|problem| BuildError::Setting { setting, problem })?;
-    Ok(Guarded::remote(Box::new(store), timeout, fallback))
+) -> Result<Box<dyn AnyStore>, BuildError> {
+    servers::store(setting, Server::single(url, access), clock)
 }
 
 #[cfg(not(feature = "redis"))]
 fn redis(
     setting: &'static str,
     _url: &str,
-    _timeout: Duration,
-    _fallback: MemoryStore,
+    _access: &Access,
     _clock: Clock,
-) -> Result<Guarded, BuildError> {
+) -> Result<Box<dyn AnyStore>, BuildError> {
     let problem = "it is set, but axum-rate-limit is built without its feature `redis`".to_owned();
     Err(BuildError::Setting { setting, problem })
 }
@@ -442,6 +463,8 @@ impl fmt::Debug for Builder {
             Choice::Redis(_) => "redis", // the URL may hold a password
             #[cfg(feature = "redis-cluster")]
             Choice::RedisCluster(_) => "redis_cluster",
+            #[cfg(feature = "redis-sentinel")]
+            Choice::RedisSentinel { .. } => "redis_sentinel",
             Choice::Environment => "environment",
             Choice::Custom(_) => "custom",
         };

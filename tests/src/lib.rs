@@ -3,12 +3,18 @@
 mod app;
 mod client;
 mod cluster;
+mod recovery;
 mod redis;
+mod sentinels;
+mod tls;
 
 pub use app::App;
 pub use client::{Answer, Client, LIMIT_FIELDS};
 pub use cluster::RedisCluster;
+pub use recovery::recovered;
 pub use redis::RedisServer;
+pub use sentinels::Sentinels;
+pub use tls::{Authority, Certificate, TlsServer};
 
 /// Runs each function once with a limiter in memory and once with one in a Redis of its own.
 #[macro_export]

@@ -13,7 +13,11 @@ use std::time::Duration;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use self::connection::{Connection, Server};
+use self::connection::Connection;
+pub use self::connection::RedisCredentials;
+#[cfg(feature = "redis-tls")]
+pub use self::connection::RedisTls;
+pub(crate) use self::connection::{Access, Provider, Server};
 use self::script::Decider;
 use super::{Counter, Operation, Outcome, Store};
 use crate::clock::Clock;
@@ -38,28 +42,8 @@ struct Current {
 }
 
 impl RedisStore {
-    /// A store on one server, that is not connected yet.
-    ///
-    /// The error says what is wrong with `url`, and what to write instead.
-    pub(crate) fn single(url: &str, clock: Clock) -> Result<Self, String> {
-        let server = Server::single(url).map_err(|error| {
-            format!(
-                "{error}: write `redis://[user:password@]host[:port][/database]`, or `redis+unix:///path`"
-            )
-        })?;
-        Ok(Self::on(server, clock))
-    }
-
-    /// A store on a cluster, of which `urls` are some nodes; `timeout` is the deadline of a decision.
-    #[cfg(feature = "redis-cluster")]
-    pub(crate) fn cluster(urls: &[String], timeout: Duration, clock: Clock) -> Result<Self, String> {
-        let server = Server::cluster(urls, CONNECT_TIMEOUT, timeout).map_err(|error| {
-            format!("{error}: write one or more nodes, as `redis://[user:password@]host[:port]`")
-        })?;
-        Ok(Self::on(server, clock))
-    }
-
-    fn on(server: Server, clock: Clock) -> Self {
+    /// A store on `server`, that is not connected yet.
+    pub(crate) fn on(server: Server, clock: Clock) -> Self {
         Self { server, decider: Arc::new(Decider::new(clock)), current: Mutex::default() }
     }
 
