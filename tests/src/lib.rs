@@ -17,7 +17,7 @@ pub use proxy::{Fault, FaultProxy};
 pub use recovery::recovered;
 pub use redis::RedisServer;
 pub use sentinels::Sentinels;
-pub use storm::{Storm, Tally};
+pub use storm::{Loss, Storm, Tally};
 pub use tls::{Authority, Certificate, TlsServer};
 
 /// Runs each function once with a limiter in memory and once with one in a Redis of its own.

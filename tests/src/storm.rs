@@ -12,9 +12,9 @@ use crate::recovered;
 
 /// How many share [`SHARED`].
 const KEYS: usize = 20;
-const SHARED_LIMIT: u32 = 100;
-/// Asked by everybody: its limit is reached.
-const SHARED: Policy = Policy::new("shared").per_hour(SHARED_LIMIT);
+const SHARED_LIMIT: u32 = 20;
+/// Asked by everybody: its limit is reached. It has two counters, which must be charged together.
+const SHARED: Policy = Policy::new("shared").per_hour(SHARED_LIMIT).per_day(1_000_000);
 const SINGLE_LIMIT: u32 = 10;
 /// Asked once for each key: whether it was charged, and how often, is known of each request.
 const SINGLE: Policy = Policy::new("single").per_hour(SINGLE_LIMIT);
@@ -42,7 +42,18 @@ struct Shot {
     /// The number of a shared key, or the name of a single one.
     target: Target,
     begun: Instant,
+    ended: Instant,
     verdict: Verdict,
+}
+
+/// When a server was lost with what it had counted: what was asked for meanwhile may be forgotten, and be
+/// admitted once more.
+#[derive(Clone, Copy, Debug)]
+pub struct Loss {
+    /// What was answered before is kept.
+    pub from: Instant,
+    /// What was asked for afterwards is kept.
+    pub to: Instant,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -74,12 +85,18 @@ pub struct Tally {
     pub degraded: usize,
     /// How many of those it had charged all the same.
     pub charged_degraded: usize,
-    /// How many the store admitted, but no longer knows of.
+    /// How many the store admitted, but no longer knows of, though nothing was lost then.
     pub forgotten: usize,
+    /// How many it admitted while something was lost: it need not know of them.
+    pub losable: usize,
     /// How many were charged more than once.
     pub charged_twice: usize,
     /// How many were admitted by the store beyond the limit of their key.
     pub over_limit: usize,
+    /// How many of those are beyond what may have been lost.
+    pub unexcused: usize,
+    /// How many the store denied that had room.
+    pub wrongly_denied: usize,
 }
 
 impl Storm {
@@ -122,12 +139,12 @@ impl Storm {
     }
 
     /// Ends it, and compares what was answered with what `store`, a patient limiter, finds to have been
-    /// counted. The store may have forgotten what was asked for before `memory`.
+    /// counted, apart from what was lost.
     ///
     /// # Panics
     ///
     /// If a request was not answered.
-    pub async fn end(self, store: &RateLimiter, memory: Option<Instant>) -> Tally {
+    pub async fn end(self, store: &RateLimiter, loss: Option<Loss>) -> Tally {
         self.over.store(true, Ordering::Relaxed);
         let mut shots = Vec::new();
         for task in self.tasks {
@@ -138,14 +155,18 @@ impl Storm {
         let mut keys: HashMap<&Target, Key> = HashMap::new();
         for shot in &shots {
             let key = keys.entry(&shot.target).or_default();
-            let remembered = memory.is_none_or(|memory| shot.begun >= memory);
             match shot.verdict {
                 Verdict::Admitted => {
+                    let losable = loss.is_some_and(|loss| shot.ended >= loss.from && shot.begun < loss.to);
                     tally.admitted += 1;
+                    tally.losable += usize::from(losable);
                     key.admitted += 1;
-                    key.remembered += u32::from(remembered);
+                    key.losable += u32::from(losable);
                 }
-                Verdict::Denied => tally.denied += 1,
+                Verdict::Denied => {
+                    tally.denied += 1;
+                    key.denied += 1;
+                }
                 Verdict::Degraded { admitted } => {
                     tally.degraded += 1;
                     key.unknown += 1;
@@ -155,18 +176,19 @@ impl Storm {
                 }
             }
         }
-        let lives = if memory.is_some() { 2 } else { 1 };
         for (target, key) in &keys {
-            let limit = match target {
-                Target::Shared(_) => SHARED_LIMIT,
-                Target::Single(_) => SINGLE_LIMIT,
-            };
+            let limit = target.limit();
             let counted = counted[*target];
-            tally.forgotten += key.remembered.saturating_sub(counted) as usize;
+            tally.forgotten += (key.admitted - key.losable).saturating_sub(counted) as usize;
             let beyond = counted.saturating_sub(key.admitted + key.unknown);
             tally.charged_twice += beyond as usize;
             tally.charged_degraded += (counted - beyond).saturating_sub(key.admitted) as usize;
-            tally.over_limit += key.admitted.saturating_sub(limit * lives) as usize;
+            tally.over_limit += key.admitted.saturating_sub(limit) as usize;
+            tally.unexcused += key.admitted.saturating_sub(limit + key.losable) as usize;
+            // What is full stays so, unless it is lost.
+            if loss.is_none() && counted < limit {
+                tally.wrongly_denied += key.denied as usize;
+            }
             for (instance, alone) in &key.alone {
                 assert!(*alone <= limit, "instance {instance} admits {alone} by itself, of {target:?}");
             }
@@ -179,22 +201,24 @@ impl Storm {
 #[derive(Default)]
 struct Key {
     admitted: u32,
-    /// How many of those the store must still know of.
-    remembered: u32,
+    /// How many of those the store need not know of.
+    losable: u32,
+    denied: u32,
     unknown: u32,
     /// How many each instance admitted without the store.
     alone: HashMap<usize, u32>,
 }
 
 impl Tally {
-    /// Makes sure that no decision was wrong: none was forgotten, none charged twice, no limit exceeded;
-    /// and that there were some.
+    /// Makes sure that no decision was wrong: none was forgotten that was not lost, none charged twice, no
+    /// limit exceeded by more than was lost, nobody denied who had room; and that there were some.
     ///
     /// # Panics
     ///
     /// If one was.
     pub fn is_right(&self) {
-        assert_eq!((self.forgotten, self.charged_twice, self.over_limit), (0, 0, 0), "{self:?}");
+        let wrong = [self.forgotten, self.charged_twice, self.unexcused, self.wrongly_denied];
+        assert_eq!(wrong, [0; 4], "{self:?}");
         assert!(self.admitted > 0 && self.requests > 100, "{self:?}");
     }
 
@@ -229,13 +253,20 @@ async fn shoot(task: usize, instance: usize, limiter: RateLimiter, over: Arc<Ato
             Ok(_) => Verdict::Denied,
             Err(_) => Verdict::Degraded { admitted: false },
         };
-        shots.push(Shot { instance, target, begun, verdict });
+        shots.push(Shot { instance, target, begun, ended: Instant::now(), verdict });
         tokio::time::sleep(PACE).await;
     }
     shots
 }
 
 impl Target {
+    fn limit(&self) -> u32 {
+        match self {
+            Self::Shared(_) => SHARED_LIMIT,
+            Self::Single(_) => SINGLE_LIMIT,
+        }
+    }
+
     fn key(&self) -> String {
         match self {
             Self::Shared(number) => number.to_string(),
@@ -254,13 +285,11 @@ async fn counted(store: &RateLimiter, shots: &[Shot]) -> HashMap<Target, u32> {
     for target in targets {
         let store = store.clone();
         peeks.spawn(async move {
-            let (policy, limit) = match target {
-                Target::Shared(_) => (SHARED, SHARED_LIMIT),
-                Target::Single(_) => (SINGLE, SINGLE_LIMIT),
-            };
+            let policy = if matches!(target, Target::Shared(_)) { SHARED } else { SINGLE };
             let decision = store.peek(&policy, target.key()).await.expect("the store is back");
             assert!(!decision.is_degraded(), "the store is back");
-            (target, limit - decision.remaining())
+            let count = target.limit() - decision.quotas()[0].remaining;
+            (target, count)
         });
         if peeks.len() >= 100 {
             counted.extend(peeks.join_next().await.map(|peek| peek.expect("it does not panic")));

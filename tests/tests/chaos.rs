@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::routing::get;
 use axum_rate_limit::{Builder, Decisions, RateLimiter, rate_limit};
-use tests::{App, Fault, FaultProxy, RedisServer, Storm, Tally};
+use tests::{App, Fault, FaultProxy, Loss, RedisServer, Storm, Tally};
 
 /// How long all is well before and after, in milliseconds.
 const CALM: u64 = 300;
@@ -22,10 +22,10 @@ fn on(server: &RedisServer) -> impl Fn() -> Builder {
 }
 
 /// Ends a storm in calm weather.
-async fn end(storm: Storm, server: &RedisServer, memory: Option<Instant>) -> Tally {
+async fn end(storm: Storm, server: &RedisServer, loss: Option<Loss>) -> Tally {
     storm.recovered().await;
     storm.last(CALM).await;
-    let tally = storm.end(&server.limiter().await, memory).await;
+    let tally = storm.end(&server.limiter().await, loss).await;
     println!("{tally:?}");
     tally
 }
@@ -44,13 +44,14 @@ async fn a_server_is_stopped_and_goes_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_is_killed_and_comes_back_empty() {
     let mut server = RedisServer::start().await;
+    let from = Instant::now();
     let storm = Storm::begin(on(&server)).await;
     storm.last(CALM).await;
     server.kill();
     storm.last(FAULT).await;
     server.restart().await;
-    let memory = Instant::now();
-    end(storm, &server, Some(memory)).await.is_right_with_degraded();
+    let loss = Loss { from, to: Instant::now() };
+    end(storm, &server, Some(loss)).await.is_right_with_degraded();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
