@@ -5,14 +5,31 @@ use std::time::{Duration, Instant};
 
 use axum_rate_limit::{Builder, OnStoreError, RateLimiter};
 
-use crate::RedisServer;
-use crate::redis::{PATIENCE, owned};
+use crate::redis::{PATIENCE, free_port, owned};
+use crate::{Authority, Fault, FaultProxy, RedisServer, tls};
 
 /// Masters on loopback, and perhaps a replica of each, which end with this value.
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<RedisServer>,
+    /// Where clients find them, as URLs.
+    urls: Vec<String>,
+    lines: Vec<FaultProxy>,
 }
+
+/// What is kept nowhere, and fails over within some seconds.
+const ARGUMENTS: [&str; 10] = [
+    "--save",
+    "",
+    "--cluster-enabled",
+    "yes",
+    "--cluster-node-timeout",
+    "3000",
+    "--cluster-replica-validity-factor",
+    "0",
+    "--repl-diskless-sync-delay",
+    "0",
+];
 
 /// What a node says of one node.
 #[derive(Clone, Debug)]
@@ -51,23 +68,88 @@ impl RedisCluster {
         cluster
     }
 
+    /// An empty cluster of three masters, which clients reach over lines with [faults](Self::set).
+    ///
+    /// # Panics
+    ///
+    /// If it does not come to be.
+    pub async fn start_behind_lines() -> Self {
+        let (mut nodes, mut lines) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let directory = tempfile::tempdir().expect("a directory for the node");
+            let mut line = None;
+            let arguments = |port| {
+                let proxy = FaultProxy::to(port);
+                let announced = proxy.port().to_string();
+                line = Some(proxy);
+                [owned(&ARGUMENTS), owned(&["--cluster-announce-port", &announced])].concat()
+            };
+            nodes.push(RedisServer::start_in(directory, arguments).await);
+            lines.extend(line);
+        }
+        let urls = lines.iter().map(FaultProxy::url).collect();
+        let cluster = Self { nodes, urls, lines };
+        let addresses = cluster.nodes.iter().map(address).collect();
+        cluster.create(0, &[], addresses).await;
+        cluster
+    }
+
+    /// An empty cluster of three masters that is spoken to over TLS alone; `authority` has signed their
+    /// certificates.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come to be.
+    pub async fn start_tls(authority: &Authority) -> Self {
+        let (mut nodes, mut addresses) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let directory = tempfile::tempdir().expect("a directory for the node");
+            tls::lay_out(directory.path(), authority);
+            let mut port = 0;
+            let arguments = |_| {
+                port = free_port();
+                let own = owned(&["--tls-cluster", "yes", "--tls-port", &port.to_string()]);
+                [owned(&ARGUMENTS), own, tls::arguments(false)].concat()
+            };
+            nodes.push(RedisServer::start_in(directory, arguments).await);
+            addresses.push(format!("127.0.0.1:{port}"));
+        }
+        let urls = addresses.iter().map(|address| format!("rediss://{address}")).collect();
+        let cluster = Self { nodes, urls, lines: Vec::new() };
+        let root = cluster.nodes[0].directory().join("authority.pem");
+        let root = root.to_str().expect("it is a plain path");
+        cluster.create(0, &["--tls", "--cacert", root], addresses).await;
+        cluster
+    }
+
     async fn start_with(size: usize, replicas: usize) -> Self {
         let mut nodes = Vec::new();
         for _ in 0..size {
-            let arguments = [
-                &["--save", "", "--cluster-enabled", "yes", "--cluster-node-timeout", "3000"][..],
-                &["--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"][..],
-            ];
-            nodes.push(RedisServer::start_with(&arguments.concat()).await);
+            nodes.push(RedisServer::start_with(&ARGUMENTS).await);
         }
+        let urls = nodes.iter().map(RedisServer::url).collect();
         let addresses = nodes.iter().map(address).collect();
-        let replicas = replicas.to_string();
-        let create = owned(&["--cluster", "create", "--cluster-yes", "--cluster-replicas", &replicas]);
-        let created = redis_cli([create, addresses].concat()).await;
-        assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stdout));
-        let cluster = Self { nodes };
-        cluster.agreed().await;
+        let cluster = Self { nodes, urls, lines: Vec::new() };
+        cluster.create(replicas, &[], addresses).await;
         cluster
+    }
+
+    /// Makes a cluster of the nodes, and waits until every one knows who has which slots.
+    async fn create(&self, replicas: usize, options: &[&str], addresses: Vec<String>) {
+        let replicas = replicas.to_string();
+        let create = ["--cluster", "create", "--cluster-yes", "--cluster-replicas", &replicas];
+        let created = redis_cli([owned(options), owned(&create), addresses].concat()).await;
+        assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stdout));
+        for node in &self.nodes {
+            node.until(&["CLUSTER", "INFO"], |info| info.contains("cluster_state:ok")).await;
+        }
+    }
+
+    /// Makes something wrong with the lines to all nodes.
+    pub fn set(&self, fault: Fault) {
+        for line in &self.lines {
+            line.set(fault);
+        }
     }
 
     /// Its nodes.
@@ -88,7 +170,7 @@ impl RedisCluster {
     /// Settings of a limiter that counts here.
     pub fn settings(&self) -> Builder {
         // One node is enough to find the others; a node that is down is no reason not to.
-        RateLimiter::builder().redis_cluster(self.nodes.iter().take(2).map(RedisServer::url))
+        RateLimiter::builder().redis_cluster(self.urls.iter().take(2))
     }
 
     /// The ports of the masters, as the nodes agree on them.
@@ -122,20 +204,7 @@ impl RedisCluster {
     /// If it has no replica that keeps up.
     pub async fn kill(&mut self, port: u16) -> Instant {
         let node = self.node(port);
-        let kept = Instant::now();
-        // `WAIT` waits for what its own connection has written.
-        let mut connection = node.connection().await;
-        let (_, replicas): (u64, u64) = redis::pipe()
-            .cmd("PUBLISH")
-            .arg("tests")
-            .arg("kept")
-            .cmd("WAIT")
-            .arg(1)
-            .arg(9_000)
-            .query_async(&mut connection)
-            .await
-            .expect("the node answers");
-        assert_eq!(replicas, 1, "its replica does not keep up");
+        let kept = node.kept(1).await;
         node.kill();
         kept
     }
@@ -212,13 +281,6 @@ impl RedisCluster {
             }
         }
         panic!("no node answers");
-    }
-
-    /// Waits until every node knows who has which slots.
-    async fn agreed(&self) {
-        for node in &self.nodes {
-            node.until(&["CLUSTER", "INFO"], |info| info.contains("cluster_state:ok")).await;
-        }
     }
 
     /// Whether all nodes but the one at `port` find the cluster well, and have another in its place.

@@ -46,10 +46,13 @@ impl FaultProxy {
     ///
     /// # Panics
     ///
-    /// If loopback has no free port.
-    pub async fn to(port: u16) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback has a free port");
+    /// If loopback has no free port, or there is no runtime.
+    pub fn to(port: u16) -> Self {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+        let listener = listener.expect("loopback has a free port");
         let own = listener.local_addr().expect("it is bound").port();
+        listener.set_nonblocking(true).expect("it can wait");
+        let listener = TcpListener::from_std(listener).expect("there is a runtime");
         let line =
             Arc::new(Line { server: port, fault: Mutex::new(Fault::None), cut: watch::Sender::new(0) });
         let listening = tokio::spawn(listen(listener, Arc::clone(&line)));
@@ -59,6 +62,11 @@ impl FaultProxy {
     /// Where it leads to the server from, as a URL.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    /// Where it leads to the server from.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Makes something wrong from now on, for connections that there are and that come.

@@ -123,6 +123,29 @@ impl RedisServer {
         panic!("{words:?} of {} is still answered with {last}", self.port);
     }
 
+    /// Waits until so many replicas have all that was written before the instant that is returned.
+    ///
+    /// # Panics
+    ///
+    /// If they don't keep up.
+    pub async fn kept(&self, replicas: u64) -> Instant {
+        let kept = Instant::now();
+        // `WAIT` waits for what its own connection has written, and all that came before.
+        let mut connection = self.connection().await;
+        let (_, acknowledged): (u64, u64) = redis::pipe()
+            .cmd("PUBLISH")
+            .arg("tests")
+            .arg("kept")
+            .cmd("WAIT")
+            .arg(replicas)
+            .arg(9_000)
+            .query_async(&mut connection)
+            .await
+            .expect("the server answers");
+        assert!(acknowledged >= replicas, "{acknowledged} of {replicas} replicas keep up");
+        kept
+    }
+
     /// Where it listens.
     pub fn port(&self) -> u16 {
         self.port

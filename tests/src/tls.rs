@@ -100,6 +100,29 @@ impl TlsServer {
         Self { server, port }
     }
 
+    /// A sentinel who watches over `master`, which it calls `name`; both are spoken to over TLS.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub async fn sentinel(authority: &Authority, name: &str, master: &Self) -> Self {
+        let directory = tempfile::tempdir().expect("a directory for the sentinel");
+        lay_out(directory.path(), authority);
+        let file = directory.path().join("sentinel.conf");
+        let monitor = format!("sentinel monitor {name} 127.0.0.1 {} 1\n", master.port);
+        write(&file, monitor).expect("the directory is writable");
+        let file = file.to_str().expect("it is a plain path").to_owned();
+        let mut port = 0;
+        let server = RedisServer::start_in(directory, |_| {
+            port = free_port();
+            let own =
+                owned(&[&file, "--sentinel", "--tls-replication", "yes", "--tls-port", &port.to_string()]);
+            [own, arguments(false)].concat()
+        });
+        let server = server.await;
+        Self { server, port }
+    }
+
     /// Where it is spoken to over TLS; `host` is a name or an address of it.
     pub fn url(&self, host: &str) -> String {
         format!("rediss://{host}:{}", self.port)
@@ -112,7 +135,7 @@ impl TlsServer {
 }
 
 /// Lays a server's certificate, its key and the authority's certificate out in `directory`.
-fn lay_out(directory: &Path, authority: &Authority) {
+pub(crate) fn lay_out(directory: &Path, authority: &Authority) {
     let server = authority.certify(&["127.0.0.1", "localhost"]);
     let write = |name: &str, pem: &str| write(directory.join(name), pem).expect("the directory is writable");
     write("authority.pem", &authority.certificate());
@@ -121,7 +144,7 @@ fn lay_out(directory: &Path, authority: &Authority) {
 }
 
 /// What makes a server use what is laid out in its directory.
-fn arguments(asks_clients: bool) -> Vec<String> {
+pub(crate) fn arguments(asks_clients: bool) -> Vec<String> {
     let ask = if asks_clients { "yes" } else { "no" };
     owned(&[
         "--tls-ca-cert-file",

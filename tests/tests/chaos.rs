@@ -181,7 +181,7 @@ async fn somebody_elses_script_does_not_end() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_line_is_slow_loses_replies_and_breaks_in_the_middle_of_them() {
     let server = RedisServer::start().await;
-    let proxy = FaultProxy::to(server.port()).await;
+    let proxy = FaultProxy::to(server.port());
     let storm = Storm::begin(|| RateLimiter::builder().redis(proxy.url())).await;
     let slow = Fault::Delay(Duration::from_millis(300));
     for fault in [slow, Fault::Swallow, Fault::Cut(3), Fault::Cut(0), Fault::HangUp] {
@@ -200,7 +200,7 @@ async fn the_line_is_slow_loses_replies_and_breaks_in_the_middle_of_them() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_line_is_a_little_slow() {
     let server = RedisServer::start().await;
-    let proxy = FaultProxy::to(server.port()).await;
+    let proxy = FaultProxy::to(server.port());
     proxy.set(Fault::Delay(Duration::from_millis(20)));
     let storm = Storm::begin(|| RateLimiter::builder().redis(proxy.url())).await;
     storm.last(2 * CALM).await;

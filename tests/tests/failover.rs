@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use axum_rate_limit::{Policy, RateLimiter};
-use tests::{Loss, RedisCluster, Storm, Tally};
+use tests::{Fault, Loss, RedisCluster, Storm, Tally};
 
 /// How long all is well before and after, in milliseconds.
 const CALM: u64 = 300;
@@ -91,4 +91,19 @@ async fn slots_move_to_another_master_and_back() {
     cluster.move_slots(masters[1], masters[0], 400).await;
     end(storm, &cluster, None).await.is_right();
     counts_everywhere(&cluster.limiter().await, 0..200).await;
+}
+
+/// What a node has done is done once, also if nobody hears of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replies_are_lost_and_connections_break() {
+    let cluster = RedisCluster::start_behind_lines().await;
+    let storm = Storm::begin(|| cluster.settings()).await;
+    for fault in [Fault::Cut(0), Fault::Cut(3), Fault::Swallow, Fault::HangUp] {
+        storm.last(CALM).await;
+        cluster.set(fault);
+        storm.last(600).await;
+        cluster.set(Fault::None);
+        storm.recovered().await;
+    }
+    end(storm, &cluster, None).await.is_right_with_degraded();
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum_rate_limit::{Builder, Policy, RateLimiter, RedisTls};
-use tests::{Authority, TlsServer, recovered};
+use tests::{Authority, RedisCluster, TlsServer, recovered};
 
 const TWO: Policy = Policy::new("two").per_hour(2);
 
@@ -87,6 +87,40 @@ async fn a_server_that_restarts_is_found_again() {
     assert!(limiter.check(&TWO, "x").await.expect("a decision").is_degraded());
     server.plain().restart().await;
     recovered(&limiter, &TWO, "y").await;
+}
+
+#[tokio::test]
+async fn a_master_and_its_sentinels_are_reached() {
+    let authority = Authority::new();
+    let master = TlsServer::start(&authority, false).await;
+    let sentinel = TlsServer::sentinel(&authority, "main", &master).await;
+    let tls = RedisTls::new().root_certificates(authority.certificate());
+    // A name alone is reached as the sentinels are.
+    for master in ["main", "rediss://main/1"] {
+        let builder = RateLimiter::builder().redis_sentinel(master, [sentinel.url("localhost")]);
+        counts(builder.redis_tls(tls.clone())).await;
+    }
+    let unknown = RateLimiter::builder().redis_sentinel("main", [sentinel.url("localhost")]);
+    let error = refusal(unknown).await;
+    assert!(error.contains("UnknownIssuer"), "{error}");
+}
+
+#[tokio::test]
+async fn a_cluster_is_reached() {
+    let authority = Authority::new();
+    let cluster = RedisCluster::start_tls(&authority).await;
+    let tls = RedisTls::new().root_certificates(authority.certificate());
+    let limiter = cluster.settings().redis_tls(tls).timeout(PATIENCE).require_store().build();
+    let limiter = limiter.await.expect("the cluster is there");
+    for key in 0..50 {
+        let key = key.to_string();
+        for allowed in [true, true, false] {
+            let decision = limiter.check(&TWO, key.as_str()).await.expect("a decision");
+            assert_eq!((decision.is_allowed(), decision.is_degraded()), (allowed, false));
+        }
+    }
+    let error = refusal(cluster.settings()).await;
+    assert!(error.contains("UnknownIssuer") || error.contains("connect"), "{error}");
 }
 
 #[tokio::test]
