@@ -21,6 +21,8 @@ pub enum Fault {
     Swallow,
     /// After so many bytes of what the server says next, the connection is cut.
     Cut(usize),
+    /// The connection whose turn it is next is cut instead of a reply, and all is well again.
+    CutOnce,
     /// Who connects is hung up on.
     HangUp,
 }
@@ -91,6 +93,12 @@ impl Line {
     fn fault(&self) -> Fault {
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Whether whoever asks is the first.
+    fn heal(&self) -> bool {
+        let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *fault, Fault::None) == Fault::CutOnce
+    }
 }
 
 async fn listen(listener: TcpListener, line: Arc<Line>) {
@@ -137,6 +145,9 @@ async fn carry_replies(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, line: &L
         }
         if let Fault::Cut(after) = fault {
             let _ = to.write_all(&buffer[..after.min(length)]).await;
+            return;
+        }
+        if fault == Fault::CutOnce && line.heal() {
             return;
         }
         if to.write_all(&buffer[..length]).await.is_err() {

@@ -197,6 +197,21 @@ async fn the_line_is_slow_loses_replies_and_breaks_in_the_middle_of_them() {
     end(storm, &server, None).await.is_right_with_degraded();
 }
 
+/// A limiter with patience waits for the answer of what may have been done, and does not ask for it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_charged_twice_however_patient_a_limiter_is() {
+    let server = RedisServer::start().await;
+    let proxy = FaultProxy::to(server.port());
+    let settings = || RateLimiter::builder().redis(proxy.url()).timeout(Duration::from_secs(10));
+    let storm = Storm::begin(settings).await;
+    for _ in 0..20 {
+        storm.last(50).await;
+        proxy.set(Fault::CutOnce);
+        storm.recovered().await;
+    }
+    end(storm, &server, None).await.is_right_with_degraded();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_line_is_a_little_slow() {
     let server = RedisServer::start().await;

@@ -3,7 +3,7 @@
 //! What a decision says is what has been counted, as in `chaos.rs`; what a master had counted and not yet
 //! told its replica when it died is lost with it, and that much may be admitted once more.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum_rate_limit::{Policy, RateLimiter};
 use tests::{Fault, Loss, RedisCluster, Storm, Tally};
@@ -106,4 +106,17 @@ async fn replies_are_lost_and_connections_break() {
         storm.recovered().await;
     }
     end(storm, &cluster, None).await.is_right_with_degraded();
+}
+
+/// A limiter with patience waits for the answer of what may have been done, and does not ask for it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_charged_twice_however_patient_a_limiter_is() {
+    let cluster = RedisCluster::start_behind_lines().await;
+    let storm = Storm::begin(|| cluster.settings().timeout(Duration::from_secs(10))).await;
+    for _ in 0..20 {
+        storm.last(50).await;
+        cluster.set(Fault::CutOnce);
+        storm.recovered().await;
+    }
+    end(storm, &cluster, None).await.is_right();
 }
