@@ -1,5 +1,8 @@
 //! A limiter with settings of its own.
 
+#[cfg(feature = "redis")]
+mod servers;
+
 use std::borrow::Cow;
 use std::env::VarError;
 use std::fmt;
@@ -20,7 +23,14 @@ use crate::policy::Policy;
 use crate::rate_limiter::RateLimiter;
 use crate::registry;
 use crate::store::guarded::{Guarded, OnStoreError, Place};
-use crate::store::{AnyStore, MemoryStore, Store};
+#[cfg(feature = "redis")]
+use crate::store::redis::{Access, Server};
+use crate::store::{AnyStore, MemoryStore, Settings, Store};
+
+/// How servers are reached, of which there are none.
+#[cfg(not(feature = "redis"))]
+#[derive(Default)]
+struct Access {}
 
 const DEFAULT_MAX_KEYS: usize = 1_000_000;
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(100);
@@ -55,6 +65,7 @@ pub struct Builder {
     prefixes: Prefixes,
     trusted_proxies: Vec<String>,
     client_ip_header: Option<ClientIpHeader>,
+    access: Access,
     max_keys: usize,
     clock: Clock,
     answers: Answers,
@@ -73,6 +84,11 @@ enum Choice {
     Redis(String),
     #[cfg(feature = "redis-cluster")]
     RedisCluster(Vec<String>),
+    #[cfg(feature = "redis-sentinel")]
+    RedisSentinel {
+        master: String,
+        sentinels: Vec<String>,
+    },
     Environment,
     Custom(Box<dyn AnyStore>),
 }
@@ -90,6 +106,7 @@ impl Default for Builder {
             prefixes: Prefixes::default(),
             trusted_proxies: Vec::new(),
             client_ip_header: None,
+            access: Access::default(),
             max_keys: DEFAULT_MAX_KEYS,
             clock: Clock::default(),
             answers: Answers::default(),
@@ -344,24 +361,23 @@ impl Builder {
         }
         registry::find_conflict(&declared)?;
         let memory = MemoryStore::with_clock(self.max_keys, self.clock.clone());
-        #[cfg(feature = "redis")]
-        let settings = crate::store::redis::Settings {
-            timeout: self.timeout,
-            deny_memory: self.deny_memory,
-            clock: self.clock,
-        };
-        #[cfg(not(feature = "redis"))]
-        let settings = ();
+        let settings =
+            Settings { timeout: self.timeout, deny_memory: self.deny_memory, clock: self.clock };
         let place: Option<Place> = match self.store {
             Choice::Memory => None,
             Choice::Environment => match redis_url()? {
-                Some(url) => Some(redis(REDIS_URL, &url, settings)?),
+                Some(url) => Some(redis(REDIS_URL, &url, &self.access, settings)?),
                 None => None,
             },
             #[cfg(feature = "redis")]
-            Choice::Redis(url) => Some(redis("redis", &url, settings)?),
+            Choice::Redis(url) => Some(redis("redis", &url, &self.access, settings)?),
             #[cfg(feature = "redis-cluster")]
-            Choice::RedisCluster(_urls) => None,
+            Choice::RedisCluster(urls) => Some(servers::cluster(&urls, &self.access, settings)?),
+            #[cfg(feature = "redis-sentinel")]
+            Choice::RedisSentinel { master, sentinels } => {
+                let server = Server::sentinel(&master, &sentinels, &self.access);
+                Some(servers::place("redis_sentinel", server, settings)?)
+            }
             Choice::Custom(store) => Some(Place::Custom(store)),
         };
         let store = match place {
@@ -452,15 +468,19 @@ fn redis_url() -> Result<Option<String>, BuildError> {
 fn redis(
     setting: &'static str,
     url: &str,
-    settings: crate::store::redis::Settings,
+    access: &Access,
+    settings: Settings,
 ) -> Result<Place, BuildError> {
-    let store = crate::store::redis::RedisStore::single(url, settings)
-        .map_err(|problem| BuildError::Setting { setting, problem })?;
-    Ok(Place::Redis(store))
+    servers::place(setting, Server::single(url, access), settings)
 }
 
 #[cfg(not(feature = "redis"))]
-fn redis(setting: &'static str, _url: &str, _settings: ()) -> Result<Place, BuildError> {
+fn redis(
+    setting: &'static str,
+    _url: &str,
+    _access: &Access,
+    _settings: Settings,
+) -> Result<Place, BuildError> {
     let problem = "it is set, but axum-rate-limit is built without its feature `redis`".to_owned();
     Err(BuildError::Setting { setting, problem })
 }
@@ -473,6 +493,8 @@ impl fmt::Debug for Builder {
             Choice::Redis(_) => "redis", // the URL may hold a password
             #[cfg(feature = "redis-cluster")]
             Choice::RedisCluster(_) => "redis_cluster",
+            #[cfg(feature = "redis-sentinel")]
+            Choice::RedisSentinel { .. } => "redis_sentinel",
             Choice::Environment => "environment",
             Choice::Custom(_) => "custom",
         };

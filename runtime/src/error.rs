@@ -76,7 +76,7 @@ pub enum BuildError {
         problem: String,
     },
     /// [`require_store`](crate::Builder::require_store) was asked for, and the store is away.
-    #[error("the store is required, but does not answer")]
+    #[error("the store is required, but does not serve: {0}")]
     Store(#[from] StoreError),
 }
 

@@ -220,7 +220,7 @@ impl Remote {
                 }
             }
             // No connection will come without a probe.
-            Err(error @ StoreError::Unreachable(_)) => self.leave_alone(error),
+            Err(error @ StoreError::Unreachable(_)) if !self.place.mends_itself() => self.leave_alone(error),
             Err(error @ StoreError::Timeout(_)) if self.place.counts_checks() => {
                 if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_FAILURES {
                     self.leave_alone(error);
@@ -240,10 +240,9 @@ impl Remote {
         tracing::warn!(%error, "the rate limiter's store is away; it is probed until it answers");
         let watch = Watch(Arc::downgrade(self));
         tokio::spawn(async move {
-            let mut pause = FIRST_PAUSE;
+            let mut pause = Pause::default();
             loop {
-                tokio::time::sleep(pause.mul_f64(fastrand::f64() + 0.5)).await;
-                pause = LAST_PAUSE.min(pause * 2);
+                pause.wait().await;
                 // The limiter may be gone, or closed.
                 let Some(remote) = watch.0.upgrade().filter(|remote| !remote.closed.load(Ordering::Relaxed))
                 else {
@@ -279,6 +278,15 @@ impl Place {
         }
     }
 
+    /// Whether what fails comes back without a probe.
+    fn mends_itself(&self) -> bool {
+        match self {
+            #[cfg(feature = "redis")]
+            Self::Redis(store) => store.mends_itself(),
+            Self::Custom(_) => false,
+        }
+    }
+
     /// Whether each check is a call that can fail; else the store tells itself when it has failed too often.
     fn counts_checks(&self) -> bool {
         matches!(self, Self::Custom(_))
@@ -303,6 +311,23 @@ impl Drop for Watch {
             remote.failures.store(0, Ordering::Relaxed);
             remote.open.store(false, Ordering::Relaxed);
         }
+    }
+}
+
+/// The pause before a store is asked again whether it is back: it grows, and has jitter, so that the
+/// instances of a service do not ask in step.
+pub(crate) struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(FIRST_PAUSE)
+    }
+}
+
+impl Pause {
+    pub(crate) async fn wait(&mut self) {
+        tokio::time::sleep(self.0.mul_f64(fastrand::f64() + 0.5)).await;
+        self.0 = LAST_PAUSE.min(self.0 * 2);
     }
 }
 

@@ -21,6 +21,7 @@ mod memory;
 pub(crate) mod redis;
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -28,6 +29,7 @@ pub use self::memory::MemoryStore;
 pub use crate::algorithm::Reading;
 
 use crate::algorithm::Algorithm;
+use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::quota::Quota;
 
@@ -157,6 +159,15 @@ impl Outcome {
     pub fn readings(&self) -> &[Reading] {
         &self.readings
     }
+}
+
+/// What a store on a server is built with.
+#[cfg_attr(not(feature = "redis"), allow(dead_code))] // there is no such store then
+pub(crate) struct Settings {
+    /// The deadline of a decision.
+    pub(crate) timeout: Duration,
+    pub(crate) deny_memory: bool,
+    pub(crate) clock: Clock,
 }
 
 /// A [`Store`] of any kind.

@@ -21,6 +21,8 @@ const MAX_CHECKS: u32 = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct Check<'a, 'k> {
     pub(super) operation: Operation,
+    /// Whether a node of a cluster is asked that is about to get the keys.
+    pub(super) asking: bool,
     pub(super) counters: &'a [Counter<'k>],
     /// Of the key of each counter.
     pub(super) hashes: SmallVec<[u64; 2]>,
@@ -29,7 +31,7 @@ pub(super) struct Check<'a, 'k> {
 impl<'a, 'k> Check<'a, 'k> {
     pub(super) fn new(hasher: &RandomState, operation: Operation, counters: &'a [Counter<'k>]) -> Self {
         let hashes = counters.iter().map(|counter| hasher.hash_one(counter.key)).collect();
-        Self { operation, counters, hashes }
+        Self { operation, asking: false, counters, hashes }
     }
 }
 
@@ -63,6 +65,7 @@ struct Asked {
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) operation: Operation,
+    pub(super) asking: bool,
     /// How many checks it is.
     pub(super) count: u32,
     /// Where its counters are.
@@ -93,11 +96,6 @@ impl Batch {
 
     pub(super) fn groups(&self) -> &[Group] {
         &self.groups
-    }
-
-    /// How many counters there are in all.
-    pub(super) fn len(&self) -> usize {
-        self.counters.len()
     }
 
     /// The check that all of a group make.
@@ -149,7 +147,7 @@ impl Batch {
         let is_last =
             |(counter, hash): (&Counter<'_>, &u64)| self.last_of(*hash, counter.key) == Some(group);
         let asked = &self.groups[group];
-        let is_same = asked.operation == check.operation
+        let is_same = (asked.operation, asked.asking) == (check.operation, check.asking)
             && self.counters_of(asked).eq(counters.iter().copied())
             && counters.iter().zip(hashes).skip(1).all(is_last);
         if !is_same {
@@ -171,7 +169,7 @@ impl Batch {
         }
         let group = self.groups.len();
         let (operation, first, len) = (check.operation, self.counters.len(), counters.len());
-        self.groups.push(Group { operation, count: 1, first, len });
+        self.groups.push(Group { operation, asking: check.asking, count: 1, first, len });
         for (index, (counter, hash)) in counters.iter().zip(&check.hashes).enumerate() {
             // The quotas of a policy have one key.
             let before = index.checked_sub(1).filter(|before| counters[*before].key == counter.key);

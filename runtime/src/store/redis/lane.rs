@@ -13,13 +13,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
+use redis::{ErrorKind, RedisError};
 
 use super::batch::{Batch, Check, Place};
 use super::denials::Denials;
+use super::failure::Failure;
 use super::script::{Answers, Decider};
-use super::{is_away, store_error};
-use crate::error::StoreError;
 use crate::store::Outcome;
 
 /// How many full calls may wait for the one in flight. What comes then is not taken: the store is slower
@@ -67,16 +66,6 @@ struct Call {
     waiting: Mutex<Vec<Waker>>,
 }
 
-/// Why a call gave no answer.
-#[derive(Clone, Debug)]
-enum Failure {
-    Timeout,
-    /// Whether it counted is unknown.
-    Broken(RedisError),
-    /// The task that sends was dropped with its runtime.
-    Ended,
-}
-
 /// A check's place in a call.
 struct Ticket {
     call: Arc<Call>,
@@ -91,47 +80,32 @@ impl Lane {
     }
 
     /// Decides `check`, together with what else is asked at this time.
-    pub(super) async fn decide(&self, check: &Check<'_, '_>) -> Result<Outcome, StoreError> {
-        let mut ticket = None;
-        let ticket = std::future::poll_fn(|context| match ticket.take() {
-            None => match self.enqueue(check, context.waker()) {
-                Ok(new) => {
-                    ticket = Some(new);
-                    Poll::Pending
+    pub(super) async fn decide(&self, check: &Check<'_, '_>) -> Result<Outcome, Failure> {
+        let mut waiting: Option<Ticket> = None;
+        let ticket = std::future::poll_fn(|context| {
+            if let Some(ticket) = waiting.take_if(|ticket| ticket.call.is_over(ticket.number, context)) {
+                return Poll::Ready(Ok(ticket));
+            }
+            if waiting.is_none() {
+                match self.enqueue(check, context.waker()) {
+                    Ok(ticket) => waiting = Some(ticket),
+                    Err(failure) => return Poll::Ready(Err(failure)),
                 }
-                Err(error) => Poll::Ready(Err(error)),
-            },
-            Some(ticket_here) => match ticket_here.call.poll(ticket_here.number, context) {
-                Poll::Ready(()) => Poll::Ready(Ok(ticket_here)),
-                Poll::Pending => {
-                    ticket = Some(ticket_here);
-                    Poll::Pending
-                }
-            },
+            }
+            Poll::Pending
         })
         .await?;
-        self.outcome(check, &ticket)
-    }
-
-    fn outcome(&self, check: &Check<'_, '_>, ticket: &Ticket) -> Result<Outcome, StoreError> {
         match ticket.call.answer.get() {
-            Some(Ok(answers)) => {
-                let outcome = answers.outcome(check.operation, check.counters, ticket.place);
-                outcome.map_err(|fault| match answers.away() {
-                    Some(error) => store_error(error),
-                    None => StoreError::Refused(fault.to_owned().into()),
-                })
-            }
-            Some(Err(Failure::Timeout)) => Err(StoreError::Timeout(self.timeout)),
-            Some(Err(Failure::Broken(error))) => Err(store_error(error.clone())),
-            Some(Err(Failure::Ended)) | None => Err(StoreError::Unreachable("the connection has ended".into())),
+            Some(Ok(answers)) => answers.outcome(check.operation, check.counters, ticket.place),
+            Some(Err(failure)) => Err(failure.clone()),
+            None => Err(Failure::NoConnection),
         }
     }
 
-    fn enqueue(&self, check: &Check<'_, '_>, waker: &Waker) -> Result<Ticket, StoreError> {
+    fn enqueue(&self, check: &Check<'_, '_>, waker: &Waker) -> Result<Ticket, Failure> {
         let mut queue = self.queue();
         if queue.generation == 0 {
-            return Err(StoreError::Unreachable("there is no connection".into()));
+            return Err(Failure::NoConnection);
         }
         let (call, place) = queue.place(check)?;
         let number = call.wait(waker);
@@ -162,10 +136,11 @@ impl Lane {
     /// Gives the connection up, and fails what waits for it.
     pub(super) fn detach(&self) {
         let generation = self.queue().generation;
-        self.lose(generation, &Failure::Ended);
+        self.lose(generation, &Failure::NoConnection);
     }
 
     /// Whether there is a connection.
+    #[cfg(feature = "redis-cluster")]
     pub(super) fn is_attached(&self) -> bool {
         self.queue().generation != 0
     }
@@ -211,13 +186,13 @@ impl Lane {
 
 impl Queue {
     /// A place for `check` in a call that is still to be sent.
-    fn place(&mut self, check: &Check<'_, '_>) -> Result<(Arc<Call>, Place), StoreError> {
+    fn place(&mut self, check: &Check<'_, '_>) -> Result<(Arc<Call>, Place), Failure> {
         if let Some(open) = &mut self.open {
             if let Some(place) = open.batch.add(check) {
                 return Ok((Arc::clone(&open.call), place));
             }
             if self.full.len() >= MAX_WAITING {
-                return Err(StoreError::Overloaded);
+                return Err(Failure::Overloaded);
             }
             self.full.extend(self.open.take());
         }
@@ -236,18 +211,18 @@ impl Call {
         waiting.len() - 1
     }
 
-    fn poll(&self, number: usize, context: &Context<'_>) -> Poll<()> {
+    /// Whether there is an answer; if not, the one of that number is woken when there is.
+    fn is_over(&self, number: usize, context: &Context<'_>) -> bool {
         if self.answer.get().is_some() {
-            return Poll::Ready(());
+            return true;
         }
-        let mut waiting = self.waiting();
-        match waiting.get_mut(number) {
+        match self.waiting().get_mut(number) {
             Some(waker) => {
                 waker.clone_from(context.waker());
-                Poll::Pending
+                false
             }
-            // They have just been woken.
-            None => Poll::Ready(()),
+            // All have just been woken.
+            None => true,
         }
     }
 
@@ -274,7 +249,7 @@ struct Server {
 /// When the task ends, for whatever reason, nobody waits for it any longer.
 impl Drop for Server {
     fn drop(&mut self) {
-        self.lane.lose(self.generation, &Failure::Ended);
+        self.lane.lose(self.generation, &Failure::NoConnection);
     }
 }
 
@@ -283,7 +258,7 @@ struct InFlight(Arc<Call>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.finish(Err(Failure::Ended));
+        self.0.finish(Err(Failure::NoConnection));
     }
 }
 
@@ -292,59 +267,44 @@ impl Server {
         while let Some(filling) =
             std::future::poll_fn(|context| self.lane.poll_next(self.generation, context)).await
         {
-            let Filling { mut batch, call, since } = filling;
-            let in_flight = InFlight(call);
-            let (sent, sent_at) = (Instant::now(), self.lane.denials.now());
-            let deadline = since + self.lane.timeout;
-            let answer = tokio::time::timeout_at(deadline.into(), self.call(&mut connection, &batch)).await;
-            match answer {
-                Ok(Ok(answers)) => {
-                    self.timeouts = 0;
-                    self.lane.denials.learn(&batch, &answers, sent_at);
-                    let away = answers.away();
-                    in_flight.0.finish(Ok(answers));
-                    if let Some(error) = away {
-                        return self.lane.lose(self.generation, &Failure::Broken(error));
-                    }
-                }
-                Ok(Err(error)) => {
-                    let is_away = is_away(&error);
-                    in_flight.0.finish(Err(Failure::Broken(error.clone())));
-                    if is_away {
-                        return self.lane.lose(self.generation, &Failure::Broken(error));
-                    }
-                }
-                Err(_) => {
-                    in_flight.0.finish(Err(Failure::Timeout));
-                    // One that was late already says nothing of the store.
-                    if sent.elapsed() * 2 >= self.lane.timeout {
-                        self.timeouts += 1;
-                    }
-                    if self.timeouts >= MAX_TIMEOUTS {
-                        let error = RedisError::from((ErrorKind::Io, "several calls in a row had no answer"));
-                        return self.lane.lose(self.generation, &Failure::Broken(error));
-                    }
-                }
+            if let Err(failure) = self.send(&mut connection, filling).await {
+                return self.lane.lose(self.generation, &failure);
             }
-            batch.clear();
-            self.lane.queue().spare.push(batch);
         }
     }
 
-    /// One round trip; three when the server has lost the script, which it then has not run.
-    async fn call(
-        &self,
-        connection: &mut MultiplexedConnection,
-        batch: &Batch,
-    ) -> Result<Answers, RedisError> {
-        let command = self.lane.decider.call(batch, batch.groups());
-        let mut reply = connection.send_packed_command(&command).await.and_then(Value::extract_error);
-        if reply.as_ref().is_err_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)) {
-            self.lane.decider.load(connection).await?;
-            reply = connection.send_packed_command(&command).await.and_then(Value::extract_error);
-        }
-        let mut answers = Answers::default();
-        answers.read(batch, batch.groups(), reply?)?;
-        Ok(answers)
+    /// Sends one call and waits for its answer; the error is why the connection serves no longer.
+    async fn send(&mut self, connection: &mut MultiplexedConnection, filling: Filling) -> Result<(), Failure> {
+        let Filling { mut batch, call, since } = filling;
+        let call = InFlight(call);
+        let lane = &self.lane;
+        let (sent, sent_at) = (Instant::now(), lane.denials.now());
+        let deciding = lane.decider.decide(connection, &batch);
+        let lost = match tokio::time::timeout_at((since + lane.timeout).into(), deciding).await {
+            Ok(Ok(answers)) => {
+                self.timeouts = 0;
+                lane.denials.learn(&batch, &answers, sent_at);
+                let lost = answers.lost().cloned();
+                call.0.finish(Ok(answers));
+                lost
+            }
+            Ok(Err(error)) => {
+                let failure = Failure::Redis(error);
+                call.0.finish(Err(failure.clone()));
+                failure.is_away().then_some(failure)
+            }
+            Err(_) => {
+                call.0.finish(Err(Failure::Timeout));
+                // One that was late already says nothing of the store.
+                if sent.elapsed() * 2 >= lane.timeout {
+                    self.timeouts += 1;
+                }
+                let error = || RedisError::from((ErrorKind::Io, "several calls in a row had no answer"));
+                (self.timeouts >= MAX_TIMEOUTS).then(|| Failure::Redis(error()))
+            }
+        };
+        batch.clear();
+        lane.queue().spare.push(batch);
+        lost.map_or(Ok(()), Err)
     }
 }

@@ -1,12 +1,15 @@
 //! Counters in Redis, shared by all who use it.
 //!
 //! A check is a place in a [`batch`], which a [`lane`] sends as one call of the [`script`]. What Redis has
-//! [denied](denials) is not asked again before it can be admitted. What stands in Redis, and under which
-//! [`key`], is said in `apply.lua`.
+//! [denied](denials) is not asked again before it can be admitted. A [`cluster`] has a lane to each of its
+//! masters. What stands in Redis, and under which [`key`], is said in `apply.lua`.
 
 mod batch;
+#[cfg(feature = "redis-cluster")]
+mod cluster;
 mod connection;
 mod denials;
+mod failure;
 mod key;
 mod lane;
 mod script;
@@ -14,56 +17,55 @@ mod script;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{ErrorKind, RedisError, ServerErrorKind};
-
 use self::batch::Check;
-use self::connection::{Connection, Server};
+#[cfg(feature = "redis-cluster")]
+use self::cluster::Cluster;
+pub use self::connection::RedisCredentials;
+#[cfg(feature = "redis-tls")]
+pub use self::connection::RedisTls;
+pub(crate) use self::connection::{Access, Provider, Server};
 use self::denials::Denials;
+use self::failure::Failure;
 use self::lane::Lane;
 use self::script::Decider;
-use super::{Counter, Operation, Outcome};
-use crate::clock::Clock;
+use super::{Counter, Operation, Outcome, Settings};
 use crate::error::StoreError;
 
 /// How long a new connection may take. It is only opened in the background and at start-up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a store in Redis is built with.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    /// The deadline of a decision.
-    pub(crate) timeout: Duration,
-    pub(crate) deny_memory: bool,
-    pub(crate) clock: Clock,
+/// Counters in Redis.
+pub(crate) enum RedisStore {
+    One(One),
+    #[cfg(feature = "redis-cluster")]
+    Cluster(Arc<Cluster>),
 }
 
-/// Counters behind one connection that all checks share.
-pub(crate) struct RedisStore {
+/// One server, behind one connection that all checks share.
+pub(crate) struct One {
     server: Server,
     decider: Arc<Decider>,
     denials: Arc<Denials>,
     lane: Arc<Lane>,
+    timeout: Duration,
 }
 
 impl RedisStore {
-    /// A store on one server, that is not connected yet.
-    ///
-    /// The error says what is wrong with `url`, and what to write instead.
-    pub(crate) fn single(url: &str, settings: Settings) -> Result<Self, String> {
-        let server = Server::single(url).map_err(|error| {
-            format!(
-                "{error}: write `redis://[user:password@]host[:port][/database]`, or `redis+unix:///path`"
-            )
-        })?;
-        Ok(Self::on(server, settings))
-    }
-
-    fn on(server: Server, settings: Settings) -> Self {
+    /// A store on `server`, that is not connected yet.
+    pub(crate) fn on(server: Server, settings: Settings) -> Self {
         let Settings { timeout, deny_memory, clock } = settings;
-        let decider = Arc::new(Decider::new(clock.clone()));
+        let decider = Arc::new(Decider::new(clock.clone(), false));
         let denials = Arc::new(Denials::new(deny_memory, clock));
         let lane = Arc::new(Lane::new(Arc::clone(&decider), Arc::clone(&denials), timeout));
-        Self { server, decider, denials, lane }
+        Self::One(One { server, decider, denials, lane, timeout })
+    }
+
+    /// A store on the cluster that the nodes at `urls` belong to, that is not connected yet.
+    ///
+    /// The error says what is wrong with a URL, and what to write instead.
+    #[cfg(feature = "redis-cluster")]
+    pub(crate) fn cluster(urls: &[String], access: &Access, settings: Settings) -> Result<Self, String> {
+        Ok(Self::Cluster(Arc::new(Cluster::new(urls, access, settings)?)))
     }
 
     /// Applies `operation` to `counters`, of which there is one at least, before the deadline.
@@ -72,74 +74,58 @@ impl RedisStore {
         operation: Operation,
         counters: &[Counter<'_>],
     ) -> Result<Outcome, StoreError> {
-        let check = Check::new(&self.denials.hasher, operation, counters);
-        if let Some(denied) = self.denials.recall(&check) {
-            return Ok(denied);
+        match self {
+            Self::One(one) => {
+                let check = Check::new(&one.denials.hasher, operation, counters);
+                if let Some(denied) = one.denials.recall(&check) {
+                    return Ok(denied);
+                }
+                one.lane.decide(&check).await.map_err(|failure| failure.into_store_error(one.timeout))
+            }
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.apply(operation, counters).await,
         }
-        self.lane.decide(&check).await
     }
 
-    /// Opens a new connection, makes sure that it serves, and uses it from now on.
+    /// Opens new connections, makes sure that they serve, and uses them from now on.
     pub(crate) async fn connect(&self) -> Result<(), StoreError> {
-        let opening = async {
-            #[allow(irrefutable_let_patterns)]
-            let Connection::Single(mut connection) = self.server.connect(CONNECT_TIMEOUT).await? else {
-                return Err(RedisError::from((ErrorKind::Io, "a cluster")));
-            };
-            self.decider.load(&mut connection).await?;
-            is_master(&mut connection).await?;
-            Ok(connection)
+        let connecting = async {
+            match self {
+                Self::One(one) => one.connect().await,
+                #[cfg(feature = "redis-cluster")]
+                Self::Cluster(cluster) => cluster.connect().await,
+            }
         };
-        let connection = tokio::time::timeout(CONNECT_TIMEOUT, opening)
-            .await
-            .map_err(|_| StoreError::Timeout(CONNECT_TIMEOUT))?
-            .map_err(store_error)?;
-        self.lane.attach(connection);
-        Ok(())
+        let result = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or(Err(Failure::Timeout));
+        result.map_err(|failure| failure.into_store_error(CONNECT_TIMEOUT))
+    }
+
+    /// Whether it reconnects by itself, part by part, so that what fails says nothing of the rest.
+    pub(crate) fn mends_itself(&self) -> bool {
+        !matches!(self, Self::One(_))
     }
 
     pub(crate) fn close(&self) {
-        self.lane.detach();
+        match self {
+            Self::One(one) => one.lane.detach(),
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.close(),
+        }
     }
 }
 
-/// Nobody asks a store that is gone; the task that sends must not wait for it.
+impl One {
+    async fn connect(&self) -> Result<(), Failure> {
+        let mut connection = self.server.connect(CONNECT_TIMEOUT).await?;
+        self.decider.load(&mut connection).await?;
+        self.lane.attach(connection);
+        Ok(())
+    }
+}
+
+/// Nobody asks a store that is gone; the tasks that send must not wait for it.
 impl Drop for RedisStore {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-/// A replica takes the script, and refuses what it does. Who may not ask for the role is believed.
-async fn is_master(connection: &mut redis::aio::MultiplexedConnection) -> Result<(), RedisError> {
-    let role: Result<Vec<redis::Value>, RedisError> = redis::cmd("ROLE").query_async(connection).await;
-    match role.ok().and_then(|role| role.into_iter().next()) {
-        Some(redis::Value::BulkString(role)) if role == b"slave" => {
-            Err((ErrorKind::Io, "READONLY the server is a replica").into())
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Tells what is wrong with the server, or the way there, from what is wrong with the request.
-fn store_error(error: RedisError) -> StoreError {
-    if is_away(&error) { StoreError::Unreachable(error.into()) } else { StoreError::Refused(error.into()) }
-}
-
-/// Whether another connection may lead to a server that serves.
-fn is_away(error: &RedisError) -> bool {
-    match error.kind() {
-        ErrorKind::Io
-        | ErrorKind::AuthenticationFailed
-        | ErrorKind::ClusterConnectionNotFound
-        | ErrorKind::Parse => true,
-        ErrorKind::Server(kind) => matches!(
-            kind,
-            ServerErrorKind::ReadOnly
-                | ServerErrorKind::MasterDown
-                | ServerErrorKind::BusyLoading
-                | ServerErrorKind::ClusterDown
-        ),
-        _ => false,
     }
 }

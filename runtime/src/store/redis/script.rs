@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, Value};
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Script, ServerErrorKind, Value};
 use rmp::encode::{write_array_len, write_sint, write_uint};
 
 use super::batch::{Batch, Group, Place};
+use super::failure::Failure;
 use super::key::StoredKey;
 use crate::algorithm::{Algorithm, Reading, Rule, State};
 use crate::clock::Clock;
@@ -22,20 +23,93 @@ const READING_NUMBERS: usize = 4;
 pub(super) struct Decider {
     script: Script,
     clock: Clock,
+    /// Whether each check needs a call of its own.
+    is_sharded: bool,
 }
 
 impl Decider {
-    pub(super) fn new(clock: Clock) -> Self {
-        Self { script: Script::new(include_str!("apply.lua")), clock }
+    pub(super) fn new(clock: Clock, is_sharded: bool) -> Self {
+        Self { script: Script::new(include_str!("apply.lua")), clock, is_sharded }
     }
 
     /// Makes the script known to a server.
-    pub(super) async fn load(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+    pub(super) async fn load(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         self.script.load_async(connection).await.map(|_| ())
     }
 
+    /// Decides all of `batch`: one round trip, and two more when the server has lost the script, which it
+    /// then has not run.
+    pub(super) async fn decide(
+        &self,
+        connection: &mut MultiplexedConnection,
+        batch: &Batch,
+    ) -> RedisResult<Answers> {
+        if self.is_sharded {
+            return self.decide_each(connection, batch).await;
+        }
+        let command = self.call(batch, batch.groups());
+        let mut reply = connection.send_packed_command(&command).await.and_then(Value::extract_error);
+        if reply.as_ref().is_err_and(is_lost) {
+            self.load(connection).await?;
+            reply = connection.send_packed_command(&command).await.and_then(Value::extract_error);
+        }
+        let mut answers = Answers::default();
+        answers.read(batch, batch.groups(), reply?)?;
+        Ok(answers)
+    }
+
+    /// Decides the groups of `batch` by a call for each, sent together: on a cluster no script spans the
+    /// keys of several slots.
+    async fn decide_each(
+        &self,
+        connection: &mut MultiplexedConnection,
+        batch: &Batch,
+    ) -> RedisResult<Answers> {
+        let groups: Vec<&Group> = batch.groups().iter().collect();
+        let mut replies = self.call_each(connection, batch, &groups).await?;
+        if replies.iter().any(|reply| reply.as_ref().is_err_and(is_lost)) {
+            self.load(connection).await?;
+            let again = |reply: &RedisResult<Value>| reply.as_ref().is_err_and(is_lost);
+            let lost: Vec<usize> = (0..replies.len()).filter(|index| again(&replies[*index])).collect();
+            let groups: Vec<&Group> = lost.iter().map(|index| &batch.groups()[*index]).collect();
+            for (index, reply) in lost.into_iter().zip(self.call_each(connection, batch, &groups).await?) {
+                replies[index] = reply;
+            }
+        }
+        let mut answers = Answers::default();
+        for (group, reply) in batch.groups().iter().zip(replies) {
+            match reply {
+                Ok(reply) => answers.read(batch, std::slice::from_ref(group), reply)?,
+                Err(error) => answers.groups.push((answers.standings.len(), Err(error.into()))),
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn call_each(
+        &self,
+        connection: &mut MultiplexedConnection,
+        batch: &Batch,
+        groups: &[&Group],
+    ) -> RedisResult<Vec<RedisResult<Value>>> {
+        let mut pipeline = Pipeline::new();
+        for group in groups {
+            if group.asking {
+                pipeline.cmd("ASKING");
+            }
+            pipeline.add_command(self.call(batch, std::slice::from_ref(group)));
+        }
+        let count = pipeline.len();
+        let mut replies = connection.send_packed_commands(&pipeline, 0, count).await?.into_iter();
+        let reply = |group: &&Group| {
+            // What is said to `ASKING` is not told.
+            replies.nth(usize::from(group.asking)).ok_or_else(unexpected).and_then(Value::extract_error)
+        };
+        Ok(groups.iter().map(reply).collect())
+    }
+
     /// The command that decides `groups` of `batch`.
-    pub(super) fn call(&self, batch: &Batch, groups: &[Group]) -> Cmd {
+    fn call(&self, batch: &Batch, groups: &[Group]) -> Cmd {
         let mut call = redis::cmd("EVALSHA");
         let counters = groups.iter().flat_map(|group| batch.counters_of(group));
         call.arg(self.script.get_hash()).arg(counters.clone().count());
@@ -94,9 +168,14 @@ impl Plan {
     }
 }
 
+/// Whether the server does not know the script.
+fn is_lost(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
 impl Answers {
     /// Adds what the script answered for `groups` of `batch`.
-    pub(super) fn read(&mut self, batch: &Batch, groups: &[Group], reply: Value) -> Result<(), RedisError> {
+    pub(super) fn read(&mut self, batch: &Batch, groups: &[Group], reply: Value) -> RedisResult<()> {
         let Value::Array(reply) = reply else { return Err(unexpected()) };
         let mut reply = reply.into_iter();
         for group in groups {
@@ -109,7 +188,7 @@ impl Answers {
                     }
                     Ok(whole(passed))
                 }
-                Value::BulkString(fault) => Err(String::from_utf8_lossy(&fault).into_owned()),
+                Value::BulkString(fault) => Err(Failure::of_check(String::from_utf8_lossy(&fault).into_owned())),
                 _ => return Err(unexpected()),
             };
             self.groups.push((first, decided));
@@ -150,7 +229,7 @@ fn whole(number: i64) -> u32 {
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     /// Where the standings of each group begin, and how many of its checks pass, or why it is not decided.
-    groups: Vec<(usize, Result<u32, String>)>,
+    groups: Vec<(usize, Result<u32, Failure>)>,
     standings: Vec<Standing>,
 }
 
@@ -180,17 +259,15 @@ impl Standing {
 }
 
 impl Answers {
-    /// How many checks of a group pass; the error is what is wrong with it.
-    pub(super) fn passed(&self, group: usize) -> Result<u32, &str> {
-        self.groups[group].1.as_ref().copied().map_err(String::as_str)
+    /// How many checks of a group pass, or why it is not decided.
+    pub(super) fn passed(&self, group: usize) -> Result<u32, &Failure> {
+        self.groups[group].1.as_ref().copied()
     }
 
-    /// What a check was told that makes another server worth a try: of this one, all others will be told the
-    /// same.
-    pub(super) fn away(&self) -> Option<RedisError> {
-        let faults = self.groups.iter().filter_map(|(_, decided)| decided.as_ref().err());
-        let fault = faults.into_iter().find(|fault| fault.starts_with("READONLY"))?;
-        Some((ErrorKind::Server(ServerErrorKind::ReadOnly), "a command in the script was refused", fault.clone()).into())
+    /// What a check was told that makes another server worth a try: all others will be told the same.
+    pub(super) fn lost(&self) -> Option<&Failure> {
+        let mut failures = self.groups.iter().filter_map(|(_, decided)| decided.as_ref().err());
+        failures.find(|failure| failure.is_away())
     }
 
     /// What the check at `place` is told, whose group asked for `counters`.
@@ -202,8 +279,8 @@ impl Answers {
         operation: Operation,
         counters: &[Counter<'_>],
         place: Place,
-    ) -> Result<Outcome, &str> {
-        let passed = self.passed(place.group)?;
+    ) -> Result<Outcome, Failure> {
+        let passed = self.passed(place.group).map_err(Failure::clone)?;
         if operation == Operation::Reset {
             return Ok(Outcome::new(false, counters.iter().map(untouched)));
         }
