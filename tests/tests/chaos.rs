@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::routing::get;
 use axum_rate_limit::{Builder, Decisions, RateLimiter, rate_limit};
-use tests::{App, Fault, FaultProxy, Loss, RedisServer, Storm, Tally};
+use tests::{App, Fault, FaultProxy, Loss, RedisServer, Storm, Tally, built};
 
 /// How long all is well before and after, in milliseconds.
 const CALM: u64 = 300;
@@ -235,7 +235,7 @@ async fn every_request_is_answered_over_http() {
     let mut load = Vec::new();
     let mut apps = Vec::new();
     for _ in 0..2 {
-        let limiter = on(&server)().require_store().build().await.expect("Redis is there");
+        let limiter = built(on(&server)).await;
         let app = App::serve(Router::new().route("/", get(hundred)).layer(limiter)).await;
         for task in 0..8 {
             let client = (*app).clone();

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use axum_rate_limit::{BuildError, Policy, RateLimiter, RedisCredentials};
-use tests::{Loss, RedisServer, Sentinels, Storm, recovered};
+use tests::{Loss, RedisServer, Sentinels, Storm, built, recovered, refusal};
 
 const MANY: Policy = Policy::new("many").per_hour(1_000_000);
 
@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[tokio::test]
 async fn a_master_is_found_and_followed() {
     let mut group = Sentinels::start(1).await;
-    let limiter = group.limiter().require_store().build().await.expect("there is a master");
+    let limiter = built(|| group.limiter()).await;
     recovered(&limiter, &MANY, "x").await;
     let old = group.master().await.port();
     assert_eq!(group.server(old).keys().await, ["rl:{many::x}3600000"]);
@@ -66,14 +66,13 @@ async fn a_master_is_greeted_by_its_own_user_in_its_own_database() {
     let () = sentinel.call(&["ACL", "SETUSER", "watcher", "on", ">w", "allchannels", "+@all"]).await;
     let urls: Vec<String> = group.urls().iter().map(|url| url.replace("://", "://watcher:w@")).collect();
     for master in ["redis://app:p%2Fw@main/2", "redis://app:p%2Fw@main/2?protocol=resp3"] {
-        let builder = RateLimiter::builder().redis_sentinel(master, &urls[..1]).require_store();
-        recovered(&builder.build().await.expect("both know their users"), &MANY, "x").await;
+        let limiter = built(|| RateLimiter::builder().redis_sentinel(master, &urls[..1])).await;
+        recovered(&limiter, &MANY, "x").await;
     }
     // Credentials from elsewhere are the master's, not the sentinels'.
-    let builder = RateLimiter::builder()
-        .redis_sentinel("redis://main/2", &urls[..1])
-        .redis_credentials(|| async { Ok(RedisCredentials::new("app", "p/w")) });
-    recovered(&builder.require_store().build().await.expect("the user is known"), &MANY, "x").await;
+    let settings = || RateLimiter::builder().redis_sentinel("redis://main/2", &urls[..1]);
+    let settings = || settings().redis_credentials(|| async { Ok(RedisCredentials::new("app", "p/w")) });
+    recovered(&built(settings).await, &MANY, "x").await;
     let mut connection = group.master().await.connection().await;
     let ((), keys): ((), Vec<String>) = redis::pipe()
         .cmd("SELECT")
@@ -90,8 +89,7 @@ async fn a_master_is_greeted_by_its_own_user_in_its_own_database() {
 async fn what_is_wrong_is_told() {
     let group = Sentinels::start(0).await;
     let refusal = async |master: &str, urls: Vec<String>| {
-        let built = RateLimiter::builder().redis_sentinel(master, urls).require_store().build().await;
-        built.expect_err("there is no such master").to_string()
+        refusal(|| RateLimiter::builder().redis_sentinel(master, urls.clone())).await
     };
     let error = refusal("other", group.urls()).await;
     assert!(error.contains("`other`") && error.contains("unknown"), "{error}");
