@@ -76,6 +76,17 @@ async fn a_server_becomes_a_replica_for_a_while() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_misses_its_replicas_for_a_while() {
+    let server = RedisServer::start().await;
+    let storm = Storm::begin(on(&server)).await;
+    storm.last(CALM).await;
+    let () = server.call(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+    storm.last(FAULT).await;
+    let () = server.call(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
+    end(storm, &server, None).await.is_right_with_degraded();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_runs_out() {
     let server = RedisServer::start().await;
     let storm = Storm::begin(on(&server)).await;

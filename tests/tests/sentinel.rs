@@ -86,6 +86,37 @@ async fn a_master_is_greeted_by_its_own_user_in_its_own_database() {
 }
 
 #[tokio::test]
+async fn the_sentinel_is_believed_who_has_heard_of_the_latest_failover() {
+    let mut group = Sentinels::start(1).await;
+    group.fail_over().await;
+    let stale = RedisServer::start().await;
+    let stranger = Sentinels::stranger(&stale).await;
+    // The first in the list, and often the first to answer.
+    let urls = [vec![stranger.url()], group.urls()].concat();
+    for round in 0..10 {
+        let settings = || RateLimiter::builder().redis_sentinel(Sentinels::NAME, &urls);
+        recovered(&built(settings).await, &MANY, &round.to_string()).await;
+    }
+    assert_eq!(stale.keys().await, [""; 0]);
+    assert_eq!(group.master().await.keys().await.len(), 10);
+}
+
+/// A master that is cut off from its replicas and the sentinels refuses writes, if it is told to; who is
+/// on its side of the cut must ask where the new one is.
+#[tokio::test]
+async fn a_master_that_has_lost_its_replicas_is_left_for_the_new_one() {
+    let mut group = Sentinels::start(0).await;
+    let limiter = built(|| group.limiter()).await;
+    recovered(&limiter, &MANY, "x").await;
+    let new = RedisServer::start().await;
+    let old = group.master().await;
+    let () = old.call(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+    group.appoint(&new).await;
+    recovered(&limiter, &MANY, "y").await;
+    assert_eq!(new.keys().await, ["rl:{many::y}3600000"]);
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_told() {
     let group = Sentinels::start(0).await;
     let refusal = async |master: &str, urls: Vec<String>| {
