@@ -124,7 +124,12 @@ impl Builder {
         self
     }
 
-    /// Counts in the Redis server at `url`: `redis://`, `rediss://` or `redis+unix://`.
+    /// Counts in the Redis server at `url`: `redis://[user:password@]host[:port][/database]`, the same
+    /// with `rediss://` for TLS (feature `redis-tls`), or
+    /// `redis+unix:///path[?db=number&user=name&pass=word]`.
+    ///
+    /// What has a meaning in a URL is percent-encoded in user and password. `?protocol=resp3` speaks
+    /// RESP3; `valkey://`, `valkeys://` and `unix://` are other names of the three schemes.
     #[cfg(feature = "redis")]
     pub fn redis(mut self, url: impl AsRef<str>) -> Self {
         self.store = Choice::Redis(url.as_ref().to_owned());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use axum_rate_limit::{Builder, OnStoreError, RateLimiter};
 
 use crate::redis::{PATIENCE, free_port, owned};
-use crate::{Authority, Fault, FaultProxy, RedisServer, tls};
+use crate::{Authority, Fault, FaultProxy, RedisServer, built, tls};
 
 /// Masters on loopback, and perhaps a replica of each, which end with this value.
 #[derive(Debug)]
@@ -163,8 +163,7 @@ impl RedisCluster {
     ///
     /// If it can't be built.
     pub async fn limiter(&self) -> RateLimiter {
-        let builder = self.settings().timeout(PATIENCE).on_store_error(OnStoreError::Deny).require_store();
-        builder.build().await.expect("the cluster is there")
+        built(|| self.settings().timeout(PATIENCE).on_store_error(OnStoreError::Deny)).await
     }
 
     /// Settings of a limiter that counts here.

@@ -14,7 +14,7 @@ pub use app::App;
 pub use client::{Answer, Client, LIMIT_FIELDS};
 pub use cluster::RedisCluster;
 pub use proxy::{Fault, FaultProxy};
-pub use recovery::recovered;
+pub use recovery::{built, recovered, refusal};
 pub use redis::RedisServer;
 pub use sentinels::Sentinels;
 pub use storm::{Loss, Storm, Tally};

@@ -1,8 +1,8 @@
-//! Waiting for a limiter to find its store again.
+//! Waiting for a limiter to find its store, or to find it again.
 
 use std::time::{Duration, Instant};
 
-use axum_rate_limit::{Decision, Policy, RateLimiter};
+use axum_rate_limit::{BuildError, Builder, Decision, Policy, RateLimiter};
 
 /// How long it may take; a loaded machine is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,4 +24,39 @@ pub async fn recovered(limiter: &RateLimiter, policy: &Policy, key: &str) -> Dec
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("the limiter did not find its store again");
+}
+
+/// A limiter with these settings that has found its store: on a loaded machine a connection may take longer
+/// than a limiter waits for it.
+///
+/// # Panics
+///
+/// If it does not find it, or there is another error.
+pub async fn built(settings: impl Fn() -> Builder) -> RateLimiter {
+    let start = Instant::now();
+    loop {
+        match settings().require_store().build().await {
+            Ok(limiter) => return limiter,
+            Err(BuildError::Store(_)) if start.elapsed() < PATIENCE => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Why a limiter with these settings finds no store, when it is not for want of time.
+///
+/// # Panics
+///
+/// If it does, or the time is never enough.
+pub async fn refusal(settings: impl Fn() -> Builder) -> String {
+    let start = Instant::now();
+    loop {
+        let error = settings().require_store().build().await.expect_err("it is not served").to_string();
+        let is_late =
+            ["timed out", "within", "none of them answers"].iter().any(|words| error.contains(words));
+        if !is_late {
+            return error;
+        }
+        assert!(start.elapsed() < PATIENCE, "{error}");
+    }
 }

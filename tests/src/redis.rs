@@ -10,6 +10,8 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, FromRedisValue, RedisResult};
 use tempfile::TempDir;
 
+use crate::built;
+
 /// How long a server may take to start; a loaded machine is slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -69,8 +71,7 @@ impl RedisServer {
     ///
     /// If it can't be built.
     pub async fn limiter(&self) -> RateLimiter {
-        let builder = RateLimiter::builder().redis(self.url()).timeout(PATIENCE).require_store();
-        builder.build().await.expect("Redis is there")
+        built(|| RateLimiter::builder().redis(self.url()).timeout(PATIENCE)).await
     }
 
     /// Where it listens, as a URL.

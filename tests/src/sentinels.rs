@@ -53,6 +53,29 @@ impl Sentinels {
         started
     }
 
+    /// One more sentinel, who knows nothing of the others, and calls `server` the master.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub async fn stranger(server: &RedisServer) -> RedisServer {
+        sentinel(&server.port().to_string()).await
+    }
+
+    /// Has all sentinels call `server` the master from now on. Nobody tells the old one, as when it is cut
+    /// off from them.
+    ///
+    /// # Panics
+    ///
+    /// If they don't.
+    pub async fn appoint(&self, server: &RedisServer) {
+        let port = server.port().to_string();
+        for sentinel in &self.sentinels {
+            let () = sentinel.call(&["SENTINEL", "REMOVE", Self::NAME]).await;
+            let () = sentinel.call(&["SENTINEL", "MONITOR", Self::NAME, "127.0.0.1", &port, "2"]).await;
+        }
+    }
+
     /// Where the sentinels listen, as URLs.
     pub fn urls(&self) -> Vec<String> {
         self.sentinels.iter().map(RedisServer::url).collect()

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum_rate_limit::{BuildError, Builder, Policy, RateLimiter, RedisCredentials};
-use tests::{RedisServer, recovered};
+use tests::{RedisServer, built, recovered, refusal};
 
 const TWO: Policy = Policy::new("two").per_hour(2);
 
@@ -12,8 +12,8 @@ const TWO: Policy = Policy::new("two").per_hour(2);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks three times, and makes sure that it was the store that answered.
-async fn counts(builder: Builder) {
-    let limiter = builder.timeout(PATIENCE).require_store().build().await.expect("the server is there");
+async fn counts(settings: impl Fn() -> Builder) {
+    let limiter = built(|| settings().timeout(PATIENCE)).await;
     for allowed in [true, true, false] {
         let decision = limiter.check(&TWO, "x").await.expect("a decision");
         assert_eq!((decision.is_allowed(), decision.is_degraded()), (allowed, false));
@@ -41,7 +41,7 @@ async fn a_user_and_a_database_are_taken_from_the_url_in_both_protocols() {
     for (database, protocol) in [(3, ""), (4, "?protocol=resp2"), (5, "?protocol=resp3"), (6, "?protocol=3")]
     {
         let url = format!("redis://a%40b:p%2Fw%3A1@127.0.0.1:{}/{database}{protocol}", server.port());
-        counts(RateLimiter::builder().redis(url)).await;
+        counts(|| RateLimiter::builder().redis(&url)).await;
         assert_eq!(keys_of(&server, database).await, ["rl:{two::x}3600000"]);
     }
     assert_eq!(keys_of(&server, 0).await, [""; 0]);
@@ -52,10 +52,10 @@ async fn a_password_alone_and_the_other_names_of_the_scheme_are_understood() {
     let server = RedisServer::start().await;
     let () = server.call(&["CONFIG", "SET", "requirepass", "hush"]).await;
     let url = format!("redis://:hush@127.0.0.1:{}", server.port());
-    counts(RateLimiter::builder().redis(url)).await;
+    counts(|| RateLimiter::builder().redis(&url)).await;
     for scheme in ["valkey", "redis"] {
         let url = format!("{scheme}://default:hush@localhost:{}/1", server.port());
-        counts(RateLimiter::builder().redis(url).key_prefix(format!("{scheme}:"))).await;
+        counts(|| RateLimiter::builder().redis(&url).key_prefix(format!("{scheme}:"))).await;
     }
 }
 
@@ -65,13 +65,11 @@ async fn a_wrong_password_is_told() {
     let () = server.call(&["CONFIG", "SET", "requirepass", "hush"]).await;
     for protocol in ["resp2", "resp3"] {
         let url = format!("redis://:blurt@127.0.0.1:{}/?protocol={protocol}", server.port());
-        let built = RateLimiter::builder().redis(url).require_store().build().await;
-        let error = built.expect_err("the password is wrong").to_string();
+        let error = refusal(|| RateLimiter::builder().redis(&url)).await;
         assert!(error.contains("uthentication") || error.contains("WRONGPASS"), "{error}");
         assert!(!error.contains("blurt"), "{error}");
     }
-    let built = RateLimiter::builder().redis(server.url()).require_store().build().await;
-    let error = built.expect_err("the password is missing").to_string();
+    let error = refusal(|| RateLimiter::builder().redis(server.url())).await;
     assert!(error.contains("NOAUTH"), "{error}");
 }
 
@@ -79,8 +77,7 @@ async fn a_wrong_password_is_told() {
 async fn a_database_that_does_not_exist_is_told() {
     let server = RedisServer::start().await;
     let url = format!("redis://127.0.0.1:{}/99", server.port());
-    let built = RateLimiter::builder().redis(url).require_store().build().await;
-    let error = built.expect_err("there are 16").to_string();
+    let error = refusal(|| RateLimiter::builder().redis(&url)).await;
     assert!(error.contains("switch database"), "{error}");
 }
 
@@ -95,7 +92,7 @@ async fn a_unix_socket_is_reached() {
         (format!("unix://{path}?db=2"), 2),
         (format!("redis+unix://{path}?db=3&protocol=resp3"), 3),
     ] {
-        counts(RateLimiter::builder().redis(url)).await;
+        counts(|| RateLimiter::builder().redis(&url)).await;
         assert_eq!(keys_of(&server, database).await, ["rl:{two::x}3600000"]);
     }
 }
@@ -110,12 +107,14 @@ async fn credentials_are_asked_for_at_each_connection() {
     };
     set("first").await;
     let password = Arc::new(Mutex::new(Some("first")));
-    let known = Arc::clone(&password);
-    let builder = RateLimiter::builder().redis(server.url()).redis_credentials(move || {
-        let password = *known.lock().expect("nobody panics");
-        async move { Ok(RedisCredentials::new("app", password.ok_or("the vault is closed")?)) }
-    });
-    let limiter = builder.timeout(PATIENCE).require_store().build().await.expect("the password is right");
+    let settings = || {
+        let known = Arc::clone(&password);
+        RateLimiter::builder().redis(server.url()).timeout(PATIENCE).redis_credentials(move || {
+            let password = *known.lock().expect("nobody panics");
+            async move { Ok(RedisCredentials::new("app", password.ok_or("the vault is closed")?)) }
+        })
+    };
+    let limiter = built(settings).await;
     assert!(!limiter.check(&MANY, "x").await.expect("a decision").is_degraded());
 
     set("second").await;
@@ -133,14 +132,11 @@ async fn credentials_are_asked_for_at_each_connection() {
 #[tokio::test]
 async fn credentials_that_are_not_to_be_had_are_told() {
     let server = RedisServer::start().await;
-    let closed = RateLimiter::builder()
-        .redis(server.url())
-        .redis_credentials(|| async { Err("the vault is closed".into()) })
-        .require_store();
-    let error = closed.build().await.expect_err("nobody tells the password").to_string();
+    let redis = || RateLimiter::builder().redis(server.url());
+    let closed = || redis().redis_credentials(|| async { Err("the vault is closed".into()) });
+    let error = refusal(closed).await;
     assert!(error.contains("the vault is closed"), "{error}");
-    let silent =
-        RateLimiter::builder().redis(server.url()).redis_credentials(std::future::pending).require_store();
+    let silent = redis().redis_credentials(std::future::pending).require_store();
     silent.build().await.expect_err("it does not wait for ever");
 }
 
@@ -149,12 +145,8 @@ async fn the_users_password_overrides_that_of_the_url() {
     let server = RedisServer::start().await;
     let () = server.call(&["CONFIG", "SET", "requirepass", "hush"]).await;
     let url = format!("redis://someone:else@127.0.0.1:{}/1", server.port());
-    counts(
-        RateLimiter::builder()
-            .redis(url)
-            .redis_credentials(|| async { Ok(RedisCredentials::password("hush")) }),
-    )
-    .await;
+    let redis = || RateLimiter::builder().redis(&url);
+    counts(|| redis().redis_credentials(|| async { Ok(RedisCredentials::password("hush")) })).await;
 }
 
 #[tokio::test]

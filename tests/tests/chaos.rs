@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::routing::get;
 use axum_rate_limit::{Builder, Decisions, RateLimiter, rate_limit};
-use tests::{App, Fault, FaultProxy, Loss, RedisServer, Storm, Tally};
+use tests::{App, Fault, FaultProxy, Loss, RedisServer, Storm, Tally, built};
 
 /// How long all is well before and after, in milliseconds.
 const CALM: u64 = 300;
@@ -72,6 +72,17 @@ async fn a_server_becomes_a_replica_for_a_while() {
     let () = server.call(&["REPLICAOF", "127.0.0.1", "1"]).await;
     storm.last(FAULT).await;
     let () = server.call(&["REPLICAOF", "NO", "ONE"]).await;
+    end(storm, &server, None).await.is_right_with_degraded();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_misses_its_replicas_for_a_while() {
+    let server = RedisServer::start().await;
+    let storm = Storm::begin(on(&server)).await;
+    storm.last(CALM).await;
+    let () = server.call(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+    storm.last(FAULT).await;
+    let () = server.call(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
     end(storm, &server, None).await.is_right_with_degraded();
 }
 
@@ -235,7 +246,7 @@ async fn every_request_is_answered_over_http() {
     let mut load = Vec::new();
     let mut apps = Vec::new();
     for _ in 0..2 {
-        let limiter = on(&server)().require_store().build().await.expect("Redis is there");
+        let limiter = built(on(&server)).await;
         let app = App::serve(Router::new().route("/", get(hundred)).layer(limiter)).await;
         for task in 0..8 {
             let client = (*app).clone();

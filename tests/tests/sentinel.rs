@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use axum_rate_limit::{BuildError, Policy, RateLimiter, RedisCredentials};
-use tests::{Loss, RedisServer, Sentinels, Storm, recovered};
+use tests::{Loss, RedisServer, Sentinels, Storm, built, recovered, refusal};
 
 const MANY: Policy = Policy::new("many").per_hour(1_000_000);
 
@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[tokio::test]
 async fn a_master_is_found_and_followed() {
     let mut group = Sentinels::start(1).await;
-    let limiter = group.limiter().require_store().build().await.expect("there is a master");
+    let limiter = built(|| group.limiter()).await;
     recovered(&limiter, &MANY, "x").await;
     let old = group.master().await.port();
     assert_eq!(group.server(old).keys().await, ["rl:{many::x}3600000"]);
@@ -66,14 +66,13 @@ async fn a_master_is_greeted_by_its_own_user_in_its_own_database() {
     let () = sentinel.call(&["ACL", "SETUSER", "watcher", "on", ">w", "allchannels", "+@all"]).await;
     let urls: Vec<String> = group.urls().iter().map(|url| url.replace("://", "://watcher:w@")).collect();
     for master in ["redis://app:p%2Fw@main/2", "redis://app:p%2Fw@main/2?protocol=resp3"] {
-        let builder = RateLimiter::builder().redis_sentinel(master, &urls[..1]).require_store();
-        recovered(&builder.build().await.expect("both know their users"), &MANY, "x").await;
+        let limiter = built(|| RateLimiter::builder().redis_sentinel(master, &urls[..1])).await;
+        recovered(&limiter, &MANY, "x").await;
     }
     // Credentials from elsewhere are the master's, not the sentinels'.
-    let builder = RateLimiter::builder()
-        .redis_sentinel("redis://main/2", &urls[..1])
-        .redis_credentials(|| async { Ok(RedisCredentials::new("app", "p/w")) });
-    recovered(&builder.require_store().build().await.expect("the user is known"), &MANY, "x").await;
+    let settings = || RateLimiter::builder().redis_sentinel("redis://main/2", &urls[..1]);
+    let settings = || settings().redis_credentials(|| async { Ok(RedisCredentials::new("app", "p/w")) });
+    recovered(&built(settings).await, &MANY, "x").await;
     let mut connection = group.master().await.connection().await;
     let ((), keys): ((), Vec<String>) = redis::pipe()
         .cmd("SELECT")
@@ -87,11 +86,41 @@ async fn a_master_is_greeted_by_its_own_user_in_its_own_database() {
 }
 
 #[tokio::test]
+async fn the_sentinel_is_believed_who_has_heard_of_the_latest_failover() {
+    let mut group = Sentinels::start(1).await;
+    group.fail_over().await;
+    let stale = RedisServer::start().await;
+    let stranger = Sentinels::stranger(&stale).await;
+    // The first in the list, and often the first to answer.
+    let urls = [vec![stranger.url()], group.urls()].concat();
+    for round in 0..10 {
+        let settings = || RateLimiter::builder().redis_sentinel(Sentinels::NAME, &urls);
+        recovered(&built(settings).await, &MANY, &round.to_string()).await;
+    }
+    assert_eq!(stale.keys().await, [""; 0]);
+    assert_eq!(group.master().await.keys().await.len(), 10);
+}
+
+/// A master that is cut off from its replicas and the sentinels refuses writes, if it is told to; who is
+/// on its side of the cut must ask where the new one is.
+#[tokio::test]
+async fn a_master_that_has_lost_its_replicas_is_left_for_the_new_one() {
+    let mut group = Sentinels::start(0).await;
+    let limiter = built(|| group.limiter()).await;
+    recovered(&limiter, &MANY, "x").await;
+    let new = RedisServer::start().await;
+    let old = group.master().await;
+    let () = old.call(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+    group.appoint(&new).await;
+    recovered(&limiter, &MANY, "y").await;
+    assert_eq!(new.keys().await, ["rl:{many::y}3600000"]);
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_told() {
     let group = Sentinels::start(0).await;
     let refusal = async |master: &str, urls: Vec<String>| {
-        let built = RateLimiter::builder().redis_sentinel(master, urls).require_store().build().await;
-        built.expect_err("there is no such master").to_string()
+        refusal(|| RateLimiter::builder().redis_sentinel(master, urls.clone())).await
     };
     let error = refusal("other", group.urls()).await;
     assert!(error.contains("`other`") && error.contains("unknown"), "{error}");

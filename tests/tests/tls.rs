@@ -3,24 +3,19 @@
 use std::time::Duration;
 
 use axum_rate_limit::{Builder, Policy, RateLimiter, RedisTls};
-use tests::{Authority, RedisCluster, TlsServer, recovered};
+use tests::{Authority, RedisCluster, TlsServer, built, recovered, refusal};
 
 const TWO: Policy = Policy::new("two").per_hour(2);
 
 /// A loaded machine is slow.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-async fn counts(builder: Builder) {
-    let limiter = builder.timeout(PATIENCE).require_store().build().await.expect("the server is there");
+async fn counts(settings: impl Fn() -> Builder) {
+    let limiter = built(|| settings().timeout(PATIENCE)).await;
     for allowed in [true, true, false] {
         let decision = limiter.check(&TWO, "x").await.expect("a decision");
         assert_eq!((decision.is_allowed(), decision.is_degraded()), (allowed, false));
     }
-}
-
-/// Why a limiter can't be built that insists on its server.
-async fn refusal(builder: Builder) -> String {
-    builder.require_store().build().await.expect_err("it is not served").to_string()
 }
 
 #[tokio::test]
@@ -30,19 +25,20 @@ async fn a_server_is_trusted_whose_authority_is() {
     // More authorities than one are looked through.
     let roots = Authority::new().certificate() + &authority.certificate();
     let tls = RedisTls::new().root_certificates(roots);
-    counts(RateLimiter::builder().redis(server.url("localhost")).redis_tls(tls.clone())).await;
+    let redis = |url: &str| RateLimiter::builder().redis(url).redis_tls(tls.clone());
+    counts(|| redis(&server.url("localhost"))).await;
     let by_address = server.url("127.0.0.1") + "/1?protocol=resp3";
-    counts(RateLimiter::builder().redis(by_address).redis_tls(tls)).await;
+    counts(|| redis(&by_address)).await;
 }
 
 #[tokio::test]
 async fn a_server_is_refused_whose_authority_is_unknown() {
     let server = TlsServer::start(&Authority::new(), false).await;
     // Neither the system nor another authority knows it.
-    let by_system = RateLimiter::builder().redis(server.url("localhost"));
-    let by_another = RedisTls::new().root_certificates(Authority::new().certificate());
-    for builder in [by_system, RateLimiter::builder().redis(server.url("localhost")).redis_tls(by_another)] {
-        let error = refusal(builder).await;
+    let another = RedisTls::new().root_certificates(Authority::new().certificate());
+    for tls in [RedisTls::new(), another] {
+        let settings = || RateLimiter::builder().redis(server.url("localhost")).redis_tls(tls.clone());
+        let error = refusal(settings).await;
         assert!(error.contains("required") && error.contains("certificate"), "{error}");
         assert!(error.contains("UnknownIssuer"), "{error}");
     }
@@ -53,7 +49,8 @@ async fn a_server_is_refused_that_has_another_name() {
     let authority = Authority::new();
     let server = TlsServer::start(&authority, false).await;
     let tls = RedisTls::new().root_certificates(authority.certificate());
-    let error = refusal(RateLimiter::builder().redis(server.url("127.0.0.2")).redis_tls(tls)).await;
+    let settings = || RateLimiter::builder().redis(server.url("127.0.0.2")).redis_tls(tls.clone());
+    let error = refusal(settings).await;
     // Where loopback is one address, nobody listens at the other.
     assert!(error.contains("not valid for name") || error.contains("refused"), "{error}");
 }
@@ -62,17 +59,19 @@ async fn a_server_is_refused_that_has_another_name() {
 async fn a_client_shows_its_certificate_where_one_is_asked_for() {
     let authority = Authority::new();
     let server = TlsServer::start(&authority, true).await;
-    let builder = || RateLimiter::builder().redis(server.url("localhost"));
+    let redis = |tls: &RedisTls| RateLimiter::builder().redis(server.url("localhost")).redis_tls(tls.clone());
     let tls = RedisTls::new().root_certificates(authority.certificate());
-    let error = refusal(builder().redis_tls(tls.clone())).await;
+    let error = refusal(|| redis(&tls)).await;
     assert!(error.to_lowercase().contains("certificate"), "{error}");
-    let stranger = Authority::new().certify(&["app"]);
-    let error =
-        refusal(builder().redis_tls(tls.clone().client_certificate(stranger.certificate, stranger.key)))
-            .await;
+    let certified = |by: &Authority| {
+        let own = by.certify(&["app"]);
+        tls.clone().client_certificate(own.certificate, own.key)
+    };
+    let stranger = certified(&Authority::new());
+    let error = refusal(|| redis(&stranger)).await;
     assert!(error.contains("UnknownCA") || error.contains("reset"), "{error}");
-    let own = authority.certify(&["app"]);
-    counts(builder().redis_tls(tls.client_certificate(own.certificate, own.key))).await;
+    let own = certified(&authority);
+    counts(|| redis(&own)).await;
 }
 
 #[tokio::test]
@@ -80,8 +79,8 @@ async fn a_server_that_restarts_is_found_again() {
     let authority = Authority::new();
     let mut server = TlsServer::start(&authority, false).await;
     let tls = RedisTls::new().root_certificates(authority.certificate());
-    let builder = RateLimiter::builder().redis(server.url("localhost")).redis_tls(tls);
-    let limiter = builder.timeout(PATIENCE).require_store().build().await.expect("the server is there");
+    let redis = || RateLimiter::builder().redis(server.url("localhost")).redis_tls(tls.clone());
+    let limiter = built(|| redis().timeout(PATIENCE)).await;
     assert_eq!(limiter.check(&TWO, "x").await.expect("a decision").remaining(), 1);
     server.plain().kill();
     assert!(limiter.check(&TWO, "x").await.expect("a decision").is_degraded());
@@ -97,11 +96,11 @@ async fn a_master_and_its_sentinels_are_reached() {
     let tls = RedisTls::new().root_certificates(authority.certificate());
     // A name alone is reached as the sentinels are.
     for master in ["main", "rediss://main/1"] {
-        let builder = RateLimiter::builder().redis_sentinel(master, [sentinel.url("localhost")]);
-        counts(builder.redis_tls(tls.clone())).await;
+        let builder = || RateLimiter::builder().redis_sentinel(master, [sentinel.url("localhost")]);
+        counts(|| builder().redis_tls(tls.clone())).await;
     }
-    let unknown = RateLimiter::builder().redis_sentinel("main", [sentinel.url("localhost")]);
-    let error = refusal(unknown).await;
+    let untrusted = || RateLimiter::builder().redis_sentinel("main", [sentinel.url("localhost")]);
+    let error = refusal(untrusted).await;
     assert!(error.contains("UnknownIssuer"), "{error}");
 }
 
@@ -110,8 +109,7 @@ async fn a_cluster_is_reached() {
     let authority = Authority::new();
     let cluster = RedisCluster::start_tls(&authority).await;
     let tls = RedisTls::new().root_certificates(authority.certificate());
-    let limiter = cluster.settings().redis_tls(tls).timeout(PATIENCE).require_store().build();
-    let limiter = limiter.await.expect("the cluster is there");
+    let limiter = built(|| cluster.settings().redis_tls(tls.clone()).timeout(PATIENCE)).await;
     for key in 0..50 {
         let key = key.to_string();
         for allowed in [true, true, false] {
@@ -119,7 +117,7 @@ async fn a_cluster_is_reached() {
             assert_eq!((decision.is_allowed(), decision.is_degraded()), (allowed, false));
         }
     }
-    let error = refusal(cluster.settings()).await;
+    let error = refusal(|| cluster.settings()).await;
     assert!(error.contains("UnknownIssuer") || error.contains("connect"), "{error}");
 }
 

@@ -32,7 +32,8 @@ impl Builder {
     /// `master`, when that is a URL with the name in the place of the host, as
     /// `redis://user:password@main/2`; its user and password may also come from
     /// [`redis_credentials`](Self::redis_credentials). `rediss://main` reaches it over TLS, as a plain name
-    /// does if all sentinels have `rediss://` URLs.
+    /// does if all sentinels have `rediss://` URLs; its certificate must be for the address or name that
+    /// the sentinels tell.
     #[cfg(feature = "redis-sentinel")]
     pub fn redis_sentinel(
         mut self,
