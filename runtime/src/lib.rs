@@ -69,12 +69,7 @@ pub mod __fuzzing {
     use crate::key::Proxies;
 
     /// Whose request it is that comes from `peer` with `headers`, where `trusted` networks have the proxies.
-    pub fn client_ip(
-        trusted: &[&str],
-        header: ClientIpHeader,
-        peer: IpAddr,
-        headers: &HeaderMap,
-    ) -> IpAddr {
+    pub fn client_ip(trusted: &[&str], header: ClientIpHeader, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let trusted = trusted.iter().map(|network| network.parse().expect("a network")).collect();
         Proxies { trusted, header }.client(peer, headers)
     }

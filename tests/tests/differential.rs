@@ -105,7 +105,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|((client, (method, path)), count)| Step::Herd(client, method, path, count)),
         2 => (1..8_u32).prop_map(Step::Pass),
     ];
-    proptest::collection::vec(step, 60..120)
+    proptest::collection::vec(step, 1..150)
 }
 
 /// A limiter, however it is made: where it is asked, and where it counts.
