@@ -208,7 +208,12 @@ impl Args {
             args.arguments(input, errors);
             Ok(())
         };
-        parse.parse2(tokens).expect("every token is either read or skipped");
+        // Every token is either read or skipped, but for those left over inside brackets, which syn tells of.
+        if let Err(error) = parse.parse2(tokens)
+            && errors.is_empty()
+        {
+            errors.push(error);
+        }
         args
     }
 

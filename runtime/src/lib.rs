@@ -60,3 +60,21 @@ pub mod __private {
     pub use crate::http::{Guarded, Permit, Policies, guard};
     pub use crate::registry::Declaration;
 }
+
+/// For the fuzz targets alone; there is no such module in a program.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod __fuzzing {
+    use std::net::IpAddr;
+
+    use http::HeaderMap;
+
+    use crate::ClientIpHeader;
+    use crate::key::Proxies;
+
+    /// Whose request it is that comes from `peer` with `headers`, where `trusted` networks have the proxies.
+    pub fn client_ip(trusted: &[&str], header: ClientIpHeader, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let trusted = trusted.iter().map(|network| network.parse().expect("a network")).collect();
+        Proxies { trusted, header }.client(peer, headers)
+    }
+}

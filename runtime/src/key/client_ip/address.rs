@@ -1,0 +1,208 @@
+//! An address, as a proxy writes it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// What HTTP lets stand around the members of a list.
+const BLANK: [char; 2] = [' ', '\t'];
+
+/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`.
+///
+/// A port may be obfuscated, as RFC 7239 has it (`_http`), and an IPv6 address may have a zone, as operating
+/// systems write that of a neighbour (`fe80::1%eth0`): neither tells one client from another.
+pub(super) fn read(hop: &[u8]) -> Option<IpAddr> {
+    let hop = std::str::from_utf8(hop).ok()?.trim_matches(BLANK);
+    let address = if let Some(rest) = hop.strip_prefix('[') {
+        let (inner, port) = rest.split_once(']')?;
+        (port.is_empty() || port.strip_prefix(':').is_some_and(is_port)).then_some(())?;
+        v6(inner)?
+    } else {
+        match hop.split_once(':') {
+            // An IPv6 address has two colons at least.
+            Some((ip, port)) if !port.contains(':') => {
+                is_port(port).then_some(())?;
+                v4(ip)?
+            }
+            Some(_) => v6(hop)?,
+            None => v4(hop)?,
+        }
+    };
+    Some(canonical(address))
+}
+
+fn v4(text: &str) -> Option<IpAddr> {
+    text.parse().ok().map(IpAddr::V4)
+}
+
+fn v6(text: &str) -> Option<IpAddr> {
+    let ip = match text.split_once('%') {
+        // An interface may have any name, even one with blanks.
+        Some((ip, zone)) => (!zone.is_empty()).then_some(ip)?,
+        None => text,
+    };
+    ip.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
+}
+
+/// RFC 7239's `node-port`.
+fn is_port(text: &str) -> bool {
+    match text.strip_prefix('_') {
+        Some(name) => {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+            !name.is_empty() && name.bytes().all(is_plain)
+        }
+        None => (1..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit()),
+    }
+}
+
+/// One address for one client: an IPv4 client is the same in whatever IPv6 clothes it comes.
+///
+/// * `::ffff:192.0.2.1`, IPv4-mapped (RFC 4291, 2.5.5.2): what a socket for both families says.
+/// * `::192.0.2.1`, IPv4-compatible (2.5.5.1, deprecated): of no other use. `::`, `::1` and all else with
+///   the IPv4 address `0.…` in it, which no client has, stay as they are.
+/// * `64:ff9b::192.0.2.1`, the well-known prefix of translators (RFC 6052): how IPv4 clients reach a
+///   service that has IPv6 alone. Cut to its first 56 bits, it would be one quota for all of IPv4. It must
+///   not stand for private addresses (3.1), so one that does is not taken for a host inside.
+///
+/// These stay IPv6, since the IPv4 address in them is not the client's, or not known to be:
+///
+/// * 6to4 (`2002::/16`) and Teredo (`2001::/32`), both deprecated: anyone may write any IPv4 address into
+///   one, also that of a trusted proxy. Their prefix is told apart as that of any other subscriber.
+/// * A translator's own prefix, also that for local use (`64:ff9b:1::/48`, RFC 8215): where in the address
+///   the client's is, only the translator knows. Ask for more bits with
+///   [`ipv6_prefix`](crate::Builder::ipv6_prefix) behind one.
+pub(super) fn canonical(ip: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = ip else { return ip };
+    let [.., a, b, c, d] = v6.octets();
+    let v4 = Ipv4Addr::new(a, b, c, d);
+    let is_inside = || v4.is_private() || v4.is_loopback() || v4.is_link_local();
+    match v6.segments() {
+        [0, 0, 0, 0, 0, 0xffff, _, _] => IpAddr::V4(v4),
+        [0, 0, 0, 0, 0, 0, _, _] if a != 0 => IpAddr::V4(v4),
+        [0x64, 0xff9b, 0, 0, 0, 0, _, _] if a != 0 && !is_inside() => IpAddr::V4(v4),
+        _ => ip,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(hop: &str) -> String {
+        read(hop.as_bytes()).map_or_else(|| "none".to_owned(), |ip| ip.to_string())
+    }
+
+    #[test]
+    fn ports_brackets_and_blanks_tell_nothing() {
+        for hop in [
+            "192.0.2.1",
+            "192.0.2.1:4711",
+            "192.0.2.1:_http",
+            " \t192.0.2.1 ",
+            "::ffff:192.0.2.1",
+            "[::ffff:c000:201]:4711",
+            "::192.0.2.1",
+            "[::192.0.2.1]:_p",
+            "64:ff9b::192.0.2.1",
+        ] {
+            assert_eq!(text(hop), "192.0.2.1", "{hop}");
+        }
+        for hop in ["2001:db8::1", "[2001:db8::1]", "[2001:DB8:0::1]:4711", "[2001:db8::1]:_a.b-c_d"] {
+            assert_eq!(text(hop), "2001:db8::1", "{hop}");
+        }
+        for hop in ["fe80::1%eth0", "[fe80::1%25br-lan.7]:80", "FE80::1%3", "[fe80::1%vEthernet (x y)]:80"] {
+            assert_eq!(text(hop), "fe80::1", "{hop}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_not_guessed() {
+        for hop in [
+            "",
+            " ",
+            "unknown",
+            "_hidden",
+            "198.51.100",
+            "198.51.100.1.",
+            "198.051.100.001",
+            "3325256705",
+            "198.51.100.1:",
+            "198.51.100.1:http",
+            "198.51.100.1:_",
+            "198.51.100.1:123456",
+            "198.51.100.1:+80",
+            "[198.51.100.1]",
+            "198.51.100.1%eth0",
+            "198.51.100.1 198.51.100.2",
+            "[2001:db8::1",
+            "2001:db8::1]",
+            "[2001:db8::1]80",
+            "[2001:db8::1]:",
+            "[[2001:db8::1]]",
+            "2001:db8::1%",
+            "2001:db8:::1",
+            "::ffff:198.51.100.1:80x",
+            "example.com",
+            "unix:",
+        ] {
+            assert_eq!(text(hop), "none", "{hop}");
+        }
+        assert_eq!(read(b"198.51.100.1\xff"), None);
+    }
+
+    fn canonical_text(ip: &str) -> String {
+        canonical(ip.parse().unwrap()).to_string()
+    }
+
+    #[test]
+    fn an_ipv4_client_is_one_in_all_clothes() {
+        for ip in ["192.0.2.1", "::ffff:192.0.2.1", "::192.0.2.1", "64:ff9b::c000:201"] {
+            assert_eq!(canonical_text(ip), "192.0.2.1");
+        }
+    }
+
+    #[test]
+    fn what_is_not_the_clients_ipv4_address_stays() {
+        for ip in [
+            "::",
+            "::1",
+            "::2",
+            "::ff",
+            "2002:c000:201::1",
+            "2001:0:c000:201::1",
+            "64:ff9b:1::c000:201",
+            "64:ff9b::1:c000:201",
+            "64:ff9b::a00:1",
+            "64:ff9b::7f00:1",
+            "64:ff9b::",
+            "1::192.0.2.1",
+        ] {
+            let ip: IpAddr = ip.parse().unwrap();
+            assert_eq!(canonical(ip), ip);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn one_spelling_is_enough(ip in any::<IpAddr>()) {
+            prop_assert_eq!(canonical(canonical(ip)), canonical(ip));
+        }
+
+        #[test]
+        fn mapped_is_what_the_standard_library_says(ip in any::<Ipv4Addr>()) {
+            prop_assert_eq!(canonical(ip.to_ipv6_mapped().into()), IpAddr::V4(ip));
+        }
+
+        #[test]
+        fn what_is_written_is_read(ip in any::<IpAddr>(), port in any::<u16>()) {
+            let socket = std::net::SocketAddr::new(ip, port).to_string();
+            prop_assert_eq!(read(ip.to_string().as_bytes()), Some(canonical(ip)));
+            prop_assert_eq!(read(socket.as_bytes()), Some(canonical(ip)));
+        }
+
+        #[test]
+        fn no_text_panics(hop in any::<Vec<u8>>()) {
+            let _ = read(&hop);
+        }
+    }
+}
