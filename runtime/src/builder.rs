@@ -20,7 +20,7 @@ use crate::http::{Answers, Denied, Headers, OnDenied};
 use crate::key::{ClientIpHeader, Prefixes, Proxies};
 use crate::limiter::Limiter;
 use crate::policy::Policy;
-use crate::rate_limiter::RateLimiter;
+use crate::rate_limiter::{RateLimiter, Shared};
 use crate::registry;
 use crate::store::guarded::{Guarded, OnStoreError, Place};
 #[cfg(feature = "redis")]
@@ -341,7 +341,7 @@ impl Builder {
     pub async fn build(self) -> Result<RateLimiter, BuildError> {
         let require_store = self.require_store;
         let limiter = self.assemble()?;
-        match limiter.limiter.store.start().await {
+        match limiter.0.limiter.store.start().await {
             Err(error) if require_store => Err(error.into()),
             _ => Ok(limiter),
         }
@@ -395,9 +395,9 @@ impl Builder {
             prefixes: self.prefixes,
             proxies,
             on_store_error: self.on_store_error,
-            amended,
+            amended: amended.into_iter().map(|(name, policy)| (name, Arc::new(policy))).collect(),
         };
-        Ok(RateLimiter { limiter: Arc::new(limiter), answers: Arc::new(self.answers) })
+        Ok(RateLimiter(Arc::new(Shared { limiter, answers: self.answers })))
     }
 
     fn proxies(&self) -> Result<Proxies, BuildError> {

@@ -3,14 +3,16 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use crate::decision::Decision;
 use crate::error::StoreError;
-use crate::key::{Key, Prefixes, Proxies};
+use crate::key::{Key, Prefixes, Proxies, Text};
 use crate::policy::Policy;
-use crate::quota::Quotas;
+use crate::quota::{Quota, Quotas};
 use crate::store::guarded::{Answer, Guarded, OnStoreError};
 use crate::store::{Counter, Operation};
 
@@ -22,17 +24,41 @@ pub(crate) struct Limiter {
     pub(crate) proxies: Proxies,
     pub(crate) on_store_error: OnStoreError,
     /// By name, the policies that are not as declared.
-    pub(crate) amended: HashMap<&'static str, Policy>,
+    pub(crate) amended: HashMap<&'static str, Arc<Policy>>,
+}
+
+/// A policy as it is declared, or as it is amended.
+#[derive(Clone, Debug)]
+pub(crate) enum Effective<'p> {
+    Declared(&'p Policy),
+    Amended(Arc<Policy>),
+}
+
+impl Deref for Effective<'_> {
+    type Target = Policy;
+
+    fn deref(&self) -> &Policy {
+        match self {
+            Self::Declared(policy) => policy,
+            Self::Amended(policy) => policy,
+        }
+    }
 }
 
 /// One policy asked about one key.
 #[derive(Clone, Debug)]
-pub(crate) struct Ask {
-    pub(crate) policy: Policy,
-    /// Those of the policy, or of whoever asks.
-    pub(crate) quotas: Quotas,
-    pub(crate) key: Key,
+pub(crate) struct Ask<'p> {
+    pub(crate) policy: Effective<'p>,
+    /// Those of whoever asks, if they are not those of the policy.
+    pub(crate) own_quotas: Option<Box<Quotas>>,
+    pub(crate) key: Text,
     pub(crate) cost: u32,
+}
+
+impl Ask<'_> {
+    fn quotas(&self) -> &[Quota] {
+        self.own_quotas.as_ref().map_or(self.policy.quotas(), |quotas| quotas.as_slice())
+    }
 }
 
 /// The answers, in the order of the questions.
@@ -40,21 +66,22 @@ pub(crate) type Answers = SmallVec<[Decision; 1]>;
 
 impl Limiter {
     /// `policy` as declared, or as amended.
-    pub(crate) fn effective(&self, policy: &Policy) -> Policy {
+    pub(crate) fn effective<'p>(&self, policy: &'p Policy) -> Effective<'p> {
         // Most programs amend nothing.
-        if self.amended.is_empty() { *policy } else { *self.amended.get(policy.name()).unwrap_or(policy) }
+        let amended = if self.amended.is_empty() { None } else { self.amended.get(policy.name()) };
+        amended.map_or(Effective::Declared(policy), |amended| Effective::Amended(Arc::clone(amended)))
     }
 
     /// What to ask where there is no request.
-    pub(crate) fn ask(&self, policy: &Policy, key: impl Into<Key>) -> Ask {
+    pub(crate) fn ask<'p>(&self, policy: &'p Policy, key: impl Into<Key>) -> Ask<'p> {
         let policy = self.effective(policy);
-        Ask { policy, quotas: policy.quotas, key: key.into(), cost: policy.fixed_cost() }
+        let key = key.into().in_store(&self.key_prefix, &policy, self.prefixes);
+        Ask { own_quotas: None, key, cost: policy.fixed_cost(), policy }
     }
 
     /// Applies `operation` to all of `asks` in one call of the store.
-    pub(crate) async fn decide(&self, operation: Operation, asks: &[Ask]) -> Result<Answers, StoreError> {
-        let keys = self.keys(asks);
-        let counters = counters(asks, &keys);
+    pub(crate) async fn decide(&self, operation: Operation, asks: &[Ask<'_>]) -> Result<Answers, StoreError> {
+        let counters = counters(asks);
         if counters.is_empty() {
             return Ok(asks
                 .iter()
@@ -65,8 +92,8 @@ impl Limiter {
         let decisions: Answers = match answer {
             Answer::Decided { outcome, degraded } => {
                 let mut readings = outcome.readings();
-                let decision = |ask: &Ask| {
-                    let quotas = ask.quotas.as_slice();
+                let decision = |ask: &Ask<'_>| {
+                    let quotas = ask.quotas();
                     let (own, others) = readings.split_at(quotas.len().min(readings.len()));
                     readings = others;
                     Decision::new(&ask.policy, ask.cost, degraded, quotas, own)
@@ -81,27 +108,23 @@ impl Limiter {
         Ok(decisions)
     }
 
-    pub(crate) async fn reset(&self, asks: &[Ask]) -> Result<(), StoreError> {
-        let keys = self.keys(asks);
-        self.store.reset(&counters(asks, &keys)).await
+    pub(crate) async fn reset(&self, asks: &[Ask<'_>]) -> Result<(), StoreError> {
+        self.store.reset(&counters(asks)).await
     }
 
     /// What to do when the store fails: what the most careful of the policies asks for that can deny.
-    fn strictest(&self, asks: &[Ask]) -> OnStoreError {
+    fn strictest(&self, asks: &[Ask<'_>]) -> OnStoreError {
         let can_deny = asks.iter().filter(|ask| !ask.policy.shadow && ask.cost > 0);
-        let of = |ask: &Ask| ask.policy.on_store_error.unwrap_or(self.on_store_error);
+        let of = |ask: &Ask<'_>| ask.policy.on_store_error.unwrap_or(self.on_store_error);
         can_deny.map(of).max_by_key(|choice| choice.strictness()).unwrap_or(OnStoreError::Allow)
-    }
-
-    fn keys(&self, asks: &[Ask]) -> SmallVec<[String; 1]> {
-        asks.iter().map(|ask| ask.key.in_store(&self.key_prefix, &ask.policy, self.prefixes)).collect()
     }
 }
 
-fn counters<'a>(asks: &[Ask], keys: &'a [String]) -> SmallVec<[Counter<'a>; 2]> {
+fn counters<'a>(asks: &'a [Ask<'_>]) -> SmallVec<[Counter<'a>; 2]> {
     let mut counters = SmallVec::new();
-    for (index, (ask, key)) in asks.iter().zip(keys).enumerate() {
-        counters.extend(ask.quotas.as_slice().iter().map(|quota| Counter {
+    for (index, ask) in asks.iter().enumerate() {
+        let key = ask.key.as_str();
+        counters.extend(ask.quotas().iter().map(|quota| Counter {
             key,
             quota: *quota,
             algorithm: ask.policy.algorithm,

@@ -423,8 +423,9 @@ impl Policy {
         }
     }
 
-    pub(crate) fn quotas_of(&self, parts: &Parts) -> Quotas {
-        self.quotas_by.and_then(|quotas| quotas(parts)).unwrap_or(self.quotas)
+    /// The quotas of whoever asks, if they are not those declared.
+    pub(crate) fn quotas_of(&self, parts: &Parts) -> Option<Quotas> {
+        self.quotas_by.and_then(|quotas| quotas(parts))
     }
 
     pub(crate) fn skips(&self, parts: &Parts) -> bool {

@@ -36,9 +36,13 @@ use crate::store::Operation;
 /// when it is called.
 #[derive(Clone)]
 #[must_use = "a limiter does nothing until it is a layer of a router, or asked with `check`"]
-pub struct RateLimiter {
-    pub(crate) limiter: Arc<Limiter>,
-    pub(crate) answers: Arc<Answers>,
+pub struct RateLimiter(pub(crate) Arc<Shared>);
+
+/// What all clones of a limiter are.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) limiter: Limiter,
+    pub(crate) answers: Answers,
 }
 
 impl RateLimiter {
@@ -92,7 +96,7 @@ impl RateLimiter {
     ///
     /// If the store fails and the limiter is built to [deny](crate::OnStoreError::Deny) then.
     pub async fn check(&self, policy: &Policy, key: impl Into<Key>) -> Result<Decision, Error> {
-        self.decide(Operation::Take, self.limiter.ask(policy, key)).await
+        self.decide(Operation::Take, self.0.limiter.ask(policy, key)).await
     }
 
     /// Asks `policy` about `key` as [`check`](Self::check) does, and charges nothing.
@@ -101,7 +105,7 @@ impl RateLimiter {
     ///
     /// As [`check`](Self::check).
     pub async fn peek(&self, policy: &Policy, key: impl Into<Key>) -> Result<Decision, Error> {
-        self.decide(Operation::Peek, self.limiter.ask(policy, key)).await
+        self.decide(Operation::Peek, self.0.limiter.ask(policy, key)).await
     }
 
     /// Charges `cost` to `key`, whether `policy` allows it or not: what work turned out to cost.
@@ -110,7 +114,7 @@ impl RateLimiter {
     ///
     /// As [`check`](Self::check).
     pub async fn add(&self, policy: &Policy, key: impl Into<Key>, cost: u32) -> Result<Decision, Error> {
-        self.decide(Operation::Add, Ask { cost, ..self.limiter.ask(policy, key) }).await
+        self.decide(Operation::Add, Ask { cost, ..self.0.limiter.ask(policy, key) }).await
     }
 
     /// Gives `cost` back to `key`, or as much as it has used of `policy`.
@@ -124,7 +128,7 @@ impl RateLimiter {
         key: impl Into<Key>,
         cost: u32,
     ) -> Result<Decision, Error> {
-        self.decide(Operation::GiveBack, Ask { cost, ..self.limiter.ask(policy, key) }).await
+        self.decide(Operation::GiveBack, Ask { cost, ..self.0.limiter.ask(policy, key) }).await
     }
 
     /// Forgets what `key` has used of `policy`.
@@ -133,11 +137,11 @@ impl RateLimiter {
     ///
     /// If the store can't be told, whatever the limiter does with requests then.
     pub async fn reset(&self, policy: &Policy, key: impl Into<Key>) -> Result<(), Error> {
-        Ok(self.limiter.reset(&[self.limiter.ask(policy, key)]).await?)
+        Ok(self.0.limiter.reset(&[self.0.limiter.ask(policy, key)]).await?)
     }
 
-    async fn decide(&self, operation: Operation, ask: Ask) -> Result<Decision, Error> {
-        let mut decisions = self.limiter.decide(operation, &[ask]).await?;
+    async fn decide(&self, operation: Operation, ask: Ask<'_>) -> Result<Decision, Error> {
+        let mut decisions = self.0.limiter.decide(operation, &[ask]).await?;
         Ok(decisions.remove(0))
     }
 
@@ -145,12 +149,13 @@ impl RateLimiter {
     ///
     /// Requests that come all the same are decided as if the store were away.
     pub async fn close(&self) {
-        self.limiter.store.close().await;
+        self.0.limiter.store.close().await;
     }
 }
 
 impl fmt::Debug for RateLimiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RateLimiter").field("limiter", &self.limiter).field("answers", &self.answers).finish()
+        let Shared { limiter, answers } = &*self.0;
+        f.debug_struct("RateLimiter").field("limiter", limiter).field("answers", answers).finish()
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use sfv::{KeyRef, ListSerializer, StringRef};
+use smallvec::SmallVec;
 
 use super::denial::ceil_seconds;
 use crate::decision::{Decision, QuotaState};
@@ -59,38 +59,56 @@ pub(super) fn item_names(decision: &Decision) -> impl Iterator<Item = (Cow<'stat
 
 /// `"hardwork";q=5;w=60` and `"hardwork";r=4;t=60`.
 fn draft<'a>(decisions: impl Iterator<Item = &'a Decision>, headers: &mut HeaderMap) {
-    let mut policies = ListSerializer::new();
-    let mut limits = ListSerializer::new();
+    let (mut policies, mut limits) = (List::default(), List::default());
     for (name, state) in decisions.flat_map(item_names) {
-        let Ok(name) = StringRef::from_str(&name) else { continue };
-        let _ = policies
-            .bare_item(name)
-            .parameter(key("q"), state.quota.limit())
-            .parameter(key("w"), integer(state.quota.window_seconds()));
-        let _ = limits
-            .bare_item(name)
-            .parameter(key("r"), told(state))
-            .parameter(key("t"), integer(ceil_seconds(state.reset)));
+        policies.item(&name, "q", state.quota.limit().into(), "w", state.quota.window_seconds());
+        limits.item(&name, "r", told(state).into(), "t", ceil_seconds(state.reset));
     }
     for (field, list) in [(RATELIMIT_POLICY, policies), (RATELIMIT, limits)] {
-        if let Some(Ok(value)) = list.finish().map(HeaderValue::try_from) {
+        if let Some(value) = list.value() {
             // A list may come in several lines: another limiter may have had its say.
             headers.append(field, value);
         }
     }
 }
 
+/// A list of RFC 9651, of strings with two parameters each.
+///
+/// It is written by hand, since every limited request waits for it; that it is of the grammar is tested.
+/// The names of policies hold nothing that has to be escaped, and no number has
+/// more than the 15 digits that the grammar allows.
+#[derive(Default)]
+struct List(SmallVec<[u8; 128]>);
+
+impl List {
+    fn item(&mut self, name: &str, first: &str, first_value: u64, second: &str, second_value: u64) {
+        if !self.0.is_empty() {
+            self.push(", ");
+        }
+        self.push("\"");
+        self.push(name);
+        self.push("\"");
+        let mut digits = itoa::Buffer::new();
+        for (key, value) in [(first, first_value), (second, second_value)] {
+            self.push(";");
+            self.push(key);
+            self.push("=");
+            self.push(digits.format(value));
+        }
+    }
+
+    fn push(&mut self, text: &str) {
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    fn value(&self) -> Option<HeaderValue> {
+        if self.0.is_empty() { None } else { HeaderValue::from_bytes(&self.0).ok() }
+    }
+}
+
 /// A bucket may hold more than it gets in a window, but clients are told of no more than the quota.
 fn told(state: &QuotaState) -> u32 {
     state.remaining.min(state.quota.limit())
-}
-
-fn key(name: &str) -> &KeyRef {
-    KeyRef::from_str(name).expect("a lower-case letter is a key")
-}
-
-fn integer(seconds: u64) -> sfv::Integer {
-    sfv::Integer::try_from(seconds).unwrap_or(sfv::Integer::MAX)
 }
 
 fn legacy<'a>(decisions: impl Iterator<Item = &'a Decision>, headers: &mut HeaderMap) {
@@ -101,5 +119,41 @@ fn legacy<'a>(decisions: impl Iterator<Item = &'a Decision>, headers: &mut Heade
         headers.insert(X_LIMIT, state.quota.limit().into());
         headers.insert(X_REMAINING, told(state).into());
         headers.insert(X_RESET, ceil_seconds(state.reset).into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// What is written is what a serializer of the grammar writes.
+        #[test]
+        fn a_list_is_of_the_grammar(
+            items in proptest::collection::vec(("[A-Za-z0-9_.-]{1,64}", any::<u32>(), 0..31_622_400_u64), 0..5)
+        ) {
+            let mut list = List::default();
+            let mut serializer = sfv::ListSerializer::new();
+            let key = |name| sfv::KeyRef::from_str(name).unwrap();
+            for (name, count, seconds) in &items {
+                list.item(name, "q", (*count).into(), "w", *seconds);
+                let _ = serializer
+                    .bare_item(sfv::StringRef::from_str(name).unwrap())
+                    .parameter(key("q"), *count)
+                    .parameter(key("w"), sfv::Integer::try_from(*seconds).unwrap());
+            }
+            let value = list.value();
+            prop_assert_eq!(value.as_ref().and_then(|value| value.to_str().ok()), serializer.finish().as_deref());
+        }
+    }
+
+    #[test]
+    fn the_longest_number_is_one_of_the_grammar() {
+        let longest = crate::Quota::new(1, Duration::from_secs(366 * 86_400)).window_seconds();
+        assert!(longest.max(u32::MAX.into()) < 10_u64.pow(15));
     }
 }

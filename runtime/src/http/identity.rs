@@ -6,30 +6,31 @@ use axum::extract::connect_info::MockConnectInfo;
 use axum::extract::{ConnectInfo, MatchedPath, OriginalUri};
 use http::request::Parts;
 
-use crate::key::{Key, Proxies};
+use crate::key::{self, Asked, Text};
+use crate::limiter::Limiter;
 use crate::policy::{Policy, Scope};
 
 /// There is no peer address in the request.
 #[derive(Debug)]
 pub(super) struct NoPeer;
 
-/// The key that `policy` keeps the quota of this request under.
-pub(super) fn key(parts: &Parts, policy: &Policy, proxies: &Proxies) -> Result<Key, NoPeer> {
-    let client = || peer(parts).map(|peer| proxies.client(peer, &parts.headers));
-    let key = Key::of_request(policy.key_parts(), parts, client)?;
-    Ok(match policy.scope() {
-        Scope::Policy => key,
+/// The text of the key that `policy` keeps the quota of this request under.
+pub(super) fn key(parts: &Parts, policy: &Policy, limiter: &Limiter) -> Result<Text, NoPeer> {
+    let client = || peer(parts).map(|peer| limiter.proxies.client(peer, &parts.headers));
+    let asked = match policy.scope() {
+        Scope::Policy => Asked::Anything,
         // A nested router sees the path without its prefix.
         Scope::Resource => {
             let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |OriginalUri(uri)| uri);
-            key.resource(&parts.method, uri.path())
+            Asked::Resource(&parts.method, uri.path())
         }
         // A fallback matches no template. It has one quota, since the paths there are without end.
         Scope::Route => {
             let template = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-            key.route(&parts.method, template)
+            Asked::Route(&parts.method, template)
         }
-    })
+    };
+    key::of_request((&limiter.key_prefix, policy, limiter.prefixes), parts, &asked, client)
 }
 
 fn peer(parts: &Parts) -> Result<IpAddr, NoPeer> {

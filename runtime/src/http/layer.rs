@@ -53,7 +53,7 @@ where
 impl RateLimiter {
     /// Whether `other` is a clone of this one.
     fn is(&self, other: &Self) -> bool {
-        std::sync::Arc::ptr_eq(&self.limiter, &other.limiter)
+        std::sync::Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
@@ -79,7 +79,7 @@ where
         if let Some(ledger) = this.ledger {
             let entries = ledger.entries();
             let decisions = entries.iter().map(|entry| &entry.decision);
-            ledger.limiter().answers.headers.write(decisions, response.headers_mut());
+            ledger.limiter().0.answers.headers.write(decisions, response.headers_mut());
         }
         Poll::Ready(Ok(response))
     }

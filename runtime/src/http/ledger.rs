@@ -8,13 +8,14 @@ use http::StatusCode;
 use http::request::Parts;
 use smallvec::SmallVec;
 
+use super::Answers;
 use super::denial::{self, Denied};
 use super::identity::{self, NoPeer};
 use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::limiter::Ask;
 use crate::policy::Policy;
-use crate::rate_limiter::RateLimiter;
+use crate::rate_limiter::{RateLimiter, Shared};
 use crate::store::Operation;
 
 /// The record of one request, shared by the layer, the permits and the guards that it meets.
@@ -32,7 +33,7 @@ type Entries = SmallVec<[Entry; 1]>;
 /// One policy, and what it said.
 #[derive(Debug)]
 pub(super) struct Entry {
-    ask: Ask,
+    ask: Ask<'static>,
     pub(super) decision: Decision,
     /// How much of its quotas this request holds.
     charged: u32,
@@ -57,65 +58,49 @@ impl Ledger {
     /// The error is the answer to the request.
     pub(super) async fn admit(parts: &Parts, policies: &[&'static Policy]) -> Result<(), Response> {
         let Some(ledger) = parts.extensions.get::<Self>() else { return Err(no_layer(policies)) };
-        // A denial stands, whoever sends the same request through a router again.
-        if let Some(denial) = ledger.denial(policies) {
-            return Err(denial);
-        }
-        let asks = match ledger.asks(parts, policies) {
-            Ok(asks) => asks,
-            Err(NoPeer) => return Err(no_peer()),
-        };
+        let Shared { limiter, answers } = &*ledger.limiter().0;
+        let asks = ledger.asks(parts, policies)?;
         if asks.is_empty() {
             return Ok(());
         }
-        match ledger.limiter().limiter.decide(Operation::Take, &asks).await {
+        match limiter.decide(Operation::Take, &asks).await {
             Ok(decisions) => {
+                let is_denied = decisions.iter().any(|decision| !decision.is_allowed());
                 let entries =
                     asks.into_iter().zip(decisions).map(|(ask, decision)| Entry::new(ask, decision));
-                ledger.entries().extend(entries);
-                match ledger.denial(policies) {
+                let mut all = ledger.entries();
+                all.extend(entries);
+                match is_denied.then(|| denial(&all, policies, answers)).flatten() {
                     Some(denial) => Err(denial),
                     None => Ok(()),
                 }
             }
-            Err(error) => {
-                let answers = &ledger.limiter().answers;
-                Err(Denied::by_store(error, &asks[0].policy).into_response(answers))
-            }
+            Err(error) => Err(Denied::by_store(error, &asks[0].policy).into_response(answers)),
         }
     }
 
-    /// The answer to this request, if one of `policies` has denied it.
-    fn denial(&self, policies: &[&'static Policy]) -> Option<Response> {
+    /// What is to be asked: all of `policies` that have not been.
+    ///
+    /// A denial stands, whoever sends the same request through a router again.
+    fn asks(&self, parts: &Parts, policies: &[&'static Policy]) -> Result<SmallVec<[Ask<'static>; 1]>, Response> {
+        let Shared { limiter, answers } = &*self.limiter().0;
         let entries = self.entries();
-        let is_asked =
-            |entry: &&Entry| policies.iter().any(|policy| policy.name() == entry.ask.policy.name());
-        let denying: SmallVec<[&Entry; 1]> =
-            entries.iter().filter(is_asked).filter(|entry| !entry.decision.is_allowed()).collect();
-        let wait = |entry: &&&Entry| (entry.decision.is_too_costly(), entry.decision.retry_after());
-        let longest = denying.iter().max_by_key(wait)?;
-        let answers = &self.limiter().answers;
-        let decisions = denying.iter().map(|entry| &entry.decision);
-        Some(
-            Denied::by_quota(&longest.decision, &longest.ask.policy, decisions, answers)
-                .into_response(answers),
-        )
-    }
-
-    fn asks(&self, parts: &Parts, policies: &[&'static Policy]) -> Result<SmallVec<[Ask; 1]>, NoPeer> {
-        let limiter = &self.limiter().limiter;
-        let mut asks: SmallVec<[Ask; 1]> = SmallVec::new();
-        for policy in policies {
-            let is_asked = |ask: &Ask| ask.policy.name() == policy.name();
-            if self.entries().iter().any(|entry| is_asked(&entry.ask)) || asks.iter().any(is_asked) {
+        if let Some(denial) = denial(&entries, policies, answers) {
+            return Err(denial);
+        }
+        let mut asks: SmallVec<[Ask<'static>; 1]> = SmallVec::new();
+        for &policy in policies {
+            let is_asked = |ask: &Ask<'_>| ask.policy.name() == policy.name();
+            if entries.iter().any(|entry| is_asked(&entry.ask)) || asks.iter().any(is_asked) {
                 continue;
             }
             let policy = limiter.effective(policy);
             if policy.skips(parts) {
                 continue;
             }
-            let key = identity::key(parts, &policy, &limiter.proxies)?;
-            asks.push(Ask { policy, quotas: policy.quotas_of(parts), key, cost: policy.cost_of(parts) });
+            let key = identity::key(parts, &policy, limiter).map_err(|NoPeer| no_peer())?;
+            let own_quotas = policy.quotas_of(parts).map(Box::new);
+            asks.push(Ask { own_quotas, key, cost: policy.cost_of(parts), policy });
         }
         Ok(asks)
     }
@@ -139,9 +124,9 @@ impl Ledger {
     ) -> Result<(), StoreError> {
         let concerned = |entry: &&Entry| policy.is_none_or(|policy| policy == entry.ask.policy.name());
         let ask = |entry: &Entry| Ask { cost: cost(entry.charged), ..entry.ask.clone() };
-        let asks: SmallVec<[Ask; 1]> =
+        let asks: SmallVec<[Ask<'static>; 1]> =
             self.entries().iter().filter(concerned).map(ask).filter(|ask| ask.cost > 0).collect();
-        let decisions = self.limiter().limiter.decide(operation, &asks).await?;
+        let decisions = self.limiter().0.limiter.decide(operation, &asks).await?;
         let mut entries = self.entries();
         for (ask, decision) in asks.iter().zip(&decisions) {
             let of = |entry: &&mut Entry| entry.ask.policy.name() == ask.policy.name();
@@ -157,8 +142,20 @@ impl Ledger {
     }
 }
 
+/// The answer to a request, if one of `policies` has denied it.
+fn denial(entries: &[Entry], policies: &[&'static Policy], answers: &Answers) -> Option<Response> {
+    let is_asked = |entry: &&Entry| policies.iter().any(|policy| policy.name() == entry.ask.policy.name());
+    let denying: SmallVec<[&Entry; 1]> =
+        entries.iter().filter(is_asked).filter(|entry| !entry.decision.is_allowed()).collect();
+    let wait = |entry: &&&Entry| (entry.decision.is_too_costly(), entry.decision.retry_after());
+    let longest = denying.iter().max_by_key(wait)?;
+    let decisions = denying.iter().map(|entry| &entry.decision);
+    let denied = Denied::by_quota(&longest.decision, &longest.ask.policy, decisions, answers);
+    Some(denied.into_response(answers))
+}
+
 impl Entry {
-    fn new(ask: Ask, decision: Decision) -> Self {
+    fn new(ask: Ask<'static>, decision: Decision) -> Self {
         let is_charged = !decision.is_exceeded() && !decision.quotas().is_empty();
         Self { charged: if is_charged { ask.cost } else { 0 }, ask, decision }
     }

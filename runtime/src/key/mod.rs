@@ -3,6 +3,7 @@
 mod client_ip;
 mod prefix;
 mod resource;
+mod text;
 
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
@@ -18,6 +19,10 @@ use crate::policy::Policy;
 pub use client_ip::ClientIpHeader;
 pub(crate) use client_ip::Proxies;
 pub(crate) use prefix::Prefixes;
+pub(crate) use text::Text;
+
+/// What all share.
+const GLOBAL: char = '*';
 
 /// A part of a key that is longer than this is hashed.
 const MAX_PART: usize = 200;
@@ -43,7 +48,7 @@ const IN_TEXT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     parts: SmallVec<[Part; 1]>,
-    resource: Option<String>,
+    resource: Option<Text>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -94,18 +99,89 @@ impl KeyPart {
         }
     }
 
-    /// What the request has of it.
-    fn read(&self, request: &Parts) -> Option<Part> {
+    /// Writes what the request has of it, or the address of its client.
+    fn write<E>(
+        &self,
+        request: &Parts,
+        client: impl Fn() -> Result<IpAddr, E>,
+        cut: Prefixes,
+        key: &mut Text,
+    ) -> Result<(), E> {
         match self {
-            Self::Ip => None,
-            Self::Global => Some(Part::Global),
-            Self::Header(name) => {
-                let value = request.headers.get(*name).filter(|value| !value.is_empty());
-                value.map(|value| Part::Header(value.as_bytes().to_vec()))
+            Self::Global => {
+                key.push(GLOBAL);
+                return Ok(());
             }
-            Self::By(read) => read(request).filter(|text| !text.is_empty()).map(Part::Text),
+            Self::Header(name) => {
+                if let Some(value) = request.headers.get(*name).filter(|value| !value.is_empty()) {
+                    write_hash('=', value.as_bytes(), key);
+                    return Ok(());
+                }
+            }
+            Self::By(read) => {
+                if let Some(text) = read(request).filter(|text| !text.is_empty()) {
+                    write_text(&text, key);
+                    return Ok(());
+                }
+            }
+            Self::Ip => {}
+        }
+        cut.write(client()?, key);
+        Ok(())
+    }
+}
+
+/// What of a request tells who shares a quota, besides the client.
+pub(crate) enum Asked<'a> {
+    /// Nothing: all that a policy stands on is one.
+    Anything,
+    /// This path.
+    Resource(&'a Method, &'a str),
+    /// This template.
+    Route(&'a Method, &'a str),
+}
+
+/// The text of the key that `policy` keeps the quota of `request` under; `client` tells its address, which
+/// stands in for the parts that the request lacks.
+pub(crate) fn of_request<E>(
+    (prefix, policy, cut): (&str, &Policy, Prefixes),
+    request: &Parts,
+    asked: &Asked<'_>,
+    client: impl Fn() -> Result<IpAddr, E>,
+) -> Result<Text, E> {
+    let mut key = begin(prefix, policy);
+    for (index, part) in policy.key_parts().iter().enumerate() {
+        if index > 0 {
+            key.push(',');
+        }
+        part.write(request, &client, cut, &mut key)?;
+    }
+    match asked {
+        Asked::Anything => {}
+        Asked::Resource(method, path) => {
+            key.push_str("::");
+            resource::write_path(method, path, &mut key);
+        }
+        Asked::Route(method, template) => {
+            key.push_str("::");
+            resource::write_route(method, template, &mut key);
         }
     }
+    key.push('}');
+    Ok(key)
+}
+
+/// `rl:{name::`
+///
+/// The key is `{name::client::resource}` with the limiter's prefix. The braces make it the hash tag of a
+/// Redis key, so that all quotas of a policy are in one slot of a cluster. A name holds no `:`; a part
+/// holds none outside brackets, and no `,`; the resource comes last: so one text is one key.
+fn begin(prefix: &str, policy: &Policy) -> Text {
+    let mut key = Text::default();
+    for piece in [prefix, "{", policy.name(), "::"] {
+        key.push_str(piece);
+    }
+    key
 }
 
 impl fmt::Debug for KeyPart {
@@ -120,20 +196,6 @@ impl fmt::Debug for KeyPart {
 }
 
 impl Key {
-    /// The key whose parts `request` has; `client` tells its address, which stands in for those it
-    /// lacks.
-    pub(crate) fn of_request<E>(
-        parts: &[KeyPart],
-        request: &Parts,
-        client: impl Fn() -> Result<IpAddr, E>,
-    ) -> Result<Self, E> {
-        let part = |part: &KeyPart| match part.read(request) {
-            Some(part) => Ok(part),
-            None => client().map(Part::Ip),
-        };
-        Ok(Self { parts: parts.iter().map(part).collect::<Result<_, _>>()?, resource: None })
-    }
-
     /// One part more, for a policy whose [key](Policy::key) has several.
     #[must_use]
     pub fn and(mut self, other: impl Into<Self>) -> Self {
@@ -157,41 +219,37 @@ impl Key {
     #[must_use]
     pub fn resource(self, method: &Method, path: &str) -> Self {
         let path = path.split('?').next().unwrap_or_default();
-        Self { resource: Some(resource::of_path(method, path)), ..self }
+        let mut resource = Text::default();
+        resource::write_path(method, path, &mut resource);
+        Self { resource: Some(resource), ..self }
     }
 
     /// The quota that this client has for a route, such as `/users/{id}`, under a policy that is
     /// [`by_route`](Policy::by_route).
     #[must_use]
     pub fn route(self, method: &Method, template: &str) -> Self {
-        Self { resource: Some(resource::of_route(method, template)), ..self }
+        let mut resource = Text::default();
+        resource::write_route(method, template, &mut resource);
+        Self { resource: Some(resource), ..self }
     }
 
-    /// `{name::client::resource}`. The braces make it the hash tag of a Redis key, so that all
-    /// quotas of a policy are in one slot of a cluster.
-    ///
-    /// A name holds no `:`; a part holds none outside brackets, and no `,`; the resource comes last: so
-    /// one text is one key.
-    pub(crate) fn in_store(&self, prefix: &str, policy: &Policy, cut: Prefixes) -> String {
-        let mut key = String::with_capacity(prefix.len() + policy.name().len() + 64);
-        key.push_str(prefix);
-        key.push('{');
-        key.push_str(policy.name());
-        key.push_str("::");
+    /// The text of the key under `policy`.
+    pub(crate) fn in_store(&self, prefix: &str, policy: &Policy, cut: Prefixes) -> Text {
+        let mut key = begin(prefix, policy);
         for (index, part) in self.parts.iter().enumerate() {
             if index > 0 {
                 key.push(',');
             }
             match part {
                 Part::Ip(ip) => cut.write(*ip, &mut key),
-                Part::Global => key.push('*'),
+                Part::Global => key.push(GLOBAL),
                 Part::Text(text) => write_text(text, &mut key),
                 Part::Header(value) => write_hash('=', value, &mut key),
             }
         }
         if let Some(resource) = &self.resource {
             key.push_str("::");
-            key.push_str(resource);
+            key.push_str(resource.as_str());
         }
         key.push('}');
         key
@@ -226,7 +284,7 @@ impl From<&str> for Key {
     }
 }
 
-fn write_text(text: &str, key: &mut String) {
+fn write_text(text: &str, key: &mut Text) {
     // An IPv6 address is written in brackets, which no text keeps; an IPv4 address is plain.
     let is_ipv4 = text.parse::<Ipv4Addr>().is_ok();
     let (first, rest) = text.split_at(usize::from(is_ipv4));
@@ -234,7 +292,7 @@ fn write_text(text: &str, key: &mut String) {
     for byte in first.bytes() {
         let _ = write!(key, "%{byte:02X}");
     }
-    key.extend(utf8_percent_encode(rest, IN_TEXT));
+    utf8_percent_encode(rest, IN_TEXT).for_each(|piece| key.push_str(piece));
     if key.len() - start > MAX_PART {
         key.truncate(start);
         write_hash('#', text.as_bytes(), key);
@@ -242,7 +300,7 @@ fn write_text(text: &str, key: &mut String) {
 }
 
 /// `mark` and 128 bits of the SHA-256 of `bytes`; no part holds a `#` or `=` of its own.
-fn write_hash(mark: char, bytes: &[u8], out: &mut String) {
+fn write_hash(mark: char, bytes: &[u8], out: &mut Text) {
     out.push(mark);
     for byte in &Sha256::digest(bytes)[..16] {
         let _ = write!(out, "{byte:02x}");
@@ -258,7 +316,7 @@ mod tests {
     const POLICY: Policy = Policy::new("p").per_minute(1).by_resource();
 
     fn stored(key: impl Into<Key>) -> String {
-        key.into().in_store("rl:", &POLICY, Prefixes::default())
+        key.into().in_store("rl:", &POLICY, Prefixes::default()).as_str().to_owned()
     }
 
     #[test]

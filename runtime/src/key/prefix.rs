@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::Text;
+
 /// How many leading bits of an address tell one client from another.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Prefixes {
@@ -20,9 +22,19 @@ impl Default for Prefixes {
 
 impl Prefixes {
     /// Writes the network of `ip`: `192.0.2.7`, `192.0.2.0/24`, `[2001:db8::/56]`.
-    pub(super) fn write(self, ip: IpAddr, out: &mut String) {
+    pub(super) fn write(self, ip: IpAddr, out: &mut Text) {
         let _ = match ip.to_canonical() {
-            IpAddr::V4(ip) if self.ipv4 >= 32 => write!(out, "{ip}"),
+            IpAddr::V4(ip) if self.ipv4 >= 32 => {
+                // What most clients have, without the machinery that formats.
+                let mut digits = itoa::Buffer::new();
+                for (index, octet) in ip.octets().into_iter().enumerate() {
+                    if index > 0 {
+                        out.push_str(".");
+                    }
+                    out.push_str(digits.format(octet));
+                }
+                Ok(())
+            }
             IpAddr::V4(ip) => {
                 let mask = u32::MAX.checked_shl(32 - u32::from(self.ipv4)).unwrap_or(0);
                 write!(out, "{}/{}", Ipv4Addr::from(u32::from(ip) & mask), self.ipv4)
@@ -41,9 +53,9 @@ mod tests {
     use super::*;
 
     fn written(prefixes: Prefixes, ip: &str) -> String {
-        let mut out = String::new();
+        let mut out = Text::default();
         prefixes.write(ip.parse().unwrap(), &mut out);
-        out
+        out.as_str().to_owned()
     }
 
     #[test]

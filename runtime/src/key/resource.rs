@@ -3,7 +3,7 @@
 use http::Method;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 
-use super::{MAX_PART, write_hash};
+use super::{MAX_PART, Text, write_hash};
 
 /// All but RFC 3986's `pchar`.
 const IN_SEGMENT: &AsciiSet = &CONTROLS
@@ -30,7 +30,12 @@ const IN_SEGMENT: &AsciiSet = &CONTROLS
 /// so all spellings that axum's `Path` extractor, or a service that serves files, takes for one are one
 /// resource. Some that axum tells apart, such as `/a%2Fb` and `/a/b`, share it; the other way would give
 /// whoever asks a quota for each way to write a wildcard's path.
-pub(super) fn of_path(method: &Method, path: &str) -> String {
+pub(super) fn write_path(method: &Method, path: &str, out: &mut Text) {
+    if is_canonical(path) {
+        let start = begin(method, out);
+        out.push_str(path);
+        return shorten(start, out);
+    }
     let path: Vec<u8> = percent_decode_str(path).collect();
     let segments = path.split(|byte| *byte == b'/').filter(|segment| !matches!(*segment, b"" | b"."));
     let mut canonical = vec![b"".as_slice()];
@@ -38,32 +43,53 @@ pub(super) fn of_path(method: &Method, path: &str) -> String {
     if path.last() == Some(&b'/') || canonical.len() == 1 {
         canonical.push(b"");
     }
-    joined(method, canonical.into_iter())
+    write_segments(method, canonical.into_iter(), out);
+}
+
+/// Whether a path is spelt as [`write_path`] spells it, as those are that most clients ask for.
+fn is_canonical(path: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte);
+    let mut segments = path.split('/');
+    let mut last = segments.next();
+    if last != Some("") {
+        return false;
+    }
+    last = segments.next_back();
+    let is_segment = |segment: &str| !matches!(segment, "" | ".") && segment.bytes().all(is_plain);
+    segments.all(is_segment) && last.is_some_and(|last| last.is_empty() || is_segment(last))
 }
 
 /// `GET:/users/%7Bid%7D`: the template as the program declares it, with its braces encoded, since
 /// they delimit the hash tag.
-pub(super) fn of_route(method: &Method, template: &str) -> String {
-    joined(method, template.split('/').map(str::as_bytes))
+pub(super) fn write_route(method: &Method, template: &str, out: &mut Text) {
+    write_segments(method, template.split('/').map(str::as_bytes), out);
 }
 
-fn joined<'a>(method: &Method, segments: impl Iterator<Item = &'a [u8]>) -> String {
-    let method = name(method);
-    let mut resource = String::with_capacity(64);
-    resource.push_str(method);
-    resource.push(':');
-    let path = resource.len();
+fn write_segments<'a>(method: &Method, segments: impl Iterator<Item = &'a [u8]>, out: &mut Text) {
+    let start = begin(method, out);
     for (index, segment) in segments.enumerate() {
         if index > 0 {
-            resource.push('/');
+            out.push('/');
         }
-        resource.extend(percent_encode(segment, IN_SEGMENT));
+        percent_encode(segment, IN_SEGMENT).for_each(|piece| out.push_str(piece));
     }
-    if resource.len() - path > MAX_PART {
-        let long = resource.split_off(path);
-        write_hash('#', long.as_bytes(), &mut resource);
+    shorten(start, out);
+}
+
+/// Writes the method, and tells where the path begins.
+fn begin(method: &Method, out: &mut Text) -> usize {
+    out.push_str(name(method));
+    out.push(':');
+    out.len()
+}
+
+/// Hashes what has been written since `start`, if it is long.
+fn shorten(start: usize, out: &mut Text) {
+    if out.len() - start > MAX_PART {
+        let long = out.since(start).to_vec();
+        out.truncate(start);
+        write_hash('#', &long, out);
     }
-    resource
 }
 
 /// `HEAD` is answered by the handler of `GET`. Methods of one's own invention share a name, or each
@@ -87,6 +113,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn of_path(method: &Method, path: &str) -> String {
+        let mut out = Text::default();
+        write_path(method, path, &mut out);
+        out.as_str().to_owned()
+    }
+
+    fn of_route(method: &Method, template: &str) -> String {
+        let mut out = Text::default();
+        write_route(method, template, &mut out);
+        out.as_str().to_owned()
+    }
 
     #[test]
     fn one_resource_has_one_spelling() {
@@ -120,6 +158,24 @@ mod tests {
     }
 
     proptest! {
+        /// A path that is taken as it is would be spelt just so.
+        #[test]
+        fn what_is_canonical_is_left_alone(path in prop_oneof!["/?[a-z/@:.%{]{0,12}", any::<String>()]) {
+            let mut slowly = vec![b"GET:".to_vec()];
+            let decoded: Vec<u8> = percent_decode_str(&path).collect();
+            let segments: Vec<&[u8]> =
+                decoded.split(|byte| *byte == b'/').filter(|segment| !matches!(*segment, b"" | b".")).collect();
+            for segment in &segments {
+                slowly.push(format!("/{}", percent_encode(segment, IN_SEGMENT)).into_bytes());
+            }
+            if segments.is_empty() || decoded.last() == Some(&b'/') {
+                slowly.push(b"/".to_vec());
+            }
+            let slowly = String::from_utf8(slowly.concat()).unwrap();
+            prop_assume!(slowly.len() <= MAX_PART);
+            prop_assert_eq!(of_path(&Method::GET, &path), slowly);
+        }
+
         #[test]
         fn encoding_more_changes_nothing(path in "/[a-z/@:~.%]{0,12}", which in any::<usize>()) {
             let plain: Vec<char> = path.chars().collect();
