@@ -30,16 +30,6 @@ impl Column {
         if self == Self::Denied { DENIED_LIMIT } else { NO_LIMIT }
     }
 
-    /// As a heading.
-    #[must_use]
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Hot => "one hot key",
-            Self::Keys => "10,000 keys",
-            Self::Denied => "nearly all denied",
-        }
-    }
-
     fn word(self) -> &'static str {
         match self {
             Self::Hot => "hot",

@@ -8,12 +8,15 @@ use tokio::task::JoinSet;
 
 use crate::Result;
 use crate::candidate::Candidate;
+use crate::job::MANY;
 use crate::process::Service;
 use crate::redis::Redis;
 
 /// How many requests come over how many connections.
 const CONNECTIONS: usize = 200;
 const EACH: usize = 5;
+/// How many clients the script of wrk has.
+const CLIENTS: usize = 10_000;
 pub(crate) const REQUESTS: usize = CONNECTIONS * EACH;
 
 /// How many of [`REQUESTS`] a fresh service lets through, whose limit is
@@ -26,23 +29,27 @@ pub(crate) async fn passed(candidate: &Candidate, redis: &mut Redis) -> Result<u
     passed
 }
 
-/// Wakes a service that was just started, and exhausts the limits that are to be exhausted.
-pub(crate) async fn warm_up(url: &str) -> Result<()> {
-    send(url, 64, 30).await.map(|_| ())
+/// Wakes a service that was just started: exhausts the limits that are to be exhausted, or sends one request
+/// of each client, so that no counter is new when it is measured.
+pub(crate) async fn warm_up(url: &str, column: Column) -> Result<()> {
+    let each = if column == Column::Keys { CLIENTS.div_ceil(MANY) } else { 30 };
+    send(url, MANY, each).await.map(|_| ())
 }
 
-/// Sends so many requests over each of so many connections, and counts those that pass.
+/// Sends so many requests over each of so many connections, each of another client where there are
+/// several, and counts those that pass.
 async fn send(url: &str, connections: usize, each: usize) -> Result<usize> {
-    let client = reqwest::Client::builder().pool_max_idle_per_host(connections).build()?;
+    let http = reqwest::Client::builder().pool_max_idle_per_host(connections).build()?;
     let start = Arc::new(Barrier::new(connections));
     let mut tasks = JoinSet::new();
     for number in 0..connections {
-        let (client, url, start) = (client.clone(), url.to_owned(), Arc::clone(&start));
+        let (http, url, start) = (http.clone(), url.to_owned(), Arc::clone(&start));
         tasks.spawn(async move {
             start.wait().await;
             let mut passed = 0;
-            for _ in 0..each {
-                let request = client.get(&url).header(KEY_HEADER, format!("warm-{number}"));
+            for turn in 0..each {
+                let client = format!("client-{:05}", (number * each + turn) % CLIENTS + 1);
+                let request = http.get(&url).header(KEY_HEADER, &client);
                 let response = request.send().await?;
                 passed += usize::from(response.status().is_success());
                 response.bytes().await?;

@@ -6,7 +6,7 @@ use bench::{Column, DENIED_LIMIT};
 
 use crate::arguments::Arguments;
 use crate::burst;
-use crate::candidate::{Candidate, ONE_BY_ONE};
+use crate::candidate::{Candidate, ONE_BY_ONE, Store};
 use crate::figures::{or_dash, thousands};
 use crate::job::{FEW, Job, MANY};
 use crate::machine::Machine;
@@ -66,7 +66,7 @@ impl Report<'_> {
         for candidate in ranked {
             let job = Job::new(candidate.id, column);
             let store = candidate.store;
-            let on_redis = |figure| if store == crate::candidate::Store::Redis { figure } else { None };
+            let on_redis = |figure: Option<f64>| figure.filter(|_| store == Store::Redis);
             let range = self
                 .results
                 .ratio(job)
@@ -109,7 +109,7 @@ impl Report<'_> {
                 or_dash(latency.map(|(_, median)| median), 0),
                 self.results.rate(one).map(thousands).unwrap_or_default(),
                 self.results.rate(eight).map(thousands).unwrap_or_default(),
-                or_dash(self.results.calls(eight), 2),
+                or_dash(self.results.calls(eight).filter(|_| candidate.store == Store::Redis), 2),
             )?;
         }
         writeln!(f)
@@ -147,7 +147,7 @@ impl Report<'_> {
             writeln!(
                 f,
                 "* `{candidate}`, {}, {connections} connections: {flaws} of {all} requests were answered as they should not be, or never.",
-                column.title()
+                heading(*column)
             )?;
         }
         if !flawed.is_empty() {
@@ -169,7 +169,7 @@ impl Report<'_> {
         writeln!(f, "## How\n")?;
         writeln!(
             f,
-            "* {rounds} rounds. In each, every candidate serves the same handler, which answers `ok`, in a process of its own, started for the run, for {seconds} s: `wrk -t1 -c{MANY} -d{seconds}s`. The order turns from round to round."
+            "* Rounds: {rounds}. In each, every candidate serves the same handler, which answers `ok`, in a process of its own, started for the run, for {seconds} s: `wrk -t1 -c{MANY} -d{seconds}s`. The order turns from round to round."
         )?;
         writeln!(f, "{METHOD}")?;
         writeln!(f, "* Versions: {}.", self.machine.versions.join(", "))
@@ -189,7 +189,8 @@ clients sent; what a script calls is not counted apart.
 * limitador is no middleware: a handler asks the crate. axum-limit and ours count in fixed windows, as do \
 tower-rate-limiter and limitador; tower_governor and axum-governor are token buckets.";
 
-fn heading(column: Column) -> &'static str {
+/// What a table or a panel is about.
+pub(crate) fn heading(column: Column) -> &'static str {
     match column {
         Column::Hot => "One hot key",
         Column::Keys => "10,000 keys in turn",

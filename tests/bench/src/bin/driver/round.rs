@@ -53,7 +53,7 @@ pub(crate) async fn run(
 async fn measure(candidate: &Candidate, job: Job, time: Duration, redis: &mut Redis) -> Result<Measurement> {
     redis.clear().await?;
     let service = Service::start(candidate, job.column, &redis.url).await?;
-    burst::warm_up(&service.url).await?;
+    burst::warm_up(&service.url, job.column).await?;
     let before = (service.process.cpu(), redis.process.cpu(), redis.calls().await?);
     let load = wrk::run(job, time, &service.url).await?;
     let after = (service.process.cpu(), redis.process.cpu(), redis.calls().await?);
