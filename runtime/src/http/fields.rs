@@ -146,8 +146,9 @@ mod tests {
                     .parameter(key("q"), *count)
                     .parameter(key("w"), sfv::Integer::try_from(*seconds).unwrap());
             }
-            let value = list.value();
-            prop_assert_eq!(value.as_ref().and_then(|value| value.to_str().ok()), serializer.finish().as_deref());
+            let (written, expected) = (list.value(), serializer.finish());
+            let written = written.as_ref().and_then(|value| value.to_str().ok());
+            prop_assert_eq!(written, expected.as_deref());
         }
     }
 

@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Installs what the benchmark needs, builds it, and runs it: `bash tests/bench.sh [arguments]`.
+#
+#   --rounds N --seconds N --only a,b --quick --write     see the driver's arguments.rs
+#
+# Needs Rust and, unless redis-server, wrk and python3 with venv are there already, a package manager.
+# BENCH_LIMITADOR_REDIS=1 has limitador measured on Redis, too: that takes libclang, OpenSSL's headers and a
+# C++ compiler, and some ten minutes more to build, since it comes with RocksDB.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# install <Debian's names> -- <Fedora's> -- <Alpine's> -- <Arch's> -- <Homebrew's>
+install() {
+  local manager packages
+  if command -v apt-get >/dev/null; then manager=0
+  elif command -v dnf >/dev/null; then manager=1
+  elif command -v apk >/dev/null; then manager=2
+  elif command -v pacman >/dev/null; then manager=3
+  elif command -v brew >/dev/null; then manager=4
+  else
+    echo "no package manager is known here: install these yourself: $*" >&2
+    return 1
+  fi
+  packages=()
+  while [ $# -gt 0 ]; do
+    if [ "$1" = -- ]; then manager=$((manager - 1)); elif [ "$manager" = 0 ]; then packages+=("$1"); fi
+    shift
+  done
+  echo "installing ${packages[*]}"
+  if command -v apt-get >/dev/null; then
+    as_root apt-get update -qq
+    # The benchmark starts servers of its own; the distribution's are not wanted.
+    as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+      apt-get install -y -qq --no-install-recommends "${packages[@]}"
+  elif command -v dnf >/dev/null; then as_root dnf install -y "${packages[@]}"
+  elif command -v apk >/dev/null; then as_root apk add "${packages[@]}"
+  elif command -v pacman >/dev/null; then as_root pacman -S --noconfirm "${packages[@]}"
+  else brew install "${packages[@]}"
+  fi
+}
+
+command -v redis-server >/dev/null || install redis-server -- redis -- redis -- redis -- redis
+command -v wrk >/dev/null || install wrk -- wrk -- wrk -- wrk -- wrk
+
+# What the article's application runs on. Without it, all else is measured, and the report says so.
+venv=target/bench/venv
+requirements=tests/bench/fastapi/requirements.txt
+if ! cmp -s "$requirements" "$venv/installed"; then
+  python3 -c 'import ensurepip, venv' 2>/dev/null ||
+    install python3 python3-venv -- python3 -- python3 py3-pip -- python -- python || true
+  if python3 -m venv --clear "$venv" && "$venv/bin/python" -m pip install --quiet -r "$requirements"; then
+    cp "$requirements" "$venv/installed"
+  else
+    echo "FastAPI can't be installed: it is left out" >&2
+    rm -rf "$venv"
+  fi
+fi
+
+cargo=(cargo build --release --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench)
+# Its manifest asks for a newer Rust than it needs.
+features=tower-rate-limiter
+if [ "${BENCH_LIMITADOR_REDIS:-}" = 1 ]; then
+  install libclang-dev libssl-dev pkg-config g++ -- clang-devel openssl-devel pkgconf gcc-c++ \
+    -- clang-dev openssl-dev pkgconf g++ -- clang openssl pkgconf gcc -- llvm openssl pkgconf
+  features=$features,limitador-redis
+fi
+"${cargo[@]}" --ignore-rust-version --features "$features" ||
+  "${cargo[@]}" # what this Rust has no trouble with
+
+exec target/bench/release/driver "$@"

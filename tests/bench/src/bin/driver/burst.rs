@@ -1,0 +1,65 @@
+//! Requests that come at once: how many of them a limit lets through.
+
+use std::sync::Arc;
+
+use bench::{Column, KEY_HEADER};
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+
+use crate::Result;
+use crate::candidate::Candidate;
+use crate::job::MANY;
+use crate::process::Service;
+use crate::redis::Redis;
+
+/// How many requests come over how many connections.
+const CONNECTIONS: usize = 200;
+const EACH: usize = 5;
+/// How many clients the script of wrk has.
+const CLIENTS: usize = 10_000;
+pub(crate) const REQUESTS: usize = CONNECTIONS * EACH;
+
+/// How many of [`REQUESTS`] a fresh service lets through, whose limit is
+/// [`DENIED_LIMIT`](bench::DENIED_LIMIT).
+pub(crate) async fn passed(candidate: &Candidate, redis: &mut Redis) -> Result<usize> {
+    redis.clear().await?;
+    let service = Service::start(candidate, Column::Denied, &redis.url).await?;
+    let passed = send(&service.url, CONNECTIONS, EACH).await;
+    service.process.stop().await;
+    passed
+}
+
+/// Wakes a service that was just started: exhausts the limits that are to be exhausted, or sends one request
+/// of each client, so that no counter is new when it is measured.
+pub(crate) async fn warm_up(url: &str, column: Column) -> Result<()> {
+    let each = if column == Column::Keys { CLIENTS.div_ceil(MANY) } else { 30 };
+    send(url, MANY, each).await.map(|_| ())
+}
+
+/// Sends so many requests over each of so many connections, each of another client where there are
+/// several, and counts those that pass.
+async fn send(url: &str, connections: usize, each: usize) -> Result<usize> {
+    let http = reqwest::Client::builder().pool_max_idle_per_host(connections).build()?;
+    let start = Arc::new(Barrier::new(connections));
+    let mut tasks = JoinSet::new();
+    for number in 0..connections {
+        let (http, url, start) = (http.clone(), url.to_owned(), Arc::clone(&start));
+        tasks.spawn(async move {
+            start.wait().await;
+            let mut passed = 0;
+            for turn in 0..each {
+                let client = format!("client-{:05}", (number * each + turn) % CLIENTS + 1);
+                let request = http.get(&url).header(KEY_HEADER, &client);
+                let response = request.send().await?;
+                passed += usize::from(response.status().is_success());
+                response.bytes().await?;
+            }
+            Ok::<_, reqwest::Error>(passed)
+        });
+    }
+    let mut passed = 0;
+    while let Some(ended) = tasks.join_next().await {
+        passed += ended??;
+    }
+    Ok(passed)
+}

@@ -1,0 +1,138 @@
+//! What is measured.
+
+use bench::Column;
+
+use crate::{Result, paths};
+
+/// A service with one limiter, or none.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    /// The argument of the server.
+    pub(crate) id: &'static str,
+    /// What readers know it by.
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) store: Store,
+    /// Whether it tells clients of their quotas on every answer.
+    pub(crate) fields: bool,
+    /// The traffic it is measured under.
+    pub(crate) columns: &'static [Column],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Bare,
+    Ours,
+    Peer,
+    /// Commands of Redis that limit little or nothing: how fast a limiter could be.
+    Commands,
+    /// A service in another language.
+    FastApi,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Store {
+    None,
+    Memory,
+    Redis,
+}
+
+impl Store {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "-",
+            Self::Memory => "memory",
+            Self::Redis => "Redis",
+        }
+    }
+}
+
+const ALL: &[Column] = &Column::ALL;
+const PASS: &[Column] = &[Column::Hot, Column::Keys];
+const HOT_AND_DENIED: &[Column] = &[Column::Hot, Column::Denied];
+const HOT: &[Column] = &[Column::Hot];
+
+const fn candidate(
+    id: &'static str,
+    name: &'static str,
+    kind: Kind,
+    store: Store,
+    fields: bool,
+    columns: &'static [Column],
+) -> Candidate {
+    Candidate { id, name, kind, store, fields, columns }
+}
+
+#[rustfmt::skip] // a table
+const CANDIDATES: &[Candidate] = &[
+    candidate("bare", "bare axum", Kind::Bare, Store::None, false, PASS),
+    candidate("bare-fields", "bare axum, two static fields", Kind::Bare, Store::None, true, HOT),
+    candidate("ours-memory", "axum-rate-limit, fields off", Kind::Ours, Store::Memory, false, ALL),
+    candidate("ours-memory-fields", "axum-rate-limit", Kind::Ours, Store::Memory, true, HOT),
+    candidate("tower_governor", "tower_governor", Kind::Peer, Store::Memory, false, ALL),
+    candidate("axum-governor", "axum-governor", Kind::Peer, Store::Memory, true, ALL),
+    candidate("limitador-memory", "limitador", Kind::Peer, Store::Memory, false, ALL),
+    candidate("ours-redis", "axum-rate-limit, fields off", Kind::Ours, Store::Redis, false, ALL),
+    candidate("ours-redis-fields", "axum-rate-limit", Kind::Ours, Store::Redis, true, HOT_AND_DENIED),
+    candidate("limitador-redis", "limitador", Kind::Peer, Store::Redis, false, ALL),
+    candidate("limitador-cached", "limitador, cached", Kind::Peer, Store::Redis, false, ALL),
+    candidate("axum-limit-redis", "axum-limit", Kind::Peer, Store::Redis, false, ALL),
+    candidate("tower-rate-limiter-redis", "tower-rate-limiter", Kind::Peer, Store::Redis, true, ALL),
+    candidate("incr-expire", "INCR, then EXPIRE", Kind::Commands, Store::Redis, false, ALL),
+    candidate("evalsha", "one EVALSHA a request", Kind::Commands, Store::Redis, false, ALL),
+    candidate("incr", "one INCR a request", Kind::Commands, Store::Redis, false, PASS),
+    candidate("fastapi", "the article's FastAPI", Kind::FastApi, Store::Redis, false, HOT_AND_DENIED),
+];
+
+/// Those whose latency is measured, too.
+pub(crate) const ONE_BY_ONE: [&str; 3] = ["bare", "ours-redis", "evalsha"];
+
+impl Candidate {
+    pub(crate) fn denies(&self) -> bool {
+        self.columns.contains(&Column::Denied)
+    }
+
+    pub(crate) fn is_bare(&self) -> bool {
+        self.id == "bare"
+    }
+
+    /// Why it can't be measured here.
+    fn missing(&self) -> Option<&'static str> {
+        match self.id {
+            "limitador-redis" | "limitador-cached" if !cfg!(feature = "limitador-redis") => {
+                Some("not built: its Redis storage needs its disk storage, and that libclang and OpenSSL")
+            }
+            "tower-rate-limiter-redis" if !cfg!(feature = "tower-rate-limiter") => {
+                Some("not built: it asks for a newer Rust")
+            }
+            "fastapi" if !paths::python().exists() => Some("not installed: needs Python 3 with venv"),
+            _ => None,
+        }
+    }
+}
+
+/// What a run measures, and what it can't and why.
+#[derive(Debug, Default)]
+pub(crate) struct Choice {
+    pub(crate) candidates: Vec<&'static Candidate>,
+    pub(crate) left_out: Vec<(&'static str, &'static str)>,
+}
+
+/// Those whose name contains one of `only`, if it names any, and bare axum.
+pub(crate) fn chosen(only: &[String]) -> Result<Choice> {
+    let is_meant = |candidate: &Candidate| only.iter().any(|part| candidate.id.contains(part.as_str()));
+    if !only.is_empty() && !CANDIDATES.iter().any(is_meant) {
+        let known: Vec<&str> = CANDIDATES.iter().map(|candidate| candidate.id).collect();
+        return Err(format!("--only leaves nothing of {}", known.join(", ")).into());
+    }
+    let mut choice = Choice::default();
+    for candidate in CANDIDATES {
+        if only.is_empty() || is_meant(candidate) || candidate.is_bare() {
+            match candidate.missing() {
+                Some(reason) => choice.left_out.push((candidate.id, reason)),
+                None => choice.candidates.push(candidate),
+            }
+        }
+    }
+    Ok(choice)
+}

@@ -1,0 +1,38 @@
+//! One thing to measure.
+
+use bench::Column;
+
+use crate::candidate::{Candidate, ONE_BY_ONE};
+
+/// The connections of most runs: enough that the service never waits for requests.
+pub(crate) const MANY: usize = 64;
+/// The connections of the runs in which latency shows.
+pub(crate) const FEW: [usize; 2] = [1, 8];
+
+/// A candidate, the traffic, and over how many connections it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Job {
+    pub(crate) candidate: &'static str,
+    pub(crate) column: Column,
+    pub(crate) connections: usize,
+}
+
+impl Job {
+    pub(crate) fn new(candidate: &'static str, column: Column) -> Self {
+        Self { candidate, column, connections: MANY }
+    }
+
+    /// All that is measured of a candidate in a round.
+    pub(crate) fn all(candidate: &Candidate) -> impl Iterator<Item = Self> {
+        let id = candidate.id;
+        let few = FEW.into_iter().filter(move |_| ONE_BY_ONE.contains(&id));
+        let few = few.map(move |connections| Self { connections, ..Self::new(id, Column::Hot) });
+        candidate.columns.iter().map(move |column| Self::new(id, *column)).chain(few)
+    }
+
+    /// The same traffic without a limiter. There is nothing to deny there.
+    pub(crate) fn bare(self) -> Self {
+        let column = if self.column == Column::Keys { Column::Keys } else { Column::Hot };
+        Self { candidate: "bare", column, ..self }
+    }
+}

@@ -1,0 +1,43 @@
+//! Where things are.
+
+use std::path::{Path, PathBuf};
+
+use crate::Result;
+
+/// What the runs need and leave behind.
+pub(crate) fn scratch() -> PathBuf {
+    root().join("target/bench")
+}
+
+/// Where the figures are published.
+pub(crate) fn docs() -> PathBuf {
+    root().join("runtime/docs")
+}
+
+/// What wrk runs.
+pub(crate) fn wrk_script() -> PathBuf {
+    package().join("wrk.lua")
+}
+
+/// The article's application.
+pub(crate) fn fastapi() -> PathBuf {
+    package().join("fastapi/app.py")
+}
+
+/// The interpreter that has what the application needs, once tests/bench.sh has installed it.
+pub(crate) fn python() -> PathBuf {
+    scratch().join("venv/bin/python")
+}
+
+/// The servers in Rust, which are built beside this program.
+pub(crate) fn server() -> Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name("server"))
+}
+
+fn package() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn root() -> PathBuf {
+    package().ancestors().nth(2).unwrap_or(package()).to_owned()
+}

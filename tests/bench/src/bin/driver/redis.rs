@@ -1,0 +1,81 @@
+//! The one Redis server of a run.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use redis::RedisResult;
+use redis::aio::MultiplexedConnection;
+use tokio::process::Command;
+
+use crate::process::Process;
+use crate::{Result, paths};
+
+/// How long it may take to start.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A server that keeps nothing on disk.
+pub(crate) struct Redis {
+    pub(crate) process: Process,
+    pub(crate) url: String,
+    connection: MultiplexedConnection,
+}
+
+/// How often each command was called.
+pub(crate) type Calls = BTreeMap<String, u64>;
+
+impl Redis {
+    pub(crate) async fn start() -> Result<Self> {
+        std::fs::create_dir_all(paths::scratch())?;
+        // Another process may take the port between the look and the start.
+        for _ in 0..5 {
+            let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+            let mut command = Command::new("redis-server");
+            command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
+            command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(paths::scratch());
+            let mut process = Process::start(command.stdout(Stdio::null()))?;
+            let url = format!("redis://127.0.0.1:{port}/");
+            let start = Instant::now();
+            while start.elapsed() < PATIENCE && !process.has_ended() {
+                if let Ok(connection) = connect(&url).await {
+                    return Ok(Self { process, url, connection });
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        Err("redis-server does not start".into())
+    }
+
+    pub(crate) async fn stop(self) {
+        self.process.stop().await;
+    }
+
+    /// Forgets all counters.
+    pub(crate) async fn clear(&mut self) -> Result<()> {
+        Ok(redis::cmd("FLUSHALL").query_async(&mut self.connection).await?)
+    }
+
+    /// What the clients have called since the start, and what their scripts have.
+    pub(crate) async fn calls(&mut self) -> Result<Calls> {
+        let text: String = redis::cmd("INFO").arg("commandstats").query_async(&mut self.connection).await?;
+        let calls = text.lines().filter_map(|line| {
+            let (name, figures) = line.strip_prefix("cmdstat_")?.split_once(':')?;
+            let (calls, _) = figures.strip_prefix("calls=")?.split_once(',')?;
+            Some((name.to_owned(), calls.parse().ok()?))
+        });
+        Ok(calls.filter(|(name, _)| name != "info").collect())
+    }
+
+    pub(crate) async fn version(&mut self) -> Result<String> {
+        let text: String = redis::cmd("INFO").arg("server").query_async(&mut self.connection).await?;
+        let version = text.lines().find_map(|line| line.strip_prefix("redis_version:"));
+        Ok(version.unwrap_or("of an unknown version").to_owned())
+    }
+}
+
+async fn connect(url: &str) -> RedisResult<MultiplexedConnection> {
+    let mut connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+    let () = redis::cmd("PING").query_async(&mut connection).await?;
+    Ok(connection)
+}

@@ -1,0 +1,204 @@
+//! The figures as Markdown.
+
+use std::fmt;
+
+use bench::{Column, DENIED_LIMIT};
+
+use crate::arguments::Arguments;
+use crate::burst;
+use crate::candidate::{Candidate, ONE_BY_ONE, Store};
+use crate::figures::{or_dash, thousands};
+use crate::job::{FEW, Job, MANY};
+use crate::machine::Machine;
+use crate::results::Results;
+
+pub(crate) struct Report<'a> {
+    pub(crate) arguments: &'a Arguments,
+    pub(crate) candidates: &'a [&'static Candidate],
+    /// What could not be measured, and why.
+    pub(crate) left_out: &'a [(&'static str, &'static str)],
+    pub(crate) results: &'a Results,
+    pub(crate) machine: &'a Machine,
+}
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.head(f)?;
+        for column in Column::ALL {
+            self.column(f, column)?;
+        }
+        self.latency(f)?;
+        self.exactness(f)?;
+        self.flaws(f)?;
+        self.method(f)
+    }
+}
+
+impl Report<'_> {
+    /// Those measured under this traffic: without counters, in memory, on Redis; the fastest first.
+    pub(crate) fn ranked(&self, column: Column) -> Vec<&'static Candidate> {
+        let rate =
+            |candidate: &Candidate| self.results.rate(Job::new(candidate.id, column)).unwrap_or_default();
+        let has = |candidate: &&Candidate| self.results.has(Job::new(candidate.id, column));
+        let mut ranked: Vec<&Candidate> = self.candidates.iter().copied().filter(has).collect();
+        ranked.sort_by(|one, other| one.store.cmp(&other.store).then(rate(other).total_cmp(&rate(one))));
+        ranked
+    }
+
+    fn head(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Machine { processor, system, date, .. } = self.machine;
+        writeln!(f, "# What it costs\n")?;
+        writeln!(f, "Measured by `bash tests/bench.sh` on {date}: {processor}; {system}.\n")?;
+        writeln!(f, "![What remains of bare axum's throughput](benchmark.svg)\n")
+    }
+
+    fn column(&self, f: &mut fmt::Formatter<'_>, column: Column) -> fmt::Result {
+        let ranked = self.ranked(column);
+        if ranked.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "## {}\n", heading(column))?;
+        writeln!(
+            f,
+            "| | counters in | fields | requests/s | of bare axum | least to most | service, CPU µs | Redis, CPU µs | Redis calls |"
+        )?;
+        writeln!(f, "|---|---|---|--:|--:|--:|--:|--:|--:|")?;
+        for candidate in ranked {
+            let job = Job::new(candidate.id, column);
+            let store = candidate.store;
+            let on_redis = |figure: Option<f64>| figure.filter(|_| store == Store::Redis);
+            let range = self
+                .results
+                .ratio(job)
+                .map_or_else(|| "-".to_owned(), |ratio| format!("{:.2} to {:.2}", ratio.least, ratio.most));
+            writeln!(
+                f,
+                "| {} | {} | {} | {} | {} | {range} | {} | {} | {} |",
+                candidate.name,
+                store.name(),
+                if candidate.fields { "yes" } else { "no" },
+                self.results.rate(job).map(thousands).unwrap_or_default(),
+                or_dash(self.results.ratio(job).map(|ratio| ratio.median), 2),
+                or_dash(self.results.service(job), 1),
+                or_dash(on_redis(self.results.redis(job)), 1),
+                or_dash(on_redis(self.results.calls(job)), 2),
+            )?;
+        }
+        writeln!(f)
+    }
+
+    fn latency(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let measured = |candidate: &&&Candidate| ONE_BY_ONE.contains(&candidate.id);
+        let [one, eight] = FEW;
+        writeln!(f, "## Over few connections\n")?;
+        writeln!(
+            f,
+            "| one hot key | counters in | {one} connection: mean µs | median µs | requests/s | {eight} connections: requests/s | Redis calls |"
+        )?;
+        writeln!(f, "|---|---|--:|--:|--:|--:|--:|")?;
+        for candidate in self.candidates.iter().filter(measured) {
+            let [one, eight] =
+                FEW.map(|connections| Job { connections, ..Job::new(candidate.id, Column::Hot) });
+            let latency = self.results.latency(one);
+            writeln!(
+                f,
+                "| {} | {} | {} | {} | {} | {} | {} |",
+                candidate.name,
+                candidate.store.name(),
+                or_dash(latency.map(|(mean, _)| mean), 0),
+                or_dash(latency.map(|(_, median)| median), 0),
+                self.results.rate(one).map(thousands).unwrap_or_default(),
+                self.results.rate(eight).map(thousands).unwrap_or_default(),
+                or_dash(self.results.calls(eight).filter(|_| candidate.store == Store::Redis), 2),
+            )?;
+        }
+        writeln!(f)
+    }
+
+    fn exactness(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.results.bursts.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "## Exactness\n")?;
+        writeln!(
+            f,
+            "Of {} requests at once, under a limit of {DENIED_LIMIT} in an hour (FastAPI: a minute), there passed:\n",
+            thousands_of(burst::REQUESTS)
+        )?;
+        writeln!(f, "| | counters in | passed |\n|---|---|--:|")?;
+        for candidate in self.candidates {
+            let Some(passed) = self.results.bursts.get(candidate.id) else { continue };
+            let (least, most) = (passed.iter().min().unwrap_or(&0), passed.iter().max().unwrap_or(&0));
+            let range = if least == most { most.to_string() } else { format!("{least} to {most}") };
+            writeln!(f, "| {} | {} | {range} |", candidate.name, candidate.store.name())?;
+        }
+        writeln!(f)
+    }
+
+    fn flaws(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let results = self.results;
+        let flawed: Vec<Job> = results.runs.keys().copied().filter(|job| results.flaws(*job) > 0).collect();
+        if !flawed.is_empty() {
+            writeln!(f, "## Wrong answers\n")?;
+        }
+        for job in &flawed {
+            let (flaws, all) = (results.flaws(*job), results.requests(*job));
+            let Job { candidate, column, connections } = job;
+            writeln!(
+                f,
+                "* `{candidate}`, {}, {connections} connections: {flaws} of {all} requests were answered as they should not be, or never.",
+                heading(*column)
+            )?;
+        }
+        if !flawed.is_empty() {
+            writeln!(f)?;
+        }
+        if !self.left_out.is_empty() {
+            writeln!(f, "## Left out\n")?;
+            for (id, reason) in self.left_out {
+                writeln!(f, "* `{id}`: {reason}.")?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+
+    fn method(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Arguments { rounds, duration, .. } = self.arguments;
+        let seconds = duration.as_secs();
+        writeln!(f, "## How\n")?;
+        writeln!(
+            f,
+            "* Rounds: {rounds}. In each, every candidate serves the same handler, which answers `ok`, in a process of its own, started for the run, for {seconds} s: `wrk -t1 -c{MANY} -d{seconds}s`. The order turns from round to round."
+        )?;
+        writeln!(f, "{METHOD}")?;
+        writeln!(f, "* Versions: {}.", self.machine.versions.join(", "))
+    }
+}
+
+const METHOD: &str = "\
+* wrk, the service and Redis share the processors, so that what Redis and wrk need is missing elsewhere. A ratio \
+is to bare axum under the same traffic in the same round; the median of the rounds is shown, and the extremes.
+* Services are built in release mode with thin LTO and one codegen unit, and run by Tokio's multi-threaded \
+runtime as it is by default. FastAPI is served by uvicorn: one process, uvloop, no access log.
+* CPU is what the system says that the process used, divided by the requests. Redis calls are the commands that \
+clients sent; what a script calls is not counted apart.
+* One Redis server over TCP on loopback, which keeps nothing on disk, and is emptied before each run.
+* \"Fields\" says whether each answer tells of the quota, as ours and axum-governor's do by default.
+* Bare axum is never denied: where nearly all is, it is compared with all that it lets through.
+* limitador is no middleware: a handler asks the crate. axum-limit and ours count in fixed windows, as do \
+tower-rate-limiter and limitador; tower_governor and axum-governor are token buckets.";
+
+/// What a table or a panel is about.
+pub(crate) fn heading(column: Column) -> &'static str {
+    match column {
+        Column::Hot => "One hot key",
+        Column::Keys => "10,000 keys in turn",
+        Column::Denied => "Nearly all denied",
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a small constant")]
+fn thousands_of(count: usize) -> String {
+    thousands(count as f64)
+}

@@ -1,0 +1,71 @@
+//! One round: every candidate once.
+
+use std::time::Duration;
+
+use crate::Result;
+use crate::arguments::Arguments;
+use crate::burst;
+use crate::candidate::Candidate;
+use crate::job::Job;
+use crate::process::Service;
+use crate::redis::{Calls, Redis};
+use crate::results::Results;
+use crate::wrk::{self, Load};
+
+/// What one run of one job came to.
+#[derive(Clone, Debug)]
+pub(crate) struct Measurement {
+    pub(crate) load: Load,
+    /// The time of processors that the service and Redis used.
+    pub(crate) service: Option<Duration>,
+    pub(crate) redis: Option<Duration>,
+    pub(crate) calls: Calls,
+}
+
+pub(crate) async fn run(
+    round: usize,
+    arguments: &Arguments,
+    candidates: &[&'static Candidate],
+    redis: &mut Redis,
+    results: &mut Results,
+) -> Result<()> {
+    let mut jobs: Vec<(&Candidate, Job)> =
+        candidates.iter().flat_map(|candidate| Job::all(candidate).map(|job| (*candidate, job))).collect();
+    // A machine that grows slower in the course of a round is then not always unkind to the same.
+    let length = jobs.len();
+    jobs.rotate_left(round * length / arguments.rounds);
+    for (number, (candidate, job)) in jobs.into_iter().enumerate() {
+        let measurement = measure(candidate, job, arguments.duration, redis).await?;
+        eprintln!(
+            "round {}, {:2} of {length}: {:26} {:6} {:2} {:9.0} requests/s",
+            round + 1,
+            number + 1,
+            job.candidate,
+            job.column,
+            job.connections,
+            measurement.rate()
+        );
+        results.runs.entry(job).or_default().push(measurement);
+    }
+    Ok(())
+}
+
+async fn measure(candidate: &Candidate, job: Job, time: Duration, redis: &mut Redis) -> Result<Measurement> {
+    redis.clear().await?;
+    let service = Service::start(candidate, job.column, &redis.url).await?;
+    burst::warm_up(&service.url, job.column).await?;
+    let before = (service.process.cpu(), redis.process.cpu(), redis.calls().await?);
+    let load = wrk::run(job, time, &service.url).await?;
+    let after = (service.process.cpu(), redis.process.cpu(), redis.calls().await?);
+    service.process.stop().await;
+    let calls = after.2.into_iter().map(|(name, calls)| {
+        let earlier = before.2.get(&name).copied().unwrap_or_default();
+        (name, calls - earlier)
+    });
+    Ok(Measurement {
+        load,
+        service: after.0.zip(before.0).map(|(after, before)| after.saturating_sub(before)),
+        redis: after.1.zip(before.1).map(|(after, before)| after.saturating_sub(before)),
+        calls: calls.filter(|(_, calls)| *calls > 0).collect(),
+    })
+}

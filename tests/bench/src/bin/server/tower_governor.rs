@@ -1,0 +1,40 @@
+//! tower_governor: a layer that counts in memory, as a token bucket.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use bench::{Column, KEY_HEADER};
+use http::Request;
+use tower_governor::governor::GovernorConfigBuilder;
+use tower_governor::key_extractor::KeyExtractor;
+use tower_governor::{GovernorError, GovernorLayer};
+
+use crate::{Result, ok};
+
+pub(crate) fn app(column: Column) -> Result<Router> {
+    let app = Router::new().route("/", get(ok));
+    let limit = NonZeroU32::new(column.limit()).ok_or("a limit is not 0")?;
+    let mut builder = GovernorConfigBuilder::default();
+    builder.period(Duration::from_hours(1) / limit.get()).burst_size(limit.get());
+    Ok(if column == Column::Keys {
+        let config = builder.key_extractor(ByHeader).finish().ok_or("a quota is not 0")?;
+        app.layer(GovernorLayer::new(Arc::new(config)))
+    } else {
+        app.layer(GovernorLayer::new(Arc::new(builder.finish().ok_or("a quota is not 0")?)))
+    })
+}
+
+#[derive(Clone)]
+struct ByHeader;
+
+impl KeyExtractor for ByHeader {
+    type Key = String;
+
+    fn extract<T>(&self, request: &Request<T>) -> Result<String, GovernorError> {
+        let value = request.headers().get(KEY_HEADER).and_then(|value| value.to_str().ok());
+        value.map(str::to_owned).ok_or(GovernorError::UnableToExtractKey)
+    }
+}

@@ -1,0 +1,5 @@
+//! What the driver and the servers it measures have to agree on.
+
+mod column;
+
+pub use column::{Column, DENIED_LIMIT, KEY_HEADER, NO_LIMIT};
