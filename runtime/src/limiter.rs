@@ -81,31 +81,32 @@ impl Limiter {
 
     /// Applies `operation` to all of `asks` in one call of the store.
     pub(crate) async fn decide(&self, operation: Operation, asks: &[Ask<'_>]) -> Result<Answers, StoreError> {
+        match self.decide_now(operation, asks) {
+            Some(decisions) => Ok(decisions),
+            None => self.decide_later(operation, asks).await,
+        }
+    }
+
+    /// [`decide`](Self::decide), if that needs no answer from elsewhere.
+    pub(crate) fn decide_now(&self, operation: Operation, asks: &[Ask<'_>]) -> Option<Answers> {
         let counters = counters(asks);
         if counters.is_empty() {
-            return Ok(asks
-                .iter()
-                .map(|ask| Decision::new(&ask.policy, ask.cost, false, &[], &[]))
-                .collect());
+            return Some(
+                asks.iter().map(|ask| Decision::new(&ask.policy, ask.cost, false, &[], &[])).collect(),
+            );
         }
-        let answer = self.store.apply(operation, &counters, self.strictest(asks)).await?;
-        let decisions: Answers = match answer {
-            Answer::Decided { outcome, degraded } => {
-                let mut readings = outcome.readings();
-                let decision = |ask: &Ask<'_>| {
-                    let quotas = ask.quotas();
-                    let (own, others) = readings.split_at(quotas.len().min(readings.len()));
-                    readings = others;
-                    Decision::new(&ask.policy, ask.cost, degraded, quotas, own)
-                };
-                asks.iter().map(decision).collect()
-            }
-            Answer::Unchecked => asks.iter().map(|ask| Decision::unchecked(&ask.policy, ask.cost)).collect(),
-        };
-        if operation == Operation::Take {
-            decisions.iter().for_each(report);
-        }
-        Ok(decisions)
+        let answer = self.store.apply_now(operation, &counters)?;
+        Some(decisions(operation, asks, &answer))
+    }
+
+    /// [`decide`](Self::decide) by a store that has to be asked.
+    pub(crate) async fn decide_later(
+        &self,
+        operation: Operation,
+        asks: &[Ask<'_>],
+    ) -> Result<Answers, StoreError> {
+        let answer = self.store.apply(operation, &counters(asks), self.strictest(asks)).await?;
+        Ok(decisions(operation, asks, &answer))
     }
 
     pub(crate) async fn reset(&self, asks: &[Ask<'_>]) -> Result<(), StoreError> {
@@ -134,6 +135,27 @@ fn counters<'a>(asks: &'a [Ask<'_>]) -> SmallVec<[Counter<'a>; 2]> {
         }));
     }
     counters
+}
+
+/// What each of `asks` is told.
+fn decisions(operation: Operation, asks: &[Ask<'_>], answer: &Answer) -> Answers {
+    let decisions: Answers = match answer {
+        Answer::Decided { outcome, degraded } => {
+            let mut readings = outcome.readings();
+            let decision = |ask: &Ask<'_>| {
+                let quotas = ask.quotas();
+                let (own, others) = readings.split_at(quotas.len().min(readings.len()));
+                readings = others;
+                Decision::new(&ask.policy, ask.cost, *degraded, quotas, own)
+            };
+            asks.iter().map(decision).collect()
+        }
+        Answer::Unchecked => asks.iter().map(|ask| Decision::unchecked(&ask.policy, ask.cost)).collect(),
+    };
+    if operation == Operation::Take {
+        decisions.iter().for_each(report);
+    }
+    decisions
 }
 
 /// Tells the log, and the metrics if there are some, what was decided.

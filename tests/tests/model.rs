@@ -283,3 +283,75 @@ fn redis_decides_as_the_memory_does() {
     };
     runner.run(&acts(), history).expect("Redis decides as the memory does");
 }
+
+/// So many checks at the same time, each of a policy and a key, and then time that passes.
+type Round = (Vec<(usize, usize)>, u64);
+
+fn rounds() -> impl Strategy<Value = Vec<Round>> {
+    (0..ALL.len()).prop_flat_map(|first| {
+        let which = first..(first + 2).min(ALL.len());
+        let checks = proptest::collection::vec((which, 0..2_usize), 1..60);
+        proptest::collection::vec((checks, 0..70_u64), 1..6)
+    })
+}
+
+/// What is asked at the same time shares calls and is merged there; each is told what it would be told if
+/// it were asked alone, in the order in which they came.
+#[test]
+fn checks_that_share_a_call_are_decided_one_after_the_other() {
+    // On one thread all of a round are asked before any is sent.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let server = runtime.block_on(RedisServer::start());
+    let connection = runtime.block_on(server.connection());
+    let clock = ManualClock::default();
+    let limiter = |builder: axum_rate_limit::Builder| {
+        let builder = builder.clock(&clock).timeout(Duration::from_secs(20)).require_store();
+        runtime.block_on(builder.build()).expect("Redis is there")
+    };
+    let without_memory = limiter(RateLimiter::builder().redis(server.url()).deny_memory(false));
+    let with_memory = limiter(RateLimiter::builder().redis(server.url()).key_prefix("other:"));
+    let mut runner =
+        proptest::test_runner::TestRunner::new(ProptestConfig { cases: 300, ..ProptestConfig::default() });
+    let history = |rounds: Vec<Round>| {
+        let in_memory = limiter(RateLimiter::builder());
+        runtime.block_on(async {
+            let () = redis::cmd("FLUSHALL").query_async(&mut connection.clone()).await.expect("it is empty");
+            clock.advance(Duration::from_secs(2));
+            for (checks, units) in rounds {
+                let ask = |limiter: &RateLimiter| {
+                    let checks = checks.iter().map(|(policy, key)| {
+                        let limiter = limiter.clone();
+                        async move { limiter.check(&ALL[*policy], KEYS[*key]).await.expect("a decision") }
+                    });
+                    futures_util::future::join_all(checks.collect::<Vec<_>>())
+                };
+                let before = calls(&mut connection.clone()).await;
+                let said = ask(&without_memory).await;
+                let taken = calls(&mut connection.clone()).await - before;
+                prop_assert_eq!(taken, 1, "{} checks share a call", checks.len());
+                let remembered = ask(&with_memory).await;
+                for (index, (policy, key)) in checks.iter().enumerate() {
+                    let expected = in_memory.check(&ALL[*policy], KEYS[*key]).await.expect("a decision");
+                    let is_fixed = ALL[*policy].counted_by() == Algorithm::FixedWindow;
+                    let tolerance = if is_fixed { UNIT / 3 } else { Duration::ZERO };
+                    let said = &said[index];
+                    prop_assert!(agree(said, &expected, tolerance), "{}: {:?} is not {:?}", index, said, expected);
+                    prop_assert_eq!(remembered[index].is_allowed(), expected.is_allowed());
+                }
+                clock.advance(UNIT * u32::try_from(units).expect("some dozens"));
+                pass(&mut connection.clone(), units * UNIT_MILLIS).await;
+            }
+            Ok(())
+        })
+    };
+    runner.run(&rounds(), history).expect("they are decided as if each were alone");
+}
+
+/// How many times a script has been run.
+async fn calls(connection: &mut MultiplexedConnection) -> u64 {
+    let stats: String =
+        redis::cmd("INFO").arg("commandstats").query_async(connection).await.expect("INFO answers");
+    let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:"));
+    let calls = line.and_then(|line| line.split(['=', ',']).nth(1)).and_then(|calls| calls.parse().ok());
+    calls.unwrap_or(0)
+}

@@ -14,8 +14,13 @@ use crate::policy::{Policy, Scope};
 #[derive(Debug)]
 pub(super) struct NoPeer;
 
-/// The text of the key that `policy` keeps the quota of this request under.
-pub(super) fn key(parts: &Parts, policy: &Policy, limiter: &Limiter) -> Result<Text, NoPeer> {
+/// Writes the key that `policy` keeps the quota of this request under.
+pub(super) fn write_key(
+    parts: &Parts,
+    policy: &Policy,
+    limiter: &Limiter,
+    key: &mut Text,
+) -> Result<(), NoPeer> {
     let client = || peer(parts).map(|peer| limiter.proxies.client(peer, &parts.headers));
     let asked = match policy.scope() {
         Scope::Policy => Asked::Anything,
@@ -30,7 +35,7 @@ pub(super) fn key(parts: &Parts, policy: &Policy, limiter: &Limiter) -> Result<T
             Asked::Route(&parts.method, template)
         }
     };
-    key::of_request((&limiter.key_prefix, policy, limiter.prefixes), parts, &asked, client)
+    key::of_request((&limiter.key_prefix, policy, limiter.prefixes), parts, &asked, client, key)
 }
 
 fn peer(parts: &Parts) -> Result<IpAddr, NoPeer> {

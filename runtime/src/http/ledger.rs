@@ -1,7 +1,9 @@
 //! What has been decided in one request so far: one policy, one charge.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
@@ -13,7 +15,8 @@ use super::denial::{self, Denied};
 use super::identity::{self, NoPeer};
 use crate::decision::Decision;
 use crate::error::StoreError;
-use crate::limiter::Ask;
+use crate::key::Text;
+use crate::limiter::{self, Ask};
 use crate::policy::Policy;
 use crate::rate_limiter::{RateLimiter, Shared};
 use crate::store::Operation;
@@ -29,6 +32,25 @@ struct Record {
 }
 
 type Entries = SmallVec<[Entry; 1]>;
+type Asks = SmallVec<[Ask<'static>; 1]>;
+
+/// Whether a request may go on: known at once, or when the store has answered.
+pub(super) enum Admission {
+    Now(Option<Result<(), Response>>),
+    Later(Pin<Box<dyn Future<Output = Result<(), Response>> + Send>>),
+}
+
+impl Future for Admission {
+    type Output = Result<(), Response>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            // It is not to be polled again; if it is, it lets nothing through.
+            Self::Now(result) => result.take().map_or(Poll::Pending, Poll::Ready),
+            Self::Later(future) => future.as_mut().poll(context),
+        }
+    }
+}
 
 /// One policy, and what it said.
 #[derive(Debug)]
@@ -56,39 +78,54 @@ impl Ledger {
     /// Asks all of `policies` that have not been asked in this request yet, in one call.
     ///
     /// The error is the answer to the request.
-    pub(super) async fn admit(parts: &Parts, policies: &[&'static Policy]) -> Result<(), Response> {
+    pub(super) fn admit(parts: &Parts, policies: &'static [&'static Policy]) -> Admission {
+        Self::admit_now(parts, policies).unwrap_or_else(|denial| Admission::Now(Some(Err(denial))))
+    }
+
+    fn admit_now(parts: &Parts, policies: &'static [&'static Policy]) -> Result<Admission, Response> {
         let Some(ledger) = parts.extensions.get::<Self>() else { return Err(no_layer(policies)) };
-        let Shared { limiter, answers } = &*ledger.limiter().0;
         let asks = ledger.asks(parts, policies)?;
         if asks.is_empty() {
-            return Ok(());
+            return Ok(Admission::Now(Some(Ok(()))));
         }
-        match limiter.decide(Operation::Take, &asks).await {
-            Ok(decisions) => {
-                let is_denied = decisions.iter().any(|decision| !decision.is_allowed());
-                let entries =
-                    asks.into_iter().zip(decisions).map(|(ask, decision)| Entry::new(ask, decision));
-                let mut all = ledger.entries();
-                all.extend(entries);
-                match is_denied.then(|| denial(&all, policies, answers)).flatten() {
-                    Some(denial) => Err(denial),
-                    None => Ok(()),
-                }
+        // Without a future of its own, which would have to be moved from place to place.
+        if let Some(decisions) = ledger.limiter().0.limiter.decide_now(Operation::Take, &asks) {
+            ledger.enter(asks, decisions, policies)?;
+            return Ok(Admission::Now(Some(Ok(()))));
+        }
+        let ledger = ledger.clone();
+        Ok(Admission::Later(Box::pin(async move {
+            let Shared { limiter, answers } = &*ledger.limiter().0;
+            match limiter.decide_later(Operation::Take, &asks).await {
+                Ok(decisions) => ledger.enter(asks, decisions, policies),
+                Err(error) => Err(Denied::by_store(error, &asks[0].policy).into_response(answers)),
             }
-            Err(error) => Err(Denied::by_store(error, &asks[0].policy).into_response(answers)),
+        })))
+    }
+
+    /// Notes what has been decided; the error is the answer to a request that is denied.
+    fn enter(&self, asks: Asks, decisions: limiter::Answers, policies: &[&'static Policy]) -> Result<(), Response> {
+        let is_denied = decisions.iter().any(|decision| !decision.is_allowed());
+        let mut entries = self.entries();
+        entries.extend(asks.into_iter().zip(decisions).map(|(ask, decision)| Entry::new(ask, decision)));
+        if is_denied
+            && let Some(denial) = denial(&entries, policies, &self.limiter().0.answers)
+        {
+            return Err(denial);
         }
+        Ok(())
     }
 
     /// What is to be asked: all of `policies` that have not been.
     ///
     /// A denial stands, whoever sends the same request through a router again.
-    fn asks(&self, parts: &Parts, policies: &[&'static Policy]) -> Result<SmallVec<[Ask<'static>; 1]>, Response> {
+    fn asks(&self, parts: &Parts, policies: &[&'static Policy]) -> Result<Asks, Response> {
         let Shared { limiter, answers } = &*self.limiter().0;
         let entries = self.entries();
         if let Some(denial) = denial(&entries, policies, answers) {
             return Err(denial);
         }
-        let mut asks: SmallVec<[Ask<'static>; 1]> = SmallVec::new();
+        let mut asks = Asks::new();
         for &policy in policies {
             let is_asked = |ask: &Ask<'_>| ask.policy.name() == policy.name();
             if entries.iter().any(|entry| is_asked(&entry.ask)) || asks.iter().any(is_asked) {
@@ -98,9 +135,12 @@ impl Ledger {
             if policy.skips(parts) {
                 continue;
             }
-            let key = identity::key(parts, &policy, limiter).map_err(|NoPeer| no_peer())?;
             let own_quotas = policy.quotas_of(parts).map(Box::new);
-            asks.push(Ask { own_quotas, key, cost: policy.cost_of(parts), policy });
+            asks.push(Ask { own_quotas, key: Text::default(), cost: policy.cost_of(parts), policy });
+            // Written in its place, since it is the most of what would have to be moved there.
+            if let Some(Ask { policy, key, .. }) = asks.last_mut() {
+                identity::write_key(parts, policy, limiter, key).map_err(|NoPeer| no_peer())?;
+            }
         }
         Ok(asks)
     }

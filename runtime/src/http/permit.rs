@@ -19,9 +19,12 @@ pub struct Permit<P>(PhantomData<fn() -> P>);
 impl<S: Sync, P: Policies> FromRequestParts<S> for Permit<P> {
     type Rejection = Response;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
-        Ledger::admit(parts, P::POLICIES).await?;
-        Ok(Self(PhantomData))
+    fn from_request_parts(
+        parts: &mut Parts,
+        _state: &S,
+    ) -> impl Future<Output = Result<Self, Self::Rejection>> + Send {
+        let admission = Ledger::admit(parts, P::POLICIES);
+        async move { admission.await.map(|()| Self(PhantomData)) }
     }
 }
 

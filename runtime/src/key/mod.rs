@@ -141,34 +141,35 @@ pub(crate) enum Asked<'a> {
     Route(&'a Method, &'a str),
 }
 
-/// The text of the key that `policy` keeps the quota of `request` under; `client` tells its address, which
+/// Writes the key that `policy` keeps the quota of `request` under; `client` tells its address, which
 /// stands in for the parts that the request lacks.
 pub(crate) fn of_request<E>(
     (prefix, policy, cut): (&str, &Policy, Prefixes),
     request: &Parts,
     asked: &Asked<'_>,
     client: impl Fn() -> Result<IpAddr, E>,
-) -> Result<Text, E> {
-    let mut key = begin(prefix, policy);
+    key: &mut Text,
+) -> Result<(), E> {
+    begin(prefix, policy, key);
     for (index, part) in policy.key_parts().iter().enumerate() {
         if index > 0 {
             key.push(',');
         }
-        part.write(request, &client, cut, &mut key)?;
+        part.write(request, &client, cut, key)?;
     }
     match asked {
         Asked::Anything => {}
         Asked::Resource(method, path) => {
             key.push_str("::");
-            resource::write_path(method, path, &mut key);
+            resource::write_path(method, path, key);
         }
         Asked::Route(method, template) => {
             key.push_str("::");
-            resource::write_route(method, template, &mut key);
+            resource::write_route(method, template, key);
         }
     }
-    key.push('}');
-    Ok(key)
+    key.push_str("}");
+    Ok(())
 }
 
 /// `rl:{name::`
@@ -176,12 +177,10 @@ pub(crate) fn of_request<E>(
 /// The key is `{name::client::resource}` with the limiter's prefix. The braces make it the hash tag of a
 /// Redis key, so that all quotas of a policy are in one slot of a cluster. A name holds no `:`; a part
 /// holds none outside brackets, and no `,`; the resource comes last: so one text is one key.
-fn begin(prefix: &str, policy: &Policy) -> Text {
-    let mut key = Text::default();
+fn begin(prefix: &str, policy: &Policy, key: &mut Text) {
     for piece in [prefix, "{", policy.name(), "::"] {
         key.push_str(piece);
     }
-    key
 }
 
 impl fmt::Debug for KeyPart {
@@ -235,7 +234,8 @@ impl Key {
 
     /// The text of the key under `policy`.
     pub(crate) fn in_store(&self, prefix: &str, policy: &Policy, cut: Prefixes) -> Text {
-        let mut key = begin(prefix, policy);
+        let mut key = Text::default();
+        begin(prefix, policy, &mut key);
         for (index, part) in self.parts.iter().enumerate() {
             if index > 0 {
                 key.push(',');
@@ -294,7 +294,7 @@ fn write_text(text: &str, key: &mut Text) {
     }
     utf8_percent_encode(rest, IN_TEXT).for_each(|piece| key.push_str(piece));
     if key.len() - start > MAX_PART {
-        key.truncate(start);
+        key.split_off(start);
         write_hash('#', text.as_bytes(), key);
     }
 }

@@ -26,13 +26,14 @@ impl Prefixes {
         let _ = match ip.to_canonical() {
             IpAddr::V4(ip) if self.ipv4 >= 32 => {
                 // What most clients have, without the machinery that formats.
-                let mut digits = itoa::Buffer::new();
-                for (index, octet) in ip.octets().into_iter().enumerate() {
-                    if index > 0 {
-                        out.push_str(".");
-                    }
-                    out.push_str(digits.format(octet));
+                let (mut text, mut len) = ([b'.'; 16], 0);
+                for octet in ip.octets() {
+                    let mut digits = itoa::Buffer::new();
+                    let digits = digits.format(octet).as_bytes();
+                    text[len..len + digits.len()].copy_from_slice(digits);
+                    len += digits.len() + 1;
                 }
+                out.push_ascii(&text[..len - 1]);
                 Ok(())
             }
             IpAddr::V4(ip) => {

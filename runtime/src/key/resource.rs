@@ -86,9 +86,8 @@ fn begin(method: &Method, out: &mut Text) -> usize {
 /// Hashes what has been written since `start`, if it is long.
 fn shorten(start: usize, out: &mut Text) {
     if out.len() - start > MAX_PART {
-        let long = out.since(start).to_vec();
-        out.truncate(start);
-        write_hash('#', &long, out);
+        let long = out.split_off(start);
+        write_hash('#', long.as_bytes(), out);
     }
 }
 

@@ -110,6 +110,23 @@ impl Guarded {
         result
     }
 
+    /// Takes from or looks at `counters`, if that needs no answer from elsewhere.
+    pub(crate) fn apply_now(
+        &self,
+        operation: Operation,
+        counters: &[Counter<'_>],
+    ) -> Option<Answer> {
+        if self.closed.load(Ordering::Relaxed) {
+            return None;
+        }
+        let outcome = match &self.store {
+            None => self.memory.apply_now(operation, counters),
+            Some(remote) => Ok(remote.place.recall(operation, counters)?),
+        };
+        // What to do when there is no room is for `apply`, which finds it out again.
+        outcome.ok().map(|outcome| Answer::Decided { outcome, degraded: false })
+    }
+
     /// Takes from or looks at `counters`.
     pub(crate) async fn apply(
         &self,
@@ -275,6 +292,15 @@ impl Place {
             #[cfg(feature = "redis")]
             Self::Redis(store) => store.connect().await,
             Self::Custom(store) => store.apply(Operation::Peek, &[]).await.map(|_| ()),
+        }
+    }
+
+    /// What the store is known to answer.
+    fn recall(&self, operation: Operation, counters: &[Counter<'_>]) -> Option<Outcome> {
+        match self {
+            #[cfg(feature = "redis")]
+            Self::Redis(store) => store.recall(operation, counters),
+            Self::Custom(_) => None,
         }
     }
 

@@ -198,7 +198,8 @@ impl Queue {
         }
         let batch = self.spare.pop().unwrap_or_default();
         let open = self.open.insert(Filling { batch, call: Arc::default(), since: Instant::now() });
-        let place = open.batch.add(check).expect("an empty batch takes any check");
+        // An empty batch takes any check.
+        let place = open.batch.add(check).ok_or(Failure::Overloaded)?;
         Ok((Arc::clone(&open.call), place))
     }
 }

@@ -68,6 +68,16 @@ impl RedisStore {
         Ok(Self::Cluster(Arc::new(Cluster::new(urls, access, settings)?)))
     }
 
+    /// The answer to a check that is known to be denied.
+    pub(crate) fn recall(&self, operation: Operation, counters: &[Counter<'_>]) -> Option<Outcome> {
+        let denials = match self {
+            Self::One(one) => &one.denials,
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.denials(),
+        };
+        denials.recall(&Check::new(&denials.hasher, operation, counters))
+    }
+
     /// Applies `operation` to `counters`, of which there is one at least, before the deadline.
     pub(crate) async fn apply(
         &self,
@@ -77,9 +87,6 @@ impl RedisStore {
         match self {
             Self::One(one) => {
                 let check = Check::new(&one.denials.hasher, operation, counters);
-                if let Some(denied) = one.denials.recall(&check) {
-                    return Ok(denied);
-                }
                 one.lane.decide(&check).await.map_err(|failure| failure.into_store_error(one.timeout))
             }
             #[cfg(feature = "redis-cluster")]

@@ -84,6 +84,10 @@ impl Cluster {
         decided.map_err(|failure| failure.into_store_error(self.timeout))
     }
 
+    pub(super) fn denials(&self) -> &Denials {
+        &self.denials
+    }
+
     /// Decides the counters of one policy.
     async fn decide(
         self: &Arc<Self>,
