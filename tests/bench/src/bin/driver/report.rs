@@ -187,7 +187,11 @@ clients sent; what a script calls is not counted apart.
 * \"Fields\" says whether each answer tells of the quota, as ours and axum-governor's do by default.
 * Bare axum is never denied: where nearly all is, it is compared with all that it lets through.
 * limitador is no middleware: a handler asks the crate. axum-limit and ours count in fixed windows, as do \
-tower-rate-limiter and limitador; tower_governor and axum-governor are token buckets.";
+tower-rate-limiter and limitador; tower_governor and axum-governor are token buckets.
+* All limiters are as by default, but for ours on Redis: it waits up to 2 s for the store, and then denies \
+instead of counting in memory, so that a store that fails shows as wrong answers and not as speed.
+* limitador is linked without RocksDB, which nothing here calls. tower-rate-limiter is built with this Rust, \
+though its manifest asks for 1.96.";
 
 /// What a table or a panel is about.
 pub(crate) fn heading(column: Column) -> &'static str {
