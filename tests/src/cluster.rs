@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use axum_rate_limit::{Builder, OnStoreError, RateLimiter};
 
+use crate::member::Member;
 use crate::redis::{PATIENCE, free_port, owned};
 use crate::{Authority, Fault, FaultProxy, RedisServer, built, tls};
 
@@ -17,30 +18,21 @@ pub struct RedisCluster {
     lines: Vec<FaultProxy>,
 }
 
-/// What is kept nowhere, and fails over within some seconds.
-const ARGUMENTS: [&str; 10] = [
+/// A node that keeps nothing, and takes over from its master however long that has been silent.
+const ARGUMENTS: [&str; 8] = [
     "--save",
     "",
     "--cluster-enabled",
     "yes",
-    "--cluster-node-timeout",
-    "3000",
     "--cluster-replica-validity-factor",
     "0",
     "--repl-diskless-sync-delay",
     "0",
 ];
 
-/// What a node says of one node.
-#[derive(Clone, Debug)]
-struct Member {
-    id: String,
-    port: u16,
-    /// Of the master that it is a replica of.
-    master: Option<String>,
-    has_slots: bool,
-    is_away: bool,
-}
+/// After how many milliseconds of silence a node is given up: soon where one is killed, and late elsewhere,
+/// for a loaded machine makes nodes silent.
+const NODE_TIMEOUT: [&str; 2] = ["3000", "15000"];
 
 impl RedisCluster {
     /// An empty cluster of three masters.
@@ -202,6 +194,7 @@ impl RedisCluster {
     ///
     /// If it has no replica that keeps up.
     pub async fn kill(&mut self, port: u16) -> Instant {
+        self.give_up_after(NODE_TIMEOUT[0]).await;
         let node = self.node(port);
         let kept = node.kept(1).await;
         node.kill();
@@ -217,13 +210,10 @@ impl RedisCluster {
     pub async fn taken_over_from(&self, port: u16) {
         let start = Instant::now();
         loop {
-            let members = self.members().await;
-            let masters = members.iter().filter(|member| member.has_slots && !member.is_away);
-            let others = masters.filter(|member| member.port != port).count();
-            if others == 3 && self.are_well(port).await {
-                return;
+            if self.masters_without(port).await == 3 && self.are_well(port).await {
+                return self.give_up_after(NODE_TIMEOUT[1]).await;
             }
-            assert!(start.elapsed() < 4 * PATIENCE, "{members:?}");
+            assert!(start.elapsed() < 4 * PATIENCE, "{:?}", self.members().await);
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -234,13 +224,47 @@ impl RedisCluster {
     ///
     /// If it does not.
     pub async fn hand_over(&self, port: u16) {
-        let members = self.members().await;
-        let master = members.iter().find(|member| member.port == port).expect("there is a node at the port");
-        let is_its_replica = |member: &&Member| member.master.as_ref() == Some(&master.id);
-        let replica = members.iter().find(is_its_replica).expect("the master has a replica");
-        let replica = self.nodes.iter().find(|node| node.port() == replica.port).expect("it is one of them");
-        let () = replica.call(&["CLUSTER", "FAILOVER"]).await;
+        let start = Instant::now();
+        while self.masters_without(port).await < 3 {
+            assert!(start.elapsed() < 4 * PATIENCE, "{:?}", self.members().await);
+            // A replica that is not ready refuses, and one that takes too long gives up.
+            if let Some(replica) = self.replica_of(port).await
+                && replica.try_call::<()>(&["CLUSTER", "FAILOVER"]).await.is_ok()
+            {
+                let asked = Instant::now();
+                while self.masters_without(port).await < 3 && asked.elapsed() < Duration::from_secs(8) {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         self.taken_over_from(port).await;
+    }
+
+    async fn give_up_after(&self, millis: &str) {
+        for node in &self.nodes {
+            // One of them may be down.
+            let _ = node.try_call::<()>(&["CONFIG", "SET", "cluster-node-timeout", millis]).await;
+        }
+    }
+
+    /// How many masters there are but for the node at `port`.
+    async fn masters_without(&self, port: u16) -> usize {
+        self.masters().await.iter().filter(|master| **master != port).count()
+    }
+
+    /// The node that says of itself that it is a replica of the master at `port`.
+    async fn replica_of(&self, port: u16) -> Option<&RedisServer> {
+        let members = self.members().await;
+        let master = members.iter().find(|member| member.port == port)?;
+        for node in &self.nodes {
+            let table: String = node.try_call(&["CLUSTER", "NODES"]).await.unwrap_or_default();
+            let own = Member::all(&table).find(|member| member.is_itself);
+            if own.and_then(|own| own.master).as_ref() == Some(&master.id) {
+                return Some(node);
+            }
+        }
+        None
     }
 
     /// Moves so many slots from one master to another, with what is in them.
@@ -276,7 +300,7 @@ impl RedisCluster {
     async fn members(&self) -> Vec<Member> {
         for node in &self.nodes {
             if let Ok(table) = node.try_call::<String>(&["CLUSTER", "NODES"]).await {
-                return table.lines().map(member).collect();
+                return Member::all(&table).collect();
             }
         }
         panic!("no node answers");
@@ -288,24 +312,11 @@ impl RedisCluster {
             let info: String = node.try_call(&["CLUSTER", "INFO"]).await.unwrap_or_default();
             let table: String = node.try_call(&["CLUSTER", "NODES"]).await.unwrap_or_default();
             let has_slots = |member: Member| member.port == port && member.has_slots && !member.is_away;
-            if !info.contains("cluster_state:ok") || table.lines().map(member).any(has_slots) {
+            if !info.contains("cluster_state:ok") || Member::all(&table).any(has_slots) {
                 return false;
             }
         }
         true
-    }
-}
-
-/// Reads a line of `CLUSTER NODES`: id, address, flags, master, and five more before the slots.
-fn member(line: &str) -> Member {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let port = fields[1].split(['@', ',']).next().and_then(|address| address.rsplit(':').next());
-    Member {
-        id: fields[0].to_owned(),
-        port: port.and_then(|port| port.parse().ok()).expect("a node has a port"),
-        master: Some(fields[3].to_owned()).filter(|master| master != "-"),
-        has_slots: fields[2].contains("master") && fields.len() > 8,
-        is_away: fields[2].split(',').any(|flag| flag == "fail" || flag == "noaddr"),
     }
 }
 

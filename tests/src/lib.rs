@@ -3,6 +3,7 @@
 mod app;
 mod client;
 mod cluster;
+mod member;
 mod proxy;
 mod recovery;
 mod redis;

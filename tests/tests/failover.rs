@@ -69,15 +69,10 @@ async fn a_master_is_stopped_for_less_than_it_takes_to_replace_it() {
     let storm = Storm::begin(|| cluster.settings()).await;
     storm.last(CALM).await;
     let port = cluster.masters().await[0];
-    let from = Instant::now();
     cluster.node(port).signal("STOP");
     storm.last(600).await;
     cluster.node(port).signal("CONT");
-    // On a loaded machine it may be replaced all the same: then what it had not passed on is lost.
-    storm.recovered().await;
-    let replaced = !cluster.masters().await.contains(&port);
-    let loss = replaced.then(|| Loss { from, to: Instant::now() });
-    end(storm, &cluster, loss).await.is_right_with_degraded();
+    end(storm, &cluster, None).await.is_right_with_degraded();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -158,6 +158,12 @@ mod tests {
         let greeting = info.redis_settings();
         assert_eq!((greeting.username(), greeting.password(), greeting.db()), (Some("a@b"), Some("p/w"), 3));
         assert!(matches!(greeting.protocol(), redis::ProtocolVersion::RESP3));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_a_sockets_url_says_is_understood() {
+        let parse = |url: &str| Endpoint::parse(url, &Access::default()).expect("it is a URL").info;
         let info = parse("redis+unix:///tmp/a%20b.sock?db=2&user=u&pass=p");
         assert_eq!(*info.addr(), ConnectionAddr::Unix("/tmp/a b.sock".into()));
         let greeting = info.redis_settings();

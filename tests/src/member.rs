@@ -1,0 +1,36 @@
+//! What a node of a cluster says of the others.
+
+/// A node, as another one sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub(crate) id: String,
+    pub(crate) port: u16,
+    /// Of the master that it is a replica of.
+    pub(crate) master: Option<String>,
+    pub(crate) has_slots: bool,
+    pub(crate) is_away: bool,
+    /// Whether it is the one who says so.
+    pub(crate) is_itself: bool,
+}
+
+impl Member {
+    /// Reads the answer to `CLUSTER NODES`.
+    pub(crate) fn all(table: &str) -> impl Iterator<Item = Self> {
+        table.lines().map(Self::read)
+    }
+
+    /// Reads a line: id, address, flags, master, and four more before the slots.
+    fn read(line: &str) -> Self {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let port = fields[1].split(['@', ',']).next().and_then(|address| address.rsplit(':').next());
+        let mut flags = fields[2].split(',');
+        Self {
+            id: fields[0].to_owned(),
+            port: port.and_then(|port| port.parse().ok()).expect("a node has a port"),
+            master: Some(fields[3].to_owned()).filter(|master| master != "-"),
+            has_slots: fields[2].contains("master") && fields.len() > 8,
+            is_away: flags.any(|flag| flag == "fail" || flag == "noaddr"),
+            is_itself: fields[2].contains("myself"),
+        }
+    }
+}
