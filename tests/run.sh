@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need, and runs all of them.
 #
-# Needs Rust and, unless redis-server is there already, a package manager.
+# Needs Rust with a C compiler (for ring) and, unless Redis is there already, a package manager.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,22 +10,23 @@ as_root() {
 }
 
 install_redis() {
-  echo "redis-server is missing: installing it"
+  echo "redis-server or redis-cli is missing: installing them"
   if command -v apt-get >/dev/null; then
     as_root apt-get update -qq
     # The tests start servers of their own; the distribution's is not wanted.
-    as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends redis-server
+    as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends redis-server redis-tools
   elif command -v dnf >/dev/null; then as_root dnf install -y redis
   elif command -v apk >/dev/null; then as_root apk add redis
   elif command -v pacman >/dev/null; then as_root pacman -S --noconfirm redis
   elif command -v brew >/dev/null; then brew install redis
   else
-    echo "no package manager is known here: install redis-server (6.2 or later) yourself" >&2
+    echo "no package manager is known here: install redis-server and redis-cli (6.2 or later) yourself" >&2
     exit 1
   fi
 }
 
-command -v redis-server >/dev/null || install_redis
+# A sentinel is redis-server, too.
+{ command -v redis-server && command -v redis-cli; } >/dev/null || install_redis
 redis-server --version
 
 # The attribute's and the stores' own tests, the real servers, the compiler's messages, the examples.

@@ -1,5 +1,8 @@
 //! A limiter with settings of its own.
 
+#[cfg(feature = "redis")]
+mod servers;
+
 use std::borrow::Cow;
 use std::env::VarError;
 use std::fmt;
@@ -19,9 +22,15 @@ use crate::limiter::Limiter;
 use crate::policy::Policy;
 use crate::rate_limiter::RateLimiter;
 use crate::registry;
-use crate::store::guarded::{Guarded, OnStoreError};
-use crate::store::memory::MemoryStore;
-use crate::store::{AnyStore, Store};
+use crate::store::guarded::{Guarded, OnStoreError, Place};
+#[cfg(feature = "redis")]
+use crate::store::redis::{Access, Server};
+use crate::store::{AnyStore, MemoryStore, Settings, Store};
+
+/// How servers are reached, of which there are none.
+#[cfg(not(feature = "redis"))]
+#[derive(Default)]
+struct Access {}
 
 const DEFAULT_MAX_KEYS: usize = 1_000_000;
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(100);
@@ -51,9 +60,12 @@ pub struct Builder {
     timeout: Duration,
     on_store_error: OnStoreError,
     require_store: bool,
+    deny_memory: bool,
+    local_share: f64,
     prefixes: Prefixes,
     trusted_proxies: Vec<String>,
     client_ip_header: Option<ClientIpHeader>,
+    access: Access,
     max_keys: usize,
     clock: Clock,
     answers: Answers,
@@ -72,6 +84,11 @@ enum Choice {
     Redis(String),
     #[cfg(feature = "redis-cluster")]
     RedisCluster(Vec<String>),
+    #[cfg(feature = "redis-sentinel")]
+    RedisSentinel {
+        master: String,
+        sentinels: Vec<String>,
+    },
     Environment,
     Custom(Box<dyn AnyStore>),
 }
@@ -84,9 +101,12 @@ impl Default for Builder {
             timeout: DEFAULT_TIMEOUT,
             on_store_error: OnStoreError::default(),
             require_store: false,
+            deny_memory: true,
+            local_share: 1.0,
             prefixes: Prefixes::default(),
             trusted_proxies: Vec::new(),
             client_ip_header: None,
+            access: Access::default(),
             max_keys: DEFAULT_MAX_KEYS,
             clock: Clock::default(),
             answers: Answers::default(),
@@ -104,7 +124,12 @@ impl Builder {
         self
     }
 
-    /// Counts in the Redis server at `url`: `redis://`, `rediss://` or `redis+unix://`.
+    /// Counts in the Redis server at `url`: `redis://[user:password@]host[:port][/database]`, the same
+    /// with `rediss://` for TLS (feature `redis-tls`), or
+    /// `redis+unix:///path[?db=number&user=name&pass=word]`.
+    ///
+    /// What has a meaning in a URL is percent-encoded in user and password. `?protocol=resp3` speaks
+    /// RESP3; `valkey://`, `valkeys://` and `unix://` are other names of the three schemes.
     #[cfg(feature = "redis")]
     pub fn redis(mut self, url: impl AsRef<str>) -> Self {
         self.store = Choice::Redis(url.as_ref().to_owned());
@@ -200,6 +225,29 @@ impl Builder {
     /// Makes [`build`](Self::build) fail when the store is away, instead of starting without it.
     pub fn require_store(mut self) -> Self {
         self.require_store = true;
+        self
+    }
+
+    /// Whether to remember what Redis has denied; default true.
+    ///
+    /// Until the instant at which it can next be admitted, and for at most a second, the same request of the
+    /// same key is then denied in this process, without asking Redis: denials cost next to nothing, and an
+    /// attacker's flood does not reach Redis. What this limiter [gives back](RateLimiter::give_back) or
+    /// [forgets](RateLimiter::reset) is known at once; that another instance did so is known within that
+    /// second. No request is admitted that Redis would deny.
+    pub fn deny_memory(mut self, remember: bool) -> Self {
+        self.deny_memory = remember;
+        self
+    }
+
+    /// How much of each quota this process admits by itself while the store is away, from above 0 to 1;
+    /// default 1, which is all of it.
+    ///
+    /// With [`OnStoreError::Local`] each of `n` instances counts for itself then, so that together they
+    /// admit up to `n` times the limit. With a share of `1.0 / n` they keep it together, and a client that
+    /// always meets the same instance has only that share. It is rounded up, and never less than one request.
+    pub fn local_share(mut self, share: f64) -> Self {
+        self.local_share = share;
         self
     }
 
@@ -317,22 +365,29 @@ impl Builder {
             *policy = *amended.get(policy.name()).unwrap_or(policy);
         }
         registry::find_conflict(&declared)?;
-        let memory = MemoryStore::new(self.max_keys, self.clock.clone());
-        let store = match self.store {
+        let memory = MemoryStore::with_clock(self.max_keys, self.clock.clone());
+        let settings =
+            Settings { timeout: self.timeout, deny_memory: self.deny_memory, clock: self.clock };
+        let place: Option<Place> = match self.store {
+            Choice::Memory => None,
             Choice::Environment => match redis_url()? {
-                Some(url) => redis(REDIS_URL, &url, self.timeout, memory, self.clock)?,
-                None => Guarded::memory(memory),
+                Some(url) => Some(redis(REDIS_URL, &url, &self.access, settings)?),
+                None => None,
             },
-            Choice::Memory => Guarded::memory(memory),
             #[cfg(feature = "redis")]
-            Choice::Redis(url) => redis("redis", &url, self.timeout, memory, self.clock)?,
+            Choice::Redis(url) => Some(redis("redis", &url, &self.access, settings)?),
             #[cfg(feature = "redis-cluster")]
-            Choice::RedisCluster(urls) => {
-                let store = crate::store::redis::RedisStore::cluster(&urls, self.timeout, self.clock)
-                    .map_err(|problem| BuildError::Setting { setting: "redis_cluster", problem })?;
-                Guarded::remote(Box::new(store), self.timeout, memory)
+            Choice::RedisCluster(urls) => Some(servers::cluster(&urls, &self.access, settings)?),
+            #[cfg(feature = "redis-sentinel")]
+            Choice::RedisSentinel { master, sentinels } => {
+                let server = Server::sentinel(&master, &sentinels, &self.access);
+                Some(servers::place("redis_sentinel", server, settings)?)
             }
-            Choice::Custom(store) => Guarded::remote(store, self.timeout, memory),
+            Choice::Custom(store) => Some(Place::Custom(store)),
+        };
+        let store = match place {
+            Some(place) => Guarded::remote(place, self.timeout, memory, self.local_share),
+            None => Guarded::memory(memory),
         };
         let limiter = Limiter {
             store,
@@ -370,6 +425,11 @@ impl Builder {
         let status = self.answers.status;
         let faults = [
             (self.timeout.is_zero(), "timeout", "a store needs time to answer: write at least 1 ms"),
+            (
+                !(self.local_share > 0.0 && self.local_share <= 1.0),
+                "local_share",
+                "a share of nothing would deny all, and more than 1 exceeds the limit: write 0.5 or the like",
+            ),
             (self.max_keys == 0, "max_keys", "no key could be counted: write at least 1"),
             (self.prefixes.ipv4 > 32, "ipv4_prefix", "an IPv4 address has 32 bits: write 0 to 32"),
             (self.prefixes.ipv6 > 128, "ipv6_prefix", "an IPv6 address has 128 bits: write 0 to 128"),
@@ -413,23 +473,19 @@ fn redis_url() -> Result<Option<String>, BuildError> {
 fn redis(
     setting: &'static str,
     url: &str,
-    timeout: Duration,
-    fallback: MemoryStore,
-    clock: Clock,
-) -> Result<Guarded, BuildError> {
-    let store = crate::store::redis::RedisStore::single(url, clock)
-        .map_err(|problem| BuildError::Setting { setting, problem })?;
-    Ok(Guarded::remote(Box::new(store), timeout, fallback))
+    access: &Access,
+    settings: Settings,
+) -> Result<Place, BuildError> {
+    servers::place(setting, Server::single(url, access), settings)
 }
 
 #[cfg(not(feature = "redis"))]
 fn redis(
     setting: &'static str,
     _url: &str,
-    _timeout: Duration,
-    _fallback: MemoryStore,
-    _clock: Clock,
-) -> Result<Guarded, BuildError> {
+    _access: &Access,
+    _settings: Settings,
+) -> Result<Place, BuildError> {
     let problem = "it is set, but axum-rate-limit is built without its feature `redis`".to_owned();
     Err(BuildError::Setting { setting, problem })
 }
@@ -442,6 +498,8 @@ impl fmt::Debug for Builder {
             Choice::Redis(_) => "redis", // the URL may hold a password
             #[cfg(feature = "redis-cluster")]
             Choice::RedisCluster(_) => "redis_cluster",
+            #[cfg(feature = "redis-sentinel")]
+            Choice::RedisSentinel { .. } => "redis_sentinel",
             Choice::Environment => "environment",
             Choice::Custom(_) => "custom",
         };

@@ -1,38 +1,37 @@
 //! What time it is, for the memory store.
 
-use std::time::Instant;
-
 /// Tells how much time has passed since some start. Never goes back.
 #[derive(Clone, Debug)]
 pub(crate) enum Clock {
-    /// The operating system's monotonic clock, from its reading at the start.
-    System(Instant),
+    /// The processor's counter where it is steady, else the operating system's monotonic clock, from its
+    /// reading at the start.
+    System { clock: quanta::Clock, start: u64 },
     #[cfg(feature = "test-util")]
     Manual(ManualClock),
 }
 
 impl Default for Clock {
     fn default() -> Self {
-        Self::System(Instant::now())
+        let clock = quanta::Clock::new();
+        Self::System { start: clock.raw(), clock }
     }
 }
 
 impl Clock {
     /// In microseconds.
     pub(crate) fn now_micros(&self) -> u64 {
-        let since_start = match self {
-            Self::System(start) => start.elapsed(),
+        match self {
+            Self::System { clock, start } => clock.delta_as_nanos(*start, clock.raw()) / 1_000,
             #[cfg(feature = "test-util")]
-            Self::Manual(clock) => clock.now(),
-        };
-        u64::try_from(since_start.as_micros()).unwrap_or(u64::MAX)
+            Self::Manual(clock) => clock.now_nanos() / 1_000,
+        }
     }
 
     /// The time for stores that have a clock of their own, if a test drives it.
     #[cfg(feature = "redis")]
     pub(crate) fn injected_micros(&self) -> Option<u64> {
         match self {
-            Self::System(_) => None,
+            Self::System { .. } => None,
             #[cfg(feature = "test-util")]
             Self::Manual(_) => Some(self.now_micros()),
         }
@@ -80,8 +79,8 @@ mod manual {
             self.0.fetch_add(nanos, Ordering::SeqCst);
         }
 
-        pub(crate) fn now(&self) -> Duration {
-            Duration::from_nanos(self.0.load(Ordering::SeqCst))
+        pub(crate) fn now_nanos(&self) -> u64 {
+            self.0.load(Ordering::SeqCst)
         }
     }
 }

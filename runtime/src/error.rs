@@ -20,6 +20,9 @@ pub enum StoreError {
     /// The store answered that it can't: a wrong type at a key, no memory, no permission, …
     #[error("the store refused: {0}")]
     Refused(#[source] BoxError),
+    /// More checks wait for the store than may.
+    #[error("more is asked of the store than it can answer: too many checks wait for it")]
+    Overloaded,
     /// The memory store holds as many keys as it may, and none of them has expired.
     #[error("the memory store is full: raise `max_keys`, now {max_keys}, or shorten the windows")]
     Full {
@@ -73,7 +76,7 @@ pub enum BuildError {
         problem: String,
     },
     /// [`require_store`](crate::Builder::require_store) was asked for, and the store is away.
-    #[error("the store is required, but does not answer")]
+    #[error("the store is required, but does not serve: {0}")]
     Store(#[from] StoreError),
 }
 

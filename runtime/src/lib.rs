@@ -47,6 +47,10 @@ pub use crate::quota::{Quota, Quotas};
 pub use crate::rate_limiter::RateLimiter;
 pub use crate::registry::policies;
 pub use crate::store::guarded::OnStoreError;
+#[cfg(feature = "redis")]
+pub use crate::store::redis::RedisCredentials;
+#[cfg(feature = "redis-tls")]
+pub use crate::store::redis::RedisTls;
 
 /// For the expansion of the attribute alone; may change in any release.
 #[doc(hidden)]

@@ -117,6 +117,11 @@ impl Quota {
         self.window_millis
     }
 
+    /// The same window with another count, which is not 0.
+    pub(crate) fn with_limit(self, limit: u32) -> Self {
+        Self { limit, ..self }
+    }
+
     /// [`window`](Self::window) in whole seconds, rounded up, as response fields give it.
     pub(crate) const fn window_seconds(&self) -> u64 {
         self.window_millis.div_ceil(1_000)

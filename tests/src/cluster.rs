@@ -1,42 +1,155 @@
 //! A Redis Cluster of the test's own.
 
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use axum_rate_limit::{OnStoreError, RateLimiter};
+use axum_rate_limit::{Builder, OnStoreError, RateLimiter};
 
-use crate::RedisServer;
+use crate::redis::{PATIENCE, free_port, owned};
+use crate::{Authority, Fault, FaultProxy, RedisServer, built, tls};
 
-/// How long the nodes may take to agree; a loaded machine is slow.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Three masters on loopback, which end with this value.
+/// Masters on loopback, and perhaps a replica of each, which end with this value.
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<RedisServer>,
+    /// Where clients find them, as URLs.
+    urls: Vec<String>,
+    lines: Vec<FaultProxy>,
+}
+
+/// What is kept nowhere, and fails over within some seconds.
+const ARGUMENTS: [&str; 10] = [
+    "--save",
+    "",
+    "--cluster-enabled",
+    "yes",
+    "--cluster-node-timeout",
+    "3000",
+    "--cluster-replica-validity-factor",
+    "0",
+    "--repl-diskless-sync-delay",
+    "0",
+];
+
+/// What a node says of one node.
+#[derive(Clone, Debug)]
+struct Member {
+    id: String,
+    port: u16,
+    /// Of the master that it is a replica of.
+    master: Option<String>,
+    has_slots: bool,
+    is_away: bool,
 }
 
 impl RedisCluster {
-    /// An empty cluster.
+    /// An empty cluster of three masters.
     ///
     /// # Panics
     ///
     /// If it does not come to be.
     pub async fn start() -> Self {
-        let mut nodes = Vec::new();
-        for _ in 0..3 {
-            nodes.push(RedisServer::start_with(&["--save", "", "--cluster-enabled", "yes"]).await);
+        Self::start_with(3, 0).await
+    }
+
+    /// An empty cluster of three masters, with a replica each that takes over some seconds after its
+    /// master has gone.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come to be.
+    pub async fn start_replicated() -> Self {
+        let cluster = Self::start_with(6, 1).await;
+        for node in &cluster.nodes {
+            let linked =
+                |info: &str| info.contains("master_link_status:up") || info.contains("connected_slaves:1");
+            node.until(&["INFO", "replication"], linked).await;
         }
-        let addresses: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
-        let created = Command::new("redis-cli")
-            .args(["--cluster", "create", "--cluster-yes"])
-            .args(&addresses)
-            .output()
-            .expect("redis-cli is there, as redis-server is");
-        assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stdout));
-        let cluster = Self { nodes };
-        cluster.agreed().await;
         cluster
+    }
+
+    /// An empty cluster of three masters, which clients reach over lines with [faults](Self::set).
+    ///
+    /// # Panics
+    ///
+    /// If it does not come to be.
+    pub async fn start_behind_lines() -> Self {
+        let (mut nodes, mut lines) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let directory = tempfile::tempdir().expect("a directory for the node");
+            let mut line = None;
+            let arguments = |port| {
+                let proxy = FaultProxy::to(port);
+                let announced = proxy.port().to_string();
+                line = Some(proxy);
+                [owned(&ARGUMENTS), owned(&["--cluster-announce-port", &announced])].concat()
+            };
+            nodes.push(RedisServer::start_in(directory, arguments).await);
+            lines.extend(line);
+        }
+        let urls = lines.iter().map(FaultProxy::url).collect();
+        let cluster = Self { nodes, urls, lines };
+        let addresses = cluster.nodes.iter().map(address).collect();
+        cluster.create(0, &[], addresses).await;
+        cluster
+    }
+
+    /// An empty cluster of three masters that is spoken to over TLS alone; `authority` has signed their
+    /// certificates.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come to be.
+    pub async fn start_tls(authority: &Authority) -> Self {
+        let (mut nodes, mut addresses) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let directory = tempfile::tempdir().expect("a directory for the node");
+            tls::lay_out(directory.path(), authority);
+            let mut port = 0;
+            let arguments = |_| {
+                port = free_port();
+                let own = owned(&["--tls-cluster", "yes", "--tls-port", &port.to_string()]);
+                [owned(&ARGUMENTS), own, tls::arguments(false)].concat()
+            };
+            nodes.push(RedisServer::start_in(directory, arguments).await);
+            addresses.push(format!("127.0.0.1:{port}"));
+        }
+        let urls = addresses.iter().map(|address| format!("rediss://{address}")).collect();
+        let cluster = Self { nodes, urls, lines: Vec::new() };
+        let root = cluster.nodes[0].directory().join("authority.pem");
+        let root = root.to_str().expect("it is a plain path");
+        cluster.create(0, &["--tls", "--cacert", root], addresses).await;
+        cluster
+    }
+
+    async fn start_with(size: usize, replicas: usize) -> Self {
+        let mut nodes = Vec::new();
+        for _ in 0..size {
+            nodes.push(RedisServer::start_with(&ARGUMENTS).await);
+        }
+        let urls = nodes.iter().map(RedisServer::url).collect();
+        let addresses = nodes.iter().map(address).collect();
+        let cluster = Self { nodes, urls, lines: Vec::new() };
+        cluster.create(replicas, &[], addresses).await;
+        cluster
+    }
+
+    /// Makes a cluster of the nodes, and waits until every one knows who has which slots.
+    async fn create(&self, replicas: usize, options: &[&str], addresses: Vec<String>) {
+        let replicas = replicas.to_string();
+        let create = ["--cluster", "create", "--cluster-yes", "--cluster-replicas", &replicas];
+        let created = redis_cli([owned(options), owned(&create), addresses].concat()).await;
+        assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stdout));
+        for node in &self.nodes {
+            node.until(&["CLUSTER", "INFO"], |info| info.contains("cluster_state:ok")).await;
+        }
+    }
+
+    /// Makes something wrong with the lines to all nodes.
+    pub fn set(&self, fault: Fault) {
+        for line in &self.lines {
+            line.set(fault);
+        }
     }
 
     /// Its nodes.
@@ -50,29 +163,158 @@ impl RedisCluster {
     ///
     /// If it can't be built.
     pub async fn limiter(&self) -> RateLimiter {
-        // One node is enough to find the others.
-        let builder = RateLimiter::builder().redis_cluster([self.nodes[0].url()]);
-        let builder = builder.timeout(PATIENCE).on_store_error(OnStoreError::Deny).require_store();
-        builder.build().await.expect("the cluster is there")
+        built(|| self.settings().timeout(PATIENCE).on_store_error(OnStoreError::Deny)).await
     }
 
-    /// Waits until every node knows who has which slots.
-    async fn agreed(&self) {
+    /// Settings of a limiter that counts here.
+    pub fn settings(&self) -> Builder {
+        // One node is enough to find the others; a node that is down is no reason not to.
+        RateLimiter::builder().redis_cluster(self.urls.iter().take(2))
+    }
+
+    /// The ports of the masters, as the nodes agree on them.
+    ///
+    /// # Panics
+    ///
+    /// If they don't.
+    pub async fn masters(&self) -> Vec<u16> {
+        let members = self.members().await;
+        members
+            .iter()
+            .filter(|member| member.has_slots && !member.is_away)
+            .map(|member| member.port)
+            .collect()
+    }
+
+    /// The node at `port`.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn node(&mut self, port: u16) -> &mut RedisServer {
+        self.nodes.iter_mut().find(|node| node.port() == port).expect("there is a node at the port")
+    }
+
+    /// Kills the master at `port`, when its replica has all that was written until this call, whose
+    /// instant is returned.
+    ///
+    /// # Panics
+    ///
+    /// If it has no replica that keeps up.
+    pub async fn kill(&mut self, port: u16) -> Instant {
+        let node = self.node(port);
+        let kept = node.kept(1).await;
+        node.kill();
+        kept
+    }
+
+    /// Waits until the replica of the master at `port`, which was killed, has taken over, and all nodes
+    /// that are left know it.
+    ///
+    /// # Panics
+    ///
+    /// If that does not happen.
+    pub async fn taken_over_from(&self, port: u16) {
         let start = Instant::now();
-        for node in &self.nodes {
-            let mut connection = node.connection().await;
-            loop {
-                let info: String = redis::cmd("CLUSTER")
-                    .arg("INFO")
-                    .query_async(&mut connection)
-                    .await
-                    .expect("CLUSTER INFO");
-                if info.contains("cluster_state:ok") {
-                    break;
-                }
-                assert!(start.elapsed() < PATIENCE, "{info}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+        loop {
+            let members = self.members().await;
+            let masters = members.iter().filter(|member| member.has_slots && !member.is_away);
+            let others = masters.filter(|member| member.port != port).count();
+            if others == 3 && self.are_well(port).await {
+                return;
             }
+            assert!(start.elapsed() < 4 * PATIENCE, "{members:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+
+    /// Has the replica of the master at `port` take over in good order.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub async fn hand_over(&self, port: u16) {
+        let members = self.members().await;
+        let master = members.iter().find(|member| member.port == port).expect("there is a node at the port");
+        let is_its_replica = |member: &&Member| member.master.as_ref() == Some(&master.id);
+        let replica = members.iter().find(is_its_replica).expect("the master has a replica");
+        let replica = self.nodes.iter().find(|node| node.port() == replica.port).expect("it is one of them");
+        let () = replica.call(&["CLUSTER", "FAILOVER"]).await;
+        self.taken_over_from(port).await;
+    }
+
+    /// Moves so many slots from one master to another, with what is in them.
+    ///
+    /// # Panics
+    ///
+    /// If they do not arrive.
+    pub async fn move_slots(&self, from: u16, to: u16, slots: u32) {
+        let members = self.members().await;
+        let id = |port: u16| {
+            let member = members.iter().find(|member| member.port == port);
+            member.expect("there is a node at the port").id.clone()
+        };
+        let (from, to, slots) = (id(from), id(to), slots.to_string());
+        let node = address(&self.nodes[0]);
+        let moved = redis_cli(owned(&[
+            "--cluster",
+            "reshard",
+            &node,
+            "--cluster-from",
+            &from,
+            "--cluster-to",
+            &to,
+            "--cluster-slots",
+            &slots,
+            "--cluster-yes",
+        ]))
+        .await;
+        assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stdout));
+    }
+
+    /// What the first node says that answers.
+    async fn members(&self) -> Vec<Member> {
+        for node in &self.nodes {
+            if let Ok(table) = node.try_call::<String>(&["CLUSTER", "NODES"]).await {
+                return table.lines().map(member).collect();
+            }
+        }
+        panic!("no node answers");
+    }
+
+    /// Whether all nodes but the one at `port` find the cluster well, and have another in its place.
+    async fn are_well(&self, port: u16) -> bool {
+        for node in self.nodes.iter().filter(|node| node.port() != port) {
+            let info: String = node.try_call(&["CLUSTER", "INFO"]).await.unwrap_or_default();
+            let table: String = node.try_call(&["CLUSTER", "NODES"]).await.unwrap_or_default();
+            let has_slots = |member: Member| member.port == port && member.has_slots && !member.is_away;
+            if !info.contains("cluster_state:ok") || table.lines().map(member).any(has_slots) {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Reads a line of `CLUSTER NODES`: id, address, flags, master, and five more before the slots.
+fn member(line: &str) -> Member {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let port = fields[1].split(['@', ',']).next().and_then(|address| address.rsplit(':').next());
+    Member {
+        id: fields[0].to_owned(),
+        port: port.and_then(|port| port.parse().ok()).expect("a node has a port"),
+        master: Some(fields[3].to_owned()).filter(|master| master != "-"),
+        has_slots: fields[2].contains("master") && fields.len() > 8,
+        is_away: fields[2].split(',').any(|flag| flag == "fail" || flag == "noaddr"),
+    }
+}
+
+fn address(node: &RedisServer) -> String {
+    format!("127.0.0.1:{}", node.port())
+}
+
+async fn redis_cli(arguments: Vec<String>) -> Output {
+    let run = move || Command::new("redis-cli").args(arguments).output();
+    let ran = tokio::task::spawn_blocking(run).await.expect("it does not panic");
+    ran.expect("redis-cli is installed (tests/run.sh does it)")
 }

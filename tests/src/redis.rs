@@ -1,15 +1,19 @@
 //! A `redis-server` process of the test's own.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use axum_rate_limit::RateLimiter;
 use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, FromRedisValue, RedisResult};
 use tempfile::TempDir;
 
+use crate::built;
+
 /// How long a server may take to start; a loaded machine is slow.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server on a free port of loopback, which dies with this value.
 #[derive(Debug)]
@@ -37,10 +41,20 @@ impl RedisServer {
     /// If it does not start.
     pub async fn start_with(arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory for the server");
-        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        Self::start_in(directory, |_| owned(arguments)).await
+    }
+
+    /// A server in a directory that may hold what it needs; `arguments` are asked for at each try, for
+    /// they may contain other ports that must be free, and are told the server's own.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub async fn start_in(directory: TempDir, mut arguments: impl FnMut(u16) -> Vec<String>) -> Self {
         // Another process may take the port between the look and the start.
         for _ in 0..5 {
             let port = free_port();
+            let arguments = arguments(port);
             let mut child = spawn(port, &directory, &arguments);
             if is_up(port, &mut child).await {
                 return Self { child, port, directory, arguments };
@@ -57,8 +71,7 @@ impl RedisServer {
     ///
     /// If it can't be built.
     pub async fn limiter(&self) -> RateLimiter {
-        let builder = RateLimiter::builder().redis(self.url()).timeout(PATIENCE).require_store();
-        builder.build().await.expect("Redis is there")
+        built(|| RateLimiter::builder().redis(self.url()).timeout(PATIENCE)).await
     }
 
     /// Where it listens, as a URL.
@@ -75,9 +88,73 @@ impl RedisServer {
         connect(self.port).await.expect("the server answers")
     }
 
+    /// What it answers to a command, given as words.
+    ///
+    /// # Panics
+    ///
+    /// If it does not answer, or refuses.
+    pub async fn call<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        self.try_call(words).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    /// What it answers to a command, or why it does not.
+    pub async fn try_call<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
+        let mut connection = connect(self.port).await?;
+        let mut command = redis::Cmd::new();
+        command.arg(words);
+        command.query_async(&mut connection).await
+    }
+
+    /// Asks until the answer is as it should be.
+    ///
+    /// # Panics
+    ///
+    /// If it never is; refusals and silence are no answers.
+    pub async fn until(&self, words: &[&str], is_right: impl Fn(&str) -> bool) {
+        let start = Instant::now();
+        let mut last = String::new();
+        while start.elapsed() < PATIENCE {
+            match self.try_call::<String>(words).await {
+                Ok(answer) if is_right(&answer) => return,
+                Ok(answer) => last = answer,
+                Err(error) => last = error.to_string(),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{words:?} of {} is still answered with {last}", self.port);
+    }
+
+    /// Waits until so many replicas have all that was written before the instant that is returned.
+    ///
+    /// # Panics
+    ///
+    /// If they don't keep up.
+    pub async fn kept(&self, replicas: u64) -> Instant {
+        let kept = Instant::now();
+        // `WAIT` waits for what its own connection has written, and all that came before.
+        let mut connection = self.connection().await;
+        let (_, acknowledged): (u64, u64) = redis::pipe()
+            .cmd("PUBLISH")
+            .arg("tests")
+            .arg("kept")
+            .cmd("WAIT")
+            .arg(replicas)
+            .arg(9_000)
+            .query_async(&mut connection)
+            .await
+            .expect("the server answers");
+        assert!(acknowledged >= replicas, "{acknowledged} of {replicas} replicas keep up");
+        kept
+    }
+
     /// Where it listens.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Where it keeps its files.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// All keys, sorted.
@@ -86,9 +163,7 @@ impl RedisServer {
     ///
     /// If the server does not answer.
     pub async fn keys(&self) -> Vec<String> {
-        let mut connection = self.connection().await;
-        let mut keys: Vec<String> =
-            redis::cmd("KEYS").arg("*").query_async(&mut connection).await.expect("KEYS answers");
+        let mut keys: Vec<String> = self.call(&["KEYS", "*"]).await;
         keys.sort();
         keys
     }
@@ -99,8 +174,7 @@ impl RedisServer {
     ///
     /// If the server does not answer.
     pub async fn pttl(&self, key: &str) -> i64 {
-        let mut connection = self.connection().await;
-        redis::cmd("PTTL").arg(key).query_async(&mut connection).await.expect("PTTL answers")
+        self.call(&["PTTL", key]).await
     }
 
     /// Kills the server, as a power cut does.
@@ -115,8 +189,16 @@ impl RedisServer {
     /// If it does not start.
     pub async fn restart(&mut self) {
         self.kill();
-        self.child = spawn(self.port, &self.directory, &self.arguments);
-        assert!(is_up(self.port, &mut self.child).await, "redis-server does not start again");
+        // A connection of a moment ago may have been given this very port: it goes as connections go.
+        for _ in 0..5 {
+            self.child = spawn(self.port, &self.directory, &self.arguments);
+            if is_up(self.port, &mut self.child).await {
+                return;
+            }
+            self.kill();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        panic!("redis-server does not start again");
     }
 
     /// Sends a signal, such as `STOP` and `CONT`.
@@ -137,7 +219,8 @@ impl Drop for RedisServer {
     }
 }
 
-fn free_port() -> u16 {
+/// A port that nobody listens at.
+pub(crate) fn free_port() -> u16 {
     loop {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
         let port = listener.local_addr().expect("it is bound").port();
@@ -148,11 +231,23 @@ fn free_port() -> u16 {
     }
 }
 
+pub(crate) fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
 fn spawn(port: u16, directory: &TempDir, arguments: &[String]) -> Child {
-    Command::new("redis-server")
+    let mut command = Command::new("redis-server");
+    // A sentinel keeps what it knows in a file, which comes first.
+    let (file, arguments) = match arguments.split_first() {
+        Some((first, rest)) if !first.starts_with("--") => (Some(first), rest),
+        _ => (None, arguments),
+    };
+    command
+        .args(file)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
         .arg(directory.path())
         .args(arguments)
+        .current_dir(directory.path())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -165,8 +260,13 @@ fn stop(child: &mut Child) {
     let _ = child.wait();
 }
 
-async fn connect(port: u16) -> redis::RedisResult<MultiplexedConnection> {
-    redis::Client::open(format!("redis://127.0.0.1:{port}/"))?.get_multiplexed_async_connection().await
+async fn connect(port: u16) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(Duration::from_secs(10)))
+        .set_response_timeout(Some(Duration::from_secs(10)));
+    redis::Client::open(format!("redis://127.0.0.1:{port}/"))?
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
 }
 
 async fn is_up(port: u16, child: &mut Child) -> bool {
@@ -176,7 +276,7 @@ async fn is_up(port: u16, child: &mut Child) -> bool {
             return false;
         }
         if let Ok(mut connection) = connect(port).await {
-            let pong: redis::RedisResult<String> = redis::cmd("PING").query_async(&mut connection).await;
+            let pong: RedisResult<String> = redis::cmd("PING").query_async(&mut connection).await;
             if pong.is_ok() {
                 return true;
             }

@@ -26,6 +26,17 @@ impl FixedWindow {
         reading(fits, rule.limit.saturating_sub(used), left, (cost <= rule.limit).then_some(left))
     }
 
+    /// [`State::take`](super::State::take) in one go, since this is what most policies do.
+    pub(super) fn take(&mut self, rule: &Rule, now: u64, cost: u64) -> Reading {
+        let (used, left) = if self.ends > now { (self.used, self.ends - now) } else { (0, rule.window) };
+        let used_then = used + cost;
+        if cost == 0 || used_then > rule.limit {
+            return self.read(rule, now, cost);
+        }
+        (self.used, self.ends) = (used_then, now + left);
+        reading(true, rule.limit - used_then, left, None)
+    }
+
     pub(super) fn charge(&mut self, rule: &Rule, now: u64, cost: u64) {
         if self.ends <= now {
             (self.used, self.ends) = (0, now + rule.window);

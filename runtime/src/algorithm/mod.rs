@@ -64,6 +64,11 @@ impl Rule {
         Self { limit: quota.limit().into(), window: quota.window_millis() * 1_000, algorithm }
     }
 
+    /// After how many microseconds a token comes back to a bucket.
+    pub(crate) fn interval(&self) -> u64 {
+        self.window.div_ceil(self.limit)
+    }
+
     /// How much may pass at once.
     pub(crate) fn burst(&self) -> u64 {
         match self.algorithm {
@@ -100,7 +105,8 @@ impl Reading {
 pub(crate) enum State {
     Fixed(FixedWindow),
     Sliding(SlidingWindow),
-    Log(SlidingLog),
+    /// Boxed, since the others are small.
+    Log(Box<SlidingLog>),
     Bucket(TokenBucket),
 }
 
@@ -110,7 +116,7 @@ impl State {
         match algorithm {
             Algorithm::FixedWindow => Self::Fixed(FixedWindow::default()),
             Algorithm::SlidingWindow => Self::Sliding(SlidingWindow::default()),
-            Algorithm::SlidingLog => Self::Log(SlidingLog::default()),
+            Algorithm::SlidingLog => Self::Log(Box::default()),
             Algorithm::TokenBucket { .. } => Self::Bucket(TokenBucket::default()),
         }
     }
@@ -133,6 +139,21 @@ impl State {
             Self::Log(state) => state.read(rule, now, cost),
             Self::Bucket(state) => state.read(rule, now, cost),
         }
+    }
+
+    /// Takes `cost` if it fits. What is left is told as it is afterwards.
+    #[inline]
+    pub(crate) fn take(&mut self, rule: &Rule, now: u64, cost: u64) -> Reading {
+        if let Self::Fixed(state) = self {
+            return state.take(rule, now, cost);
+        }
+        let reading = self.read(rule, now, cost);
+        if !reading.fits || cost == 0 {
+            return reading;
+        }
+        self.charge(rule, now, cost);
+        let after = self.read(rule, now, 0);
+        Reading { remaining: after.remaining, reset: after.reset, ..reading }
     }
 
     /// Takes `cost`, whether it fits or not.

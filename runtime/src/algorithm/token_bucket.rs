@@ -29,7 +29,7 @@ struct Bucket {
 
 impl From<&Rule> for Bucket {
     fn from(rule: &Rule) -> Self {
-        Self { interval: rule.window.div_ceil(rule.limit), burst: rule.burst() }
+        Self { interval: rule.interval(), burst: rule.burst() }
     }
 }
 

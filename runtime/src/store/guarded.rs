@@ -5,8 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::memory::MemoryStore;
-use super::{AnyStore, Counter, Operation, Outcome};
+use smallvec::SmallVec;
+
+#[cfg(feature = "redis")]
+use super::redis::RedisStore;
+use super::{AnyStore, Counter, MemoryStore, Operation, Outcome};
+use crate::algorithm::Algorithm;
 use crate::error::StoreError;
 
 /// How many failures in a row make the breaker leave the store alone.
@@ -57,12 +61,21 @@ pub(crate) enum Answer {
 pub(crate) struct Guarded {
     store: Option<Arc<Remote>>,
     memory: MemoryStore,
+    /// How much of each quota the memory admits when it stands in for the store.
+    local_share: f64,
     closed: AtomicBool,
     complaints: Sometimes,
 }
 
+/// Where a remote store is.
+pub(crate) enum Place {
+    #[cfg(feature = "redis")]
+    Redis(RedisStore),
+    Custom(Box<dyn AnyStore>),
+}
+
 struct Remote {
-    store: Box<dyn AnyStore>,
+    place: Place,
     timeout: Duration,
     failures: AtomicU32,
     /// Whether the store is left alone.
@@ -72,18 +85,19 @@ struct Remote {
 
 impl Guarded {
     pub(crate) fn memory(memory: MemoryStore) -> Self {
-        Self { store: None, memory, closed: AtomicBool::new(false), complaints: Sometimes::default() }
+        let (closed, complaints) = (AtomicBool::new(false), Sometimes::default());
+        Self { store: None, memory, local_share: 1.0, closed, complaints }
     }
 
-    pub(crate) fn remote(store: Box<dyn AnyStore>, timeout: Duration, fallback: MemoryStore) -> Self {
+    pub(crate) fn remote(place: Place, timeout: Duration, fallback: MemoryStore, local_share: f64) -> Self {
         let remote = Remote {
-            store,
+            place,
             timeout,
             failures: AtomicU32::new(0),
             open: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         };
-        Self { store: Some(Arc::new(remote)), ..Self::memory(fallback) }
+        Self { store: Some(Arc::new(remote)), local_share, ..Self::memory(fallback) }
     }
 
     /// Connects. When the store is away it is left alone, and probed until it comes.
@@ -111,12 +125,34 @@ impl Guarded {
         match on_error {
             OnStoreError::Allow => Ok(Answer::Unchecked),
             OnStoreError::Local if self.store.is_some() => {
+                let share = self.share(counters);
                 let outcome =
-                    self.memory.apply_now(operation, counters).inspect_err(|error| self.complain(error))?;
+                    self.memory.apply_now(operation, &share).inspect_err(|error| self.complain(error))?;
                 Ok(Answer::Decided { outcome, degraded: true })
             }
             OnStoreError::Local | OnStoreError::Deny => Err(error),
         }
+    }
+
+    /// What this process may admit by itself of what `counters` ask for.
+    fn share<'k>(&self, counters: &[Counter<'k>]) -> SmallVec<[Counter<'k>; 2]> {
+        let share = |counter: &Counter<'k>| {
+            let algorithm = match counter.algorithm {
+                Algorithm::TokenBucket { burst: Some(burst) } => {
+                    Algorithm::TokenBucket { burst: Some(self.share_of(burst)) }
+                }
+                other => other,
+            };
+            let quota = counter.quota.with_limit(self.share_of(counter.quota.limit()));
+            Counter { quota, algorithm, ..*counter }
+        };
+        counters.iter().map(share).collect()
+    }
+
+    /// Never nothing: a limit of which too little falls to each would deny all.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a share is from 0 to 1
+    fn share_of(&self, limit: u32) -> u32 {
+        ((f64::from(limit) * self.local_share).ceil() as u32).max(1)
     }
 
     async fn ask(&self, operation: Operation, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
@@ -144,13 +180,13 @@ impl Guarded {
         self.closed.store(true, Ordering::Relaxed);
         if let Some(remote) = &self.store {
             remote.closed.store(true, Ordering::Relaxed);
-            remote.store.close().await;
+            remote.place.close().await;
         }
     }
 
     /// Tells the log of what somebody has to mend. That a store is away is told when it goes.
     fn complain(&self, error: &StoreError) {
-        if matches!(error, StoreError::Refused(_) | StoreError::Full { .. }) && self.complaints.now() {
+        if matches!(error, StoreError::Refused(_) | StoreError::Full { .. } | StoreError::Overloaded) && self.complaints.now() {
             tracing::error!(%error, "requests can't be counted (told once in ten seconds)");
         }
     }
@@ -165,9 +201,16 @@ impl Remote {
         if self.open.load(Ordering::Relaxed) {
             return Err(StoreError::Unreachable("it has failed and is being probed".into()));
         }
-        let result = match tokio::time::timeout(self.timeout, self.store.apply(operation, counters)).await {
-            Ok(result) => result,
-            Err(_) => Err(StoreError::Timeout(self.timeout)),
+        let result = match &self.place {
+            // It keeps the deadline by itself, with one timer for all who share a call.
+            #[cfg(feature = "redis")]
+            Place::Redis(store) => store.apply(operation, counters).await,
+            Place::Custom(store) => {
+                match tokio::time::timeout(self.timeout, store.apply(operation, counters)).await {
+                    Ok(result) => result,
+                    Err(_) => Err(StoreError::Timeout(self.timeout)),
+                }
+            }
         };
         match &result {
             Ok(_) => {
@@ -177,8 +220,8 @@ impl Remote {
                 }
             }
             // No connection will come without a probe.
-            Err(error @ StoreError::Unreachable(_)) => self.leave_alone(error),
-            Err(error @ StoreError::Timeout(_)) => {
+            Err(error @ StoreError::Unreachable(_)) if !self.place.mends_itself() => self.leave_alone(error),
+            Err(error @ StoreError::Timeout(_)) if self.place.counts_checks() => {
                 if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_FAILURES {
                     self.leave_alone(error);
                 }
@@ -197,17 +240,16 @@ impl Remote {
         tracing::warn!(%error, "the rate limiter's store is away; it is probed until it answers");
         let watch = Watch(Arc::downgrade(self));
         tokio::spawn(async move {
-            let mut pause = FIRST_PAUSE;
+            let mut pause = Pause::default();
             loop {
-                tokio::time::sleep(pause.mul_f64(fastrand::f64() + 0.5)).await;
-                pause = LAST_PAUSE.min(pause * 2);
+                pause.wait().await;
                 // The limiter may be gone, or closed.
                 let Some(remote) = watch.0.upgrade().filter(|remote| !remote.closed.load(Ordering::Relaxed))
                 else {
                     return;
                 };
                 match remote.probe().await {
-                    Ok(()) if remote.closed.load(Ordering::Relaxed) => return remote.store.close().await,
+                    Ok(()) if remote.closed.load(Ordering::Relaxed) => return remote.place.close().await,
                     Ok(()) => {
                         tracing::info!("the rate limiter's store is back");
                         return;
@@ -219,9 +261,42 @@ impl Remote {
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
-        match tokio::time::timeout(PROBE_TIMEOUT, self.store.apply(Operation::Peek, &[])).await {
-            Ok(result) => result.map(|_| ()),
+        match tokio::time::timeout(PROBE_TIMEOUT, self.place.probe()).await {
+            Ok(result) => result,
             Err(_) => Err(StoreError::Timeout(PROBE_TIMEOUT)),
+        }
+    }
+}
+
+impl Place {
+    /// Connects, or tells whether the store is ready to serve.
+    async fn probe(&self) -> Result<(), StoreError> {
+        match self {
+            #[cfg(feature = "redis")]
+            Self::Redis(store) => store.connect().await,
+            Self::Custom(store) => store.apply(Operation::Peek, &[]).await.map(|_| ()),
+        }
+    }
+
+    /// Whether what fails comes back without a probe.
+    fn mends_itself(&self) -> bool {
+        match self {
+            #[cfg(feature = "redis")]
+            Self::Redis(store) => store.mends_itself(),
+            Self::Custom(_) => false,
+        }
+    }
+
+    /// Whether each check is a call that can fail; else the store tells itself when it has failed too often.
+    fn counts_checks(&self) -> bool {
+        matches!(self, Self::Custom(_))
+    }
+
+    async fn close(&self) {
+        match self {
+            #[cfg(feature = "redis")]
+            Self::Redis(store) => store.close(),
+            Self::Custom(store) => store.close().await,
         }
     }
 }
@@ -236,6 +311,23 @@ impl Drop for Watch {
             remote.failures.store(0, Ordering::Relaxed);
             remote.open.store(false, Ordering::Relaxed);
         }
+    }
+}
+
+/// The pause before a store is asked again whether it is back: it grows, and has jitter, so that the
+/// instances of a service do not ask in step.
+pub(crate) struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(FIRST_PAUSE)
+    }
+}
+
+impl Pause {
+    pub(crate) async fn wait(&mut self) {
+        tokio::time::sleep(self.0.mul_f64(fastrand::f64() + 0.5)).await;
+        self.0 = LAST_PAUSE.min(self.0 * 2);
     }
 }
 

@@ -16,17 +16,20 @@
 //! exists ceases to when nothing taken is left in it, by itself.
 
 pub(crate) mod guarded;
-pub(crate) mod memory;
+mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
+pub use self::memory::MemoryStore;
 pub use crate::algorithm::Reading;
 
 use crate::algorithm::Algorithm;
+use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::quota::Quota;
 
@@ -87,7 +90,7 @@ pub enum Operation {
 }
 
 /// One counter: a quota, whose it is, and how much of it is asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counter<'a> {
     /// Who shares the quota, with the limiter's prefix: printable ASCII, with a Redis hash tag. The
@@ -107,6 +110,25 @@ pub struct Counter<'a> {
     pub shadow: bool,
 }
 
+impl<'a> Counter<'a> {
+    /// A counter of which one unit is asked for, by a fixed window and not in shadow.
+    pub fn new(key: &'a str, quota: Quota) -> Self {
+        Self { key, quota, algorithm: Algorithm::FixedWindow, cost: 1, policy: 0, shadow: false }
+    }
+
+    /// The same, counted by `algorithm`.
+    #[must_use]
+    pub fn algorithm(self, algorithm: Algorithm) -> Self {
+        Self { algorithm, ..self }
+    }
+
+    /// The same, of which `cost` is asked for.
+    #[must_use]
+    pub fn cost(self, cost: u32) -> Self {
+        Self { cost, ..self }
+    }
+}
+
 /// What a store answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -121,6 +143,13 @@ impl Outcome {
         Self { taken, readings: readings.into_iter().collect() }
     }
 
+    /// The same for one counter.
+    pub(crate) fn of_one(taken: bool, reading: Reading) -> Self {
+        let mut readings = SmallVec::new_const();
+        readings.push(reading);
+        Self { taken, readings }
+    }
+
     /// Whether the counters were charged.
     pub fn taken(&self) -> bool {
         self.taken
@@ -130,6 +159,15 @@ impl Outcome {
     pub fn readings(&self) -> &[Reading] {
         &self.readings
     }
+}
+
+/// What a store on a server is built with.
+#[cfg_attr(not(feature = "redis"), allow(dead_code))] // there is no such store then
+pub(crate) struct Settings {
+    /// The deadline of a decision.
+    pub(crate) timeout: Duration,
+    pub(crate) deny_memory: bool,
+    pub(crate) clock: Clock,
 }
 
 /// A [`Store`] of any kind.

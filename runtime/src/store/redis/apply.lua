@@ -1,98 +1,120 @@
--- Decides all counters of one check at one instant, or tells where they stand.
+-- Decides a batch of checks at one instant, one after the other.
 --
--- KEYS[i]   the i-th counter
--- ARGV[1]   "take", "peek", "add" or "give_back"
--- ARGV[2]   the time in microseconds where a test sets it, else ""
--- and for the i-th counter, from ARGV[7 * i - 4] on:
---   1  the algorithm: "f", "s", "l" or "t", as below
---   2  the limit
---   3  the window, in microseconds
---   4  what is asked of it
---   5  how much a bucket holds
---   6  which policy it belongs to
---   7  1 if that policy is in shadow, else 0
+-- KEYS[i]   the counters of all checks, in their order; a counter may come more than once
+-- ARGV[1]   in MessagePack, a list of numbers: the time in microseconds where a test sets it, else -1; then
+--           for each check
+--             what is to be done: 0 take, 1 peek, 2 add, 3 give back, 4 reset
+--             how many ask for just this (1 for all but take and peek)
+--             how many counters it has, and for each of them
+--               the algorithm: 1 fixed window, 2 sliding window, 3 sliding log, 4 token bucket
+--               the limit
+--               the window, in microseconds
+--               what each asks of it
+--               how much a bucket holds
+--               which policy of the check it belongs to
+--               1 if that policy is in shadow, else 0
 --
--- Returns 1 if the counters were charged, else 0 (those of policies in shadow aside); then for each
--- counter whether it had room (1 or 0), how much it has left, the microseconds until it is whole again, and those until
--- what was asked for fits (-1 for never).
+-- Returns a flat list, for each check either a text that says why it could not be decided, or
+--   how many of those who ask pass: the first so many
+--   and for each counter
+--     how many times what is asked had room, at most as many as ask
+--     how much was left before the first (after add and give back: after it)
+--     the microseconds until it is whole again, when all is done
+--     the microseconds until what was asked for fits, when all is done (before add and give back); -1 for never
 --
 -- The algorithms are those of runtime/src/algorithm, function by function. Each key has a TTL from
 -- the command, or the transaction that a script is to others, which creates it. Time does not pass
--- inside a script: what exists at its beginning exists at its end.
+-- inside a script: what exists at its beginning exists at its end. What is wrong with one check is no
+-- matter of the others, so that nothing here raises an error.
 
+local TAKE, PEEK, ADD, GIVE_BACK, RESET = 0, 1, 2, 3, 4
 local NEVER = -1
-local op = ARGV[1]
 
-local injected = tonumber(ARGV[2])
-local clock
+local plan = cmsgpack.unpack(ARGV[1])
+local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
+local op
+
+local clock = plan[1]
 local function now()
-  if not clock then
-    if injected then
-      clock = injected
-    else
-      local time = redis.call('TIME')
-      clock = tonumber(time[1]) * 1000000 + tonumber(time[2])
-    end
+  if clock < 0 then
+    local time = redis.call('TIME')
+    clock = tonumber(time[1]) * 1000000 + tonumber(time[2])
   end
   return clock
+end
+
+-- What is wrong with the check at hand.
+local fault
+
+local function ask(...)
+  local reply = redis.pcall(...)
+  if type(reply) == 'table' and reply.err then
+    fault = fault or reply.err
+    return nil
+  end
+  return reply
+end
+
+local function is_foreign(key)
+  fault = fault or ('ERR ' .. key .. ' holds no counter: is the key prefix used by someone else?')
 end
 
 local function whole(number) return string.format('%.0f', number) end
 
 local function set(key, value, micros)
-  redis.call('SET', key, value, 'PX', whole(math.max(1, math.ceil(micros / 1000))))
+  ask('SET', key, value, 'PX', whole(max(1, ceil(micros / 1000))))
 end
 
--- f: fixed window. A string, the amount taken; it expires when its window ends.
+-- 1: fixed window. A string, the amount taken; it expires when its window ends.
 local fixed = {}
 
 function fixed.look(c)
-  c.used, c.left = 0, 0
-  local value = redis.call('GET', c.key)
+  c.used, c.ends = 0, 0
+  local value = ask('GET', c.key)
   if value then
     c.used = tonumber(value)
-    if not c.used then return 'holds no counter' end
-    c.left = redis.call('PTTL', c.key) * 1000
-    if c.left < 0 then
+    if not c.used then return is_foreign(c.key) end
+    c.ends = redis.call('PTTL', c.key) * 1000
+    if c.ends < 0 then
       -- Someone took the TTL away, by PERSIST or SET: the counter would never end.
-      c.left = c.window
-      if op ~= 'peek' then redis.call('PEXPIRE', c.key, whole(c.window / 1000)) end
+      c.ends = c.window
+      if op ~= PEEK then ask('PEXPIRE', c.key, whole(c.window / 1000)) end
     end
   end
 end
 
-function fixed.read(c, cost)
-  local reset = c.used > 0 and c.left or 0
-  return c.used + cost <= c.limit, c.limit - c.used, reset, cost <= c.limit and reset or NEVER
-end
+function fixed.room(c) return floor((c.limit - c.used) / c.cost) end
+function fixed.left(c) return c.limit - c.used end
+function fixed.reset(c) return c.used > 0 and c.ends or 0 end
+fixed.wait = fixed.reset
 
-function fixed.charge(c, cost)
-  c.used = c.used + cost
-  if c.left > 0 then
-    redis.call('INCRBY', c.key, cost)
+function fixed.charge(c, units)
+  c.used = c.used + units
+  if c.ends > 0 then
+    ask('INCRBY', c.key, whole(units))
   else
-    c.left = c.window
-    set(c.key, whole(cost), c.window)
+    c.ends = c.window
+    set(c.key, whole(units), c.window)
   end
 end
 
-function fixed.give_back(c, cost)
-  cost = math.min(cost, c.used)
-  c.used = c.used - cost
-  if cost > 0 then redis.call('DECRBY', c.key, cost) end
+function fixed.give_back(c)
+  local units = min(c.cost, c.used)
+  c.used = c.used - units
+  if units > 0 then ask('DECRBY', c.key, whole(units)) end
 end
 
--- s: sliding window. A string "index previous current".
+-- 2: sliding window. A string "index previous current".
 local sliding = {}
 
 function sliding.look(c)
-  local index = math.floor(now() / c.window)
+  local index = floor(now() / c.window)
   c.index, c.previous, c.current = index, 0, 0
   c.elapsed = now() - index * c.window
-  local value = redis.call('GET', c.key)
+  local value = ask('GET', c.key)
   if value then
     local last, previous, current = string.match(value, '^(%d+) (%d+) (%d+)$')
-    if not last then return 'holds no counter' end
+    if not last then return is_foreign(c.key) end
     if tonumber(last) >= index then
       c.previous, c.current = tonumber(previous), tonumber(current)
     elseif tonumber(last) == index - 1 then
@@ -101,29 +123,27 @@ function sliding.look(c)
   end
 end
 
-local function out_of_sight(room, count, window)
-  if count <= room then return 0 end
-  return math.ceil(window - room * window / count)
+function sliding.left(c)
+  return c.limit - ceil(c.previous * (c.window - c.elapsed) / c.window) - c.current
 end
 
-function sliding.read(c, cost)
-  local used = math.ceil(c.previous * (c.window - c.elapsed) / c.window) + c.current
-  local reset = 0
-  if c.current > 0 then
-    reset = 2 * c.window - c.elapsed
-  elseif c.previous > 0 then
-    reset = c.window - c.elapsed
-  end
-  local wait = NEVER
-  if cost <= c.limit then
-    local room = c.limit - cost - c.current
-    if room >= 0 then
-      wait = math.max(0, out_of_sight(room, c.previous, c.window) - c.elapsed)
-    else
-      wait = c.window + out_of_sight(c.limit - cost, c.current, c.window) - c.elapsed
-    end
-  end
-  return used + cost <= c.limit, c.limit - used, reset, wait
+function sliding.room(c) return floor(sliding.left(c) / c.cost) end
+
+function sliding.reset(c)
+  if c.current > 0 then return 2 * c.window - c.elapsed end
+  if c.previous > 0 then return c.window - c.elapsed end
+  return 0
+end
+
+local function out_of_sight(room, count, window)
+  if count <= room then return 0 end
+  return ceil(window - room * window / count)
+end
+
+function sliding.wait(c)
+  local room = c.limit - c.cost - c.current
+  if room >= 0 then return max(0, out_of_sight(room, c.previous, c.window) - c.elapsed) end
+  return c.window + out_of_sight(c.limit - c.cost, c.current, c.window) - c.elapsed
 end
 
 local function keep_windows(c)
@@ -131,155 +151,218 @@ local function keep_windows(c)
   set(c.key, value, 2 * c.window - c.elapsed)
 end
 
-function sliding.charge(c, cost)
-  c.current = c.current + cost
+function sliding.charge(c, units)
+  c.current = c.current + units
   keep_windows(c)
 end
 
-function sliding.give_back(c, cost)
-  c.previous = math.max(0, c.previous - math.max(0, cost - c.current))
-  c.current = math.max(0, c.current - cost)
-  if c.previous + c.current > 0 then keep_windows(c) else redis.call('DEL', c.key) end
+function sliding.give_back(c)
+  c.previous = max(0, c.previous - max(0, c.cost - c.current))
+  c.current = max(0, c.current - c.cost)
+  if c.previous + c.current > 0 then keep_windows(c) else ask('DEL', c.key) end
 end
 
--- l: sliding log. A sorted set with a member for each unit taken, scored by its time.
+-- 3: sliding log. A sorted set with a member for each unit taken, scored by its time.
 local log = {}
 local MOST = 20000
 
 function log.look(c)
   c.cutoff = whole(now() - c.window)
-  c.used = redis.call('ZCOUNT', c.key, '(' .. c.cutoff, '+inf')
+  c.used = ask('ZCOUNT', c.key, '(' .. c.cutoff, '+inf')
 end
 
-function log.read(c, cost)
-  local reset, wait = 0, NEVER
-  if c.used > 0 then
-    local newest = redis.call('ZRANGE', c.key, -1, -1, 'WITHSCORES')
-    reset = tonumber(newest[2]) + c.window - now()
-  end
-  if cost <= c.limit then
-    local must_go = c.used + cost - c.limit
-    wait = 0
-    if must_go > 0 then
-      local last = redis.call('ZRANGEBYSCORE', c.key, '(' .. c.cutoff, '+inf', 'WITHSCORES', 'LIMIT', must_go - 1, 1)
-      if last[2] then wait = tonumber(last[2]) + c.window - now() end
-    end
-  end
-  return c.used + cost <= c.limit, c.limit - c.used, reset, wait
+log.room = fixed.room
+log.left = fixed.left
+
+function log.reset(c)
+  if c.used == 0 then return 0 end
+  local newest = redis.call('ZRANGE', c.key, -1, -1, 'WITHSCORES')
+  return tonumber(newest[2]) + c.window - now()
 end
 
-function log.charge(c, cost)
-  redis.call('ZREMRANGEBYSCORE', c.key, '-inf', c.cutoff)
+function log.wait(c)
+  local must_go = c.used + c.cost - c.limit
+  if must_go <= 0 then return 0 end
+  local last = redis.call('ZRANGEBYSCORE', c.key, '(' .. c.cutoff, '+inf', 'WITHSCORES', 'LIMIT', must_go - 1, 1)
+  return last[2] and tonumber(last[2]) + c.window - now() or 0
+end
+
+function log.charge(c, units)
+  ask('ZREMRANGEBYSCORE', c.key, '-inf', c.cutoff)
   local time = now()
   local newest = redis.call('ZRANGE', c.key, -1, -1, 'WITHSCORES')
-  if newest[2] then time = math.max(time, tonumber(newest[2])) end
+  if newest[2] then time = max(time, tonumber(newest[2])) end
   local score = whole(time)
   -- Members of one instant are numbered, at one width, so that their order is that of the numbers.
   local number = redis.call('ZCOUNT', c.key, score, score)
-  local units = math.min(cost, MOST - c.used)
+  units = min(units, MOST - c.used)
   for first = 1, units, 1000 do
     local members = {}
-    for _ = first, math.min(units, first + 999) do
+    for _ = first, min(units, first + 999) do
       members[#members + 1] = score
       members[#members + 1] = string.format('%s-%05d', score, number)
       number = number + 1
     end
-    redis.call('ZADD', c.key, unpack(members))
+    if not ask('ZADD', c.key, unpack(members)) then return end
   end
   c.used = c.used + units
-  redis.call('PEXPIRE', c.key, whole(math.max(1, math.ceil((time + c.window - now()) / 1000))))
+  ask('PEXPIRE', c.key, whole(max(1, ceil((time + c.window - now()) / 1000))))
 end
 
-function log.give_back(c, cost)
-  cost = math.min(cost, c.used)
-  c.used = c.used - cost
-  if cost > 0 then redis.call('ZPOPMAX', c.key, cost) end
+function log.give_back(c)
+  local units = min(c.cost, c.used)
+  c.used = c.used - units
+  if units > 0 then ask('ZPOPMAX', c.key, units) end
 end
 
--- t: token bucket. A string, the time at which the bucket is full.
+-- 4: token bucket. A string, the time at which the bucket is full.
 local bucket = {}
 local MOST_DEBT = 2 * 366 * 24 * 60 * 60 * 1000000
 
 function bucket.look(c)
-  c.interval = math.ceil(c.window / c.limit)
+  c.interval = ceil(c.window / c.limit)
+  c.depth = c.burst * c.interval
   c.debt = 0
-  local value = redis.call('GET', c.key)
+  local value = ask('GET', c.key)
   if value then
     local tat = tonumber(value)
-    if not tat then return 'holds no counter' end
-    c.debt = math.max(0, tat - now())
+    if not tat then return is_foreign(c.key) end
+    c.debt = max(0, tat - now())
   end
 end
 
-function bucket.read(c, cost)
-  local depth = c.burst * c.interval
-  local after = c.debt + cost * c.interval
-  local wait = cost <= c.burst and math.max(0, after - depth) or NEVER
-  return after <= depth, math.floor((depth - c.debt) / c.interval), c.debt, wait
-end
+function bucket.room(c) return floor((c.depth - c.debt) / (c.cost * c.interval)) end
+function bucket.left(c) return floor((c.depth - c.debt) / c.interval) end
+function bucket.reset(c) return c.debt end
+function bucket.wait(c) return max(0, c.debt + c.cost * c.interval - c.depth) end
 
 local function keep_debt(c)
-  if c.debt > 0 then set(c.key, whole(now() + c.debt), c.debt) else redis.call('DEL', c.key) end
+  if c.debt > 0 then set(c.key, whole(now() + c.debt), c.debt) else ask('DEL', c.key) end
 end
 
-function bucket.charge(c, cost)
-  c.debt = math.min(c.debt + cost * c.interval, MOST_DEBT)
+function bucket.charge(c, units)
+  c.debt = min(c.debt + units * c.interval, MOST_DEBT)
   keep_debt(c)
 end
 
-function bucket.give_back(c, cost)
-  c.debt = math.max(0, c.debt - cost * c.interval)
+function bucket.give_back(c)
+  c.debt = max(0, c.debt - c.cost * c.interval)
   keep_debt(c)
 end
 
-local algorithms = { f = fixed, s = sliding, l = log, t = bucket }
+local algorithms = { fixed, sliding, log, bucket }
 
-local counters = {}
-local passes, fits = true, {}
+local function most(c) return c.algorithm == bucket and c.burst or c.limit end
 
-for i, key in ipairs(KEYS) do
-  local at = 7 * i - 4
-  local c = {
-    key = key,
-    algorithm = algorithms[ARGV[at]],
-    limit = tonumber(ARGV[at + 1]),
-    window = tonumber(ARGV[at + 2]),
-    cost = tonumber(ARGV[at + 3]),
-    burst = tonumber(ARGV[at + 4]),
-    policy = ARGV[at + 5],
-    shadow = ARGV[at + 6] == '1',
-  }
-  local fault = c.algorithm.look(c)
+local function wait(c, count)
+  if c.room >= count then return 0 end
+  return c.cost <= most(c) and c.algorithm.wait(c) or NEVER
+end
+
+local reply = {}
+
+local function say(number) reply[#reply + 1] = number end
+
+-- Any check: all counters are looked at, then charged.
+local function decide(count, counters)
+  local passed, shadows = count, {}
+  for _, c in ipairs(counters) do
+    c.algorithm.look(c)
+    if fault then return end
+    c.room = c.cost == 0 and count or max(0, min(count, c.algorithm.room(c)))
+    c.left = c.algorithm.left(c)
+    if c.shadow then
+      shadows[c.policy] = min(shadows[c.policy] or count, c.room)
+    else
+      passed = min(passed, c.room)
+    end
+  end
+  if op ~= TAKE then passed = 0 end
+  for _, c in ipairs(counters) do
+    if op == ADD or op == GIVE_BACK then
+      c.wait = wait(c, count)
+      if c.cost > 0 then
+        if op == ADD then c.algorithm.charge(c, c.cost) else c.algorithm.give_back(c) end
+      end
+      c.left = not fault and c.algorithm.left(c)
+    else
+      local times = c.shadow and min(passed, shadows[c.policy]) or passed
+      if times > 0 and c.cost > 0 then c.algorithm.charge(c, times * c.cost) end
+    end
+    if fault then return end
+  end
+  say(passed)
+  for _, c in ipairs(counters) do
+    say(c.room)
+    say(max(0, c.left))
+    say(c.algorithm.reset(c))
+    say(c.wait or wait(c, count))
+  end
+end
+
+local function reset(counters)
+  for _, c in ipairs(counters) do
+    if not ask('UNLINK', c.key) then return end
+  end
+  say(0)
+  for _ = 1, 4 * #counters do say(0) end
+end
+
+-- The check that most policies make, to take from one fixed window, with as few commands as can be: it is
+-- charged at once, and what was too much is taken back.
+local function take_fixed(key, count, limit, window, cost)
+  local used = ask('INCRBY', key, count * cost)
+  if not used then
+    if string.find(fault, 'not an integer', 1, true) then
+      fault = nil
+      is_foreign(key)
+    end
+    return
+  end
+  local ends = redis.call('PTTL', key) * 1000
+  if ends < 0 then
+    ends = window
+    redis.call('PEXPIRE', key, window / 1000)
+  end
+  local left, passed = limit - used + count * cost, count
+  if used > limit then
+    passed = max(0, floor(left / cost))
+    redis.call('DECRBY', key, (count - passed) * cost)
+  end
+  local at = #reply
+  reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4], reply[at + 5] =
+    passed, passed, max(0, left), ends, ends
+end
+
+local key, at = 1, 2
+while plan[at] do
+  local count, width = plan[at + 1], plan[at + 2]
+  op = plan[at]
+  at = at + 3
+  local is_simple = op == TAKE and width == 1 and plan[at] == 1 and plan[at + 6] == 0
+  if is_simple and 0 < plan[at + 3] and plan[at + 3] <= plan[at + 1] then
+    take_fixed(KEYS[key], count, plan[at + 1], plan[at + 2], plan[at + 3])
+  else
+    local counters = {}
+    for i = 1, width do
+      local from = at + 7 * (i - 1)
+      counters[i] = {
+        key = KEYS[key + i - 1],
+        algorithm = algorithms[plan[from]],
+        limit = plan[from + 1],
+        window = plan[from + 2],
+        cost = plan[from + 3],
+        burst = plan[from + 4],
+        policy = plan[from + 5],
+        shadow = plan[from + 6] == 1,
+      }
+    end
+    if op == RESET then reset(counters) else decide(count, counters) end
+  end
+  key, at = key + width, at + 7 * width
   if fault then
-    return redis.error_reply('ERR ' .. key .. ' ' .. fault .. ': is the key prefix used by someone else?')
+    say(fault)
+    fault = nil
   end
-  local room
-  room, c.remaining, c.reset, c.wait = c.algorithm.read(c, c.cost)
-  c.fits = room or c.cost == 0
-  if not c.fits then
-    fits[c.policy] = false
-    if not c.shadow then passes = false end
-  end
-  counters[i] = c
-end
-
-for _, c in ipairs(counters) do
-  local taken = op == 'take' and passes and fits[c.policy] ~= false
-  if c.cost > 0 and (taken or op == 'add') then
-    c.algorithm.charge(c, c.cost)
-  elseif c.cost > 0 and op == 'give_back' then
-    c.algorithm.give_back(c, c.cost)
-  end
-end
-
--- What is only looked at is never charged, whatever it says.
-local charged = op == 'add' or op == 'give_back' or (op == 'take' and passes)
-local reply = { charged and 1 or 0 }
-for _, c in ipairs(counters) do
-  local _, remaining, reset = c.algorithm.read(c, 0)
-  reply[#reply + 1] = c.fits and 1 or 0
-  reply[#reply + 1] = math.max(0, remaining)
-  reply[#reply + 1] = reset
-  reply[#reply + 1] = c.fits and 0 or c.wait
 end
 return reply

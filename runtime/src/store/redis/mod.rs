@@ -1,148 +1,131 @@
 //! Counters in Redis, shared by all who use it.
 //!
-//! A counter's key is that of the [`Counter`], the window in milliseconds, and, unless it counts a
-//! fixed window, a letter for the algorithm: `rl:{hardwork::192.0.2.7::GET:/hardwork/}60000`. What
-//! stands there is said in `apply.lua`.
+//! A check is a place in a [`batch`], which a [`lane`] sends as one call of the [`script`]. What Redis has
+//! [denied](denials) is not asked again before it can be admitted. A [`cluster`] has a lane to each of its
+//! masters. What stands in Redis, and under which [`key`], is said in `apply.lua`.
 
+mod batch;
+#[cfg(feature = "redis-cluster")]
+mod cluster;
 mod connection;
+mod denials;
+mod failure;
+mod key;
+mod lane;
 mod script;
-mod sharded;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{ErrorKind, RedisError, ServerErrorKind};
-
-use self::connection::{Connection, Server};
+use self::batch::Check;
+#[cfg(feature = "redis-cluster")]
+use self::cluster::Cluster;
+pub use self::connection::RedisCredentials;
+#[cfg(feature = "redis-tls")]
+pub use self::connection::RedisTls;
+pub(crate) use self::connection::{Access, Provider, Server};
+use self::denials::Denials;
+use self::failure::Failure;
+use self::lane::Lane;
 use self::script::Decider;
-use super::{Counter, Operation, Outcome, Store};
-use crate::clock::Clock;
+use super::{Counter, Operation, Outcome, Settings};
 use crate::error::StoreError;
 
 /// How long a new connection may take. It is only opened in the background and at start-up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Counters behind one connection that all checks share.
-pub(crate) struct RedisStore {
-    server: Server,
-    decider: Arc<Decider>,
-    current: Mutex<Current>,
+/// Counters in Redis.
+pub(crate) enum RedisStore {
+    One(One),
+    #[cfg(feature = "redis-cluster")]
+    Cluster(Arc<Cluster>),
 }
 
-#[derive(Default)]
-struct Current {
-    /// None while there is none: a request never waits for it.
-    connection: Option<Connection>,
-    /// Grows with each connection, so that a late failure of an old one is not blamed on its successor.
-    generation: u64,
+/// One server, behind one connection that all checks share.
+pub(crate) struct One {
+    server: Server,
+    decider: Arc<Decider>,
+    denials: Arc<Denials>,
+    lane: Arc<Lane>,
+    timeout: Duration,
 }
 
 impl RedisStore {
-    /// A store on one server, that is not connected yet.
-    ///
-    /// The error says what is wrong with `url`, and what to write instead.
-    pub(crate) fn single(url: &str, clock: Clock) -> Result<Self, String> {
-        let server = Server::single(url).map_err(|error| {
-            format!(
-                "{error}: write `redis://[user:password@]host[:port][/database]`, or `redis+unix:///path`"
-            )
-        })?;
-        Ok(Self::on(server, clock))
+    /// A store on `server`, that is not connected yet.
+    pub(crate) fn on(server: Server, settings: Settings) -> Self {
+        let Settings { timeout, deny_memory, clock } = settings;
+        let decider = Arc::new(Decider::new(clock.clone(), false));
+        let denials = Arc::new(Denials::new(deny_memory, clock));
+        let lane = Arc::new(Lane::new(Arc::clone(&decider), Arc::clone(&denials), timeout));
+        Self::One(One { server, decider, denials, lane, timeout })
     }
 
-    /// A store on a cluster, of which `urls` are some nodes; `timeout` is the deadline of a decision.
+    /// A store on the cluster that the nodes at `urls` belong to, that is not connected yet.
+    ///
+    /// The error says what is wrong with a URL, and what to write instead.
     #[cfg(feature = "redis-cluster")]
-    pub(crate) fn cluster(urls: &[String], timeout: Duration, clock: Clock) -> Result<Self, String> {
-        let server = Server::cluster(urls, CONNECT_TIMEOUT, timeout).map_err(|error| {
-            format!("{error}: write one or more nodes, as `redis://[user:password@]host[:port]`")
-        })?;
-        Ok(Self::on(server, clock))
+    pub(crate) fn cluster(urls: &[String], access: &Access, settings: Settings) -> Result<Self, String> {
+        Ok(Self::Cluster(Arc::new(Cluster::new(urls, access, settings)?)))
     }
 
-    fn on(server: Server, clock: Clock) -> Self {
-        Self { server, decider: Arc::new(Decider::new(clock)), current: Mutex::default() }
+    /// Applies `operation` to `counters`, of which there is one at least, before the deadline.
+    pub(crate) async fn apply(
+        &self,
+        operation: Operation,
+        counters: &[Counter<'_>],
+    ) -> Result<Outcome, StoreError> {
+        match self {
+            Self::One(one) => {
+                let check = Check::new(&one.denials.hasher, operation, counters);
+                if let Some(denied) = one.denials.recall(&check) {
+                    return Ok(denied);
+                }
+                one.lane.decide(&check).await.map_err(|failure| failure.into_store_error(one.timeout))
+            }
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.apply(operation, counters).await,
+        }
     }
 
-    /// Opens a new connection, makes sure that it serves, and uses it from now on.
-    ///
-    /// A connection that is there is given up: whoever asks has reason not to trust it.
-    async fn connect(&self) -> Result<(), StoreError> {
-        let opening = async {
-            let mut connection = self.server.connect(CONNECT_TIMEOUT).await?;
-            self.decider.load(&mut connection).await?;
-            Ok(connection)
+    /// Opens new connections, makes sure that they serve, and uses them from now on.
+    pub(crate) async fn connect(&self) -> Result<(), StoreError> {
+        let connecting = async {
+            match self {
+                Self::One(one) => one.connect().await,
+                #[cfg(feature = "redis-cluster")]
+                Self::Cluster(cluster) => cluster.connect().await,
+            }
         };
-        let connection = tokio::time::timeout(CONNECT_TIMEOUT, opening)
-            .await
-            .map_err(|_| StoreError::Timeout(CONNECT_TIMEOUT))?
-            .map_err(store_error)?;
-        let mut current = self.current();
-        current.connection = Some(connection);
-        current.generation += 1;
+        let result = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or(Err(Failure::Timeout));
+        result.map_err(|failure| failure.into_store_error(CONNECT_TIMEOUT))
+    }
+
+    /// Whether it reconnects by itself, part by part, so that what fails says nothing of the rest.
+    pub(crate) fn mends_itself(&self) -> bool {
+        !matches!(self, Self::One(_))
+    }
+
+    pub(crate) fn close(&self) {
+        match self {
+            Self::One(one) => one.lane.detach(),
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.close(),
+        }
+    }
+}
+
+impl One {
+    async fn connect(&self) -> Result<(), Failure> {
+        let mut connection = self.server.connect(CONNECT_TIMEOUT).await?;
+        self.decider.load(&mut connection).await?;
+        self.lane.attach(connection);
         Ok(())
     }
-
-    fn current(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// Tells what is wrong with the server, or the way there, from what is wrong with the request.
-fn store_error(error: RedisError) -> StoreError {
-    let away = match error.kind() {
-        ErrorKind::Io
-        | ErrorKind::AuthenticationFailed
-        | ErrorKind::ClusterConnectionNotFound
-        | ErrorKind::Parse => true,
-        // It answers, but another connection may lead to one that serves.
-        ErrorKind::Server(kind) => matches!(
-            kind,
-            ServerErrorKind::ReadOnly
-                | ServerErrorKind::MasterDown
-                | ServerErrorKind::BusyLoading
-                | ServerErrorKind::ClusterDown
-        ),
-        _ => false,
-    };
-    // Until version 7 the error of a command in a script is wrapped in one of the script.
-    if away || error.to_string().contains("READONLY") {
-        StoreError::Unreachable(error.into())
-    } else {
-        StoreError::Refused(error.into())
-    }
-}
-
-impl Store for RedisStore {
-    async fn apply(&self, operation: Operation, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
-        if counters.is_empty() {
-            self.connect().await?;
-            return Ok(Outcome::new(false, []));
-        }
-        let (connection, generation) = {
-            let current = self.current();
-            (current.connection.clone(), current.generation)
-        };
-        let Some(mut connection) = connection else {
-            return Err(StoreError::Unreachable("there is no connection".into()));
-        };
-        let result = if connection.is_sharded() {
-            sharded::apply(&self.decider, &mut connection, operation, counters).await
-        } else {
-            self.decider.call(&mut connection, operation, counters).await
-        };
-        result.map_err(|error| {
-            let error = store_error(error);
-            if matches!(error, StoreError::Unreachable(_)) {
-                let mut current = self.current();
-                if current.generation == generation {
-                    current.connection = None;
-                }
-            }
-            error
-        })
-    }
-
-    async fn close(&self) {
-        self.current().connection = None;
+/// Nobody asks a store that is gone; the tasks that send must not wait for it.
+impl Drop for RedisStore {
+    fn drop(&mut self) {
+        self.close();
     }
 }

@@ -1,114 +1,328 @@
-//! One call of the script that decides.
+//! The script that decides: how a batch is put to it, and what it answers.
 
 use std::time::Duration;
 
-use redis::{ErrorKind, RedisError, Script};
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Script, ServerErrorKind, Value};
+use rmp::encode::{write_array_len, write_sint, write_uint};
 
-use super::connection::Connection;
+use super::batch::{Batch, Group, Place};
+use super::failure::Failure;
+use super::key::StoredKey;
 use crate::algorithm::{Algorithm, Reading, Rule, State};
 use crate::clock::Clock;
 use crate::store::{Counter, Operation, Outcome};
 
-/// Decides counters whose keys are on one node.
+/// How many numbers tell a check, and each of its counters: see `apply.lua`.
+const CHECK_NUMBERS: usize = 3;
+const COUNTER_NUMBERS: usize = 7;
+/// How many numbers the script answers for a counter.
+const READING_NUMBERS: usize = 4;
+
+/// The script, by which all servers decide.
 pub(super) struct Decider {
     script: Script,
     clock: Clock,
+    /// Whether each check needs a call of its own.
+    is_sharded: bool,
 }
 
 impl Decider {
-    pub(super) fn new(clock: Clock) -> Self {
-        Self { script: Script::new(include_str!("apply.lua")), clock }
+    pub(super) fn new(clock: Clock, is_sharded: bool) -> Self {
+        Self { script: Script::new(include_str!("apply.lua")), clock, is_sharded }
     }
 
-    /// Makes the script known to the server, and tells whether it serves.
-    pub(super) async fn load(&self, connection: &mut Connection) -> Result<(), RedisError> {
-        self.script.load_async(connection).await?;
-        if connection.is_sharded() {
-            return Ok(());
-        }
-        // A replica takes the script, and refuses what it does. Who may not ask for the role is believed.
-        let role: Result<Vec<redis::Value>, RedisError> = redis::cmd("ROLE").query_async(connection).await;
-        match role.ok().and_then(|role| role.into_iter().next()) {
-            Some(redis::Value::BulkString(role)) if role == b"slave" => {
-                Err((ErrorKind::Io, "READONLY the server is a replica").into())
-            }
-            _ => Ok(()),
-        }
+    /// Makes the script known to a server.
+    pub(super) async fn load(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        self.script.load_async(connection).await.map(|_| ())
     }
 
-    /// One round trip; three when the server has lost the script, which it then has not run.
-    pub(super) async fn call(
+    /// Decides all of `batch`: one round trip, and two more when the server has lost the script, which it
+    /// then has not run.
+    pub(super) async fn decide(
         &self,
-        connection: &mut Connection,
-        operation: Operation,
-        counters: &[Counter<'_>],
-    ) -> Result<Outcome, RedisError> {
-        if operation == Operation::Reset {
-            return forget(connection, counters).await;
+        connection: &mut MultiplexedConnection,
+        batch: &Batch,
+    ) -> RedisResult<Answers> {
+        if self.is_sharded {
+            return self.decide_each(connection, batch).await;
         }
-        let mut call = self.script.prepare_invoke();
-        call.arg(match operation {
-            Operation::Take => "take",
-            Operation::Add => "add",
-            Operation::GiveBack => "give_back",
-            Operation::Peek | Operation::Reset => "peek",
-        });
-        call.arg(self.clock.injected_micros().map(|micros| micros.to_string()).unwrap_or_default());
-        for counter in counters {
-            let rule = Rule::new(counter.quota, counter.algorithm);
-            call.key(key(counter));
-            call.arg(letter(counter.algorithm)).arg(rule.limit).arg(rule.window).arg(counter.cost);
-            call.arg(rule.burst()).arg(counter.policy).arg(u8::from(counter.shadow));
+        let command = self.call(batch, batch.groups());
+        let mut reply = connection.send_packed_command(&command).await.and_then(Value::extract_error);
+        if reply.as_ref().is_err_and(is_lost) {
+            self.load(connection).await?;
+            reply = connection.send_packed_command(&command).await.and_then(Value::extract_error);
         }
-        let reply: Vec<i64> = call.invoke_async(connection).await?;
-        match reply.split_first() {
-            Some((taken, readings)) if readings.len() == 4 * counters.len() => {
-                Ok(Outcome::new(*taken == 1, readings.chunks_exact(4).map(reading)))
+        let mut answers = Answers::default();
+        answers.read(batch, batch.groups(), reply?)?;
+        Ok(answers)
+    }
+
+    /// Decides the groups of `batch` by a call for each, sent together: on a cluster no script spans the
+    /// keys of several slots.
+    async fn decide_each(
+        &self,
+        connection: &mut MultiplexedConnection,
+        batch: &Batch,
+    ) -> RedisResult<Answers> {
+        let groups: Vec<&Group> = batch.groups().iter().collect();
+        let mut replies = self.call_each(connection, batch, &groups).await?;
+        if replies.iter().any(|reply| reply.as_ref().is_err_and(is_lost)) {
+            self.load(connection).await?;
+            let again = |reply: &RedisResult<Value>| reply.as_ref().is_err_and(is_lost);
+            let lost: Vec<usize> = (0..replies.len()).filter(|index| again(&replies[*index])).collect();
+            let groups: Vec<&Group> = lost.iter().map(|index| &batch.groups()[*index]).collect();
+            for (index, reply) in lost.into_iter().zip(self.call_each(connection, batch, &groups).await?) {
+                replies[index] = reply;
             }
-            _ => Err((ErrorKind::UnexpectedReturnType, "the script answered for other counters").into()),
         }
+        let mut answers = Answers::default();
+        for (group, reply) in batch.groups().iter().zip(replies) {
+            match reply {
+                Ok(reply) => answers.read(batch, std::slice::from_ref(group), reply)?,
+                Err(error) => answers.groups.push((answers.standings.len(), Err(error.into()))),
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn call_each(
+        &self,
+        connection: &mut MultiplexedConnection,
+        batch: &Batch,
+        groups: &[&Group],
+    ) -> RedisResult<Vec<RedisResult<Value>>> {
+        let mut pipeline = Pipeline::new();
+        for group in groups {
+            if group.asking {
+                pipeline.cmd("ASKING");
+            }
+            pipeline.add_command(self.call(batch, std::slice::from_ref(group)));
+        }
+        let count = pipeline.len();
+        let mut replies = connection.send_packed_commands(&pipeline, 0, count).await?.into_iter();
+        let reply = |group: &&Group| {
+            // What is said to `ASKING` is not told.
+            replies.nth(usize::from(group.asking)).ok_or_else(unexpected).and_then(Value::extract_error)
+        };
+        Ok(groups.iter().map(reply).collect())
+    }
+
+    /// The command that decides `groups` of `batch`.
+    fn call(&self, batch: &Batch, groups: &[Group]) -> Cmd {
+        let mut call = redis::cmd("EVALSHA");
+        let counters = groups.iter().flat_map(|group| batch.counters_of(group));
+        call.arg(self.script.get_hash()).arg(counters.clone().count());
+        for counter in counters {
+            call.arg(StoredKey::from(&counter));
+        }
+        call.arg(self.plan(batch, groups));
+        call
+    }
+
+    fn plan(&self, batch: &Batch, groups: &[Group]) -> Vec<u8> {
+        let counters: usize = groups.iter().map(|group| batch.counters_of(group).len()).sum();
+        let numbers = 1 + groups.len() * CHECK_NUMBERS + counters * COUNTER_NUMBERS;
+        let mut plan = Plan::new(numbers);
+        match self.clock.injected_micros() {
+            Some(micros) => plan.put(micros),
+            None => plan.put_none(),
+        }
+        for group in groups {
+            let counters = batch.counters_of(group);
+            plan.put(code(group.operation));
+            plan.put(group.count.into());
+            plan.put(counters.len() as u64);
+            for counter in counters {
+                let rule = Rule::new(counter.quota, counter.algorithm);
+                plan.put(number(counter.algorithm));
+                plan.put(rule.limit);
+                plan.put(rule.window);
+                plan.put(counter.cost.into());
+                plan.put(rule.burst());
+                plan.put(counter.policy as u64);
+                plan.put(counter.shadow.into());
+            }
+        }
+        plan.0
     }
 }
 
-async fn forget(connection: &mut Connection, counters: &[Counter<'_>]) -> Result<Outcome, RedisError> {
-    let mut unlink = redis::cmd("UNLINK");
-    for counter in counters {
-        unlink.arg(key(counter));
+/// A list of numbers in MessagePack.
+struct Plan(Vec<u8>);
+
+// Writing to a vector does not fail.
+impl Plan {
+    fn new(numbers: usize) -> Self {
+        let mut bytes = Vec::with_capacity(numbers * 5);
+        let _ = write_array_len(&mut bytes, u32::try_from(numbers).unwrap_or(u32::MAX));
+        Self(bytes)
     }
-    let () = unlink.query_async(connection).await?;
-    Ok(Outcome::new(false, counters.iter().map(untouched)))
+
+    fn put(&mut self, number: u64) {
+        let _ = write_uint(&mut self.0, number);
+    }
+
+    fn put_none(&mut self) {
+        let _ = write_sint(&mut self.0, -1);
+    }
+}
+
+/// Whether the server does not know the script.
+fn is_lost(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+impl Answers {
+    /// Adds what the script answered for `groups` of `batch`.
+    pub(super) fn read(&mut self, batch: &Batch, groups: &[Group], reply: Value) -> RedisResult<()> {
+        let Value::Array(reply) = reply else { return Err(unexpected()) };
+        let mut reply = reply.into_iter();
+        for group in groups {
+            let first = self.standings.len();
+            let decided = match reply.next().ok_or_else(unexpected)? {
+                Value::Int(passed) => {
+                    for _ in batch.counters_of(group) {
+                        let numbers: [Option<Value>; READING_NUMBERS] = std::array::from_fn(|_| reply.next());
+                        self.standings.push(Standing::read(numbers).ok_or_else(unexpected)?);
+                    }
+                    Ok(whole(passed))
+                }
+                Value::BulkString(fault) => Err(Failure::of_check(String::from_utf8_lossy(&fault).into_owned())),
+                _ => return Err(unexpected()),
+            };
+            self.groups.push((first, decided));
+        }
+        if reply.next().is_some() { Err(unexpected()) } else { Ok(()) }
+    }
+}
+
+fn unexpected() -> RedisError {
+    (ErrorKind::UnexpectedReturnType, "the script answered for other counters").into()
+}
+
+fn code(operation: Operation) -> u64 {
+    match operation {
+        Operation::Take => 0,
+        Operation::Peek => 1,
+        Operation::Add => 2,
+        Operation::GiveBack => 3,
+        Operation::Reset => 4,
+    }
+}
+
+fn number(algorithm: Algorithm) -> u64 {
+    match algorithm {
+        Algorithm::FixedWindow => 1,
+        Algorithm::SlidingWindow => 2,
+        Algorithm::SlidingLog => 3,
+        Algorithm::TokenBucket { .. } => 4,
+    }
+}
+
+/// A number that can't be more than its type has room for.
+fn whole(number: i64) -> u32 {
+    u32::try_from(number.max(0)).unwrap_or(u32::MAX)
+}
+
+/// What came of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    /// Where the standings of each group begin, and how many of its checks pass, or why it is not decided.
+    groups: Vec<(usize, Result<u32, Failure>)>,
+    standings: Vec<Standing>,
+}
+
+/// Where a counter stands: see `apply.lua`.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    room: u32,
+    left: u64,
+    reset: u64,
+    wait: Option<u64>,
+}
+
+impl Standing {
+    fn read(numbers: [Option<Value>; READING_NUMBERS]) -> Option<Self> {
+        let int = |value: Option<Value>| match value {
+            Some(Value::Int(number)) => Some(number),
+            _ => None,
+        };
+        let [room, left, reset, wait] = numbers.map(int);
+        Some(Self {
+            room: whole(room?),
+            left: left?.max(0).unsigned_abs(),
+            reset: reset?.max(0).unsigned_abs(),
+            wait: u64::try_from(wait?).ok(),
+        })
+    }
+}
+
+impl Answers {
+    /// How many checks of a group pass, or why it is not decided.
+    pub(super) fn passed(&self, group: usize) -> Result<u32, &Failure> {
+        self.groups[group].1.as_ref().copied()
+    }
+
+    /// What a check was told that makes another server worth a try: all others will be told the same.
+    pub(super) fn lost(&self) -> Option<&Failure> {
+        let mut failures = self.groups.iter().filter_map(|(_, decided)| decided.as_ref().err());
+        failures.find(|failure| failure.is_away())
+    }
+
+    /// What the check at `place` is told, whose group asked for `counters`.
+    ///
+    /// The script tells where the counters stand at the end. They are charged evenly, so where they stood
+    /// for each of those who asked for the same follows from that.
+    pub(super) fn outcome(
+        &self,
+        operation: Operation,
+        counters: &[Counter<'_>],
+        place: Place,
+    ) -> Result<Outcome, Failure> {
+        let passed = self.passed(place.group).map_err(Failure::clone)?;
+        if operation == Operation::Reset {
+            return Ok(Outcome::new(false, counters.iter().map(untouched)));
+        }
+        let first = self.groups[place.group].0;
+        let standings = &self.standings[first..first + counters.len()];
+        let passes = place.before < passed;
+        let reading = |(counter, standing): (&Counter<'_>, &Standing)| {
+            // How often the counter is charged in all. A policy in shadow is charged while it has room.
+            let charges = if counter.shadow {
+                let of_policy = counters.iter().zip(standings).filter(|(other, _)| other.policy == counter.policy);
+                of_policy.map(|(_, standing)| standing.room).fold(passed, u32::min)
+            } else {
+                passed
+            };
+            let before = place.before.min(charges);
+            let after = charges.min(place.before.saturating_add(1));
+            let fits = before < standing.room;
+            let cost = u64::from(counter.cost);
+            let later = match counter.algorithm {
+                // Only a bucket is whole again the later the more is taken.
+                Algorithm::TokenBucket { .. } => u64::from(charges - after) * cost * Rule::new(counter.quota, counter.algorithm).interval(),
+                _ => 0,
+            };
+            Reading {
+                fits,
+                remaining: u32::try_from(standing.left.saturating_sub(u64::from(after) * cost))
+                    .unwrap_or(u32::MAX),
+                reset: Duration::from_micros(standing.reset.saturating_sub(later)),
+                retry_after: if fits { Some(Duration::ZERO) } else { standing.wait.map(Duration::from_micros) },
+            }
+        };
+        let taken = match operation {
+            Operation::Take => passes,
+            Operation::Add | Operation::GiveBack => true,
+            Operation::Peek | Operation::Reset => false,
+        };
+        Ok(Outcome::new(taken, counters.iter().zip(standings).map(reading)))
+    }
 }
 
 /// What a counter says that nobody has used.
 pub(super) fn untouched(counter: &Counter<'_>) -> Reading {
     let rule = Rule::new(counter.quota, counter.algorithm);
     State::new(counter.algorithm).read(&rule, 0, counter.cost.into())
-}
-
-fn key(counter: &Counter<'_>) -> String {
-    let letter = match counter.algorithm {
-        Algorithm::FixedWindow => "",
-        other => letter(other),
-    };
-    format!("{}{}{letter}", counter.key, counter.quota.window_millis())
-}
-
-fn letter(algorithm: Algorithm) -> &'static str {
-    match algorithm {
-        Algorithm::FixedWindow => "f",
-        Algorithm::SlidingWindow => "s",
-        Algorithm::SlidingLog => "l",
-        Algorithm::TokenBucket { .. } => "t",
-    }
-}
-
-/// Whether it fits, what is left, and the microseconds to the reset and to when it fits.
-fn reading(numbers: &[i64]) -> Reading {
-    let micros = |number: i64| u64::try_from(number).ok().map(Duration::from_micros);
-    Reading {
-        fits: numbers[0] == 1,
-        remaining: u32::try_from(numbers[1]).unwrap_or(u32::MAX),
-        reset: micros(numbers[2]).unwrap_or_default(),
-        retry_after: micros(numbers[3]),
-    }
 }

@@ -1,27 +1,23 @@
 //! Counters in this process.
 //!
-//! The keys are spread over shards, each behind a lock of its own that is never held across an
-//! await. A shard is a hash table over a list of slots. Whoever adds a key moves the shard's hand
-//! over a few slots and drops what has expired there, so that the work of forgetting is spread over
-//! the work of remembering, and nothing ever stops to sweep.
+//! The keys are spread over [`shard`]s, each behind a lock of its own that is never held across an
+//! await. Whoever adds a key passes over a few others and drops those that have expired, so that the work
+//! of forgetting is spread over the work of remembering, and nothing ever stops to sweep.
 
-use std::hash::{BuildHasher, RandomState};
+mod shard;
+
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hashbrown::HashTable;
+use ahash::RandomState;
 use smallvec::SmallVec;
 
+use self::shard::{Full, Shard, Slot};
 use super::{Counter, Operation, Outcome, Reading, Store};
 use crate::algorithm::{Rule, State};
 use crate::clock::Clock;
 use crate::error::StoreError;
 
-/// When a slot expires that is about to be charged: not before that has been done.
-const RESERVED: u64 = u64::MAX;
-/// How many slots the hand passes when a key is added; two, so that it is faster than the growth.
-const STEPS: usize = 2;
-/// How many it passes when the shard is full, before the key is refused.
-const STEPS_WHEN_FULL: usize = 64;
 const MAX_SHARDS: usize = 64;
 /// With fewer keys than this in each shard, chance would fill one while others have room.
 const MIN_KEYS_PER_SHARD: usize = 1_024;
@@ -30,56 +26,86 @@ const MIN_KEYS_PER_SHARD: usize = 1_024;
 ///
 /// When the store is full of counters that have not expired, a new one is refused, which a limiter
 /// answers like a store that is away: nobody's counter is dropped to make room for those of others.
-#[derive(Debug)]
-pub(crate) struct MemoryStore {
-    shards: Box<[Mutex<Shard>]>,
+///
+/// A limiter has one by itself ([`RateLimiter::memory`](crate::RateLimiter::memory)); by itself it is for
+/// stores made of others, and for measuring.
+///
+/// ```
+/// use axum_rate_limit::Quota;
+/// use axum_rate_limit::store::{Counter, MemoryStore, Operation};
+///
+/// let store = MemoryStore::new(1_000);
+/// let counter = Counter::new("client-7", Quota::per_minute(1));
+/// assert!(store.apply_now(Operation::Take, &[counter])?.taken());
+/// assert!(!store.apply_now(Operation::Take, &[counter])?.taken());
+/// # Ok::<(), axum_rate_limit::StoreError>(())
+/// ```
+pub struct MemoryStore {
+    shards: Box<[Padded]>,
     hasher: RandomState,
     clock: Clock,
     max_keys: usize,
 }
 
-#[derive(Debug, Default)]
-struct Shard {
-    /// Indices into `slots`.
-    table: HashTable<usize>,
-    slots: Vec<Option<Slot>>,
-    /// Indices of empty slots.
-    free: Vec<usize>,
-    /// Where the search for expired slots goes on.
-    hand: usize,
-}
-
-#[derive(Debug)]
-struct Slot {
-    hash: u64,
-    key: Box<str>,
-    window_millis: u64,
-    state: State,
-    /// In microseconds of the clock.
-    expires: u64,
-}
+/// A lock on cache lines of its own: two threads at neighbouring shards must not disturb each other.
+#[repr(align(128))]
+#[derive(Default)]
+struct Padded(Mutex<Shard>);
 
 impl MemoryStore {
-    /// Holds at most `max_keys` counters.
-    pub(crate) fn new(max_keys: usize, clock: Clock) -> Self {
+    /// A store that holds at most `max_keys` counters: as many as clients, times the quotas of each.
+    pub fn new(max_keys: usize) -> Self {
+        Self::with_clock(max_keys, Clock::default())
+    }
+
+    pub(crate) fn with_clock(max_keys: usize, clock: Clock) -> Self {
         let shards = (max_keys / MIN_KEYS_PER_SHARD).clamp(1, MAX_SHARDS);
-        Self {
-            shards: (0..shards).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
-            clock,
-            max_keys,
-        }
+        let shards = (0..shards).map(|_| Padded::default()).collect();
+        Self { shards, hasher: RandomState::new(), clock, max_keys }
     }
 
     /// [`Store::apply`], without an await.
-    pub(crate) fn apply_now(
-        &self,
-        operation: Operation,
-        counters: &[Counter<'_>],
-    ) -> Result<Outcome, StoreError> {
-        let mut held = Held::lock(self, counters);
+    ///
+    /// # Errors
+    ///
+    /// If there is no room for a counter that has to be remembered.
+    pub fn apply_now(&self, operation: Operation, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
+        match (operation, counters) {
+            (Operation::Take, [counter]) => self.take(counter),
+            _ => self.apply_all(operation, counters),
+        }
+    }
+
+    /// Takes from one counter: what most checks are, under one lock and with one look-up.
+    fn take(&self, counter: &Counter<'_>) -> Result<Outcome, StoreError> {
+        let rule = Rule::new(counter.quota, counter.algorithm);
+        let hash = self.hasher.hash_one(counter.key);
         let now = self.clock.now_micros();
-        let asked = held.readings(counters, now);
+        let cost = u64::from(counter.cost);
+        let mut shard = lock(&self.shards[self.shard_of(hash)]);
+        let reading = if let Some(slot) = shard.find_mut(hash, counter) {
+            slot.take(&rule, now, cost)
+        } else {
+            let mut state = State::new(counter.algorithm);
+            let reading = state.take(&rule, now, cost);
+            if reading.fits && cost > 0 {
+                let expires = state.expires(&rule);
+                let slot = Slot::new(counter, state, expires);
+                let added = shard.insert(&self.hasher, hash, slot, now, self.max_per_shard());
+                if added.is_err() && !counter.shadow {
+                    return Err(StoreError::Full { max_keys: self.max_keys });
+                }
+            }
+            reading
+        };
+        Ok(Outcome::of_one(reading.fits || counter.shadow, reading))
+    }
+
+    /// Applies `operation` to any counters.
+    fn apply_all(&self, operation: Operation, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
+        let now = self.clock.now_micros();
+        let mut held = Held::lock(self, counters, now);
+        let asked = held.readings(counters);
         let mut charged: SmallVec<[bool; 2]> = match operation {
             Operation::Take => charged(counters, &asked),
             Operation::Add | Operation::GiveBack => counters.iter().map(|counter| counter.cost > 0).collect(),
@@ -88,16 +114,16 @@ impl MemoryStore {
                 for (index, counter) in counters.iter().enumerate() {
                     held.remove(index, counter);
                 }
-                return Ok(Outcome::new(false, held.readings(counters, now)));
+                return Ok(Outcome::new(false, held.readings(counters)));
             }
         };
         if operation == Operation::GiveBack {
             for (index, counter) in concerned(counters, &charged) {
-                held.give_back(index, counter, now);
+                held.give_back(index, counter);
             }
         } else {
             for (index, counter) in counters.iter().enumerate() {
-                if !charged[index] || held.reserve(index, counter, now, self.max_per_shard()) {
+                if !charged[index] || held.reserve(index, counter).is_ok() {
                     continue;
                 }
                 // What is in shadow holds nobody up.
@@ -110,11 +136,11 @@ impl MemoryStore {
                 }
             }
             for (index, counter) in concerned(counters, &charged) {
-                held.charge(index, counter, now);
+                held.charge(index, counter);
             }
         }
         let taken = passes(counters, &asked) || operation != Operation::Take;
-        let stands = held.readings(counters, now);
+        let stands = held.readings(counters);
         // Whether a counter had room is a matter of before, how much it has left one of after.
         let readings = stands.iter().zip(&asked).map(|(stands, asked)| Reading {
             fits: asked.fits,
@@ -126,6 +152,12 @@ impl MemoryStore {
 
     fn max_per_shard(&self) -> usize {
         self.max_keys.div_ceil(self.shards.len())
+    }
+
+    /// The low and the highest bits choose the place in the shard's table, so the shard is chosen by others.
+    #[allow(clippy::cast_possible_truncation)]
+    fn shard_of(&self, hash: u64) -> usize {
+        (hash >> 40) as usize % self.shards.len()
     }
 }
 
@@ -160,44 +192,49 @@ impl Store for MemoryStore {
     }
 }
 
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").field("max_keys", &self.max_keys).finish_non_exhaustive()
+    }
+}
+
 /// A panic while the lock is held can't leave a shard torn: nothing between two changes panics.
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(shard: &Padded) -> MutexGuard<'_, Shard> {
+    shard.0.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The shards that a call needs, all locked at once, in the order of their numbers so that no two
 /// calls wait for each other.
 struct Held<'a> {
+    store: &'a MemoryStore,
+    now: u64,
     guards: SmallVec<[MutexGuard<'a, Shard>; 1]>,
     /// For each counter its hash, and its shard in `guards`.
     places: SmallVec<[(u64, usize); 2]>,
 }
 
 impl<'a> Held<'a> {
-    fn lock(store: &'a MemoryStore, counters: &[Counter<'_>]) -> Self {
-        let hashes = counters.iter().map(|counter| store.hasher.hash_one(counter.key));
-        // The low bits choose the place in the table, so the shard is chosen by others.
-        #[allow(clippy::cast_possible_truncation)]
-        let shard = |hash: u64| (hash >> 48) as usize % store.shards.len();
-        let hashes: SmallVec<[u64; 2]> = hashes.collect();
-        let mut numbers: SmallVec<[usize; 2]> = hashes.iter().map(|hash| shard(*hash)).collect();
+    fn lock(store: &'a MemoryStore, counters: &[Counter<'_>], now: u64) -> Self {
+        let hashes: SmallVec<[u64; 2]> =
+            counters.iter().map(|counter| store.hasher.hash_one(counter.key)).collect();
+        let mut numbers: SmallVec<[usize; 2]> = hashes.iter().map(|hash| store.shard_of(*hash)).collect();
         numbers.sort_unstable();
         numbers.dedup();
-        let places = hashes
-            .iter()
-            .map(|hash| {
-                (*hash, numbers.iter().position(|number| *number == shard(*hash)).unwrap_or_default())
-            })
-            .collect();
-        Self { guards: numbers.iter().map(|number| lock(&store.shards[*number])).collect(), places }
+        let place = |hash: &u64| {
+            let shard = numbers.iter().position(|number| *number == store.shard_of(*hash));
+            (*hash, shard.unwrap_or_default())
+        };
+        let places = hashes.iter().map(place).collect();
+        let guards = numbers.iter().map(|number| lock(&store.shards[*number])).collect();
+        Self { store, now, guards, places }
     }
 
-    fn readings(&self, counters: &[Counter<'_>], now: u64) -> SmallVec<[Reading; 2]> {
+    fn readings(&self, counters: &[Counter<'_>]) -> SmallVec<[Reading; 2]> {
         let reading = |(counter, (hash, shard)): (&Counter<'_>, &(u64, usize))| {
             let rule = Rule::new(counter.quota, counter.algorithm);
-            let slot = self.guards[*shard].find(*hash, counter).filter(|slot| slot.expires > now);
-            let read = |state: &State| state.read(&rule, now, counter.cost.into());
-            slot.map_or_else(|| read(&State::new(counter.algorithm)), |slot| read(&slot.state))
+            let read = |state: &State| state.read(&rule, self.now, counter.cost.into());
+            let state = self.guards[*shard].state_at(*hash, counter, self.now);
+            state.map_or_else(|| read(&State::new(counter.algorithm)), read)
         };
         counters.iter().zip(&self.places).map(reading).collect()
     }
@@ -207,115 +244,34 @@ impl<'a> Held<'a> {
         self.guards[shard].remove(hash, counter);
     }
 
-    /// Makes sure that there is a slot for `counter`; false if there is no room for it.
-    fn reserve(&mut self, index: usize, counter: &Counter<'_>, now: u64, max_keys: usize) -> bool {
+    /// Makes sure that there is a slot for `counter`.
+    fn reserve(&mut self, index: usize, counter: &Counter<'_>) -> Result<(), Full> {
         let (hash, shard) = self.places[index];
-        let shard = &mut self.guards[shard];
-        if let Some(slot) = shard.find_mut(hash, counter) {
-            if slot.expires <= now {
-                slot.expires = RESERVED;
-            }
-            return true;
-        }
-        shard.drop_expired(now, STEPS);
-        if shard.table.len() >= max_keys {
-            shard.drop_expired(now, STEPS_WHEN_FULL);
-        }
-        if shard.table.len() >= max_keys {
-            return false;
-        }
-        let state = State::new(counter.algorithm);
-        let window_millis = counter.quota.window_millis();
-        shard.insert(Slot { hash, key: counter.key.into(), window_millis, state, expires: RESERVED });
-        true
+        self.guards[shard].reserve(&self.store.hasher, hash, counter, self.now, self.store.max_per_shard())
     }
 
     /// Takes back a slot that nothing has been charged to.
     fn release(&mut self, index: usize, counter: &Counter<'_>) {
         let (hash, shard) = self.places[index];
-        if self.guards[shard].find(hash, counter).is_some_and(|slot| slot.expires == RESERVED) {
-            self.guards[shard].remove(hash, counter);
-        }
+        self.guards[shard].release(hash, counter);
     }
 
-    fn charge(&mut self, index: usize, counter: &Counter<'_>, now: u64) {
+    fn charge(&mut self, index: usize, counter: &Counter<'_>) {
+        let now = self.now;
         self.change(index, counter, |state, rule| state.charge(rule, now, counter.cost.into()));
     }
 
-    fn give_back(&mut self, index: usize, counter: &Counter<'_>, now: u64) {
+    fn give_back(&mut self, index: usize, counter: &Counter<'_>) {
+        let now = self.now;
         self.change(index, counter, |state, rule| state.give_back(rule, now, counter.cost.into()));
     }
 
     fn change(&mut self, index: usize, counter: &Counter<'_>, change: impl FnOnce(&mut State, &Rule)) {
         let (hash, shard) = self.places[index];
         if let Some(slot) = self.guards[shard].find_mut(hash, counter) {
-            let rule = Rule::new(counter.quota, counter.algorithm);
-            change(&mut slot.state, &rule);
-            slot.expires = slot.state.expires(&rule);
+            slot.change(&Rule::new(counter.quota, counter.algorithm), change);
         }
     }
-}
-
-impl Slot {
-    fn is(&self, counter: &Counter<'_>) -> bool {
-        self.window_millis == counter.quota.window_millis()
-            && self.state.is(counter.algorithm)
-            && *self.key == *counter.key
-    }
-}
-
-impl Shard {
-    fn find(&self, hash: u64, counter: &Counter<'_>) -> Option<&Slot> {
-        let index = self.table.find(hash, |index| is_at(&self.slots, *index, counter))?;
-        self.slots[*index].as_ref()
-    }
-
-    fn find_mut(&mut self, hash: u64, counter: &Counter<'_>) -> Option<&mut Slot> {
-        let index = self.table.find(hash, |index| is_at(&self.slots, *index, counter))?;
-        self.slots[*index].as_mut()
-    }
-
-    fn insert(&mut self, slot: Slot) {
-        let hash = slot.hash;
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            self.slots.len() - 1
-        });
-        self.slots[index] = Some(slot);
-        let slots = &self.slots;
-        self.table.insert_unique(hash, index, |index| slots[*index].as_ref().map_or(0, |slot| slot.hash));
-    }
-
-    fn remove(&mut self, hash: u64, counter: &Counter<'_>) {
-        let found = self.table.find_entry(hash, |index| is_at(&self.slots, *index, counter));
-        if let Ok(entry) = found {
-            let (index, _) = entry.remove();
-            self.slots[index] = None;
-            self.free.push(index);
-        }
-    }
-
-    /// Looks at the next `steps` slots and drops those that have expired.
-    fn drop_expired(&mut self, now: u64, steps: usize) {
-        for _ in 0..steps.min(self.slots.len()) {
-            let index = self.hand;
-            self.hand = (index + 1) % self.slots.len();
-            let expired = self.slots[index].as_ref().is_some_and(|slot| slot.expires <= now);
-            if !expired {
-                continue;
-            }
-            if let Some(slot) = self.slots[index].take()
-                && let Ok(entry) = self.table.find_entry(slot.hash, |at| *at == index)
-            {
-                entry.remove();
-                self.free.push(index);
-            }
-        }
-    }
-}
-
-fn is_at(slots: &[Option<Slot>], index: usize, counter: &Counter<'_>) -> bool {
-    slots[index].as_ref().is_some_and(|slot| slot.is(counter))
 }
 
 #[cfg(all(test, feature = "test-util"))]
@@ -332,13 +288,13 @@ mod tests {
     impl MemoryStore {
         /// How many counters it holds, expired ones among them.
         fn len(&self) -> usize {
-            self.shards.iter().map(|shard| lock(shard).table.len()).sum()
+            self.shards.iter().map(|shard| lock(shard).len()).sum()
         }
     }
 
     fn store(max_keys: usize) -> (MemoryStore, ManualClock) {
         let clock = ManualClock::default();
-        (MemoryStore::new(max_keys, Clock::Manual(clock.clone())), clock)
+        (MemoryStore::with_clock(max_keys, Clock::Manual(clock.clone())), clock)
     }
 
     fn counter(key: &str, limit: u32) -> Counter<'_> {

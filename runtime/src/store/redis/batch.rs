@@ -1,0 +1,229 @@
+//! What is sent to Redis in one call: checks in order of arrival, those that ask for the same merged.
+
+use ahash::RandomState;
+use hashbrown::HashTable;
+use smallvec::SmallVec;
+
+use crate::algorithm::Algorithm;
+use crate::quota::Quota;
+use crate::store::{Counter, Operation};
+
+/// How many counters a call asks for at most, and how many bytes their keys have: some hundred
+/// microseconds of Redis's time, in which it serves nobody else.
+const MAX_COUNTERS: usize = 256;
+const MAX_KEY_BYTES: usize = 32 * 1024;
+/// How many units of sliding logs a call writes at most: a log has an entry for each.
+const MAX_LOGGED: u64 = 20_000;
+/// How many checks share a call at most.
+const MAX_CHECKS: u32 = 16 * 1024;
+
+/// What is asked at once, by one who waits for the answer.
+#[derive(Debug)]
+pub(super) struct Check<'a, 'k> {
+    pub(super) operation: Operation,
+    /// Whether a node of a cluster is asked that is about to get the keys.
+    pub(super) asking: bool,
+    pub(super) counters: &'a [Counter<'k>],
+    /// Of the key of each counter.
+    pub(super) hashes: SmallVec<[u64; 2]>,
+}
+
+impl<'a, 'k> Check<'a, 'k> {
+    pub(super) fn new(hasher: &RandomState, operation: Operation, counters: &'a [Counter<'k>]) -> Self {
+        let hashes = counters.iter().map(|counter| hasher.hash_one(counter.key)).collect();
+        Self { operation, asking: false, counters, hashes }
+    }
+}
+
+/// A call that is being filled, or was.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// The keys of all counters, one behind the other.
+    text: String,
+    counters: Vec<Asked>,
+    groups: Vec<Group>,
+    /// Which group was the last to ask for a policy's key.
+    last: HashTable<Last>,
+    checks: u32,
+    logged: u64,
+}
+
+/// A counter as it is asked for.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    /// Where its key begins and ends.
+    key: (usize, usize),
+    hash: u64,
+    quota: Quota,
+    algorithm: Algorithm,
+    cost: u32,
+    policy: usize,
+    shadow: bool,
+}
+
+/// Checks that ask for the same.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) operation: Operation,
+    pub(super) asking: bool,
+    /// How many checks it is.
+    pub(super) count: u32,
+    /// Where its counters are.
+    first: usize,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Last {
+    hash: u64,
+    /// A counter with the key of the policy.
+    counter: usize,
+    group: usize,
+}
+
+/// Where a check is in its batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) group: usize,
+    /// How many of the group came before it.
+    pub(super) before: u32,
+}
+
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    pub(super) fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// The check that all of a group make.
+    pub(super) fn check(&self, group: &Group) -> (SmallVec<[Counter<'_>; 2]>, SmallVec<[u64; 2]>) {
+        let asked = &self.counters[group.first..group.first + group.len];
+        (asked.iter().map(|asked| self.counter(asked)).collect(), asked.iter().map(|asked| asked.hash).collect())
+    }
+
+    /// The counters of a group, in the order in which they were asked for.
+    pub(super) fn counters_of(&self, group: &Group) -> impl ExactSizeIterator<Item = Counter<'_>> + Clone {
+        self.counters[group.first..group.first + group.len].iter().map(|asked| self.counter(asked))
+    }
+
+    fn counter(&self, asked: &Asked) -> Counter<'_> {
+        Counter {
+            key: &self.text[asked.key.0..asked.key.1],
+            quota: asked.quota,
+            algorithm: asked.algorithm,
+            cost: asked.cost,
+            policy: asked.policy,
+            shadow: asked.shadow,
+        }
+    }
+
+    /// Adds a check, which has a counter; `None` if the batch is full. An empty one takes any check.
+    ///
+    /// A check joins those that ask for the same, unless another one of its keys has come since: so the
+    /// checks of a key are decided in the order in which they came.
+    pub(super) fn add(&mut self, check: &Check<'_, '_>) -> Option<Place> {
+        let is_log = |counter: &&Counter<'_>| counter.algorithm == Algorithm::SlidingLog;
+        let logged = check.counters.iter().filter(is_log).map(|counter| u64::from(counter.cost)).sum::<u64>();
+        let has_room = self.checks < MAX_CHECKS && self.logged + logged <= MAX_LOGGED;
+        if !(has_room || self.is_empty()) {
+            return None;
+        }
+        let place = self.join(check).or_else(|| self.begin(check))?;
+        self.checks += 1;
+        self.logged += logged;
+        Some(place)
+    }
+
+    /// A place in the group that asks for the same, if there is one that the check may join.
+    fn join(&mut self, check: &Check<'_, '_>) -> Option<Place> {
+        if !matches!(check.operation, Operation::Take | Operation::Peek) {
+            return None;
+        }
+        let (counters, hashes) = (check.counters, &check.hashes);
+        let group = self.last_of(*hashes.first()?, counters.first()?.key)?;
+        let is_last =
+            |(counter, hash): (&Counter<'_>, &u64)| self.last_of(*hash, counter.key) == Some(group);
+        let asked = &self.groups[group];
+        let is_same = (asked.operation, asked.asking) == (check.operation, check.asking)
+            && self.counters_of(asked).eq(counters.iter().copied())
+            && counters.iter().zip(hashes).skip(1).all(is_last);
+        if !is_same {
+            return None;
+        }
+        let count = &mut self.groups[group].count;
+        *count += 1;
+        Some(Place { group, before: *count - 1 })
+    }
+
+    /// A place in a group of its own.
+    fn begin(&mut self, check: &Check<'_, '_>) -> Option<Place> {
+        let counters = check.counters;
+        let bytes: usize = counters.iter().map(|counter| counter.key.len()).sum();
+        let has_room = self.counters.len() + counters.len() <= MAX_COUNTERS
+            && self.text.len() + bytes <= MAX_KEY_BYTES;
+        if !(has_room || self.is_empty()) {
+            return None;
+        }
+        let group = self.groups.len();
+        let (operation, first, len) = (check.operation, self.counters.len(), counters.len());
+        self.groups.push(Group { operation, asking: check.asking, count: 1, first, len });
+        for (index, (counter, hash)) in counters.iter().zip(&check.hashes).enumerate() {
+            // The quotas of a policy have one key.
+            let before = index.checked_sub(1).filter(|before| counters[*before].key == counter.key);
+            let key = if before.is_some() {
+                self.counters[first + index - 1].key
+            } else {
+                let start = self.text.len();
+                self.text.push_str(counter.key);
+                (start, self.text.len())
+            };
+            let Counter { key: _, quota, algorithm, cost, policy, shadow } = *counter;
+            self.counters.push(Asked { key, hash: *hash, quota, algorithm, cost, policy, shadow });
+            if before.is_none() {
+                self.is_last(*hash, group);
+            }
+        }
+        Some(Place { group, before: 0 })
+    }
+
+    fn last_of(&self, hash: u64, key: &str) -> Option<usize> {
+        let is = |last: &Last| last.hash == hash && self.counter(&self.counters[last.counter]).key == key;
+        self.last.find(hash, is).map(|last| last.group)
+    }
+
+    /// Notes that `group` is the last to ask for the key of the counter that was added last.
+    fn is_last(&mut self, hash: u64, group: usize) {
+        let counter = self.counters.len() - 1;
+        let text = |counter: usize| {
+            let (start, end) = self.counters[counter].key;
+            &self.text[start..end]
+        };
+        let is = |last: &Last| last.hash == hash && text(last.counter) == text(counter);
+        match self.last.find_mut(hash, is) {
+            Some(last) => last.group = group,
+            None => {
+                self.last.insert_unique(hash, Last { hash, counter, group }, |last| last.hash);
+            }
+        }
+    }
+
+    /// Empties it, and keeps its memory for the next.
+    pub(super) fn clear(&mut self) {
+        self.text.clear();
+        self.counters.clear();
+        self.groups.clear();
+        self.last.clear();
+        (self.checks, self.logged) = (0, 0);
+    }
+}
+
+impl Group {
+    /// The place of the last of its checks, if that does not pass.
+    pub(super) fn last_denied(&self, group: usize, passed: u32) -> Option<Place> {
+        let is_denied = self.operation == Operation::Take && passed < self.count;
+        is_denied.then(|| Place { group, before: self.count - 1 })
+    }
+}

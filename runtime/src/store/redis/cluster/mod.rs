@@ -1,0 +1,196 @@
+//! Counters on the masters of a Redis Cluster, with a lane to each.
+//!
+//! The quotas of one policy share a hash tag, and so a slot: a check of one policy is one call there.
+//! [`several`] policies are charged one after the other. Which node has which slot is in the [`topology`],
+//! which every redirection corrects and the [`mender`] asks for anew when a node is lost. A check that is
+//! redirected has not been run, so it is safe to send it elsewhere; nothing else is sent again.
+
+mod mender;
+mod several;
+mod topology;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use redis::{ErrorKind, ServerErrorKind};
+
+use self::topology::{Address, Slot, Topology};
+use super::batch::Check;
+use super::connection::{Access, Endpoint};
+use super::denials::Denials;
+use super::failure::Failure;
+use super::lane::Lane;
+use super::script::Decider;
+use crate::error::StoreError;
+use crate::store::{Counter, Operation, Outcome, Settings};
+
+/// How often a check follows a key that has moved to another node.
+const MAX_REDIRECTS: usize = 5;
+/// How long a check waits while its keys are partly here and partly there.
+const MOVING: Duration = Duration::from_millis(2);
+
+/// The masters of a cluster.
+pub(crate) struct Cluster {
+    /// The nodes that the user has named.
+    seeds: Vec<Endpoint>,
+    topology: RwLock<Arc<Topology>>,
+    decider: Arc<Decider>,
+    denials: Arc<Denials>,
+    timeout: Duration,
+    /// Whether somebody is about to mend it.
+    mending: AtomicBool,
+    closed: AtomicBool,
+}
+
+impl Cluster {
+    /// The cluster that the nodes at `urls` belong to; the error says what is wrong with one of them.
+    pub(super) fn new(urls: &[String], access: &Access, settings: Settings) -> Result<Self, String> {
+        let grammar = "write one or more nodes, as `redis://[user:password@]host[:port]`";
+        if urls.is_empty() {
+            return Err(format!("there is no node to ask: {grammar}"));
+        }
+        let seed = |url: &String| {
+            let seed = Endpoint::parse(url, access)?;
+            match seed.info().redis_settings().db() {
+                0 => Ok(seed),
+                _ => Err(format!("a cluster has no databases but 0: {grammar}")),
+            }
+        };
+        let seeds = urls.iter().map(seed).collect::<Result<_, String>>()?;
+        let Settings { timeout, deny_memory, clock } = settings;
+        Ok(Self {
+            seeds,
+            topology: RwLock::default(),
+            decider: Arc::new(Decider::new(clock.clone(), true)),
+            denials: Arc::new(Denials::new(deny_memory, clock)),
+            timeout,
+            mending: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) async fn apply(
+        self: &Arc<Self>,
+        operation: Operation,
+        counters: &[Counter<'_>],
+    ) -> Result<Outcome, StoreError> {
+        let is_one = counters.windows(2).all(|pair| pair[0].policy == pair[1].policy);
+        let decided = if is_one {
+            self.decide(operation, counters).await
+        } else {
+            several::decide(self, operation, counters).await
+        };
+        decided.map_err(|failure| failure.into_store_error(self.timeout))
+    }
+
+    /// Decides the counters of one policy.
+    async fn decide(
+        self: &Arc<Self>,
+        operation: Operation,
+        counters: &[Counter<'_>],
+    ) -> Result<Outcome, Failure> {
+        let check = Check::new(&self.denials.hasher, operation, counters);
+        if let Some(denied) = self.denials.recall(&check) {
+            return Ok(denied);
+        }
+        let (slot, start) = (Slot::of(counters[0].key), Instant::now());
+        let decided = match self.topology().lane_of(slot) {
+            Some(lane) => lane.decide(&check).await,
+            None => Err(Failure::NoConnection),
+        };
+        match decided {
+            Ok(outcome) => Ok(outcome),
+            Err(failure) => {
+                let left = self.timeout.saturating_sub(start.elapsed());
+                let following = self.follow(failure, slot, check);
+                tokio::time::timeout(left, following).await.unwrap_or(Err(Failure::Timeout))
+            }
+        }
+    }
+
+    /// Sends a check to where its slot is by now, if that is what the failure tells.
+    async fn follow(
+        self: &Arc<Self>,
+        mut failure: Failure,
+        slot: Slot,
+        mut check: Check<'_, '_>,
+    ) -> Result<Outcome, Failure> {
+        for _ in 0..MAX_REDIRECTS {
+            let lane = match Redirection::of(&failure) {
+                Some(Redirection::Moved(address)) => {
+                    check.asking = false;
+                    Some(self.moved(slot, address))
+                }
+                Some(Redirection::Ask(address)) => {
+                    check.asking = true;
+                    self.topology().lane_at(&address)
+                }
+                Some(Redirection::Moving) => {
+                    tokio::time::sleep(MOVING).await;
+                    check.asking = false;
+                    self.topology().lane_of(slot)
+                }
+                None => break,
+            };
+            let decided = match lane {
+                Some(lane) => lane.decide(&check).await,
+                None => Err(Failure::NoConnection),
+            };
+            match decided {
+                Ok(outcome) => return Ok(outcome),
+                Err(next) => failure = next,
+            }
+        }
+        if failure.is_away() {
+            self.mend();
+        }
+        Err(failure)
+    }
+
+    /// Notes that a node has `slot` now, and tells the lane there.
+    fn moved(self: &Arc<Self>, slot: Slot, address: Address) -> Arc<Lane> {
+        let mut topology = self.topology.write().unwrap_or_else(PoisonError::into_inner);
+        let mut corrected = Topology::clone(&topology);
+        let lane = corrected.assign(slot, address, || self.lane());
+        *topology = Arc::new(corrected);
+        drop(topology);
+        // Where one slot has moved, others may have, and the node may be new.
+        self.mend();
+        lane
+    }
+
+    fn lane(&self) -> Arc<Lane> {
+        Arc::new(Lane::new(Arc::clone(&self.decider), Arc::clone(&self.denials), self.timeout))
+    }
+
+    fn topology(&self) -> Arc<Topology> {
+        Arc::clone(&self.topology.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        self.topology().lanes().for_each(|lane| lane.detach());
+    }
+}
+
+/// Where a check is to be sent that was not run.
+enum Redirection {
+    Moved(Address),
+    Ask(Address),
+    /// Its keys are partly here and partly there.
+    Moving,
+}
+
+impl Redirection {
+    fn of(failure: &Failure) -> Option<Self> {
+        let Failure::Redis(error) = failure else { return None };
+        let address = || Address::parse(error.redirect_node()?.0);
+        match error.kind() {
+            ErrorKind::Server(ServerErrorKind::Moved) => address().map(Self::Moved),
+            ErrorKind::Server(ServerErrorKind::Ask) => address().map(Self::Ask),
+            ErrorKind::Server(ServerErrorKind::TryAgain) => Some(Self::Moving),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! User and password, asked for when they are needed.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::BoxError;
+use crate::store::Boxed;
+
+/// Who a limiter is to Redis: see [`redis_credentials`](crate::Builder::redis_credentials).
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisCredentials {
+    pub(super) username: String,
+    pub(super) password: String,
+}
+
+impl RedisCredentials {
+    /// A user of Redis' access control lists, and its password.
+    pub fn new(username: impl Into<String>, password: impl Into<String>) -> Self {
+        Self { username: username.into(), password: password.into() }
+    }
+
+    /// The user `default`, whose password is what `requirepass` sets.
+    pub fn password(password: impl Into<String>) -> Self {
+        Self::new("default", password)
+    }
+}
+
+impl fmt::Debug for RedisCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisCredentials").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+/// Tells the credentials that hold now.
+#[derive(Clone)]
+pub(crate) struct Provider(Arc<dyn Fn() -> Answer + Send + Sync>);
+
+type Answer = Boxed<'static, Result<RedisCredentials, BoxError>>;
+
+impl Provider {
+    pub(crate) fn new<F, C>(provider: F) -> Self
+    where
+        F: Fn() -> C + Send + Sync + 'static,
+        C: Future<Output = Result<RedisCredentials, BoxError>> + Send + 'static,
+    {
+        Self(Arc::new(move || Box::pin(provider())))
+    }
+
+    pub(super) async fn ask(&self) -> Result<RedisCredentials, BoxError> {
+        (self.0)().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_password_is_not_shown() {
+        let shown = format!("{:?}", RedisCredentials::new("app", "hush"));
+        assert!(shown.contains("app") && !shown.contains("hush"), "{shown}");
+    }
+}

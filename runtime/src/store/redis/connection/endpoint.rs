@@ -1,0 +1,166 @@
+//! Where a server is, and how it is spoken to.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
+    RedisConnectionInfo, RedisError, RedisResult,
+};
+
+use super::Fault;
+use super::credentials::Provider;
+#[cfg(feature = "redis-tls")]
+use super::tls::{self, RedisTls};
+
+/// How servers are reached, beyond what their URLs say.
+#[derive(Clone, Default)]
+pub(crate) struct Access {
+    #[cfg(feature = "redis-tls")]
+    pub(crate) tls: Option<RedisTls>,
+    pub(crate) credentials: Option<Provider>,
+}
+
+/// One server: its address, and how to greet it.
+#[derive(Clone)]
+pub(crate) struct Endpoint {
+    info: ConnectionInfo,
+    credentials: Option<Provider>,
+}
+
+const GRAMMAR: &str =
+    "write `redis://[user:password@]host[:port][/database]`, or `redis+unix:///path[?db=number]`";
+
+impl Endpoint {
+    /// The endpoint at `url`.
+    pub(in super::super) fn parse(url: &str, access: &Access) -> Result<Self, Fault> {
+        let scheme = url.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+        let by_tls = matches!(scheme.as_deref(), Some("rediss" | "valkeys"));
+        if by_tls && !cfg!(feature = "redis-tls") {
+            return Err(
+                "TLS is not compiled in: enable the feature `redis-tls` of axum-rate-limit".to_owned()
+            );
+        }
+        let info = url.into_connection_info().map_err(|error| format!("{}: {GRAMMAR}", reason(&error)))?;
+        if let ConnectionAddr::TcpTls { insecure: true, .. } = info.addr() {
+            let instead = "drop `#insecure`, and say by `redis_tls` whom to trust";
+            return Err(format!("certificates are always checked: {instead}"));
+        }
+        let greeting = info.redis_settings();
+        if greeting.db() < 0 {
+            return Err(format!("no database has a negative number: {GRAMMAR}"));
+        }
+        // `redis://secret@host` is easily written, and would be silently no authentication at all.
+        if greeting.username().is_some() && greeting.password().is_none() && access.credentials.is_none() {
+            let instead = "write `user:password@`, or `:password@` where there are no users";
+            return Err(format!("there is a user without a password: {instead}"));
+        }
+        #[cfg(feature = "redis-tls")]
+        let info = tls::prepare(info, access.tls.as_ref())?;
+        Ok(Self { info: info.set_tcp_settings(tcp_settings()), credentials: access.credentials.clone() })
+    }
+
+    /// The same greeting at another address.
+    #[cfg(any(feature = "redis-cluster", feature = "redis-sentinel"))]
+    pub(in super::super) fn at(&self, host: String, port: u16) -> Self {
+        let address = match self.info.addr().clone() {
+            ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+                ConnectionAddr::TcpTls { host, port, insecure, tls_params }
+            }
+            _ => ConnectionAddr::Tcp(host, port),
+        };
+        Self { info: self.info.clone().set_addr(address), credentials: self.credentials.clone() }
+    }
+
+    /// What the URL says.
+    #[cfg(any(feature = "redis-cluster", feature = "redis-sentinel"))]
+    pub(in super::super) fn info(&self) -> &ConnectionInfo {
+        &self.info
+    }
+
+    /// What the URL says, with the credentials that hold now.
+    async fn current(&self, timeout: Duration) -> RedisResult<ConnectionInfo> {
+        let Some(provider) = &self.credentials else { return Ok(self.info.clone()) };
+        let no_credentials = |detail: String| {
+            RedisError::from((ErrorKind::AuthenticationFailed, "no credentials are provided", detail))
+        };
+        let credentials = tokio::time::timeout(timeout, provider.ask())
+            .await
+            .map_err(|_| no_credentials(format!("within {timeout:?}")))?
+            .map_err(|error| no_credentials(error.to_string()))?;
+        let greeting = self.info.redis_settings();
+        let greeting = RedisConnectionInfo::default()
+            .set_db(greeting.db())
+            .set_protocol(greeting.protocol())
+            .set_username(credentials.username)
+            .set_password(credentials.password);
+        Ok(self.info.clone().set_redis_settings(greeting))
+    }
+
+    /// Opens a connection, which may take that long at most.
+    pub(in super::super) async fn connect(&self, timeout: Duration) -> RedisResult<MultiplexedConnection> {
+        let client = Client::open(self.current(timeout).await?)?;
+        // The deadline of a decision is the limiter's; a second timer would only cost.
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(timeout)).set_response_timeout(None);
+        client.get_multiplexed_async_connection_with_config(&config).await
+    }
+}
+
+/// A small call must not wait for the acknowledgement of the one before it.
+fn tcp_settings() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
+}
+
+/// What is wrong, without the client's name for the kind of error.
+fn reason(error: &RedisError) -> String {
+    let text = error.to_string();
+    text.split(" - ").next().unwrap_or(&text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(url: &str) -> String {
+        Endpoint::parse(url, &Access::default()).map(|_| ()).expect_err(url)
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_url_is_told() {
+        for (url, words) in [
+            ("localhost:6379", "did not parse: write `redis://"),
+            ("http://localhost", "did not parse: write `redis://"),
+            ("", "did not parse: write `redis://"),
+            ("redis://", "write `redis://"),
+            ("redis://0.0.0.0", "wildcard address"),
+            ("redis://localhost/first", "Invalid database number: write `redis://"),
+            ("redis://localhost/-1", "negative number"),
+            ("redis://localhost/?protocol=4", "Invalid protocol version"),
+            ("redis://secret@localhost", "user without a password"),
+            #[cfg(not(feature = "redis-tls"))]
+            ("rediss://localhost", "feature `redis-tls`"),
+            #[cfg(feature = "redis-tls")]
+            ("rediss://localhost/#insecure", "`redis_tls`"),
+        ] {
+            let fault = fault(url);
+            assert!(fault.contains(words), "{url}: {fault}");
+            assert!(!fault.contains("secret"), "no secret is told: {fault}");
+        }
+    }
+
+    #[test]
+    fn what_a_url_says_is_understood() {
+        let parse = |url: &str| Endpoint::parse(url, &Access::default()).expect("it is a URL").info;
+        let info = parse("valkey://a%40b:p%2Fw@[::1]:7/3?protocol=resp3");
+        assert_eq!(*info.addr(), ConnectionAddr::Tcp("::1".to_owned(), 7));
+        let greeting = info.redis_settings();
+        assert_eq!((greeting.username(), greeting.password(), greeting.db()), (Some("a@b"), Some("p/w"), 3));
+        assert!(matches!(greeting.protocol(), redis::ProtocolVersion::RESP3));
+        let info = parse("redis+unix:///tmp/a%20b.sock?db=2&user=u&pass=p");
+        assert_eq!(*info.addr(), ConnectionAddr::Unix("/tmp/a b.sock".into()));
+        let greeting = info.redis_settings();
+        assert_eq!((greeting.username(), greeting.password(), greeting.db()), (Some("u"), Some("p"), 2));
+    }
+}

@@ -1,0 +1,65 @@
+//! How a server is found and reached: by its address, or by sentinels who know which one is the master.
+
+mod credentials;
+mod endpoint;
+#[cfg(feature = "redis-sentinel")]
+mod sentinels;
+#[cfg(feature = "redis-tls")]
+mod tls;
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{ErrorKind, RedisError, RedisResult, Value};
+
+pub(crate) use self::credentials::Provider;
+pub use self::credentials::RedisCredentials;
+pub(crate) use self::endpoint::{Access, Endpoint};
+#[cfg(feature = "redis-sentinel")]
+use self::sentinels::Sentinels;
+#[cfg(feature = "redis-tls")]
+pub use self::tls::RedisTls;
+
+/// Where to connect to.
+pub(crate) enum Server {
+    Single(Box<Endpoint>),
+    #[cfg(feature = "redis-sentinel")]
+    Sentinels(Box<Sentinels>),
+}
+
+/// What is wrong with an address, and what to write instead.
+pub(super) type Fault = String;
+
+impl Server {
+    pub(crate) fn single(url: &str, access: &Access) -> Result<Self, Fault> {
+        Ok(Self::Single(Box::new(Endpoint::parse(url, access)?)))
+    }
+
+    /// The master called `master`, a name or a URL whose host is the name, of which `sentinels` know.
+    #[cfg(feature = "redis-sentinel")]
+    pub(crate) fn sentinel(master: &str, sentinels: &[String], access: &Access) -> Result<Self, Fault> {
+        Ok(Self::Sentinels(Box::new(Sentinels::parse(master, sentinels, access)?)))
+    }
+
+    /// Opens a connection to a server that takes writes, which may take that long at most.
+    pub(super) async fn connect(&self, timeout: Duration) -> RedisResult<MultiplexedConnection> {
+        let mut connection = match self {
+            Self::Single(endpoint) => endpoint.connect(timeout).await?,
+            #[cfg(feature = "redis-sentinel")]
+            Self::Sentinels(sentinels) => sentinels.master(timeout).await?.connect(timeout).await?,
+        };
+        is_master(&mut connection).await?;
+        Ok(connection)
+    }
+}
+
+/// A replica takes the script, and refuses what it does. Who may not ask for the role is believed.
+async fn is_master(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    let role: RedisResult<Vec<Value>> = redis::cmd("ROLE").query_async(connection).await;
+    match role.ok().and_then(|role| role.into_iter().next()) {
+        Some(Value::BulkString(role)) if role == b"slave" => {
+            Err(RedisError::from((ErrorKind::Io, "READONLY the server is a replica")))
+        }
+        _ => Ok(()),
+    }
+}

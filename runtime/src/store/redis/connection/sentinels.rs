@@ -1,0 +1,194 @@
+//! Sentinels, who know which server is the master.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use redis::{ConnectionAddr, ErrorKind, RedisResult};
+use tokio::task::JoinSet;
+
+use super::Fault;
+use super::endpoint::{Access, Endpoint};
+
+/// The port of a sentinel whose URL has none.
+const SENTINEL_PORT: u16 = 26_379;
+
+/// Sentinels, and the master they are asked for.
+pub(crate) struct Sentinels {
+    name: String,
+    asked: Vec<Endpoint>,
+    /// How the master is greeted; where it is, the sentinels know.
+    master: Endpoint,
+}
+
+/// What a sentinel says of the master.
+struct Answer {
+    host: String,
+    port: u16,
+    /// Grows with each failover that the sentinel has heard of.
+    epoch: u64,
+}
+
+impl Sentinels {
+    /// `master` is a name, or a URL whose host is the name.
+    pub(super) fn parse(master: &str, sentinels: &[String], access: &Access) -> Result<Self, Fault> {
+        if sentinels.is_empty() {
+            return Err("there is no sentinel to ask: write one or more, as `redis://host:26379`".to_owned());
+        }
+        // Credentials are the master's: who is known there need not be known to the sentinels.
+        let mut own = access.clone();
+        own.credentials = None;
+        let sentinels =
+            sentinels.iter().map(|url| sentinel(url, &own)).collect::<Result<Vec<Endpoint>, Fault>>()?;
+        let url = if master.contains("://") {
+            master.to_owned()
+        } else {
+            let by_tls = sentinels.iter().all(is_tls);
+            format!("{}://{master}", if by_tls { "rediss" } else { "redis" })
+        };
+        let grammar = "write the name that the sentinels `monitor`, or \
+                       `redis://[user:password@]name[/database]` with that name";
+        let parsed = redis::parse_redis_url(&url);
+        if parsed.is_none_or(|url| url.port().is_some() || url.path().trim_matches('/').contains('/')) {
+            return Err(format!("this is no name of a master: {grammar}"));
+        }
+        let endpoint = Endpoint::parse(&url, access)?;
+        let name = match endpoint.info().addr() {
+            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
+            _ => String::new(),
+        };
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if name.is_empty() || !name.bytes().all(is_part) {
+            return Err(format!("this is no name of a master: {grammar}"));
+        }
+        Ok(Self { name, asked: sentinels, master: endpoint })
+    }
+
+    /// Where the master is by now.
+    ///
+    /// All sentinels are asked at once, for half of `timeout`: one that is dead or silent holds nobody up.
+    /// When most have answered, the one who has heard of the latest failover is believed, since one that
+    /// was cut off from the others may still tell of the master they have replaced.
+    pub(super) async fn master(&self, timeout: Duration) -> RedisResult<Endpoint> {
+        // Those who have not answered in the end are given up with the set.
+        let mut answers = JoinSet::new();
+        for sentinel in &self.asked {
+            answers.spawn(ask(sentinel.clone(), self.name.clone(), timeout / 2));
+        }
+        let most = self.asked.len() / 2 + 1;
+        let mut latest: Option<Answer> = None;
+        let mut failure = None;
+        let mut count = 0;
+        let listening = async {
+            while let Some(answer) = answers.join_next().await {
+                match answer {
+                    Ok(Ok(answer)) => {
+                        count += 1;
+                        if latest.as_ref().is_none_or(|latest| latest.epoch < answer.epoch) {
+                            latest = Some(answer);
+                        }
+                        if count == most {
+                            return;
+                        }
+                    }
+                    Ok(Err(error)) => failure = Some(error),
+                    Err(_) => {}
+                }
+            }
+        };
+        let _ = tokio::time::timeout(timeout / 2, listening).await;
+        if let Some(Answer { host, port, .. }) = latest {
+            return Ok(self.master.at(host, port));
+        }
+        let why = failure.map_or_else(|| "none of them answers".to_owned(), |error| error.to_string());
+        let detail = format!("`{}`: {why}", self.name);
+        Err((ErrorKind::Io, "no sentinel tells where the master is", detail).into())
+    }
+}
+
+fn sentinel(url: &str, access: &Access) -> Result<Endpoint, Fault> {
+    let endpoint = Endpoint::parse(url, access)?;
+    let address = endpoint.info().addr().clone();
+    if endpoint.info().redis_settings().db() != 0 {
+        return Err("a sentinel has no databases: the master has, as `redis://name/database`".to_owned());
+    }
+    let without_port = redis::parse_redis_url(url).is_some_and(|url| url.port().is_none());
+    Ok(match address {
+        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } if without_port => {
+            endpoint.at(host, SENTINEL_PORT)
+        }
+        _ => endpoint,
+    })
+}
+
+fn is_tls(endpoint: &Endpoint) -> bool {
+    matches!(endpoint.info().addr(), ConnectionAddr::TcpTls { .. })
+}
+
+async fn ask(sentinel: Endpoint, name: String, timeout: Duration) -> RedisResult<Answer> {
+    let mut connection = sentinel.connect(timeout).await?;
+    let address: Option<(String, u16)> =
+        redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&name).query_async(&mut connection).await?;
+    let Some((host, port)) = address else {
+        return Err((ErrorKind::MasterNameNotFoundBySentinel, "it is unknown to the sentinels").into());
+    };
+    // Who may not ask for more is believed to know of no failover.
+    let state: RedisResult<HashMap<String, String>> =
+        redis::cmd("SENTINEL").arg("MASTER").arg(&name).query_async(&mut connection).await;
+    let epoch = state.ok().and_then(|state| state.get("config-epoch")?.parse().ok()).unwrap_or(0);
+    Ok(Answer { host, port, epoch })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(master: &str, sentinels: &[&str]) -> Result<Sentinels, Fault> {
+        let sentinels: Vec<String> = sentinels.iter().map(|&url| url.to_owned()).collect();
+        Sentinels::parse(master, &sentinels, &Access::default())
+    }
+
+    #[test]
+    fn a_master_is_a_name_or_a_url_with_the_name() {
+        for (master, db) in [("My_master.1", 0), ("redis://u:p@My_master.1/3?protocol=resp3", 3)] {
+            let sentinels = parse(master, &["redis://localhost"]).expect("it is a name");
+            assert_eq!(
+                (sentinels.name.as_str(), sentinels.master.info().redis_settings().db()),
+                ("My_master.1", db)
+            );
+        }
+    }
+
+    #[test]
+    fn a_sentinel_has_a_port_of_its_own() {
+        let sentinels = parse("main", &["redis://a", "redis://b:7"]).expect("they are sentinels");
+        let address = |index: usize| sentinels.asked[index].info().addr().clone();
+        assert_eq!(address(0), ConnectionAddr::Tcp("a".to_owned(), 26_379));
+        assert_eq!(address(1), ConnectionAddr::Tcp("b".to_owned(), 7));
+    }
+
+    #[cfg(feature = "redis-tls")]
+    #[test]
+    fn a_master_is_reached_as_the_sentinels_are_unless_its_url_says_otherwise() {
+        for (master, expected) in [("main", true), ("redis://main", false), ("rediss://main", true)] {
+            assert_eq!(is_tls(&parse(master, &["rediss://a"]).expect("it is a name").master), expected);
+        }
+        assert!(!is_tls(&parse("main", &["redis://a"]).expect("it is a name").master));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        for (master, sentinels, words) in [
+            ("main", &[][..], "one or more"),
+            ("main", &["localhost:26379"][..], "write `redis://"),
+            ("main", &["redis://localhost/1"][..], "no databases"),
+            ("", &["redis://localhost"][..], "name"),
+            ("two words", &["redis://localhost"][..], "the name that the sentinels `monitor`"),
+            ("localhost:6379", &["redis://localhost"][..], "the name that the sentinels `monitor`"),
+            ("redis+unix:///main", &["redis://localhost"][..], "the name that the sentinels `monitor`"),
+            ("redis://main/x", &["redis://localhost"][..], "Invalid database number"),
+        ] {
+            let fault = parse(master, sentinels).map(|_| ()).expect_err(master);
+            assert!(fault.contains(words), "{master}: {fault}");
+        }
+    }
+}

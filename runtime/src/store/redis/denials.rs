@@ -1,0 +1,191 @@
+//! What Redis has said is used up, so that it need not be asked again.
+//!
+//! A denial stands until the instant at which what was asked for can next be admitted: the instant just
+//! before the call was sent, plus the wait that Redis told. Whoever asks the same of the same counter
+//! before is denied here, without a call. Other instances may give back or forget what they took meanwhile,
+//! so a denial stands for at most [`MAX_AGE`] before Redis is asked again; what this instance gives back or
+//! forgets is known at once.
+//!
+//! There is room for so many denials. A set of four is found by the hash of a key; when it is full, the
+//! one that ends first makes room. Who is forgotten is asked of Redis again, so nothing depends on it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ahash::RandomState;
+use smallvec::SmallVec;
+
+use super::batch::{Batch, Check};
+use super::script::Answers;
+use crate::clock::Clock;
+use crate::store::{Counter, Operation, Outcome, Reading};
+
+/// How long a denial stands without being asked for again.
+const MAX_AGE: Duration = Duration::from_secs(1);
+const SETS: usize = 4_096;
+const WAYS: usize = 4;
+
+/// The denials that stand, and the hasher of keys.
+pub(super) struct Denials {
+    /// None if there is no memory of them.
+    sets: Box<[Mutex<Set>]>,
+    pub(super) hasher: RandomState,
+    clock: Clock,
+}
+
+type Set = SmallVec<[Denial; 1]>;
+
+/// A counter that had no room.
+#[derive(Debug)]
+struct Denial {
+    hash: u64,
+    key: Box<str>,
+    /// What was asked of it; its key is above.
+    counter: Counter<'static>,
+    /// What was asked together with it.
+    together: u64,
+    /// In microseconds of the clock, as is the next.
+    told: u64,
+    until: u64,
+    /// Where all that was asked together stood.
+    readings: SmallVec<[Reading; 1]>,
+}
+
+impl Denials {
+    /// A memory, or none.
+    pub(super) fn new(remembers: bool, clock: Clock) -> Self {
+        let sets = if remembers { SETS } else { 0 };
+        Self { sets: (0..sets).map(|_| Mutex::default()).collect(), hasher: RandomState::new(), clock }
+    }
+
+    /// What time it is, for [`learn`](Self::learn).
+    pub(super) fn now(&self) -> u64 {
+        self.clock.now_micros()
+    }
+
+    /// The answer to `check`, if it is known to be a denial.
+    pub(super) fn recall(&self, check: &Check<'_, '_>) -> Option<Outcome> {
+        if check.operation != Operation::Take || self.sets.is_empty() {
+            return None;
+        }
+        check.counters.iter().zip(&check.hashes).find_map(|(counter, hash)| {
+            if counter.shadow {
+                return None;
+            }
+            let mut set = self.set(*hash)?;
+            let index = set.iter().position(|denial| denial.is(*hash, counter))?;
+            let now = self.now();
+            if now >= set[index].until {
+                set.swap_remove(index);
+                return None;
+            }
+            let denial = &set[index];
+            (denial.together == self.together(check.counters)).then(|| denial.outcome(now))
+        })
+    }
+
+    /// Learns from the answers to a batch that was sent at `sent`.
+    pub(super) fn learn(&self, batch: &Batch, answers: &Answers, sent: u64) {
+        if self.sets.is_empty() {
+            return;
+        }
+        for (index, group) in batch.groups().iter().enumerate() {
+            if group.operation == Operation::Peek {
+                continue;
+            }
+            let (counters, hashes) = batch.check(group);
+            let passed = answers.passed(index).unwrap_or(u32::MAX);
+            // Whoever takes or gives something changes how long others have to wait.
+            if group.operation != Operation::Take || passed > 0 {
+                counters.iter().zip(&hashes).for_each(|(counter, hash)| self.forget(*hash, counter.key));
+            }
+            if let Some(place) = group.last_denied(index, passed)
+                && let Ok(outcome) = answers.outcome(group.operation, &counters, place)
+            {
+                self.remember(&counters, &hashes, &outcome, sent);
+            }
+        }
+    }
+
+    fn remember(&self, counters: &[Counter<'_>], hashes: &[u64], outcome: &Outcome, told: u64) {
+        let wait = |reading: &Reading| reading.retry_after.unwrap_or(Duration::MAX);
+        let denying = outcome
+            .readings()
+            .iter()
+            .enumerate()
+            .filter(|(index, reading)| !reading.fits && !counters[*index].shadow)
+            .max_by_key(|(_, reading)| wait(reading));
+        let Some((index, reading)) = denying else { return };
+        let until = told + micros(wait(reading).min(MAX_AGE));
+        if until <= self.now() {
+            return;
+        }
+        let (hash, counter) = (hashes[index], &counters[index]);
+        let Some(mut set) = self.set(hash) else { return };
+        set.retain(|denial| !denial.is(hash, counter) && denial.until > told);
+        if set.len() >= WAYS
+            && let Some((first, _)) = set.iter().enumerate().min_by_key(|(_, denial)| denial.until)
+        {
+            set.swap_remove(first);
+        }
+        set.push(Denial {
+            hash,
+            key: counter.key.into(),
+            counter: Counter { key: "", ..*counter },
+            together: self.together(counters),
+            told,
+            until,
+            readings: outcome.readings().iter().copied().collect(),
+        });
+    }
+
+    /// Forgets all that was denied to a key.
+    fn forget(&self, hash: u64, key: &str) {
+        if let Some(mut set) = self.set(hash) {
+            set.retain(|denial| denial.hash != hash || *denial.key != *key);
+        }
+    }
+
+    fn set(&self, hash: u64) -> Option<MutexGuard<'_, Set>> {
+        #[allow(clippy::cast_possible_truncation)] // which bits choose the set is all the same
+        let set = self.sets.get(hash as usize % SETS)?;
+        Some(set.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Tells what is asked together; one counter is asked alone.
+    fn together(&self, counters: &[Counter<'_>]) -> u64 {
+        if counters.len() == 1 {
+            return 0;
+        }
+        let asked = |counter: &Counter<'_>| {
+            let Counter { key: _, quota, algorithm, cost, policy, shadow } = *counter;
+            self.hasher.hash_one((counter.key, quota, algorithm, cost, policy, shadow))
+        };
+        counters.iter().fold(1, |all, counter| self.hasher.hash_one((all, asked(counter))))
+    }
+}
+
+impl Denial {
+    /// Whether just this was denied.
+    fn is(&self, hash: u64, counter: &Counter<'_>) -> bool {
+        let Counter { key: _, quota, algorithm, cost, policy: _, shadow: _ } = self.counter;
+        self.hash == hash
+            && (quota, algorithm, cost) == (counter.quota, counter.algorithm, counter.cost)
+            && *self.key == *counter.key
+    }
+
+    /// What was told, as it is to be told now.
+    fn outcome(&self, now: u64) -> Outcome {
+        let passed = Duration::from_micros(now.saturating_sub(self.told));
+        let reading = |reading: &Reading| Reading {
+            reset: reading.reset.saturating_sub(passed),
+            retry_after: reading.retry_after.map(|wait| wait.saturating_sub(passed)),
+            ..*reading
+        };
+        Outcome::new(false, self.readings.iter().map(reading))
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,71 @@
+//! Why a check was not decided.
+
+use std::time::Duration;
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::error::StoreError;
+
+/// Why a check was not decided. Those who shared a call share what became of it.
+#[derive(Clone, Debug)]
+pub(super) enum Failure {
+    /// There was no answer in time; whether it counted is unknown.
+    Timeout,
+    /// There is no connection, or it ended.
+    NoConnection,
+    /// More checks wait than may.
+    Overloaded,
+    /// What the server answered, or what became of the connection.
+    Redis(RedisError),
+}
+
+impl Failure {
+    /// What is wrong with one check, as the script says it.
+    pub(super) fn of_check(fault: String) -> Self {
+        let kind = match fault.split(' ').next() {
+            Some("READONLY") => ServerErrorKind::ReadOnly,
+            _ => ServerErrorKind::ResponseError,
+        };
+        Self::Redis((ErrorKind::Server(kind), "the script was refused a command", fault).into())
+    }
+
+    /// Whether another connection may lead to a server that serves.
+    pub(super) fn is_away(&self) -> bool {
+        let error = match self {
+            Self::Redis(error) => error,
+            Self::NoConnection => return true,
+            Self::Timeout | Self::Overloaded => return false,
+        };
+        match error.kind() {
+            ErrorKind::Io | ErrorKind::AuthenticationFailed | ErrorKind::Parse => true,
+            ErrorKind::Server(kind) => matches!(
+                kind,
+                ServerErrorKind::ReadOnly
+                    | ServerErrorKind::MasterDown
+                    | ServerErrorKind::BusyLoading
+                    | ServerErrorKind::ClusterDown
+            ),
+            // A password was set, or changed: the next connection may know it.
+            _ => matches!(error.code(), Some("NOAUTH" | "WRONGPASS")),
+        }
+    }
+
+    /// What the limiter is told of it; `timeout` is what was waited for.
+    pub(super) fn into_store_error(self, timeout: Duration) -> StoreError {
+        match self {
+            Self::Timeout => StoreError::Timeout(timeout),
+            Self::NoConnection => StoreError::Unreachable("there is no connection".into()),
+            Self::Overloaded => StoreError::Overloaded,
+            Self::Redis(ref error) => {
+                let error = error.clone().into();
+                if self.is_away() { StoreError::Unreachable(error) } else { StoreError::Refused(error) }
+            }
+        }
+    }
+}
+
+impl From<RedisError> for Failure {
+    fn from(error: RedisError) -> Self {
+        Self::Redis(error)
+    }
+}

@@ -1,0 +1,42 @@
+//! What a counter is called in Redis.
+
+use std::fmt;
+
+use redis::{RedisWrite, ToRedisArgs};
+
+use crate::algorithm::Algorithm;
+use crate::store::Counter;
+
+/// The key of a [`Counter`], the window in milliseconds, and, unless it counts a fixed window, a letter
+/// for the algorithm: `rl:{hardwork::192.0.2.7::GET:/hardwork/}60000`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StoredKey<'a> {
+    pub(super) key: &'a str,
+    pub(super) window_millis: u64,
+    pub(super) algorithm: Algorithm,
+}
+
+impl<'a> From<&Counter<'a>> for StoredKey<'a> {
+    fn from(counter: &Counter<'a>) -> Self {
+        let (key, algorithm) = (counter.key, counter.algorithm);
+        Self { key, window_millis: counter.quota.window_millis(), algorithm }
+    }
+}
+
+impl fmt::Display for StoredKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let letter = match self.algorithm {
+            Algorithm::FixedWindow => "",
+            Algorithm::SlidingWindow => "s",
+            Algorithm::SlidingLog => "l",
+            Algorithm::TokenBucket { .. } => "t",
+        };
+        write!(f, "{}{}{letter}", self.key, self.window_millis)
+    }
+}
+
+impl ToRedisArgs for StoredKey<'_> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        out.write_arg_fmt(self);
+    }
+}

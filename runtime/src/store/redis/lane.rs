@@ -1,0 +1,310 @@
+//! One connection, and the task that sends through it what all checks ask.
+//!
+//! A check that finds nothing in flight goes out at once. What arrives while a call is in flight goes with
+//! the next one, and those that ask for the same are merged there: so the busier it is, the less each check
+//! costs, and no timer holds anybody back. The decisions are those that a call for each check would give.
+//!
+//! The calls belong to the task: a request whose client goes away takes nothing with it that others wait
+//! for. No call is sent again once its outcome may be unknown.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use redis::{ErrorKind, RedisError};
+
+use super::batch::{Batch, Check, Place};
+use super::denials::Denials;
+use super::failure::Failure;
+use super::script::{Answers, Decider};
+use crate::store::Outcome;
+
+/// How many full calls may wait for the one in flight. What comes then is not taken: the store is slower
+/// than what is asked of it.
+const MAX_WAITING: usize = 32;
+/// How many calls in a row may stay without an answer before the connection is given up.
+const MAX_TIMEOUTS: u32 = 3;
+
+/// Where checks wait for their call, and for its answer.
+pub(super) struct Lane {
+    queue: Mutex<Queue>,
+    decider: Arc<Decider>,
+    denials: Arc<Denials>,
+    timeout: Duration,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// The connection that is served, 0 for none. A task that serves another one ends.
+    generation: u64,
+    /// How many connections there have been.
+    connections: u64,
+    /// Full calls, the oldest first.
+    full: VecDeque<Filling>,
+    /// The call that is being filled.
+    open: Option<Filling>,
+    /// The task, while it has nothing to do.
+    idle: Option<Waker>,
+    /// Memory of batches past.
+    spare: Vec<Batch>,
+}
+
+/// A call that checks wait for.
+struct Filling {
+    batch: Batch,
+    call: Arc<Call>,
+    /// When the first of its checks came.
+    since: Instant,
+}
+
+/// What those who wait for a call share.
+#[derive(Default)]
+struct Call {
+    answer: OnceLock<Result<Answers, Failure>>,
+    waiting: Mutex<Vec<Waker>>,
+}
+
+/// A check's place in a call.
+struct Ticket {
+    call: Arc<Call>,
+    place: Place,
+    /// Which of those who wait for the call it is.
+    number: usize,
+}
+
+impl Lane {
+    pub(super) fn new(decider: Arc<Decider>, denials: Arc<Denials>, timeout: Duration) -> Self {
+        Self { queue: Mutex::default(), decider, denials, timeout }
+    }
+
+    /// Decides `check`, together with what else is asked at this time.
+    pub(super) async fn decide(&self, check: &Check<'_, '_>) -> Result<Outcome, Failure> {
+        let mut waiting: Option<Ticket> = None;
+        let ticket = std::future::poll_fn(|context| {
+            if let Some(ticket) = waiting.take_if(|ticket| ticket.call.is_over(ticket.number, context)) {
+                return Poll::Ready(Ok(ticket));
+            }
+            if waiting.is_none() {
+                match self.enqueue(check, context.waker()) {
+                    Ok(ticket) => waiting = Some(ticket),
+                    Err(failure) => return Poll::Ready(Err(failure)),
+                }
+            }
+            Poll::Pending
+        })
+        .await?;
+        match ticket.call.answer.get() {
+            Some(Ok(answers)) => answers.outcome(check.operation, check.counters, ticket.place),
+            Some(Err(failure)) => Err(failure.clone()),
+            None => Err(Failure::NoConnection),
+        }
+    }
+
+    fn enqueue(&self, check: &Check<'_, '_>, waker: &Waker) -> Result<Ticket, Failure> {
+        let mut queue = self.queue();
+        if queue.generation == 0 {
+            return Err(Failure::NoConnection);
+        }
+        let (call, place) = queue.place(check)?;
+        let number = call.wait(waker);
+        let idle = queue.idle.take();
+        drop(queue);
+        if let Some(idle) = idle {
+            idle.wake();
+        }
+        Ok(Ticket { call, place, number })
+    }
+
+    /// Serves by a new connection from now on. The one before, if there is one, is given up: whoever
+    /// connects anew has reason not to trust it.
+    pub(super) fn attach(self: &Arc<Self>, connection: MultiplexedConnection) {
+        let idle = {
+            let mut queue = self.queue();
+            queue.connections += 1;
+            queue.generation = queue.connections;
+            let server = Server { lane: Arc::clone(self), generation: queue.generation, timeouts: 0 };
+            tokio::spawn(server.serve(connection));
+            queue.idle.take()
+        };
+        if let Some(idle) = idle {
+            idle.wake();
+        }
+    }
+
+    /// Gives the connection up, and fails what waits for it.
+    pub(super) fn detach(&self) {
+        let generation = self.queue().generation;
+        self.lose(generation, &Failure::NoConnection);
+    }
+
+    /// Whether there is a connection.
+    #[cfg(feature = "redis-cluster")]
+    pub(super) fn is_attached(&self) -> bool {
+        self.queue().generation != 0
+    }
+
+    fn lose(&self, generation: u64, failure: &Failure) {
+        let (waiting, idle) = {
+            let mut queue = self.queue();
+            if queue.generation != generation {
+                return;
+            }
+            queue.generation = 0;
+            let mut waiting = std::mem::take(&mut queue.full);
+            waiting.extend(queue.open.take());
+            (waiting, queue.idle.take())
+        };
+        for filling in waiting {
+            filling.call.finish(Err(failure.clone()));
+        }
+        if let Some(idle) = idle {
+            idle.wake();
+        }
+    }
+
+    /// What is to be sent next by the task that serves `generation`; none if that is over.
+    fn poll_next(&self, generation: u64, context: &Context<'_>) -> Poll<Option<Filling>> {
+        let mut queue = self.queue();
+        if queue.generation != generation {
+            return Poll::Ready(None);
+        }
+        match queue.full.pop_front().or_else(|| queue.open.take()) {
+            Some(filling) => Poll::Ready(Some(filling)),
+            None => {
+                queue.idle = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    /// A place for `check` in a call that is still to be sent.
+    fn place(&mut self, check: &Check<'_, '_>) -> Result<(Arc<Call>, Place), Failure> {
+        if let Some(open) = &mut self.open {
+            if let Some(place) = open.batch.add(check) {
+                return Ok((Arc::clone(&open.call), place));
+            }
+            if self.full.len() >= MAX_WAITING {
+                return Err(Failure::Overloaded);
+            }
+            self.full.extend(self.open.take());
+        }
+        let batch = self.spare.pop().unwrap_or_default();
+        let open = self.open.insert(Filling { batch, call: Arc::default(), since: Instant::now() });
+        let place = open.batch.add(check).expect("an empty batch takes any check");
+        Ok((Arc::clone(&open.call), place))
+    }
+}
+
+impl Call {
+    /// Notes who waits, and tells its number.
+    fn wait(&self, waker: &Waker) -> usize {
+        let mut waiting = self.waiting();
+        waiting.push(waker.clone());
+        waiting.len() - 1
+    }
+
+    /// Whether there is an answer; if not, the one of that number is woken when there is.
+    fn is_over(&self, number: usize, context: &Context<'_>) -> bool {
+        if self.answer.get().is_some() {
+            return true;
+        }
+        match self.waiting().get_mut(number) {
+            Some(waker) => {
+                waker.clone_from(context.waker());
+                false
+            }
+            // All have just been woken.
+            None => true,
+        }
+    }
+
+    fn finish(&self, answer: Result<Answers, Failure>) {
+        if self.answer.set(answer).is_ok() {
+            let waiting = std::mem::take(&mut *self.waiting());
+            waiting.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The task that sends.
+struct Server {
+    lane: Arc<Lane>,
+    generation: u64,
+    /// How many calls in a row had no answer.
+    timeouts: u32,
+}
+
+/// When the task ends, for whatever reason, nobody waits for it any longer.
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.lane.lose(self.generation, &Failure::NoConnection);
+    }
+}
+
+/// A call in flight, which fails when it is dropped without an answer.
+struct InFlight(Arc<Call>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.finish(Err(Failure::NoConnection));
+    }
+}
+
+impl Server {
+    async fn serve(mut self, mut connection: MultiplexedConnection) {
+        while let Some(filling) =
+            std::future::poll_fn(|context| self.lane.poll_next(self.generation, context)).await
+        {
+            if let Err(failure) = self.send(&mut connection, filling).await {
+                return self.lane.lose(self.generation, &failure);
+            }
+        }
+    }
+
+    /// Sends one call and waits for its answer; the error is why the connection serves no longer.
+    async fn send(&mut self, connection: &mut MultiplexedConnection, filling: Filling) -> Result<(), Failure> {
+        let Filling { mut batch, call, since } = filling;
+        let call = InFlight(call);
+        let lane = &self.lane;
+        let (sent, sent_at) = (Instant::now(), lane.denials.now());
+        let deciding = lane.decider.decide(connection, &batch);
+        let lost = match tokio::time::timeout_at((since + lane.timeout).into(), deciding).await {
+            Ok(Ok(answers)) => {
+                self.timeouts = 0;
+                lane.denials.learn(&batch, &answers, sent_at);
+                let lost = answers.lost().cloned();
+                call.0.finish(Ok(answers));
+                lost
+            }
+            Ok(Err(error)) => {
+                let failure = Failure::Redis(error);
+                call.0.finish(Err(failure.clone()));
+                failure.is_away().then_some(failure)
+            }
+            Err(_) => {
+                call.0.finish(Err(Failure::Timeout));
+                // One that was late already says nothing of the store.
+                if sent.elapsed() * 2 >= lane.timeout {
+                    self.timeouts += 1;
+                }
+                let error = || RedisError::from((ErrorKind::Io, "several calls in a row had no answer"));
+                (self.timeouts >= MAX_TIMEOUTS).then(|| Failure::Redis(error()))
+            }
+        };
+        batch.clear();
+        lane.queue().spare.push(batch);
+        lost.map_or(Ok(()), Err)
+    }
+}

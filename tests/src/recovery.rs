@@ -1,0 +1,62 @@
+//! Waiting for a limiter to find its store, or to find it again.
+
+use std::time::{Duration, Instant};
+
+use axum_rate_limit::{BuildError, Builder, Decision, Policy, RateLimiter};
+
+/// How long it may take; a loaded machine is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks until the store decides, and not this process or nobody.
+///
+/// # Panics
+///
+/// If it never does.
+pub async fn recovered(limiter: &RateLimiter, policy: &Policy, key: &str) -> Decision {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        // A limiter that denies what it can't count gives no decision.
+        if let Ok(decision) = limiter.check(policy, key).await
+            && !decision.is_degraded()
+        {
+            return decision;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the limiter did not find its store again");
+}
+
+/// A limiter with these settings that has found its store: on a loaded machine a connection may take longer
+/// than a limiter waits for it.
+///
+/// # Panics
+///
+/// If it does not find it, or there is another error.
+pub async fn built(settings: impl Fn() -> Builder) -> RateLimiter {
+    let start = Instant::now();
+    loop {
+        match settings().require_store().build().await {
+            Ok(limiter) => return limiter,
+            Err(BuildError::Store(_)) if start.elapsed() < PATIENCE => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Why a limiter with these settings finds no store, when it is not for want of time.
+///
+/// # Panics
+///
+/// If it does, or the time is never enough.
+pub async fn refusal(settings: impl Fn() -> Builder) -> String {
+    let start = Instant::now();
+    loop {
+        let error = settings().require_store().build().await.expect_err("it is not served").to_string();
+        let is_late =
+            ["timed out", "within", "none of them answers"].iter().any(|words| error.contains(words));
+        if !is_late {
+            return error;
+        }
+        assert!(start.elapsed() < PATIENCE, "{error}");
+    }
+}

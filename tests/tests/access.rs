@@ -1,0 +1,160 @@
+//! The ways to reach a server: users, databases, protocols, sockets, credentials that change.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum_rate_limit::{BuildError, Builder, Policy, RateLimiter, RedisCredentials};
+use tests::{RedisServer, built, recovered, refusal};
+
+const TWO: Policy = Policy::new("two").per_hour(2);
+
+/// A loaded machine is slow.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks three times, and makes sure that it was the store that answered.
+async fn counts(settings: impl Fn() -> Builder) {
+    let limiter = built(|| settings().timeout(PATIENCE)).await;
+    for allowed in [true, true, false] {
+        let decision = limiter.check(&TWO, "x").await.expect("a decision");
+        assert_eq!((decision.is_allowed(), decision.is_degraded()), (allowed, false));
+    }
+}
+
+async fn keys_of(server: &RedisServer, database: i64) -> Vec<String> {
+    let mut connection = server.connection().await;
+    let ((), keys): ((), Vec<String>) = redis::pipe()
+        .cmd("SELECT")
+        .arg(database)
+        .cmd("KEYS")
+        .arg("*")
+        .query_async(&mut connection)
+        .await
+        .expect("it has databases");
+    keys
+}
+
+#[tokio::test]
+async fn a_user_and_a_database_are_taken_from_the_url_in_both_protocols() {
+    let server = RedisServer::start().await;
+    // One who may not ask for the server's role, among other things.
+    let () = server.call(&["ACL", "SETUSER", "a@b", "on", ">p/w:1", "~rl:*", "+@all", "-@dangerous"]).await;
+    for (database, protocol) in [(3, ""), (4, "?protocol=resp2"), (5, "?protocol=resp3"), (6, "?protocol=3")]
+    {
+        let url = format!("redis://a%40b:p%2Fw%3A1@127.0.0.1:{}/{database}{protocol}", server.port());
+        counts(|| RateLimiter::builder().redis(&url)).await;
+        assert_eq!(keys_of(&server, database).await, ["rl:{two::x}3600000"]);
+    }
+    assert_eq!(keys_of(&server, 0).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_password_alone_and_the_other_names_of_the_scheme_are_understood() {
+    let server = RedisServer::start().await;
+    let () = server.call(&["CONFIG", "SET", "requirepass", "hush"]).await;
+    let url = format!("redis://:hush@127.0.0.1:{}", server.port());
+    counts(|| RateLimiter::builder().redis(&url)).await;
+    for scheme in ["valkey", "redis"] {
+        let url = format!("{scheme}://default:hush@localhost:{}/1", server.port());
+        counts(|| RateLimiter::builder().redis(&url).key_prefix(format!("{scheme}:"))).await;
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told() {
+    let server = RedisServer::start().await;
+    let () = server.call(&["CONFIG", "SET", "requirepass", "hush"]).await;
+    for protocol in ["resp2", "resp3"] {
+        let url = format!("redis://:blurt@127.0.0.1:{}/?protocol={protocol}", server.port());
+        let error = refusal(|| RateLimiter::builder().redis(&url)).await;
+        assert!(error.contains("uthentication") || error.contains("WRONGPASS"), "{error}");
+        assert!(!error.contains("blurt"), "{error}");
+    }
+    let error = refusal(|| RateLimiter::builder().redis(server.url())).await;
+    assert!(error.contains("NOAUTH"), "{error}");
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_exist_is_told() {
+    let server = RedisServer::start().await;
+    let url = format!("redis://127.0.0.1:{}/99", server.port());
+    let error = refusal(|| RateLimiter::builder().redis(&url)).await;
+    assert!(error.contains("switch database"), "{error}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_unix_socket_is_reached() {
+    let server = RedisServer::start_with(&["--save", "", "--unixsocket", "redis.sock"]).await;
+    let path = server.directory().join("redis.sock");
+    let path = path.to_str().expect("it is a plain path");
+    for (url, database) in [
+        (format!("redis+unix://{path}"), 0),
+        (format!("unix://{path}?db=2"), 2),
+        (format!("redis+unix://{path}?db=3&protocol=resp3"), 3),
+    ] {
+        counts(|| RateLimiter::builder().redis(&url)).await;
+        assert_eq!(keys_of(&server, database).await, ["rl:{two::x}3600000"]);
+    }
+}
+
+#[tokio::test]
+async fn credentials_are_asked_for_at_each_connection() {
+    const MANY: Policy = Policy::new("many").per_hour(1_000);
+    let server = RedisServer::start().await;
+    let set = async |password: &str| {
+        let password = format!(">{password}");
+        let () = server.call(&["ACL", "SETUSER", "app", "reset", "on", &password, "~*", "+@all"]).await;
+    };
+    set("first").await;
+    let password = Arc::new(Mutex::new(Some("first")));
+    let settings = || {
+        let known = Arc::clone(&password);
+        RateLimiter::builder().redis(server.url()).timeout(PATIENCE).redis_credentials(move || {
+            let password = *known.lock().expect("nobody panics");
+            async move { Ok(RedisCredentials::new("app", password.ok_or("the vault is closed")?)) }
+        })
+    };
+    let limiter = built(settings).await;
+    assert!(!limiter.check(&MANY, "x").await.expect("a decision").is_degraded());
+
+    set("second").await;
+    *password.lock().expect("nobody panics") = None;
+    let _: u64 = server.call(&["CLIENT", "KILL", "TYPE", "normal"]).await;
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(limiter.check(&MANY, "x").await.expect("a decision").is_degraded(), "nobody is let in");
+    }
+    *password.lock().expect("nobody panics") = Some("second");
+    let decision = recovered(&limiter, &MANY, "x").await;
+    assert_eq!(decision.remaining(), 998, "it counts where it did");
+}
+
+#[tokio::test]
+async fn credentials_that_are_not_to_be_had_are_told() {
+    let server = RedisServer::start().await;
+    let redis = || RateLimiter::builder().redis(server.url());
+    let closed = || redis().redis_credentials(|| async { Err("the vault is closed".into()) });
+    let error = refusal(closed).await;
+    assert!(error.contains("the vault is closed"), "{error}");
+    let silent = redis().redis_credentials(std::future::pending).require_store();
+    silent.build().await.expect_err("it does not wait for ever");
+}
+
+#[tokio::test]
+async fn the_users_password_overrides_that_of_the_url() {
+    let server = RedisServer::start().await;
+    let () = server.call(&["CONFIG", "SET", "requirepass", "hush"]).await;
+    let url = format!("redis://someone:else@127.0.0.1:{}/1", server.port());
+    let redis = || RateLimiter::builder().redis(&url);
+    counts(|| redis().redis_credentials(|| async { Ok(RedisCredentials::password("hush")) })).await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_an_address_is_told() {
+    for url in
+        ["localhost:6379", "http://localhost", "redis://h/first", "redis://secret@h", "rediss://h#insecure"]
+    {
+        let built = RateLimiter::builder().redis(url).build().await;
+        assert!(matches!(built, Err(BuildError::Setting { setting: "redis", .. })), "{url}: {built:?}");
+    }
+}

@@ -1,0 +1,150 @@
+//! Redis over TLS, with certificates of the test's own.
+
+use std::time::Duration;
+
+use axum_rate_limit::{Builder, Policy, RateLimiter, RedisTls};
+use tests::{Authority, RedisCluster, TlsServer, built, recovered, refusal};
+
+const TWO: Policy = Policy::new("two").per_hour(2);
+
+/// A loaded machine is slow.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn counts(settings: impl Fn() -> Builder) {
+    let limiter = built(|| settings().timeout(PATIENCE)).await;
+    for allowed in [true, true, false] {
+        let decision = limiter.check(&TWO, "x").await.expect("a decision");
+        assert_eq!((decision.is_allowed(), decision.is_degraded()), (allowed, false));
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_trusted_whose_authority_is() {
+    let authority = Authority::new();
+    let server = TlsServer::start(&authority, false).await;
+    // More authorities than one are looked through.
+    let roots = Authority::new().certificate() + &authority.certificate();
+    let tls = RedisTls::new().root_certificates(roots);
+    let redis = |url: &str| RateLimiter::builder().redis(url).redis_tls(tls.clone());
+    counts(|| redis(&server.url("localhost"))).await;
+    let by_address = server.url("127.0.0.1") + "/1?protocol=resp3";
+    counts(|| redis(&by_address)).await;
+}
+
+#[tokio::test]
+async fn a_server_is_refused_whose_authority_is_unknown() {
+    let server = TlsServer::start(&Authority::new(), false).await;
+    // Neither the system nor another authority knows it.
+    let another = RedisTls::new().root_certificates(Authority::new().certificate());
+    for tls in [RedisTls::new(), another] {
+        let settings = || RateLimiter::builder().redis(server.url("localhost")).redis_tls(tls.clone());
+        let error = refusal(settings).await;
+        assert!(error.contains("required") && error.contains("certificate"), "{error}");
+        assert!(error.contains("UnknownIssuer"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_refused_that_has_another_name() {
+    let authority = Authority::new();
+    let server = TlsServer::start(&authority, false).await;
+    let tls = RedisTls::new().root_certificates(authority.certificate());
+    let settings = || RateLimiter::builder().redis(server.url("127.0.0.2")).redis_tls(tls.clone());
+    let error = refusal(settings).await;
+    // Where loopback is one address, nobody listens at the other.
+    assert!(error.contains("not valid for name") || error.contains("refused"), "{error}");
+}
+
+#[tokio::test]
+async fn a_client_shows_its_certificate_where_one_is_asked_for() {
+    let authority = Authority::new();
+    let server = TlsServer::start(&authority, true).await;
+    let redis = |tls: &RedisTls| RateLimiter::builder().redis(server.url("localhost")).redis_tls(tls.clone());
+    let tls = RedisTls::new().root_certificates(authority.certificate());
+    let error = refusal(|| redis(&tls)).await;
+    assert!(error.to_lowercase().contains("certificate"), "{error}");
+    let certified = |by: &Authority| {
+        let own = by.certify(&["app"]);
+        tls.clone().client_certificate(own.certificate, own.key)
+    };
+    let stranger = certified(&Authority::new());
+    let error = refusal(|| redis(&stranger)).await;
+    assert!(error.contains("UnknownCA") || error.contains("reset"), "{error}");
+    let own = certified(&authority);
+    counts(|| redis(&own)).await;
+}
+
+#[tokio::test]
+async fn a_server_that_restarts_is_found_again() {
+    let authority = Authority::new();
+    let mut server = TlsServer::start(&authority, false).await;
+    let tls = RedisTls::new().root_certificates(authority.certificate());
+    let redis = || RateLimiter::builder().redis(server.url("localhost")).redis_tls(tls.clone());
+    let limiter = built(|| redis().timeout(PATIENCE)).await;
+    assert_eq!(limiter.check(&TWO, "x").await.expect("a decision").remaining(), 1);
+    server.plain().kill();
+    assert!(limiter.check(&TWO, "x").await.expect("a decision").is_degraded());
+    server.plain().restart().await;
+    recovered(&limiter, &TWO, "y").await;
+}
+
+#[tokio::test]
+async fn a_master_and_its_sentinels_are_reached() {
+    let authority = Authority::new();
+    let master = TlsServer::start(&authority, false).await;
+    let sentinel = TlsServer::sentinel(&authority, "main", &master).await;
+    let tls = RedisTls::new().root_certificates(authority.certificate());
+    // A name alone is reached as the sentinels are.
+    for master in ["main", "rediss://main/1"] {
+        let builder = || RateLimiter::builder().redis_sentinel(master, [sentinel.url("localhost")]);
+        counts(|| builder().redis_tls(tls.clone())).await;
+    }
+    let untrusted = || RateLimiter::builder().redis_sentinel("main", [sentinel.url("localhost")]);
+    let error = refusal(untrusted).await;
+    assert!(error.contains("UnknownIssuer"), "{error}");
+}
+
+#[tokio::test]
+async fn a_cluster_is_reached() {
+    let authority = Authority::new();
+    let cluster = RedisCluster::start_tls(&authority).await;
+    let tls = RedisTls::new().root_certificates(authority.certificate());
+    let limiter = built(|| cluster.settings().redis_tls(tls.clone()).timeout(PATIENCE)).await;
+    for key in 0..50 {
+        let key = key.to_string();
+        for allowed in [true, true, false] {
+            let decision = limiter.check(&TWO, key.as_str()).await.expect("a decision");
+            assert_eq!((decision.is_allowed(), decision.is_degraded()), (allowed, false));
+        }
+    }
+    let error = refusal(|| cluster.settings()).await;
+    assert!(error.contains("UnknownIssuer") || error.contains("connect"), "{error}");
+}
+
+#[tokio::test]
+async fn certificates_that_are_none_are_refused_at_once() {
+    let authority = Authority::new();
+    let own = authority.certify(&["app"]);
+    let other = authority.certify(&["other"]);
+    let root = authority.certificate();
+    for (tls, words) in [
+        (
+            RedisTls::new().root_certificates("none"),
+            "`root_certificates` of `redis_tls` holds no certificate",
+        ),
+        (
+            RedisTls::new().root_certificates(own.key.clone()),
+            "`root_certificates` of `redis_tls` holds no certificate",
+        ),
+        (
+            RedisTls::new().client_certificate("none", own.key.clone()),
+            "`client_certificate` of `redis_tls` holds no",
+        ),
+        (RedisTls::new().client_certificate(root, "none"), "has no private key"),
+        (RedisTls::new().client_certificate(own.certificate, other.key), "its own key"),
+    ] {
+        let error = RateLimiter::builder().redis("rediss://localhost").redis_tls(tls.clone()).build().await;
+        let error = error.expect_err("it is no certificate").to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}
