@@ -3,7 +3,7 @@
 //! What is asserted is who passes, what the log says and how much is kept; never how fast.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,8 +12,8 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::routing::{get, post};
 use axum_rate_limit::{
-    Builder, Decision, Decisions, Error, ManualClock, OnStoreError, Policy, RateLimiter, StoreError,
-    rate_limit,
+    BuildError, Builder, Decision, Decisions, Error, ManualClock, OnStoreError, Policy, RateLimiter,
+    StoreError, rate_limit,
 };
 use redis::aio::MultiplexedConnection;
 use tests::{App, RedisServer};
@@ -180,16 +180,16 @@ async fn a_redis_that_wants_a_password() {
     let lines = log.lines("WARN", &["the rate limiter's store is away", "NOAUTH"]);
     assert_eq!(lines.len(), CHOICES.len(), "{lines:?}");
     let required = RateLimiter::builder().redis(server.url()).require_store().build().await;
-    let error = format!("{:?}", anyhow(required.expect_err("it wants a password")));
+    let error = told(&required.expect_err("it wants a password")).join(": ");
     assert!(error.contains("NOAUTH"), "{error}");
     run(&mut connection, "CONFIG SET requirepass \"\"").await;
     all_recover(&apps).await;
 }
 
 /// An error with all its sources.
-fn anyhow(error: axum_rate_limit::BuildError) -> Vec<String> {
+fn told(error: &BuildError) -> Vec<String> {
     let mut texts = vec![error.to_string()];
-    let mut source = std::error::Error::source(&error);
+    let mut source = std::error::Error::source(error);
     while let Some(error) = source {
         texts.push(error.to_string());
         source = error.source();
@@ -201,8 +201,8 @@ fn anyhow(error: axum_rate_limit::BuildError) -> Vec<String> {
 #[tokio::test]
 async fn a_redis_that_is_loading() {
     let (log, _guard) = Log::of_this_thread();
-    // 300 µs for each key, and an ear for clients in between.
-    let slow = ["--key-load-delay", "300", "--loading-process-events-interval-bytes", "1024"];
+    // 5 ms for each key, and an ear for clients in between.
+    let slow = ["--key-load-delay", "5000", "--loading-process-events-interval-bytes", "1024"];
     let mut server = RedisServer::start_with(&[&["--save", ""][..], &slow].concat()).await;
     let apps = apps(&server).await;
     let mut connection = server.connection().await;
@@ -215,13 +215,16 @@ async fn a_redis_that_is_loading() {
         let start = Instant::now();
         let loading = loop {
             let required = RateLimiter::builder().redis(&url).require_store().build().await;
-            let error = anyhow(required.expect_err("it is loading, or not even there")).join(": ");
+            let error = told(&required.expect_err("it is loading, or not even there")).join(": ");
             if error.to_uppercase().contains("LOADING") {
                 break error;
             }
             assert!(start.elapsed() < PATIENCE, "it never was loading: {error}");
         };
         all_do_as_chosen(&apps).await;
+        let client = redis::Client::open(url.as_str()).expect("a URL");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("it listens");
+        run(&mut connection, "CONFIG SET key-load-delay 0").await;
         loading
     };
     let ((), loading) = tokio::join!(server.restart(), meanwhile);
@@ -420,7 +423,7 @@ async fn head(stream: &mut TcpStream) -> String {
 #[tokio::test]
 async fn slow_clients_hold_nobody_up() {
     let limiter = RateLimiter::memory();
-    let app = App::serve(Router::new().route("/", post(upload)).layer(limiter)).await;
+    let app = App::serve(Router::new().route("/", post(upload)).layer(limiter.clone())).await;
     let url = app.url("/");
     let address: SocketAddr =
         url.trim_start_matches("http://").trim_end_matches('/').parse().expect("an address");
@@ -433,13 +436,17 @@ async fn slow_clients_hold_nobody_up() {
     for _ in 0..2 {
         waiting.push(connect(address, "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nab").await);
     }
-    let mut served = 0;
+    let upload = axum_rate_limit::policies().into_iter().find(|policy| policy.name() == "upload");
+    let (upload, me) = (upload.expect("it is declared"), IpAddr::from([127, 0, 0, 1]));
     let start = Instant::now();
     // They are read in their own time.
-    while served < 3 {
+    while limiter.peek(upload, me).await.expect("a decision").remaining() > 3 {
+        assert!(start.elapsed() < PATIENCE, "they are not read");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for _ in 0..3 {
         let mut stream = connect(address, "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await;
-        served += usize::from(head(&mut stream).await.starts_with("HTTP/1.1 200"));
-        assert!(start.elapsed() < PATIENCE, "nobody is served");
+        assert!(head(&mut stream).await.starts_with("HTTP/1.1 200"));
     }
     let huge = "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4000000000\r\n\r\n";
     let mut denied = connect(address, huge).await;
