@@ -57,7 +57,10 @@ fn memory(criterion: &mut Criterion) {
                 bencher.iter_custom(|rounds| {
                     timed(threads, rounds, &keys, |key| {
                         let counter = Counter::new(key, quota);
-                        assert!(black_box(store.apply_now(Operation::Take, &[counter])).is_ok_and(|outcome| outcome.taken()));
+                        assert!(
+                            black_box(store.apply_now(Operation::Take, &[counter]))
+                                .is_ok_and(|outcome| outcome.taken())
+                        );
                     })
                 });
             });

@@ -366,8 +366,7 @@ impl Builder {
         }
         registry::find_conflict(&declared)?;
         let memory = MemoryStore::with_clock(self.max_keys, self.clock.clone());
-        let settings =
-            Settings { timeout: self.timeout, deny_memory: self.deny_memory, clock: self.clock };
+        let settings = Settings { timeout: self.timeout, deny_memory: self.deny_memory, clock: self.clock };
         let place: Option<Place> = match self.store {
             Choice::Memory => None,
             Choice::Environment => match redis_url()? {
@@ -470,12 +469,7 @@ fn redis_url() -> Result<Option<String>, BuildError> {
 
 /// A store in Redis; `setting` is to blame if there is no such place as `url`.
 #[cfg(feature = "redis")]
-fn redis(
-    setting: &'static str,
-    url: &str,
-    access: &Access,
-    settings: Settings,
-) -> Result<Place, BuildError> {
+fn redis(setting: &'static str, url: &str, access: &Access, settings: Settings) -> Result<Place, BuildError> {
     servers::place(setting, Server::single(url, access), settings)
 }
 

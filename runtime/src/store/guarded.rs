@@ -203,7 +203,9 @@ impl Guarded {
 
     /// Tells the log of what somebody has to mend. That a store is away is told when it goes.
     fn complain(&self, error: &StoreError) {
-        if matches!(error, StoreError::Refused(_) | StoreError::Full { .. } | StoreError::Overloaded) && self.complaints.now() {
+        if matches!(error, StoreError::Refused(_) | StoreError::Full { .. } | StoreError::Overloaded)
+            && self.complaints.now()
+        {
             tracing::error!(%error, "requests can't be counted (told once in ten seconds)");
         }
     }

@@ -101,7 +101,10 @@ impl Batch {
     /// The check that all of a group make.
     pub(super) fn check(&self, group: &Group) -> (SmallVec<[Counter<'_>; 2]>, SmallVec<[u64; 2]>) {
         let asked = &self.counters[group.first..group.first + group.len];
-        (asked.iter().map(|asked| self.counter(asked)).collect(), asked.iter().map(|asked| asked.hash).collect())
+        (
+            asked.iter().map(|asked| self.counter(asked)).collect(),
+            asked.iter().map(|asked| asked.hash).collect(),
+        )
     }
 
     /// The counters of a group, in the order in which they were asked for.
@@ -144,8 +147,7 @@ impl Batch {
         }
         let (counters, hashes) = (check.counters, &check.hashes);
         let group = self.last_of(*hashes.first()?, counters.first()?.key)?;
-        let is_last =
-            |(counter, hash): (&Counter<'_>, &u64)| self.last_of(*hash, counter.key) == Some(group);
+        let is_last = |(counter, hash): (&Counter<'_>, &u64)| self.last_of(*hash, counter.key) == Some(group);
         let asked = &self.groups[group];
         let is_same = (asked.operation, asked.asking) == (check.operation, check.asking)
             && self.counters_of(asked).eq(counters.iter().copied())
@@ -162,8 +164,8 @@ impl Batch {
     fn begin(&mut self, check: &Check<'_, '_>) -> Option<Place> {
         let counters = check.counters;
         let bytes: usize = counters.iter().map(|counter| counter.key.len()).sum();
-        let has_room = self.counters.len() + counters.len() <= MAX_COUNTERS
-            && self.text.len() + bytes <= MAX_KEY_BYTES;
+        let has_room =
+            self.counters.len() + counters.len() <= MAX_COUNTERS && self.text.len() + bytes <= MAX_KEY_BYTES;
         if !(has_room || self.is_empty()) {
             return None;
         }

@@ -275,7 +275,11 @@ impl Server {
     }
 
     /// Sends one call and waits for its answer; the error is why the connection serves no longer.
-    async fn send(&mut self, connection: &mut MultiplexedConnection, filling: Filling) -> Result<(), Failure> {
+    async fn send(
+        &mut self,
+        connection: &mut MultiplexedConnection,
+        filling: Filling,
+    ) -> Result<(), Failure> {
         let Filling { mut batch, call, since } = filling;
         let call = InFlight(call);
         let lane = &self.lane;

@@ -188,7 +188,9 @@ impl Answers {
                     }
                     Ok(whole(passed))
                 }
-                Value::BulkString(fault) => Err(Failure::of_check(String::from_utf8_lossy(&fault).into_owned())),
+                Value::BulkString(fault) => {
+                    Err(Failure::of_check(String::from_utf8_lossy(&fault).into_owned()))
+                }
                 _ => return Err(unexpected()),
             };
             self.groups.push((first, decided));
@@ -290,7 +292,8 @@ impl Answers {
         let reading = |(counter, standing): (&Counter<'_>, &Standing)| {
             // How often the counter is charged in all. A policy in shadow is charged while it has room.
             let charges = if counter.shadow {
-                let of_policy = counters.iter().zip(standings).filter(|(other, _)| other.policy == counter.policy);
+                let of_policy =
+                    counters.iter().zip(standings).filter(|(other, _)| other.policy == counter.policy);
                 of_policy.map(|(_, standing)| standing.room).fold(passed, u32::min)
             } else {
                 passed
@@ -301,7 +304,9 @@ impl Answers {
             let cost = u64::from(counter.cost);
             let later = match counter.algorithm {
                 // Only a bucket is whole again the later the more is taken.
-                Algorithm::TokenBucket { .. } => u64::from(charges - after) * cost * Rule::new(counter.quota, counter.algorithm).interval(),
+                Algorithm::TokenBucket { .. } => {
+                    u64::from(charges - after) * cost * Rule::new(counter.quota, counter.algorithm).interval()
+                }
                 _ => 0,
             };
             Reading {
@@ -309,7 +314,11 @@ impl Answers {
                 remaining: u32::try_from(standing.left.saturating_sub(u64::from(after) * cost))
                     .unwrap_or(u32::MAX),
                 reset: Duration::from_micros(standing.reset.saturating_sub(later)),
-                retry_after: if fits { Some(Duration::ZERO) } else { standing.wait.map(Duration::from_micros) },
+                retry_after: if fits {
+                    Some(Duration::ZERO)
+                } else {
+                    standing.wait.map(Duration::from_micros)
+                },
             }
         };
         let taken = match operation {

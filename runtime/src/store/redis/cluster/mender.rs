@@ -122,8 +122,7 @@ impl Mender {
         let mut is_told = false;
         loop {
             // The limiter may be gone, or closed.
-            let Some(cluster) =
-                self.0.upgrade().filter(|cluster| !cluster.closed.load(Ordering::Relaxed))
+            let Some(cluster) = self.0.upgrade().filter(|cluster| !cluster.closed.load(Ordering::Relaxed))
             else {
                 return;
             };
@@ -149,4 +148,3 @@ impl Mender {
         }
     }
 }
-

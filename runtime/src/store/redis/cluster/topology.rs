@@ -176,13 +176,14 @@ mod tests {
         };
         let half = Value::Array(vec![range(0, 8_191, text("192.0.2.8"))]);
         assert!(!Assignment::parse(half, "seed").expect("it is one").is_complete());
-        let whole =
-            Value::Array(vec![range(0, 8_191, text("192.0.2.8")), range(8_192, 16_383, Value::Nil)]);
+        let whole = Value::Array(vec![range(0, 8_191, text("192.0.2.8")), range(8_192, 16_383, Value::Nil)]);
         let whole = Assignment::parse(whole, "seed").expect("it is one");
         assert!(whole.is_complete());
         assert_eq!(whole.0[0].2, Address { host: "192.0.2.8".to_owned(), port: 7 });
         assert_eq!(whole.0[1].2, Address { host: "seed".to_owned(), port: 7 });
-        for bad in [Value::Nil, Value::Array(vec![Value::Int(1)]), Value::Array(vec![range(0, 16_384, text("a"))])] {
+        for bad in
+            [Value::Nil, Value::Array(vec![Value::Int(1)]), Value::Array(vec![range(0, 16_384, text("a"))])]
+        {
             assert!(Assignment::parse(bad, "seed").is_none());
         }
     }

@@ -1,0 +1,133 @@
+//! Setups of proxies that look wrong are told to the log: once, with the line to write; and one that has no address.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::connect_info::MockConnectInfo;
+use axum::routing::get;
+use axum_rate_limit::{RateLimiter, rate_limit};
+use http::Request;
+use tower::ServiceExt as _;
+use tracing_subscriber::fmt::MakeWriter;
+
+#[rate_limit(name = "twice", per_hour = 2)]
+async fn twice() {}
+
+/// The lines of a log.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn lines(&self) -> Vec<String> {
+        let bytes = self.0.lock().expect("no panic").clone();
+        String::from_utf8(bytes).expect("UTF-8").lines().map(str::to_owned).collect()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no panic").extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// The statuses of requests from `peer`, one for each list of fields.
+async fn statuses(limiter: RateLimiter, peer: [u8; 4], requests: &[&[(&str, &str)]]) -> Vec<u16> {
+    let peer = MockConnectInfo(SocketAddr::from((peer, 1234)));
+    let router: Router = Router::new().route("/", get(twice)).layer(limiter).layer(peer);
+    let mut statuses = Vec::new();
+    for fields in requests {
+        let mut request = Request::get("/");
+        for (name, value) in *fields {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::empty()).expect("a request");
+        let answer = router.clone().oneshot(request).await.expect("infallible");
+        statuses.push(answer.status().as_u16());
+    }
+    statuses
+}
+
+async fn trusting(networks: &[&str]) -> RateLimiter {
+    let builder = RateLimiter::builder().trusted_proxies(networks.iter().copied());
+    builder.build().await.expect("it builds")
+}
+
+// One test, since what it shows is told once in a process.
+#[tokio::test]
+async fn what_looks_wrong_is_told_once() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let field = |value| [("x-forwarded-for", value)];
+    let (one, two, three) = (field("192.0.2.1"), field("192.0.2.2"), field("192.0.2.3"));
+    let by_three: [&[(&str, &str)]; 3] = [&one, &two, &three];
+
+    // All is well.
+    assert_eq!(statuses(trusting(&["10.0.0.0/8"]).await, [10, 0, 0, 1], &by_three).await, [200; 3]);
+    assert_eq!(statuses(trusting(&[]).await, [192, 0, 2, 9], &[&[]]).await, [200]);
+    assert_eq!(log.lines(), Vec::<String>::new());
+
+    // Nobody is trusted, or not the one who asks: three clients share one quota.
+    for networks in [&[][..], &["10.0.0.0/8"]] {
+        assert_eq!(statuses(trusting(networks).await, [172, 16, 0, 9], &by_three).await, [200, 200, 503]);
+    }
+    let lines = log.lines();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(
+        lines[0].contains("WARN") && lines[0].contains(".trusted_proxies([\"172.16.0.9\"])"),
+        "{lines:?}"
+    );
+
+    // A proxy is trusted, and says nothing where it should.
+    let other = [("cf-connecting-ip", "192.0.2.1")];
+    let silent: [&[(&str, &str)]; 2] = [&other, &[]];
+    assert_eq!(statuses(trusting(&["10.0.0.0/8"]).await, [10, 0, 0, 1], &silent).await, [200; 2]);
+    let lines = log.lines();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(
+        lines[1].contains("ClientIpHeader::Single(HeaderName::from_static(\"cf-connecting-ip\"))"),
+        "{lines:?}"
+    );
+
+    // It says something else.
+    let nonsense = format!("{}unknown", "x".repeat(5_000));
+    let nonsense = field(&nonsense);
+    assert_eq!(
+        statuses(trusting(&["10.0.0.0/8"]).await, [10, 0, 0, 1], &[&nonsense, &nonsense, &nonsense]).await,
+        [200, 200, 503]
+    );
+    let lines = log.lines();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(lines[2].contains("xunknown`") && lines[2].len() < 600, "{lines:?}");
+
+    // Everyone is trusted, so that everyone chooses who they are.
+    assert_eq!(statuses(trusting(&["0.0.0.0/0"]).await, [192, 0, 2, 9], &by_three).await, [200; 3]);
+    let lines = log.lines();
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert!(lines[3].contains("everyone is a trusted proxy"), "{lines:?}");
+}
+
+/// As the guide has it for a Unix socket: the layer outside the limiter stands in for an address.
+#[tokio::test]
+async fn a_peer_without_an_address_may_be_given_one() {
+    let (one, two) = ([("x-forwarded-for", "6.6.6.6, 192.0.2.1")], [("x-forwarded-for", "192.0.2.2")]);
+    let requests: [&[(&str, &str)]; 4] = [&one, &one, &two, &one];
+    let limiter = trusting(&["127.0.0.1"]).await;
+    assert_eq!(statuses(limiter, [127, 0, 0, 1], &requests).await, [200, 200, 200, 503]);
+}
