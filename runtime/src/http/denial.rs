@@ -25,7 +25,7 @@ const STORE_AWAY: &str = "The rate limit can't be checked at the moment.";
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         match self {
-            Self::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, detail(STORE_AWAY)).into_response(),
+            Self::Store(_) => detail(StatusCode::SERVICE_UNAVAILABLE, STORE_AWAY),
             Self::Build(_) => super::ledger::internal_error(),
         }
     }
@@ -74,26 +74,32 @@ pub enum Reason {
 }
 
 impl Denied {
-    /// A denial by `decision` of `policy`, which has the longest wait of all that `deny`.
+    /// The answer to a denial by `decision` of `policy`, which has the longest wait of all that `deny`.
     pub(super) fn by_quota<'a>(
         decision: &Decision,
         policy: &Policy,
         deny: impl Iterator<Item = &'a Decision>,
         answers: &Answers,
-    ) -> Self {
-        let message = if decision.is_too_costly() && policy.message.is_none() {
+    ) -> Response {
+        let message: Cow<'static, str> = if decision.is_too_costly() && policy.message.is_none() {
             let cost = decision.cost();
             format!("This request costs {cost}, which is more than the limit ever allows.").into()
         } else {
             policy.denial_message().into()
         };
+        let status = policy.denial_status().unwrap_or(answers.status);
+        if let OnDenied::Detail = answers.on_denied {
+            // Whoever is flooded with requests has nothing to spare for words that nobody reads.
+            return finished(detail(status, &message), decision.retry_after().map(whole_seconds));
+        }
         let exceeded = deny.flat_map(item_names).filter(|(_, state)| state.exceeded);
-        Self {
+        let denied = Self {
             violated: exceeded.map(|(name, _)| name.into_owned()).collect(),
             reason: Reason::Quota(Box::new(decision.clone())),
-            status: policy.denial_status().unwrap_or(answers.status),
+            status,
             message,
-        }
+        };
+        denied.into_response(answers)
     }
 
     /// A denial because the store failed when `policy` was asked.
@@ -129,21 +135,16 @@ impl Denied {
             Reason::Quota(decision) => decision.retry_after()?,
             Reason::Store(_) => Duration::ZERO,
         };
-        Some(Duration::from_secs(ceil_seconds(wait).max(1)))
+        Some(whole_seconds(wait))
     }
 
     pub(super) fn into_response(self, answers: &Answers) -> Response {
-        let mut response = match answers.on_denied {
-            OnDenied::Detail => (self.status, detail(&self.message)).into_response(),
+        let response = match answers.on_denied {
+            OnDenied::Detail => detail(self.status, &self.message),
             OnDenied::Problem => self.problem(),
             OnDenied::Custom(response) => response(&self),
         };
-        let headers = response.headers_mut();
-        if let Some(wait) = self.retry_after() {
-            headers.entry(RETRY_AFTER).or_insert(wait.as_secs().into());
-        }
-        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-        response
+        finished(response, self.retry_after())
     }
 
     /// The problem types are those that draft-ietf-httpapi-ratelimit-headers-11 registers.
@@ -167,13 +168,46 @@ impl Denied {
     }
 }
 
+/// A denial with the fields that it lacks.
+fn finished(mut response: Response, retry_after: Option<Duration>) -> Response {
+    let headers = response.headers_mut();
+    if let Some(wait) = retry_after {
+        headers.entry(RETRY_AFTER).or_insert(wait.as_secs().into());
+    }
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
 /// `{"detail": text}`
-pub(super) fn detail(text: &str) -> Response {
-    let body = json!({ "detail": text }).to_string();
-    ([(CONTENT_TYPE, JSON)], Body::from(body)).into_response()
+pub(super) fn detail(status: StatusCode, text: &str) -> Response {
+    let body = if text == Policy::MESSAGE {
+        Body::from(r#"{"detail":"Rate limit exceeded."}"#)
+    } else {
+        Body::from(json!({ "detail": text }).to_string())
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+/// How long to wait, as a client is told: in whole seconds, and at least one.
+fn whole_seconds(wait: Duration) -> Duration {
+    Duration::from_secs(ceil_seconds(wait).max(1))
 }
 
 /// Whole seconds, rounded up, so that whoever waits them does not come too early.
 pub(super) fn ceil_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_most_is_written_down() {
+        let text = json!({ "detail": Policy::MESSAGE }).to_string();
+        assert_eq!(text, r#"{"detail":"Rate limit exceeded."}"#);
+    }
 }

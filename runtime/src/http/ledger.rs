@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use http::StatusCode;
 use http::request::Parts;
 use smallvec::SmallVec;
@@ -107,7 +107,9 @@ impl Ledger {
     fn enter(&self, asks: Asks, decisions: limiter::Answers, policies: &[&'static Policy]) -> Result<(), Response> {
         let is_denied = decisions.iter().any(|decision| !decision.is_allowed());
         let mut entries = self.entries();
-        entries.extend(asks.into_iter().zip(decisions).map(|(ask, decision)| Entry::new(ask, decision)));
+        for (ask, decision) in asks.into_iter().zip(decisions) {
+            entries.push(Entry::new(ask, decision));
+        }
         if is_denied
             && let Some(denial) = denial(&entries, policies, &self.limiter().0.answers)
         {
@@ -190,8 +192,7 @@ fn denial(entries: &[Entry], policies: &[&'static Policy], answers: &Answers) ->
     let wait = |entry: &&&Entry| (entry.decision.is_too_costly(), entry.decision.retry_after());
     let longest = denying.iter().max_by_key(wait)?;
     let decisions = denying.iter().map(|entry| &entry.decision);
-    let denied = Denied::by_quota(&longest.decision, &longest.ask.policy, decisions, answers);
-    Some(denied.into_response(answers))
+    Some(Denied::by_quota(&longest.decision, &longest.ask.policy, decisions, answers))
 }
 
 impl Entry {
@@ -235,5 +236,5 @@ fn no_peer() -> Response {
 
 /// What the log says is not the client's business.
 pub(super) fn internal_error() -> Response {
-    (StatusCode::INTERNAL_SERVER_ERROR, denial::detail("Internal Server Error")).into_response()
+    denial::detail(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
 }

@@ -21,6 +21,8 @@ pub(crate) use client_ip::Proxies;
 pub(crate) use prefix::Prefixes;
 pub(crate) use text::Text;
 
+const HEX: [u8; 16] = *b"0123456789abcdef";
+
 /// What all share.
 const GLOBAL: char = '*';
 
@@ -302,9 +304,12 @@ fn write_text(text: &str, key: &mut Text) {
 /// `mark` and 128 bits of the SHA-256 of `bytes`; no part holds a `#` or `=` of its own.
 fn write_hash(mark: char, bytes: &[u8], out: &mut Text) {
     out.push(mark);
-    for byte in &Sha256::digest(bytes)[..16] {
-        let _ = write!(out, "{byte:02x}");
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(Sha256::digest(bytes)) {
+        pair[0] = HEX[usize::from(byte >> 4)];
+        pair[1] = HEX[usize::from(byte & 15)];
     }
+    out.push_ascii(&digits);
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::error::StoreError;
 /// How many failures in a row make the breaker leave the store alone.
 const MAX_FAILURES: u32 = 3;
 /// How long a probe may take.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The pause before a probe; it doubles up to the last, each with jitter.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(1);

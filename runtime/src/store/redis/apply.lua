@@ -26,37 +26,73 @@
 -- the command, or the transaction that a script is to others, which creates it. Time does not pass
 -- inside a script: what exists at its beginning exists at its end. What is wrong with one check is no
 -- matter of the others, so that nothing here raises an error.
+--
+-- What most policies ask comes first, and needs nothing of the rest: to make the functions of all algorithms
+-- takes longer than to decide one check.
 
 local TAKE, PEEK, ADD, GIVE_BACK, RESET = 0, 1, 2, 3, 4
 local NEVER = -1
 
-local plan = cmsgpack.unpack(ARGV[1])
-local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
+local plan, keys = cmsgpack.unpack(ARGV[1]), KEYS
+local call, try = redis.call, redis.pcall
+local floor, type = math.floor, type
+
+local reply, said = {}, 0
+
+-- What is wrong with the check at hand.
+local fault
+
+local function is_foreign(key)
+  fault = fault or ('ERR ' .. key .. ' holds no counter: is the key prefix used by someone else?')
+end
+
+-- To take from one fixed window, with as few commands as can be: it is charged at once, and what was too much
+-- is taken back.
+local function take_fixed(key, count, limit, window, cost)
+  local units = count * cost
+  local used = try('INCRBY', key, units)
+  if type(used) ~= 'number' then
+    if string.find(used.err, 'not an integer', 1, true) then is_foreign(key) else fault = used.err end
+    return
+  end
+  local ends = call('PTTL', key) * 1000
+  if ends < 0 then
+    ends = window
+    call('PEXPIRE', key, window / 1000)
+  end
+  local left, passed = limit - used + units, count
+  if used > limit then
+    passed = left < cost and 0 or floor(left / cost)
+    call('DECRBY', key, (count - passed) * cost)
+    if left < 0 then left = 0 end
+  end
+  reply[said + 1], reply[said + 2], reply[said + 3] = passed, passed, left
+  reply[said + 4], reply[said + 5] = ends, ends
+  said = said + 5
+end
+
+-- Makes the function that decides any other check.
+local function general()
+
+local ceil, min, max = math.ceil, math.min, math.max
 local op
 
 local clock = plan[1]
 local function now()
   if clock < 0 then
-    local time = redis.call('TIME')
+    local time = call('TIME')
     clock = tonumber(time[1]) * 1000000 + tonumber(time[2])
   end
   return clock
 end
 
--- What is wrong with the check at hand.
-local fault
-
 local function ask(...)
-  local reply = redis.pcall(...)
+  local reply = try(...)
   if type(reply) == 'table' and reply.err then
     fault = fault or reply.err
     return nil
   end
   return reply
-end
-
-local function is_foreign(key)
-  fault = fault or ('ERR ' .. key .. ' holds no counter: is the key prefix used by someone else?')
 end
 
 local function whole(number) return string.format('%.0f', number) end
@@ -74,7 +110,7 @@ function fixed.look(c)
   if value then
     c.used = tonumber(value)
     if not c.used then return is_foreign(c.key) end
-    c.ends = redis.call('PTTL', c.key) * 1000
+    c.ends = call('PTTL', c.key) * 1000
     if c.ends < 0 then
       -- Someone took the TTL away, by PERSIST or SET: the counter would never end.
       c.ends = c.window
@@ -176,25 +212,25 @@ log.left = fixed.left
 
 function log.reset(c)
   if c.used == 0 then return 0 end
-  local newest = redis.call('ZRANGE', c.key, -1, -1, 'WITHSCORES')
+  local newest = call('ZRANGE', c.key, -1, -1, 'WITHSCORES')
   return tonumber(newest[2]) + c.window - now()
 end
 
 function log.wait(c)
   local must_go = c.used + c.cost - c.limit
   if must_go <= 0 then return 0 end
-  local last = redis.call('ZRANGEBYSCORE', c.key, '(' .. c.cutoff, '+inf', 'WITHSCORES', 'LIMIT', must_go - 1, 1)
+  local last = call('ZRANGEBYSCORE', c.key, '(' .. c.cutoff, '+inf', 'WITHSCORES', 'LIMIT', must_go - 1, 1)
   return last[2] and tonumber(last[2]) + c.window - now() or 0
 end
 
 function log.charge(c, units)
   ask('ZREMRANGEBYSCORE', c.key, '-inf', c.cutoff)
   local time = now()
-  local newest = redis.call('ZRANGE', c.key, -1, -1, 'WITHSCORES')
+  local newest = call('ZRANGE', c.key, -1, -1, 'WITHSCORES')
   if newest[2] then time = max(time, tonumber(newest[2])) end
   local score = whole(time)
   -- Members of one instant are numbered, at one width, so that their order is that of the numbers.
-  local number = redis.call('ZCOUNT', c.key, score, score)
+  local number = call('ZCOUNT', c.key, score, score)
   units = min(units, MOST - c.used)
   for first = 1, units, 1000 do
     local members = {}
@@ -259,9 +295,10 @@ local function wait(c, count)
   return c.cost <= most(c) and c.algorithm.wait(c) or NEVER
 end
 
-local reply = {}
-
-local function say(number) reply[#reply + 1] = number end
+local function say(number)
+  said = said + 1
+  reply[said] = number
+end
 
 -- Any check: all counters are looked at, then charged.
 local function decide(count, counters)
@@ -308,47 +345,29 @@ local function reset(counters)
   for _ = 1, 4 * #counters do say(0) end
 end
 
--- The check that most policies make, to take from one fixed window, with as few commands as can be: it is
--- charged at once, and what was too much is taken back.
-local function take_fixed(key, count, limit, window, cost)
-  local used = ask('INCRBY', key, count * cost)
-  if not used then
-    if string.find(fault, 'not an integer', 1, true) then
-      fault = nil
-      is_foreign(key)
-    end
-    return
-  end
-  local ends = redis.call('PTTL', key) * 1000
-  if ends < 0 then
-    ends = window
-    redis.call('PEXPIRE', key, window / 1000)
-  end
-  local left, passed = limit - used + count * cost, count
-  if used > limit then
-    passed = max(0, floor(left / cost))
-    redis.call('DECRBY', key, (count - passed) * cost)
-  end
-  local at = #reply
-  reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4], reply[at + 5] =
-    passed, passed, max(0, left), ends, ends
+return function(operation, count, counters)
+  op = operation
+  for _, c in ipairs(counters) do c.algorithm = algorithms[c.algorithm] end
+  if op == RESET then reset(counters) else decide(count, counters) end
 end
 
+end
+
+local any
 local key, at = 1, 2
 while plan[at] do
-  local count, width = plan[at + 1], plan[at + 2]
-  op = plan[at]
+  local op, count, width = plan[at], plan[at + 1], plan[at + 2]
   at = at + 3
   local is_simple = op == TAKE and width == 1 and plan[at] == 1 and plan[at + 6] == 0
   if is_simple and 0 < plan[at + 3] and plan[at + 3] <= plan[at + 1] then
-    take_fixed(KEYS[key], count, plan[at + 1], plan[at + 2], plan[at + 3])
+    take_fixed(keys[key], count, plan[at + 1], plan[at + 2], plan[at + 3])
   else
     local counters = {}
     for i = 1, width do
       local from = at + 7 * (i - 1)
       counters[i] = {
-        key = KEYS[key + i - 1],
-        algorithm = algorithms[plan[from]],
+        key = keys[key + i - 1],
+        algorithm = plan[from],
         limit = plan[from + 1],
         window = plan[from + 2],
         cost = plan[from + 3],
@@ -357,11 +376,13 @@ while plan[at] do
         shadow = plan[from + 6] == 1,
       }
     end
-    if op == RESET then reset(counters) else decide(count, counters) end
+    any = any or general()
+    any(op, count, counters)
   end
   key, at = key + width, at + 7 * width
   if fault then
-    say(fault)
+    said = said + 1
+    reply[said] = fault
     fault = nil
   end
 end

@@ -9,6 +9,7 @@
 //! There is room for so many denials. A set of four is found by the hash of a key; when it is full, the
 //! one that ends first makes room. Who is forgotten is asked of Redis again, so nothing depends on it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ const WAYS: usize = 4;
 pub(super) struct Denials {
     /// None if there is no memory of them.
     sets: Box<[Mutex<Set>]>,
+    /// Whether there has been a denial yet.
+    any: AtomicBool,
     pub(super) hasher: RandomState,
     clock: Clock,
 }
@@ -55,7 +58,8 @@ impl Denials {
     /// A memory, or none.
     pub(super) fn new(remembers: bool, clock: Clock) -> Self {
         let sets = if remembers { SETS } else { 0 };
-        Self { sets: (0..sets).map(|_| Mutex::default()).collect(), hasher: RandomState::new(), clock }
+        let sets = (0..sets).map(|_| Mutex::default()).collect();
+        Self { sets, any: AtomicBool::new(false), hasher: RandomState::new(), clock }
     }
 
     /// What time it is, for [`learn`](Self::learn).
@@ -65,7 +69,7 @@ impl Denials {
 
     /// The answer to `check`, if it is known to be a denial.
     pub(super) fn recall(&self, check: &Check<'_, '_>) -> Option<Outcome> {
-        if check.operation != Operation::Take || self.sets.is_empty() {
+        if check.operation != Operation::Take || !self.any.load(Ordering::Relaxed) {
             return None;
         }
         check.counters.iter().zip(&check.hashes).find_map(|(counter, hash)| {
@@ -93,13 +97,17 @@ impl Denials {
             if group.operation == Operation::Peek {
                 continue;
             }
-            let (counters, hashes) = batch.check(group);
             let passed = answers.passed(index).unwrap_or(u32::MAX);
+            let denied = group.last_denied(index, passed);
+            if denied.is_none() && !self.any.load(Ordering::Relaxed) {
+                continue;
+            }
+            let (counters, hashes) = batch.check(group);
             // Whoever takes or gives something changes how long others have to wait.
             if group.operation != Operation::Take || passed > 0 {
                 counters.iter().zip(&hashes).for_each(|(counter, hash)| self.forget(*hash, counter.key));
             }
-            if let Some(place) = group.last_denied(index, passed)
+            if let Some(place) = denied
                 && let Ok(outcome) = answers.outcome(group.operation, &counters, place)
             {
                 self.remember(&counters, &hashes, &outcome, sent);
@@ -128,6 +136,7 @@ impl Denials {
         {
             set.swap_remove(first);
         }
+        self.any.store(true, Ordering::Relaxed);
         set.push(Denial {
             hash,
             key: counter.key.into(),

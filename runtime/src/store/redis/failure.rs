@@ -22,10 +22,7 @@ pub(super) enum Failure {
 impl Failure {
     /// What is wrong with one check, as the script says it.
     pub(super) fn of_check(fault: String) -> Self {
-        let kind = match fault.split(' ').next() {
-            Some("READONLY") => ServerErrorKind::ReadOnly,
-            _ => ServerErrorKind::ResponseError,
-        };
+        let kind = if is_unwritable(&fault) { ServerErrorKind::ReadOnly } else { ServerErrorKind::ResponseError };
         Self::Redis((ErrorKind::Server(kind), "the script was refused a command", fault).into())
     }
 
@@ -45,8 +42,12 @@ impl Failure {
                     | ServerErrorKind::BusyLoading
                     | ServerErrorKind::ClusterDown
             ),
-            // A password was set, or changed: the next connection may know it.
-            _ => matches!(error.code(), Some("NOAUTH" | "WRONGPASS")),
+            _ => match error.code() {
+                // A password was set, or changed: the next connection may know it.
+                Some("NOAUTH" | "WRONGPASS") => true,
+                Some(code) => is_unwritable(code),
+                None => false,
+            },
         }
     }
 
@@ -62,6 +63,11 @@ impl Failure {
             }
         }
     }
+}
+
+/// Whether a server says that it takes no writes: a replica, a master that has lost its replicas or its disk.
+pub(super) fn is_unwritable(error: &str) -> bool {
+    ["READONLY", "NOREPLICAS", "MISCONF"].iter().any(|code| error.starts_with(code))
 }
 
 impl From<RedisError> for Failure {

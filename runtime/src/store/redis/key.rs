@@ -1,6 +1,6 @@
 //! What a counter is called in Redis.
 
-use std::fmt;
+use std::io::Write as _;
 
 use redis::{RedisWrite, ToRedisArgs};
 
@@ -23,20 +23,19 @@ impl<'a> From<&Counter<'a>> for StoredKey<'a> {
     }
 }
 
-impl fmt::Display for StoredKey<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl ToRedisArgs for StoredKey<'_> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
         let letter = match self.algorithm {
             Algorithm::FixedWindow => "",
             Algorithm::SlidingWindow => "s",
             Algorithm::SlidingLog => "l",
             Algorithm::TokenBucket { .. } => "t",
         };
-        write!(f, "{}{}{letter}", self.key, self.window_millis)
-    }
-}
-
-impl ToRedisArgs for StoredKey<'_> {
-    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
-        out.write_arg_fmt(self);
+        let mut window = itoa::Buffer::new();
+        let mut key = out.writer_for_next_arg();
+        for piece in [self.key, window.format(self.window_millis), letter] {
+            // It is written to memory.
+            let _ = key.write_all(piece.as_bytes());
+        }
     }
 }

@@ -31,8 +31,9 @@ use self::script::Decider;
 use super::{Counter, Operation, Outcome, Settings};
 use crate::error::StoreError;
 
-/// How long a new connection may take. It is only opened in the background and at start-up.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a new connection may take, with TLS and sentinels asked. It is only opened in the background
+/// and at start-up.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Counters in Redis.
 pub(crate) enum RedisStore {

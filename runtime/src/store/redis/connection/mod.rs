@@ -19,6 +19,7 @@ pub(crate) use self::endpoint::{Access, Endpoint};
 use self::sentinels::Sentinels;
 #[cfg(feature = "redis-tls")]
 pub use self::tls::RedisTls;
+use super::failure::is_unwritable;
 
 /// Where to connect to.
 pub(crate) enum Server {
@@ -26,6 +27,9 @@ pub(crate) enum Server {
     #[cfg(feature = "redis-sentinel")]
     Sentinels(Box<Sentinels>),
 }
+
+/// A key that nobody has.
+const UNUSED: &str = "rl:{}";
 
 /// What is wrong with an address, and what to write instead.
 pub(super) type Fault = String;
@@ -48,17 +52,18 @@ impl Server {
             #[cfg(feature = "redis-sentinel")]
             Self::Sentinels(sentinels) => sentinels.master(timeout).await?.connect(timeout).await?,
         };
-        is_master(&mut connection).await?;
+        takes_writes(&mut connection).await?;
         Ok(connection)
     }
 }
 
-/// A replica takes the script, and refuses what it does. Who may not ask for the role is believed.
-async fn is_master(connection: &mut MultiplexedConnection) -> RedisResult<()> {
-    let role: RedisResult<Vec<Value>> = redis::cmd("ROLE").query_async(connection).await;
-    match role.ok().and_then(|role| role.into_iter().next()) {
-        Some(Value::BulkString(role)) if role == b"slave" => {
-            Err(RedisError::from((ErrorKind::Io, "READONLY the server is a replica")))
+/// A server that takes no writes takes the script, and refuses what it does. Who may not write this key is
+/// believed.
+async fn takes_writes(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    let unlinked: RedisResult<Value> = redis::cmd("UNLINK").arg(UNUSED).query_async(connection).await;
+    match unlinked.and_then(Value::extract_error) {
+        Err(error) if error.code().is_some_and(is_unwritable) => {
+            Err(RedisError::from((ErrorKind::Io, "the server takes no writes", error.to_string())))
         }
         _ => Ok(()),
     }
