@@ -469,3 +469,18 @@ async fn what_axum_routes_elsewhere_is_something_else() {
     let paths = ["/a", "/a/", "/a/c", "/../c"].map(|path| format!("rl:{{resource::*::GET:{path}}}"));
     assert_eq!(keys, paths);
 }
+
+/// What a program asks by hand is what a request of the same client asks.
+#[tokio::test]
+#[ignore = "`Key::from(IpAddr)` undoes IPv4-mapped addresses alone, a request's address all that IPv6 carries"]
+async fn a_key_made_of_an_address_is_that_of_a_request() {
+    let recorder = Recorder::default();
+    let limiter = RateLimiter::builder().store(recorder.clone()).build().await.expect("it builds");
+    let by_ip = axum_rate_limit::policies().into_iter().find(|policy| policy.name() == "by-ip");
+    for text in ["192.0.2.7", "::ffff:192.0.2.7", "::192.0.2.7", "64:ff9b::192.0.2.7"] {
+        let ip: IpAddr = text.parse().expect("an address");
+        limiter.peek(by_ip.expect("it is declared"), ip).await.expect("a decision");
+        let key = recorder.0.lock().expect("no panic").take();
+        assert_eq!(key.as_deref(), Some("rl:{by-ip::192.0.2.7}"), "{text}");
+    }
+}
