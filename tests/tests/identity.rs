@@ -472,7 +472,6 @@ async fn what_axum_routes_elsewhere_is_something_else() {
 
 /// What a program asks by hand is what a request of the same client asks.
 #[tokio::test]
-#[ignore = "`Key::from(IpAddr)` undoes IPv4-mapped addresses alone, a request's address all that IPv6 carries"]
 async fn a_key_made_of_an_address_is_that_of_a_request() {
     let recorder = Recorder::default();
     let limiter = RateLimiter::builder().store(recorder.clone()).build().await.expect("it builds");

@@ -268,7 +268,7 @@ impl From<Part> for Key {
 /// [prefix](crate::Builder::ipv6_prefix).
 impl From<IpAddr> for Key {
     fn from(ip: IpAddr) -> Self {
-        Part::Ip(ip.to_canonical()).into()
+        Part::Ip(client_ip::address::canonical(ip)).into()
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Text;
+use super::client_ip::address::canonical;
 
 /// How many leading bits of an address tell one client from another.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +24,7 @@ impl Default for Prefixes {
 impl Prefixes {
     /// Writes the network of `ip`: `192.0.2.7`, `192.0.2.0/24`, `[2001:db8::/56]`.
     pub(super) fn write(self, ip: IpAddr, out: &mut Text) {
-        let _ = match ip.to_canonical() {
+        let _ = match canonical(ip) {
             IpAddr::V4(ip) if self.ipv4 >= 32 => {
                 // What most clients have, without the machinery that formats.
                 let (mut text, mut len) = ([b'.'; 16], 0);

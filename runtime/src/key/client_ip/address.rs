@@ -69,7 +69,7 @@ fn is_port(text: &str) -> bool {
 /// * A translator's own prefix, also that for local use (`64:ff9b:1::/48`, RFC 8215): where in the address
 ///   the client's is, only the translator knows. Ask for more bits with
 ///   [`ipv6_prefix`](crate::Builder::ipv6_prefix) behind one.
-pub(super) fn canonical(ip: IpAddr) -> IpAddr {
+pub(crate) fn canonical(ip: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = ip else { return ip };
     let [.., a, b, c, d] = v6.octets();
     let v4 = Ipv4Addr::new(a, b, c, d);

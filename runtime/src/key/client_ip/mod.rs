@@ -4,7 +4,7 @@
 //! right up to the first address that no trusted proxy has written. Whatever stands left of that
 //! anyone may have sent, and is not looked at.
 
-mod address;
+pub(super) mod address;
 mod doubt;
 mod forwarded;
 mod list;
