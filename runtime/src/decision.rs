@@ -55,28 +55,24 @@ pub struct QuotaState {
 }
 
 impl Decision {
-    /// What `readings`, one for each of `quotas`, say.
-    pub(crate) fn new(
-        policy: &Policy,
-        cost: u32,
-        degraded: bool,
-        quotas: &[Quota],
-        readings: &[Reading],
-    ) -> Self {
-        let state = |(quota, reading): (&Quota, &Reading)| QuotaState {
-            quota: *quota,
-            remaining: reading.remaining,
-            reset: reading.reset,
-            exceeded: !reading.fits,
-            retry_after: reading.retry_after,
-        };
-        let quotas = quotas.iter().zip(readings).map(state).collect();
+    /// What is to be decided: nothing is known of the quotas yet.
+    pub(crate) fn pending(policy: &Policy, cost: u32) -> Self {
+        let (degraded, quotas) = (false, SmallVec::new_const());
         Self { policy: policy.name(), shadow: policy.is_shadow(), degraded, cost, quotas }
     }
 
-    /// A pass that no store was asked for: nothing is known of the quotas.
-    pub(crate) fn unchecked(policy: &Policy, cost: u32) -> Self {
-        Self::new(policy, cost, true, &[], &[])
+    /// Decides it by what `readings`, one for each of `quotas`, say. There are none if no store was asked.
+    pub(crate) fn settle(&mut self, degraded: bool, quotas: &[Quota], readings: &[Reading]) {
+        self.degraded = degraded;
+        for (quota, reading) in quotas.iter().zip(readings) {
+            self.quotas.push(QuotaState {
+                quota: *quota,
+                remaining: reading.remaining,
+                reset: reading.reset,
+                exceeded: !reading.fits,
+                retry_after: reading.retry_after,
+            });
+        }
     }
 
     /// Where the quotas stand after a handler has added to the cost, or given some of it back.
@@ -165,7 +161,9 @@ mod tests {
     }
 
     fn decision(one: Reading, other: Reading) -> Decision {
-        Decision::new(&TWO, 1, false, TWO.quotas(), &[one, other])
+        let mut decision = Decision::pending(&TWO, 1);
+        decision.settle(false, TWO.quotas(), &[one, other]);
+        decision
     }
 
     #[test]

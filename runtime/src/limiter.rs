@@ -14,7 +14,7 @@ use crate::key::{Key, Prefixes, Proxies, Text};
 use crate::policy::Policy;
 use crate::quota::{Quota, Quotas};
 use crate::store::guarded::{Answer, Guarded, OnStoreError};
-use crate::store::{Counter, Operation};
+use crate::store::{Counter, Operation, Outcome};
 
 /// Decides; knows nothing of HTTP.
 pub(crate) struct Limiter {
@@ -61,9 +61,6 @@ impl Ask<'_> {
     }
 }
 
-/// The answers, in the order of the questions.
-pub(crate) type Answers = SmallVec<[Decision; 1]>;
-
 impl Limiter {
     /// `policy` as declared, or as amended.
     pub(crate) fn effective<'p>(&self, policy: &'p Policy) -> Effective<'p> {
@@ -80,33 +77,42 @@ impl Limiter {
     }
 
     /// Applies `operation` to all of `asks` in one call of the store.
-    pub(crate) async fn decide(&self, operation: Operation, asks: &[Ask<'_>]) -> Result<Answers, StoreError> {
-        match self.decide_now(operation, asks) {
-            Some(decisions) => Ok(decisions),
-            None => self.decide_later(operation, asks).await,
-        }
-    }
-
-    /// [`decide`](Self::decide), if that needs no answer from elsewhere.
-    pub(crate) fn decide_now(&self, operation: Operation, asks: &[Ask<'_>]) -> Option<Answers> {
-        let counters = counters(asks);
-        if counters.is_empty() {
-            return Some(
-                asks.iter().map(|ask| Decision::new(&ask.policy, ask.cost, false, &[], &[])).collect(),
-            );
-        }
-        let answer = self.store.apply_now(operation, &counters)?;
-        Some(decisions(operation, asks, &answer))
-    }
-
-    /// [`decide`](Self::decide) by a store that has to be asked.
-    pub(crate) async fn decide_later(
+    pub(crate) async fn decide(
         &self,
         operation: Operation,
         asks: &[Ask<'_>],
-    ) -> Result<Answers, StoreError> {
-        let answer = self.store.apply(operation, &counters(asks), self.strictest(asks)).await?;
-        Ok(decisions(operation, asks, &answer))
+    ) -> Result<SmallVec<[Decision; 1]>, StoreError> {
+        let answer = match self.answer_now(operation, asks) {
+            Some(answer) => answer,
+            None => self.answer_later(operation, asks).await?,
+        };
+        let pending = |ask: &Ask<'_>| Decision::pending(&ask.policy, ask.cost);
+        let mut decisions: SmallVec<[Decision; 1]> = asks.iter().map(pending).collect();
+        settle(&answer, asks.iter().zip(&mut decisions));
+        Ok(decisions)
+    }
+
+    /// What the store answers to all of `asks`, if it need not be waited for.
+    pub(crate) fn answer_now<'a, 'p: 'a>(
+        &self,
+        operation: Operation,
+        asks: impl IntoIterator<Item = &'a Ask<'p>>,
+    ) -> Option<Answer> {
+        let counters = counters(asks);
+        if counters.is_empty() {
+            return Some(Answer::Decided { outcome: Outcome::new(true, []), degraded: false });
+        }
+        self.store.apply_now(operation, &counters)
+    }
+
+    /// What the store answers to all of `asks`, when it does.
+    pub(crate) async fn answer_later<'a, 'p: 'a>(
+        &self,
+        operation: Operation,
+        asks: impl IntoIterator<Item = &'a Ask<'p>> + Clone,
+    ) -> Result<Answer, StoreError> {
+        let strictest = self.strictest(asks.clone());
+        self.store.apply(operation, &counters(asks), strictest).await
     }
 
     pub(crate) async fn reset(&self, asks: &[Ask<'_>]) -> Result<(), StoreError> {
@@ -114,52 +120,50 @@ impl Limiter {
     }
 
     /// What to do when the store fails: what the most careful of the policies asks for that can deny.
-    fn strictest(&self, asks: &[Ask<'_>]) -> OnStoreError {
-        let can_deny = asks.iter().filter(|ask| !ask.policy.shadow && ask.cost > 0);
+    fn strictest<'a, 'p: 'a>(&self, asks: impl IntoIterator<Item = &'a Ask<'p>>) -> OnStoreError {
+        let can_deny = asks.into_iter().filter(|ask| !ask.policy.shadow && ask.cost > 0);
         let of = |ask: &Ask<'_>| ask.policy.on_store_error.unwrap_or(self.on_store_error);
         can_deny.map(of).max_by_key(|choice| choice.strictness()).unwrap_or(OnStoreError::Allow)
     }
 }
 
-fn counters<'a>(asks: &'a [Ask<'_>]) -> SmallVec<[Counter<'a>; 2]> {
-    let mut counters = SmallVec::new();
-    for (index, ask) in asks.iter().enumerate() {
+fn counters<'a, 'p: 'a>(asks: impl IntoIterator<Item = &'a Ask<'p>>) -> SmallVec<[Counter<'a>; 2]> {
+    let mut counters = SmallVec::new_const();
+    for (index, ask) in asks.into_iter().enumerate() {
         let key = ask.key.as_str();
-        counters.extend(ask.quotas().iter().map(|quota| Counter {
-            key,
-            quota: *quota,
-            algorithm: ask.policy.algorithm,
-            cost: ask.cost,
-            policy: index,
-            shadow: ask.policy.shadow,
-        }));
+        for quota in ask.quotas() {
+            counters.push(Counter {
+                key,
+                quota: *quota,
+                algorithm: ask.policy.algorithm,
+                cost: ask.cost,
+                policy: index,
+                shadow: ask.policy.shadow,
+            });
+        }
     }
     counters
 }
 
-/// What each of `asks` is told.
-fn decisions(operation: Operation, asks: &[Ask<'_>], answer: &Answer) -> Answers {
-    let decisions: Answers = match answer {
-        Answer::Decided { outcome, degraded } => {
-            let mut readings = outcome.readings();
-            let decision = |ask: &Ask<'_>| {
-                let quotas = ask.quotas();
-                let (own, others) = readings.split_at(quotas.len().min(readings.len()));
-                readings = others;
-                Decision::new(&ask.policy, ask.cost, *degraded, quotas, own)
-            };
-            asks.iter().map(decision).collect()
-        }
-        Answer::Unchecked => asks.iter().map(|ask| Decision::unchecked(&ask.policy, ask.cost)).collect(),
+/// Tells each decision its part of the answer.
+pub(crate) fn settle<'a, 'p: 'a>(
+    answer: &Answer,
+    decisions: impl IntoIterator<Item = (&'a Ask<'p>, &'a mut Decision)>,
+) {
+    let (mut readings, degraded) = match answer {
+        Answer::Decided { outcome, degraded } => (outcome.readings(), *degraded),
+        Answer::Unchecked => (&[][..], true),
     };
-    if operation == Operation::Take {
-        decisions.iter().for_each(report);
+    for (ask, decision) in decisions {
+        let quotas = ask.quotas();
+        let (own, others) = readings.split_at(quotas.len().min(readings.len()));
+        readings = others;
+        decision.settle(degraded, quotas, own);
     }
-    decisions
 }
 
 /// Tells the log, and the metrics if there are some, what was decided.
-fn report(decision: &Decision) {
+pub(crate) fn report(decision: &Decision) {
     let outcome = match (decision.is_exceeded(), decision.is_shadowed()) {
         (false, _) => "allowed",
         (true, false) => "denied",

@@ -8,7 +8,7 @@ use crate::decision::Decision;
 use crate::error::{BuildError, Error};
 use crate::http::Answers;
 use crate::key::Key;
-use crate::limiter::{Ask, Limiter};
+use crate::limiter::{Ask, Limiter, report};
 use crate::policy::Policy;
 use crate::store::Operation;
 
@@ -142,7 +142,11 @@ impl RateLimiter {
 
     async fn decide(&self, operation: Operation, ask: Ask<'_>) -> Result<Decision, Error> {
         let mut decisions = self.0.limiter.decide(operation, &[ask]).await?;
-        Ok(decisions.remove(0))
+        let decision = decisions.remove(0);
+        if operation == Operation::Take {
+            report(&decision);
+        }
+        Ok(decision)
     }
 
     /// Releases the connection, once no more requests come: after `axum::serve` has returned.

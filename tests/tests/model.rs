@@ -335,7 +335,13 @@ fn checks_that_share_a_call_are_decided_one_after_the_other() {
                     let is_fixed = ALL[*policy].counted_by() == Algorithm::FixedWindow;
                     let tolerance = if is_fixed { UNIT / 3 } else { Duration::ZERO };
                     let said = &said[index];
-                    prop_assert!(agree(said, &expected, tolerance), "{}: {:?} is not {:?}", index, said, expected);
+                    prop_assert!(
+                        agree(said, &expected, tolerance),
+                        "{}: {:?} is not {:?}",
+                        index,
+                        said,
+                        expected
+                    );
                     prop_assert_eq!(remembered[index].is_allowed(), expected.is_allowed());
                 }
                 clock.advance(UNIT * u32::try_from(units).expect("some dozens"));

@@ -1,7 +1,7 @@
 //! What has been decided in one request so far: one policy, one charge.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -16,10 +16,11 @@ use super::identity::{self, NoPeer};
 use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::key::Text;
-use crate::limiter::{self, Ask};
+use crate::limiter::{self, Ask, Limiter};
 use crate::policy::Policy;
 use crate::rate_limiter::{RateLimiter, Shared};
 use crate::store::Operation;
+use crate::store::guarded::Answer;
 
 /// The record of one request, shared by the layer, the permits and the guards that it meets.
 #[derive(Clone, Debug)]
@@ -32,7 +33,6 @@ struct Record {
 }
 
 type Entries = SmallVec<[Entry; 1]>;
-type Asks = SmallVec<[Ask<'static>; 1]>;
 
 /// Whether a request may go on: known at once, or when the store has answered.
 pub(super) enum Admission {
@@ -84,67 +84,40 @@ impl Ledger {
 
     fn admit_now(parts: &Parts, policies: &'static [&'static Policy]) -> Result<Admission, Response> {
         let Some(ledger) = parts.extensions.get::<Self>() else { return Err(no_layer(policies)) };
-        let asks = ledger.asks(parts, policies)?;
-        if asks.is_empty() {
-            return Ok(Admission::Now(Some(Ok(()))));
-        }
-        // Without a future of its own, which would have to be moved from place to place.
-        if let Some(decisions) = ledger.limiter().0.limiter.decide_now(Operation::Take, &asks) {
-            ledger.enter(asks, decisions, policies)?;
-            return Ok(Admission::Now(Some(Ok(()))));
-        }
-        let ledger = ledger.clone();
-        Ok(Admission::Later(Box::pin(async move {
-            let Shared { limiter, answers } = &*ledger.limiter().0;
-            match limiter.decide_later(Operation::Take, &asks).await {
-                Ok(decisions) => ledger.enter(asks, decisions, policies),
-                Err(error) => Err(Denied::by_store(error, &asks[0].policy).into_response(answers)),
-            }
-        })))
-    }
-
-    /// Notes what has been decided; the error is the answer to a request that is denied.
-    fn enter(&self, asks: Asks, decisions: limiter::Answers, policies: &[&'static Policy]) -> Result<(), Response> {
-        let is_denied = decisions.iter().any(|decision| !decision.is_allowed());
-        let mut entries = self.entries();
-        for (ask, decision) in asks.into_iter().zip(decisions) {
-            entries.push(Entry::new(ask, decision));
-        }
-        if is_denied
-            && let Some(denial) = denial(&entries, policies, &self.limiter().0.answers)
-        {
-            return Err(denial);
-        }
-        Ok(())
-    }
-
-    /// What is to be asked: all of `policies` that have not been.
-    ///
-    /// A denial stands, whoever sends the same request through a router again.
-    fn asks(&self, parts: &Parts, policies: &[&'static Policy]) -> Result<Asks, Response> {
-        let Shared { limiter, answers } = &*self.limiter().0;
-        let entries = self.entries();
+        let Shared { limiter, answers } = &*ledger.limiter().0;
+        let mut entries = ledger.entries();
+        // A denial stands, whoever sends the same request through a router again.
         if let Some(denial) = denial(&entries, policies, answers) {
             return Err(denial);
         }
-        let mut asks = Asks::new();
-        for &policy in policies {
-            let is_asked = |ask: &Ask<'_>| ask.policy.name() == policy.name();
-            if entries.iter().any(|entry| is_asked(&entry.ask)) || asks.iter().any(is_asked) {
-                continue;
-            }
-            let policy = limiter.effective(policy);
-            if policy.skips(parts) {
-                continue;
-            }
-            let own_quotas = policy.quotas_of(parts).map(Box::new);
-            asks.push(Ask { own_quotas, key: Text::default(), cost: policy.cost_of(parts), policy });
-            // Written in its place, since it is the most of what would have to be moved there.
-            if let Some(Ask { policy, key, .. }) = asks.last_mut() {
-                identity::write_key(parts, policy, limiter, key).map_err(|NoPeer| no_peer())?;
-            }
+        let known = entries.len();
+        if enter(&mut entries, parts, policies, limiter).is_err() {
+            entries.truncate(known);
+            return Err(no_peer());
         }
-        Ok(asks)
+        if entries.len() == known {
+            return Ok(Admission::Now(Some(Ok(()))));
+        }
+        // Where they stand, without a future of its own that would have to be moved from place to place.
+        if let Some(answer) = limiter.answer_now(Operation::Take, entries[known..].iter().map(Entry::ask)) {
+            settle(&mut entries[known..], &answer);
+            return denial(&entries, policies, answers).map_or(Ok(Admission::Now(Some(Ok(())))), Err);
+        }
+        let mut pending: Entries = entries.drain(known..).collect();
+        drop(entries);
+        let ledger = ledger.clone();
+        Ok(Admission::Later(Box::pin(async move {
+            let Shared { limiter, answers } = &*ledger.limiter().0;
+            match limiter.answer_later(Operation::Take, pending.iter().map(Entry::ask)).await {
+                Ok(answer) => {
+                    settle(&mut pending, &answer);
+                    let mut entries = ledger.entries();
+                    entries.append(&mut pending);
+                    denial(&entries, policies, answers).map_or(Ok(()), Err)
+                }
+                Err(error) => Err(Denied::by_store(error, &pending[0].ask.policy).into_response(answers)),
+            }
+        })))
     }
 
     /// Adds `cost` to what this request has been charged by `policy`, or by all if there is none.
@@ -184,21 +157,63 @@ impl Ledger {
     }
 }
 
+/// Enters what is to be asked: all of `policies` that have not been.
+fn enter(
+    entries: &mut Entries,
+    parts: &Parts,
+    policies: &'static [&'static Policy],
+    limiter: &Limiter,
+) -> Result<(), NoPeer> {
+    for &policy in policies {
+        if entries.iter().any(|entry| entry.ask.policy.name() == policy.name()) {
+            continue;
+        }
+        let policy = limiter.effective(policy);
+        if policy.skips(parts) {
+            continue;
+        }
+        let (own_quotas, cost) = (policy.quotas_of(parts).map(Box::new), policy.cost_of(parts));
+        let decision = Decision::pending(&policy, cost);
+        entries.push(Entry {
+            ask: Ask { policy, own_quotas, key: Text::default(), cost },
+            decision,
+            charged: 0,
+        });
+        // Written in its place, since it is the most of what would have to be moved there.
+        if let Some(Entry { ask: Ask { policy, key, .. }, .. }) = entries.last_mut() {
+            identity::write_key(parts, policy, limiter, key)?;
+        }
+    }
+    Ok(())
+}
+
+/// Notes what has been decided.
+fn settle(entries: &mut [Entry], answer: &Answer) {
+    limiter::settle(answer, entries.iter_mut().map(|entry| (&entry.ask, &mut entry.decision)));
+    for entry in entries {
+        if !entry.decision.is_exceeded() && !entry.decision.quotas().is_empty() {
+            entry.charged = entry.ask.cost;
+        }
+        limiter::report(&entry.decision);
+    }
+}
+
 /// The answer to a request, if one of `policies` has denied it.
 fn denial(entries: &[Entry], policies: &[&'static Policy], answers: &Answers) -> Option<Response> {
+    if entries.iter().all(|entry| entry.decision.is_allowed()) {
+        return None;
+    }
     let is_asked = |entry: &&Entry| policies.iter().any(|policy| policy.name() == entry.ask.policy.name());
-    let denying: SmallVec<[&Entry; 1]> =
-        entries.iter().filter(is_asked).filter(|entry| !entry.decision.is_allowed()).collect();
-    let wait = |entry: &&&Entry| (entry.decision.is_too_costly(), entry.decision.retry_after());
-    let longest = denying.iter().max_by_key(wait)?;
-    let decisions = denying.iter().map(|entry| &entry.decision);
+    let denying = entries.iter().filter(is_asked).filter(|entry| !entry.decision.is_allowed());
+    let wait = |entry: &&Entry| (entry.decision.is_too_costly(), entry.decision.retry_after());
+    let longest = denying.clone().max_by_key(wait)?;
+    let decisions = denying.map(|entry| &entry.decision);
     Some(Denied::by_quota(&longest.decision, &longest.ask.policy, decisions, answers))
 }
 
 impl Entry {
-    fn new(ask: Ask<'static>, decision: Decision) -> Self {
-        let is_charged = !decision.is_exceeded() && !decision.quotas().is_empty();
-        Self { charged: if is_charged { ask.cost } else { 0 }, ask, decision }
+    fn ask(&self) -> &Ask<'static> {
+        &self.ask
     }
 }
 

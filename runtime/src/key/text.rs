@@ -3,38 +3,30 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
+use arrayvec::ArrayString;
+
 /// How much has room in place: a prefix, a name, an address and a short path.
 const IN_PLACE: usize = 96;
 
 /// ASCII text that is appended to. Most keys fit in place, and take no memory of their own.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Text {
-    len: usize,
-    place: [u8; IN_PLACE],
+    place: ArrayString<IN_PLACE>,
     /// All of it, once it has outgrown its place.
-    long: String,
+    long: Option<String>,
 }
 
 impl Text {
     pub(crate) fn as_str(&self) -> &str {
-        if self.len > IN_PLACE {
-            return &self.long;
-        }
-        // Only `str`s have been appended, and cut where one was.
-        std::str::from_utf8(&self.place[..self.len]).unwrap_or_default()
+        self.long.as_ref().map_or(self.place.as_str(), String::as_str)
     }
 
     pub(super) fn push_str(&mut self, text: &str) {
-        let end = self.len + text.len();
-        if end <= IN_PLACE {
-            self.place[self.len..end].copy_from_slice(text.as_bytes());
-        } else {
-            if self.len <= IN_PLACE {
-                self.long = self.as_str().to_owned();
-            }
-            self.long.push_str(text);
+        if let Some(long) = &mut self.long {
+            long.push_str(text);
+        } else if self.place.try_push_str(text).is_err() {
+            self.long = Some([self.place.as_str(), text].concat());
         }
-        self.len = end;
     }
 
     /// Appends what is known to be ASCII.
@@ -47,7 +39,7 @@ impl Text {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.len
+        self.as_str().len()
     }
 
     /// Takes away what stands from `start` on, where something was appended.
@@ -55,12 +47,6 @@ impl Text {
         let kept = Self::from(&self.as_str()[..start]);
         let all = std::mem::replace(self, kept);
         all.as_str()[start..].to_owned()
-    }
-}
-
-impl Default for Text {
-    fn default() -> Self {
-        Self { len: 0, place: [0; IN_PLACE], long: String::new() }
     }
 }
 

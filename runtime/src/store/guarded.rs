@@ -111,11 +111,7 @@ impl Guarded {
     }
 
     /// Takes from or looks at `counters`, if that needs no answer from elsewhere.
-    pub(crate) fn apply_now(
-        &self,
-        operation: Operation,
-        counters: &[Counter<'_>],
-    ) -> Option<Answer> {
+    pub(crate) fn apply_now(&self, operation: Operation, counters: &[Counter<'_>]) -> Option<Answer> {
         if self.closed.load(Ordering::Relaxed) {
             return None;
         }

@@ -22,7 +22,8 @@ pub(super) enum Failure {
 impl Failure {
     /// What is wrong with one check, as the script says it.
     pub(super) fn of_check(fault: String) -> Self {
-        let kind = if is_unwritable(&fault) { ServerErrorKind::ReadOnly } else { ServerErrorKind::ResponseError };
+        let kind =
+            if is_unwritable(&fault) { ServerErrorKind::ReadOnly } else { ServerErrorKind::ResponseError };
         Self::Redis((ErrorKind::Server(kind), "the script was refused a command", fault).into())
     }
 

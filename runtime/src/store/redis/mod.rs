@@ -91,7 +91,8 @@ impl RedisStore {
                 one.lane.decide(&check).await.map_err(|failure| failure.into_store_error(one.timeout))
             }
             #[cfg(feature = "redis-cluster")]
-            Self::Cluster(cluster) => cluster.apply(operation, counters).await,
+            // Boxed, since it is much larger than what the others wait for.
+            Self::Cluster(cluster) => Box::pin(cluster.apply(operation, counters)).await,
         }
     }
 
