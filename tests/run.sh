@@ -33,3 +33,10 @@ redis-server --version
 cargo test --workspace --all-features --locked
 # What a program with fewer features sees.
 cargo test -p axum-rate-limit --no-default-features --lib --locked
+
+# Threads that share the memory store, in every order in which they can meet: about 20 seconds. Built apart, since
+# the flag is one for all crates.
+echo "every interleaving of threads in the memory store, by loom:"
+RUSTFLAGS="${RUSTFLAGS:-} --cfg interleavings" CARGO_TARGET_DIR=target/interleavings \
+  cargo test -p axum-rate-limit --no-default-features --features test-util --lib --locked \
+  -- interleavings --nocapture --test-threads 2

@@ -44,8 +44,13 @@ pub use manual::ManualClock;
 #[cfg(feature = "test-util")]
 mod manual {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    #[cfg(not(all(test, interleavings)))]
+    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::Ordering;
     use std::time::Duration;
+
+    #[cfg(all(test, interleavings))]
+    use loom::sync::atomic::AtomicU64;
 
     /// A clock that stands still until a test moves it (feature `test-util`).
     ///

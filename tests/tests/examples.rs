@@ -1,4 +1,4 @@
-//! The README's first command: `hardwork` in memory, and two of them that share a Redis.
+//! The README's first command: `hardwork` in memory, and two of them that share a Redis; and a flood of keys.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -75,4 +75,17 @@ async fn on_redis_two_instances_share_the_five() {
     for instance in instances {
         assert!(instance.terminate());
     }
+}
+
+/// It asserts by itself what it shows.
+#[test]
+fn a_flood_of_keys_leaves_the_victims_counter_alone() {
+    let flood = Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--package", "examples", "--bin", "flood", "--", "40000", "4000"])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .output()
+        .expect("cargo runs");
+    let said = String::from_utf8_lossy(&flood.stdout);
+    assert!(flood.status.success(), "{said}{}", String::from_utf8_lossy(&flood.stderr));
+    assert_eq!(said.matches("The victim is still denied").count(), 2, "{said}");
 }

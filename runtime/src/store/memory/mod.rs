@@ -4,12 +4,18 @@
 //! await. Whoever adds a key passes over a few others and drops those that have expired, so that the work
 //! of forgetting is spread over the work of remembering, and nothing ever stops to sweep.
 
+#[cfg(all(test, interleavings))]
+mod interleavings;
 mod shard;
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
+#[cfg(not(all(test, interleavings)))]
+use std::sync::{Mutex, MutexGuard};
 
 use ahash::RandomState;
+#[cfg(all(test, interleavings))]
+use loom::sync::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use self::shard::{Full, Shard, Slot};
@@ -80,9 +86,10 @@ impl MemoryStore {
     fn take(&self, counter: &Counter<'_>) -> Result<Outcome, StoreError> {
         let rule = Rule::new(counter.quota, counter.algorithm);
         let hash = self.hasher.hash_one(counter.key);
-        let now = self.clock.now_micros();
         let cost = u64::from(counter.cost);
         let mut shard = lock(&self.shards[self.shard_of(hash)]);
+        // Not before, or a counter would see time go back: another may have had the lock meanwhile.
+        let now = self.clock.now_micros();
         let reading = if let Some(slot) = shard.find_mut(hash, counter) {
             slot.take(&rule, now, cost)
         } else {
@@ -103,8 +110,7 @@ impl MemoryStore {
 
     /// Applies `operation` to any counters.
     fn apply_all(&self, operation: Operation, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
-        let now = self.clock.now_micros();
-        let mut held = Held::lock(self, counters, now);
+        let mut held = Held::lock(self, counters);
         let asked = held.readings(counters);
         let mut charged: SmallVec<[bool; 2]> = match operation {
             Operation::Take => charged(counters, &asked),
@@ -150,8 +156,14 @@ impl MemoryStore {
         Ok(Outcome::new(taken, readings))
     }
 
+    /// How many counters it holds, expired ones among them.
+    #[cfg(all(test, feature = "test-util"))]
+    fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
     fn max_per_shard(&self) -> usize {
-        self.max_keys.div_ceil(self.shards.len())
+        self.max_keys / self.shards.len()
     }
 
     /// The low and the highest bits choose the place in the shard's table, so the shard is chosen by others.
@@ -208,13 +220,13 @@ fn lock(shard: &Padded) -> MutexGuard<'_, Shard> {
 struct Held<'a> {
     store: &'a MemoryStore,
     now: u64,
-    guards: SmallVec<[MutexGuard<'a, Shard>; 1]>,
+    guards: SmallVec<[MutexGuard<'a, Shard>; 2]>,
     /// For each counter its hash, and its shard in `guards`.
     places: SmallVec<[(u64, usize); 2]>,
 }
 
 impl<'a> Held<'a> {
-    fn lock(store: &'a MemoryStore, counters: &[Counter<'_>], now: u64) -> Self {
+    fn lock(store: &'a MemoryStore, counters: &[Counter<'_>]) -> Self {
         let hashes: SmallVec<[u64; 2]> =
             counters.iter().map(|counter| store.hasher.hash_one(counter.key)).collect();
         let mut numbers: SmallVec<[usize; 2]> = hashes.iter().map(|hash| store.shard_of(*hash)).collect();
@@ -226,6 +238,8 @@ impl<'a> Held<'a> {
         };
         let places = hashes.iter().map(place).collect();
         let guards = numbers.iter().map(|number| lock(&store.shards[*number])).collect();
+        // Once all are locked, or a counter would see time go back.
+        let now = store.clock.now_micros();
         Self { store, now, guards, places }
     }
 
@@ -274,7 +288,7 @@ impl<'a> Held<'a> {
     }
 }
 
-#[cfg(all(test, feature = "test-util"))]
+#[cfg(all(test, feature = "test-util", not(interleavings)))]
 mod tests {
     use std::time::Duration;
 
@@ -284,13 +298,6 @@ mod tests {
     use crate::quota::Quota;
 
     const MINUTE: Duration = Duration::from_secs(60);
-
-    impl MemoryStore {
-        /// How many counters it holds, expired ones among them.
-        fn len(&self) -> usize {
-            self.shards.iter().map(|shard| lock(shard).len()).sum()
-        }
-    }
 
     fn store(max_keys: usize) -> (MemoryStore, ManualClock) {
         let clock = ManualClock::default();

@@ -1,0 +1,151 @@
+//! How often a limited request asks for memory: what can be promised of its speed on any machine.
+//!
+//! The numbers below are bounds. Whoever gets one down writes it down here; whoever needs one more gives the
+//! reason for it.
+
+use std::net::SocketAddr;
+
+use allocation_counter::measure;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::response::Response;
+use axum::routing::get;
+use axum_rate_limit::store::{Counter, MemoryStore, Operation};
+use axum_rate_limit::{Algorithm, Headers, Quota, RateLimiter, rate_limit};
+use futures_util::FutureExt as _;
+use http::Request;
+use tower::ServiceExt as _;
+use tower::layer::util::Identity;
+
+/// A layer is one more boxed service for axum to clone and one more boxed future, whatever it does; so
+/// what is counted here comes on top of a layer that does nothing.
+///
+/// The record of the request, its box among the request's extensions, and a larger table for these: in a
+/// server they are four then, with the peer's address, the matched path and the original URI.
+const LAYER: u64 = 3;
+/// The labels of the count, for each policy: `metrics` collects them in a `Vec`. Only with this feature, as here.
+const LABELS: u64 = 1;
+/// With a second policy the questions, the answers and the entries of the record no longer fit in place.
+const SECOND_POLICY: u64 = 3 + LABELS;
+/// The guard of a router clones its route and boxes a future of its own.
+const GUARD: u64 = 2;
+/// The values of two fields.
+const DRAFT: u64 = 2;
+/// The name of a policy's second quota, once for each of two passes over it.
+const SECOND_NAME: u64 = 2;
+/// Three values. What `http` makes of a number is two allocations.
+const LEGACY: u64 = 3 * 2;
+
+async fn free() {}
+
+#[rate_limit(name = "one", per_hour = 1_000_000)]
+async fn one() {}
+
+#[rate_limit(name = "two-quotas", per_second = 1_000_000, per_hour = 900_000_000)]
+async fn two_quotas() {}
+
+#[rate_limit(name = "upper", per_hour = 1_000_000)]
+#[rate_limit(name = "lower", per_hour = 1_000_000)]
+async fn stacked() {}
+
+#[rate_limit(name = "resource", per_hour = 1_000_000, by_resource)]
+async fn by_resource() {}
+
+#[rate_limit(name = "router", per_hour = 1_000_000)]
+fn router() -> Router {
+    Router::new().route("/router", get(free))
+}
+
+fn app() -> Router {
+    Router::new()
+        .route("/free", get(free))
+        .route("/one", get(one))
+        .route("/two-quotas", get(two_quotas))
+        .route("/stacked", get(stacked))
+        .route("/by-resource", get(by_resource))
+        .merge(router())
+}
+
+async fn limited(headers: Headers) -> Router {
+    app().layer(RateLimiter::builder().headers(headers).build().await.expect("a limiter"))
+}
+
+fn request(path: &str) -> Request<Body> {
+    let peer = ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 1)));
+    Request::get(path).extension(peer).body(Body::empty()).expect("a request")
+}
+
+/// How many allocations a request takes, from the router on, once it has been seen before.
+fn allocations(app: &Router, path: &str) -> u64 {
+    let send = |request| {
+        let mut response: Option<Response> = None;
+        let mut app = Some(app.clone());
+        let info = measure(|| {
+            let app = app.take().expect("it is called once");
+            response = app.oneshot(request).now_or_never().and_then(Result::ok);
+        });
+        let response = response.expect("memory answers at once");
+        assert!(response.status().is_success(), "{path}: {}", response.status());
+        info.count_total
+    };
+    for _ in 0..3 {
+        send(request(path));
+    }
+    let counts = [(); 5].map(|()| send(request(path)));
+    assert!(counts.iter().all(|count| *count == counts[0]), "{path}: {counts:?}");
+    counts[0]
+}
+
+#[tokio::test]
+async fn a_limited_request_adds_few_to_one_that_is_not() {
+    let bare = Router::new().route("/free", get(free));
+    let layered = allocations(&bare.clone().layer(Identity::new()), "/free");
+    let routed = allocations(&bare.route_layer(Identity::new()).layer(Identity::new()), "/free");
+    let (off, draft, legacy) =
+        (limited(Headers::Off).await, limited(Headers::Draft).await, limited(Headers::Legacy).await);
+    for (path, without, decided, told) in [
+        ("/free", layered, 0, [0, 0]),
+        // The key, the question, the answer and all that is counted are in place.
+        ("/one", layered, LABELS, [DRAFT, LEGACY]),
+        ("/by-resource", layered, LABELS, [DRAFT, LEGACY]),
+        ("/two-quotas", layered, LABELS, [DRAFT + SECOND_NAME, LEGACY]),
+        ("/stacked", layered, LABELS + SECOND_POLICY, [DRAFT, LEGACY]),
+        ("/router", routed, LABELS + GUARD, [DRAFT, LEGACY]),
+    ] {
+        let added = |app| allocations(app, path).saturating_sub(without);
+        let bounds = [0, told[0], told[1]].map(|told| LAYER + decided + told);
+        let counts = [&off, &draft, &legacy].map(added);
+        println!("{path}: without fields, with the draft's, with the legacy ones: {counts:?}");
+        assert!(
+            counts.iter().zip(&bounds).all(|(count, bound)| count <= bound),
+            "{path}: {counts:?} {bounds:?}"
+        );
+    }
+}
+
+#[test]
+fn the_memory_store_takes_from_what_it_knows_without_any() {
+    let algorithms =
+        [Algorithm::FixedWindow, Algorithm::SlidingWindow, Algorithm::TokenBucket { burst: None }];
+    let store = MemoryStore::new(10_000);
+    for algorithm in algorithms {
+        let counter = |key, limit| Counter::new(key, Quota::per_hour(limit)).algorithm(algorithm);
+        let (one, other) = (counter("one", 1_000), counter("other", 2));
+        let apply = |operation, counters: &[Counter<'_>]| {
+            store.apply_now(operation, counters).expect("there is room").taken()
+        };
+        assert!(apply(Operation::Take, &[one, other]));
+        // Two keys are in two shards, more often than not.
+        let info = measure(|| {
+            assert!(apply(Operation::Take, &[one]));
+            assert!(apply(Operation::Take, &[one, other]));
+            assert!(!apply(Operation::Take, &[other]), "what is denied, too");
+            assert!(!apply(Operation::Take, &[one, other]));
+            apply(Operation::Peek, &[one, other]);
+            apply(Operation::Add, &[one, other]);
+            apply(Operation::GiveBack, &[one, other]);
+        });
+        assert_eq!(info.count_total, 0, "{algorithm:?}");
+    }
+}
