@@ -1,18 +1,24 @@
 -- Decides a batch of checks at one instant, one after the other.
 --
 -- KEYS[i]   the counters of all checks, in their order; a counter may come more than once
--- ARGV[1]   in MessagePack, a list of numbers: the time in microseconds where a test sets it, else -1; then
---           for each check
+-- ARGV[1]   in MessagePack, a list: the time in microseconds where a test sets it, else -1; how many rules
+--           there are, and for each of them
+--             the algorithm: 1 fixed window, 2 sliding window, 3 sliding log, 4 token bucket
+--             the limit
+--             the window, in microseconds
+--             what each asks of a counter
+--             how much a bucket holds
+--             1 if the policy is in shadow, else 0
+--           then for each check
 --             what is to be done: 0 take, 1 peek, 2 add, 3 give back, 4 reset
 --             how many ask for just this (1 for all but take and peek)
 --             how many counters it has, and for each of them
---               the algorithm: 1 fixed window, 2 sliding window, 3 sliding log, 4 token bucket
---               the limit
---               the window, in microseconds
---               what each asks of it
---               how much a bucket holds
+--               which rule it has
 --               which policy of the check it belongs to
---               1 if that policy is in shadow, else 0
+--           or, to take from one fixed window, what most policies ask
+--             5
+--             how many units are asked for by all together, as text
+--             which rule the counter has, of which not more is asked by each than the limit
 --
 -- Returns a flat list, for each check either a text that says why it could not be decided, or
 --   how many of those who ask pass: the first so many
@@ -21,6 +27,7 @@
 --     how much was left before the first (after add and give back: after it)
 --     the microseconds until it is whole again, when all is done
 --     the microseconds until what was asked for fits, when all is done (before add and give back); -1 for never
+-- or, for 5, what had been taken if all had fitted, and the milliseconds until the window ends.
 --
 -- The algorithms are those of runtime/src/algorithm, function by function. Each key has a TTL from
 -- the command, or the transaction that a script is to others, which creates it. Time does not pass
@@ -30,7 +37,7 @@
 -- What most policies ask comes first, and needs nothing of the rest: to make the functions of all algorithms
 -- takes longer than to decide one check.
 
-local TAKE, PEEK, ADD, GIVE_BACK, RESET = 0, 1, 2, 3, 4
+local TAKE, PEEK, ADD, GIVE_BACK, RESET, TAKE_FIXED = 0, 1, 2, 3, 4, 5
 local NEVER = -1
 
 local plan, keys = cmsgpack.unpack(ARGV[1]), KEYS
@@ -46,29 +53,27 @@ local function is_foreign(key)
   fault = fault or ('ERR ' .. key .. ' holds no counter: is the key prefix used by someone else?')
 end
 
--- To take from one fixed window, with as few commands as can be: it is charged at once, and what was too much
--- is taken back.
-local function take_fixed(key, count, limit, window, cost)
-  local units = count * cost
+-- With as few commands as can be: all is charged at once, and what was too much is taken back.
+local function take_fixed(key, units, rule)
   local used = try('INCRBY', key, units)
   if type(used) ~= 'number' then
     if string.find(used.err, 'not an integer', 1, true) then is_foreign(key) else fault = used.err end
     return
   end
-  local ends = call('PTTL', key) * 1000
+  local ends = call('PTTL', key)
   if ends < 0 then
-    ends = window
-    call('PEXPIRE', key, window / 1000)
+    ends = rule.window / 1000
+    call('PEXPIRE', key, ends)
   end
-  local left, passed = limit - used + units, count
-  if used > limit then
-    passed = left < cost and 0 or floor(left / cost)
-    call('DECRBY', key, (count - passed) * cost)
-    if left < 0 then left = 0 end
+  if used > rule.limit then
+    -- So many pass; what the others ask for is given back.
+    local asked = tonumber(units)
+    local left = rule.limit - (used - asked)
+    local passed = left < rule.cost and 0 or floor(left / rule.cost)
+    call('DECRBY', key, asked - passed * rule.cost)
   end
-  reply[said + 1], reply[said + 2], reply[said + 3] = passed, passed, left
-  reply[said + 4], reply[said + 5] = ends, ends
-  said = said + 5
+  reply[said + 1], reply[said + 2] = used, ends
+  said = said + 2
 end
 
 -- Makes the function that decides any other check.
@@ -353,33 +358,47 @@ end
 
 end
 
+local rules, at = {}, 3
+for i = 1, plan[2] do
+  rules[i] = {
+    algorithm = plan[at],
+    limit = plan[at + 1],
+    window = plan[at + 2],
+    cost = plan[at + 3],
+    burst = plan[at + 4],
+    shadow = plan[at + 5] == 1,
+  }
+  at = at + 6
+end
+
 local any
-local key, at = 1, 2
+local key = 1
 while plan[at] do
-  local op, count, width = plan[at], plan[at + 1], plan[at + 2]
-  at = at + 3
-  local is_simple = op == TAKE and width == 1 and plan[at] == 1 and plan[at + 6] == 0
-  if is_simple and 0 < plan[at + 3] and plan[at + 3] <= plan[at + 1] then
-    take_fixed(keys[key], count, plan[at + 1], plan[at + 2], plan[at + 3])
+  local op = plan[at]
+  if op == TAKE_FIXED then
+    take_fixed(keys[key], plan[at + 1], rules[plan[at + 2]])
+    key, at = key + 1, at + 3
   else
+    local count, width = plan[at + 1], plan[at + 2]
+    at = at + 3
     local counters = {}
     for i = 1, width do
-      local from = at + 7 * (i - 1)
+      local rule = rules[plan[at]]
       counters[i] = {
-        key = keys[key + i - 1],
-        algorithm = plan[from],
-        limit = plan[from + 1],
-        window = plan[from + 2],
-        cost = plan[from + 3],
-        burst = plan[from + 4],
-        policy = plan[from + 5],
-        shadow = plan[from + 6] == 1,
+        key = keys[key],
+        algorithm = rule.algorithm,
+        limit = rule.limit,
+        window = rule.window,
+        cost = rule.cost,
+        burst = rule.burst,
+        shadow = rule.shadow,
+        policy = plan[at + 1],
       }
+      key, at = key + 1, at + 2
     end
     any = any or general()
     any(op, count, counters)
   end
-  key, at = key + width, at + 7 * width
   if fault then
     said = said + 1
     reply[said] = fault

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Script, ServerErrorKind, Value};
-use rmp::encode::{write_array_len, write_sint, write_uint};
+use rmp::encode::{write_array_len, write_sint, write_str, write_uint};
+use smallvec::SmallVec;
 
 use super::batch::{Batch, Group, Place};
 use super::failure::Failure;
@@ -13,9 +14,13 @@ use crate::algorithm::{Algorithm, Reading, Rule, State};
 use crate::clock::Clock;
 use crate::store::{Counter, Operation, Outcome};
 
-/// How many numbers tell a check, and each of its counters: see `apply.lua`.
+/// How many numbers tell a rule: see `apply.lua`.
+const RULE_NUMBERS: usize = 6;
+/// How many tell a check, and each of its counters.
 const CHECK_NUMBERS: usize = 3;
-const COUNTER_NUMBERS: usize = 7;
+const COUNTER_NUMBERS: usize = 2;
+/// What is to be done, where it is to take from one fixed window.
+const TAKE_FIXED: u64 = 5;
 /// How many numbers the script answers for a counter.
 const READING_NUMBERS: usize = 4;
 
@@ -121,50 +126,111 @@ impl Decider {
     }
 
     fn plan(&self, batch: &Batch, groups: &[Group]) -> Vec<u8> {
-        let counters: usize = groups.iter().map(|group| batch.counters_of(group).len()).sum();
-        let numbers = 1 + groups.len() * CHECK_NUMBERS + counters * COUNTER_NUMBERS;
-        let mut plan = Plan::new(numbers);
+        let rules = Rules::of(batch, groups);
+        let items = groups.iter().map(|group| match fixed(batch, group) {
+            Some(_) => CHECK_NUMBERS,
+            None => CHECK_NUMBERS + batch.counters_of(group).len() * COUNTER_NUMBERS,
+        });
+        let mut plan = Plan::new(2 + rules.0.len() * RULE_NUMBERS + items.sum::<usize>());
         match self.clock.injected_micros() {
             Some(micros) => plan.put(micros),
             None => plan.put_none(),
         }
+        plan.put(rules.0.len() as u64);
+        for asked in &rules.0 {
+            let rule = Rule::new(asked.quota, asked.algorithm);
+            plan.put(number(asked.algorithm));
+            plan.put(rule.limit);
+            plan.put(rule.window);
+            plan.put(asked.cost.into());
+            plan.put(rule.burst());
+            plan.put(asked.shadow.into());
+        }
         for group in groups {
+            if let Some(counter) = fixed(batch, group) {
+                plan.put(TAKE_FIXED);
+                plan.put_text(itoa::Buffer::new().format(units(group, &counter)));
+                plan.put(rules.number_of(&counter));
+                continue;
+            }
             let counters = batch.counters_of(group);
             plan.put(code(group.operation));
             plan.put(group.count.into());
             plan.put(counters.len() as u64);
             for counter in counters {
-                let rule = Rule::new(counter.quota, counter.algorithm);
-                plan.put(number(counter.algorithm));
-                plan.put(rule.limit);
-                plan.put(rule.window);
-                plan.put(counter.cost.into());
-                plan.put(rule.burst());
+                plan.put(rules.number_of(&counter));
                 plan.put(counter.policy as u64);
-                plan.put(counter.shadow.into());
             }
         }
-        plan.0
+        plan.bytes
     }
 }
 
-/// A list of numbers in MessagePack.
-struct Plan(Vec<u8>);
+/// The counter of a group that takes from one fixed window, which is done in a shorter way.
+fn fixed<'a>(batch: &'a Batch, group: &Group) -> Option<Counter<'a>> {
+    let mut counters = batch.counters_of(group);
+    let (counter, others) = (counters.next()?, counters.len());
+    let is_fixed = group.operation == Operation::Take
+        && others == 0
+        && counter.algorithm == Algorithm::FixedWindow
+        && !counter.shadow
+        && (1..=counter.quota.limit()).contains(&counter.cost);
+    is_fixed.then_some(counter)
+}
+
+/// How much all of a group ask of `counter`.
+fn units(group: &Group, counter: &Counter<'_>) -> u64 {
+    u64::from(group.count) * u64::from(counter.cost)
+}
+
+/// The rules of a call: one, or a few.
+struct Rules<'a>(SmallVec<[Counter<'a>; 4]>);
+
+impl<'a> Rules<'a> {
+    fn of(batch: &'a Batch, groups: &[Group]) -> Self {
+        let mut rules = Self(SmallVec::new());
+        for counter in groups.iter().flat_map(|group| batch.counters_of(group)) {
+            if rules.position(&counter).is_none() {
+                rules.0.push(counter);
+            }
+        }
+        rules
+    }
+
+    fn position(&self, counter: &Counter<'_>) -> Option<usize> {
+        let rule = |counter: &Counter<'_>| (counter.quota, counter.algorithm, counter.cost, counter.shadow);
+        self.0.iter().position(|known| rule(known) == rule(counter))
+    }
+
+    /// As the script counts, from 1.
+    fn number_of(&self, counter: &Counter<'_>) -> u64 {
+        self.position(counter).map_or(0, |index| index as u64 + 1)
+    }
+}
+
+/// A list in MessagePack.
+struct Plan {
+    bytes: Vec<u8>,
+}
 
 // Writing to a vector does not fail.
 impl Plan {
-    fn new(numbers: usize) -> Self {
-        let mut bytes = Vec::with_capacity(numbers * 5);
-        let _ = write_array_len(&mut bytes, u32::try_from(numbers).unwrap_or(u32::MAX));
-        Self(bytes)
+    fn new(items: usize) -> Self {
+        let mut bytes = Vec::with_capacity(items * 5);
+        let _ = write_array_len(&mut bytes, u32::try_from(items).unwrap_or(u32::MAX));
+        Self { bytes }
     }
 
     fn put(&mut self, number: u64) {
-        let _ = write_uint(&mut self.0, number);
+        let _ = write_uint(&mut self.bytes, number);
     }
 
     fn put_none(&mut self) {
-        let _ = write_sint(&mut self.0, -1);
+        let _ = write_sint(&mut self.bytes, -1);
+    }
+
+    fn put_text(&mut self, text: &str) {
+        let _ = write_str(&mut self.bytes, text);
     }
 }
 
@@ -180,15 +246,21 @@ impl Answers {
         let mut reply = reply.into_iter();
         for group in groups {
             let first = self.standings.len();
-            let decided = match reply.next().ok_or_else(unexpected)? {
-                Value::Int(passed) => {
+            let decided = match (reply.next().ok_or_else(unexpected)?, fixed(batch, group)) {
+                (Value::Int(used), Some(counter)) => {
+                    let Some(Value::Int(millis)) = reply.next() else { return Err(unexpected()) };
+                    let (passed, standing) = Standing::of_fixed(group, &counter, used, millis);
+                    self.standings.push(standing);
+                    Ok(passed)
+                }
+                (Value::Int(passed), None) => {
                     for _ in batch.counters_of(group) {
                         let numbers: [Option<Value>; READING_NUMBERS] = std::array::from_fn(|_| reply.next());
                         self.standings.push(Standing::read(numbers).ok_or_else(unexpected)?);
                     }
                     Ok(whole(passed))
                 }
-                Value::BulkString(fault) => {
+                (Value::BulkString(fault), _) => {
                     Err(Failure::of_check(String::from_utf8_lossy(&fault).into_owned()))
                 }
                 _ => return Err(unexpected()),
@@ -245,6 +317,16 @@ struct Standing {
 }
 
 impl Standing {
+    /// Where a fixed window stands that would have had `used` taken from it if all had fitted; and how many
+    /// pass.
+    fn of_fixed(group: &Group, counter: &Counter<'_>, used: i64, millis: i64) -> (u32, Self) {
+        let (used, limit) = (used.max(0).unsigned_abs(), u64::from(counter.quota.limit()));
+        let left = limit.saturating_sub(used.saturating_sub(units(group, counter)));
+        let room = u32::try_from(left / u64::from(counter.cost)).unwrap_or(u32::MAX).min(group.count);
+        let reset = millis.max(0).unsigned_abs() * 1_000;
+        (room, Self { room, left, reset, wait: Some(reset) })
+    }
+
     fn read(numbers: [Option<Value>; READING_NUMBERS]) -> Option<Self> {
         let int = |value: Option<Value>| match value {
             Some(Value::Int(number)) => Some(number),
