@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError};
 
+use super::alarm::Alarm;
 use super::batch::{Batch, Check, Place};
 use super::denials::Denials;
 use super::failure::Failure;
@@ -265,10 +266,11 @@ impl Drop for InFlight {
 
 impl Server {
     async fn serve(mut self, mut connection: MultiplexedConnection) {
+        let mut alarm = Alarm::new();
         while let Some(filling) =
             std::future::poll_fn(|context| self.lane.poll_next(self.generation, context)).await
         {
-            if let Err(failure) = self.send(&mut connection, filling).await {
+            if let Err(failure) = self.send(&mut connection, filling, &mut alarm).await {
                 return self.lane.lose(self.generation, &failure);
             }
         }
@@ -279,26 +281,27 @@ impl Server {
         &mut self,
         connection: &mut MultiplexedConnection,
         filling: Filling,
+        alarm: &mut Alarm,
     ) -> Result<(), Failure> {
         let Filling { mut batch, call, since } = filling;
         let call = InFlight(call);
         let lane = &self.lane;
         let (sent, sent_at) = (Instant::now(), lane.denials.now());
         let deciding = lane.decider.decide(connection, &batch);
-        let lost = match tokio::time::timeout_at((since + lane.timeout).into(), deciding).await {
-            Ok(Ok(answers)) => {
+        let lost = match alarm.within((since + lane.timeout).into(), deciding).await {
+            Some(Ok(answers)) => {
                 self.timeouts = 0;
                 lane.denials.learn(&batch, &answers, sent_at);
                 let lost = answers.lost().cloned();
                 call.0.finish(Ok(answers));
                 lost
             }
-            Ok(Err(error)) => {
+            Some(Err(error)) => {
                 let failure = Failure::Redis(error);
                 call.0.finish(Err(failure.clone()));
                 failure.is_away().then_some(failure)
             }
-            Err(_) => {
+            None => {
                 call.0.finish(Err(Failure::Timeout));
                 // One that was late already says nothing of the store.
                 if sent.elapsed() * 2 >= lane.timeout {

@@ -4,6 +4,7 @@
 //! [denied](denials) is not asked again before it can be admitted. A [`cluster`] has a lane to each of its
 //! masters. What stands in Redis, and under which [`key`], is said in `apply.lua`.
 
+mod alarm;
 mod batch;
 #[cfg(feature = "redis-cluster")]
 mod cluster;
