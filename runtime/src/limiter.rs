@@ -83,7 +83,7 @@ impl Limiter {
         asks: &[Ask<'_>],
     ) -> Result<SmallVec<[Decision; 1]>, StoreError> {
         let answer = match self.answer_now(operation, asks) {
-            Some(answer) => answer,
+            Some(answer) => answer?,
             None => self.answer_later(operation, asks).await?,
         };
         let pending = |ask: &Ask<'_>| Decision::pending(&ask.policy, ask.cost);
@@ -96,13 +96,13 @@ impl Limiter {
     pub(crate) fn answer_now<'a, 'p: 'a>(
         &self,
         operation: Operation,
-        asks: impl IntoIterator<Item = &'a Ask<'p>>,
-    ) -> Option<Answer> {
-        let counters = counters(asks);
+        asks: impl IntoIterator<Item = &'a Ask<'p>> + Clone,
+    ) -> Option<Result<Answer, StoreError>> {
+        let counters = counters(asks.clone());
         if counters.is_empty() {
-            return Some(Answer::Decided { outcome: Outcome::new(true, []), degraded: false });
+            return Some(Ok(Answer::Decided { outcome: Outcome::new(true, []), degraded: false }));
         }
-        self.store.apply_now(operation, &counters)
+        self.store.apply_now(operation, &counters, || self.strictest(asks))
     }
 
     /// What the store answers to all of `asks`, when it does.

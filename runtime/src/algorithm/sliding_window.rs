@@ -26,6 +26,7 @@ pub(crate) struct SlidingWindow {
 
 /// The two counters as they are at some time.
 struct Shifted {
+    index: u64,
     elapsed: u64,
     previous: u64,
     current: u64,
@@ -39,7 +40,12 @@ impl SlidingWindow {
             1 => (self.current, 0),
             _ => (0, 0),
         };
-        Shifted { elapsed: now % rule.window, previous, current }
+        // A clock that goes back, as that of another server may after a failover, brings no window back: what
+        // was counted in the later one would be forgotten.
+        if self.index > index {
+            return Shifted { index: self.index, elapsed: 0, previous, current };
+        }
+        Shifted { index, elapsed: now % rule.window, previous, current }
     }
 
     pub(super) fn read(&self, rule: &Rule, now: u64, cost: u64) -> Reading {
@@ -56,15 +62,14 @@ impl SlidingWindow {
 
     pub(super) fn charge(&mut self, rule: &Rule, now: u64, cost: u64) {
         let shifted = self.at(rule, now);
-        *self =
-            Self { index: now / rule.window, previous: shifted.previous, current: shifted.current + cost };
+        *self = Self { index: shifted.index, previous: shifted.previous, current: shifted.current + cost };
     }
 
     /// From the newest on.
     pub(super) fn give_back(&mut self, rule: &Rule, now: u64, cost: u64) {
         let shifted = self.at(rule, now);
         *self = Self {
-            index: now / rule.window,
+            index: shifted.index,
             previous: shifted.previous.saturating_sub(cost.saturating_sub(shifted.current)),
             current: shifted.current.saturating_sub(cost),
         };
@@ -107,4 +112,24 @@ fn out_of_sight(room: u64, count: u64, window: u64) -> u64 {
         return 0;
     }
     (window as f64 - room as f64 * window as f64 / count as f64).ceil() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::algorithm::Algorithm;
+    use crate::quota::Quota;
+
+    #[test]
+    fn a_clock_that_goes_back_brings_no_window_back() {
+        let rule = Rule::new(Quota::new(4, Duration::from_secs(1)), Algorithm::SlidingWindow);
+        let mut state = SlidingWindow::default();
+        state.charge(&rule, 10_000_000, 4);
+        assert!(!state.read(&rule, 9_500_000, 1).fits);
+        state.charge(&rule, 9_500_000, 1);
+        assert_eq!(state.current, 5, "it counts where the others are counted");
+        assert!(!state.read(&rule, 10_500_000, 1).fits);
+    }
 }

@@ -40,6 +40,12 @@ pub(super) enum Admission {
     Later(Pin<Box<dyn Future<Output = Result<(), Response>> + Send>>),
 }
 
+impl Admission {
+    fn denied(answer: Response) -> Self {
+        Self::Now(Some(Err(answer)))
+    }
+}
+
 impl Future for Admission {
     type Output = Result<(), Response>;
 
@@ -79,34 +85,41 @@ impl Ledger {
     ///
     /// The error is the answer to the request.
     pub(super) fn admit(parts: &Parts, policies: &'static [&'static Policy]) -> Admission {
-        Self::admit_now(parts, policies).unwrap_or_else(|denial| Admission::Now(Some(Err(denial))))
-    }
-
-    fn admit_now(parts: &Parts, policies: &'static [&'static Policy]) -> Result<Admission, Response> {
-        let Some(ledger) = parts.extensions.get::<Self>() else { return Err(no_layer(policies)) };
+        let Some(ledger) = parts.extensions.get::<Self>() else {
+            return Admission::denied(no_layer(policies));
+        };
         let Shared { limiter, answers } = &*ledger.limiter().0;
         let mut entries = ledger.entries();
         // A denial stands, whoever sends the same request through a router again.
         if let Some(denial) = denial(&entries, policies, answers) {
-            return Err(denial);
+            return Admission::denied(denial);
         }
         let known = entries.len();
         if enter(&mut entries, parts, policies, limiter).is_err() {
             entries.truncate(known);
-            return Err(no_peer());
+            return Admission::denied(no_peer());
         }
         if entries.len() == known {
-            return Ok(Admission::Now(Some(Ok(()))));
+            return Admission::Now(Some(Ok(())));
         }
         // Where they stand, without a future of its own that would have to be moved from place to place.
-        if let Some(answer) = limiter.answer_now(Operation::Take, entries[known..].iter().map(Entry::ask)) {
-            settle(&mut entries[known..], &answer);
-            return denial(&entries, policies, answers).map_or(Ok(Admission::Now(Some(Ok(())))), Err);
+        match limiter.answer_now(Operation::Take, entries[known..].iter().map(Entry::ask)) {
+            Some(Ok(answer)) => {
+                settle(&mut entries[known..], &answer);
+                return Admission::Now(Some(denial(&entries, policies, answers).map_or(Ok(()), Err)));
+            }
+            Some(Err(error)) => {
+                let policy = entries.drain(known..).next().map(|entry| entry.ask.policy);
+                return Admission::denied(policy.map_or_else(internal_error, |policy| {
+                    Denied::by_store(error, &policy).into_response(answers)
+                }));
+            }
+            None => {}
         }
         let mut pending: Entries = entries.drain(known..).collect();
         drop(entries);
         let ledger = ledger.clone();
-        Ok(Admission::Later(Box::pin(async move {
+        Admission::Later(Box::pin(async move {
             let Shared { limiter, answers } = &*ledger.limiter().0;
             match limiter.answer_later(Operation::Take, pending.iter().map(Entry::ask)).await {
                 Ok(answer) => {
@@ -117,7 +130,7 @@ impl Ledger {
                 }
                 Err(error) => Err(Denied::by_store(error, &pending[0].ask.policy).into_response(answers)),
             }
-        })))
+        }))
     }
 
     /// Adds `cost` to what this request has been charged by `policy`, or by all if there is none.

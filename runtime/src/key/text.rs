@@ -95,7 +95,9 @@ mod tests {
         #[test]
         fn it_is_what_was_appended(pieces in proptest::collection::vec("[ -~]{0,50}", 0..8), cut in any::<usize>()) {
             let mut text = Text::default();
-            pieces.iter().for_each(|piece| text.push_str(piece));
+            for piece in &pieces {
+                text.push_str(piece);
+            }
             let all = pieces.concat();
             prop_assert_eq!((text.as_str(), text.len()), (all.as_str(), all.len()));
             let cut = cut % (all.len() + 1);

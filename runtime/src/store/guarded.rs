@@ -111,7 +111,12 @@ impl Guarded {
     }
 
     /// Takes from or looks at `counters`, if that needs no answer from elsewhere.
-    pub(crate) fn apply_now(&self, operation: Operation, counters: &[Counter<'_>]) -> Option<Answer> {
+    pub(crate) fn apply_now(
+        &self,
+        operation: Operation,
+        counters: &[Counter<'_>],
+        on_error: impl FnOnce() -> OnStoreError,
+    ) -> Option<Result<Answer, StoreError>> {
         if self.closed.load(Ordering::Relaxed) {
             return None;
         }
@@ -119,8 +124,10 @@ impl Guarded {
             None => self.memory.apply_now(operation, counters),
             Some(remote) => Ok(remote.place.recall(operation, counters)?),
         };
-        // What to do when there is no room is for `apply`, which finds it out again.
-        outcome.ok().map(|outcome| Answer::Decided { outcome, degraded: false })
+        Some(match outcome {
+            Ok(outcome) => Ok(Answer::Decided { outcome, degraded: false }),
+            Err(error) => self.instead(operation, counters, on_error(), error),
+        })
     }
 
     /// Takes from or looks at `counters`.
@@ -130,10 +137,20 @@ impl Guarded {
         counters: &[Counter<'_>],
         on_error: OnStoreError,
     ) -> Result<Answer, StoreError> {
-        let error = match self.ask(operation, counters).await {
-            Ok(outcome) => return Ok(Answer::Decided { outcome, degraded: false }),
-            Err(error) => error,
-        };
+        match self.ask(operation, counters).await {
+            Ok(outcome) => Ok(Answer::Decided { outcome, degraded: false }),
+            Err(error) => self.instead(operation, counters, on_error, error),
+        }
+    }
+
+    /// What is to be done where the store has failed.
+    fn instead(
+        &self,
+        operation: Operation,
+        counters: &[Counter<'_>],
+        on_error: OnStoreError,
+        error: StoreError,
+    ) -> Result<Answer, StoreError> {
         self.complain(&error);
         match on_error {
             OnStoreError::Allow => Ok(Answer::Unchecked),
@@ -294,6 +311,7 @@ impl Place {
     }
 
     /// What the store is known to answer.
+    #[cfg_attr(not(feature = "redis"), allow(unused_variables))] // no other store has a memory of that
     fn recall(&self, operation: Operation, counters: &[Counter<'_>]) -> Option<Outcome> {
         match self {
             #[cfg(feature = "redis")]

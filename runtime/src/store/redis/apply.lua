@@ -158,6 +158,8 @@ function sliding.look(c)
     if not last then return is_foreign(c.key) end
     if tonumber(last) >= index then
       c.previous, c.current = tonumber(previous), tonumber(current)
+      -- A clock that goes back brings no window back.
+      if tonumber(last) > index then c.index, c.elapsed = tonumber(last), 0 end
     elseif tonumber(last) == index - 1 then
       c.previous = tonumber(current)
     end

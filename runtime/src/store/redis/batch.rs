@@ -29,8 +29,8 @@ pub(super) struct Check<'a, 'k> {
 }
 
 impl<'a, 'k> Check<'a, 'k> {
-    pub(super) fn new(hasher: &RandomState, operation: Operation, counters: &'a [Counter<'k>]) -> Self {
-        let hashes = counters.iter().map(|counter| hasher.hash_one(counter.key)).collect();
+    pub(super) fn new(random: &RandomState, operation: Operation, counters: &'a [Counter<'k>]) -> Self {
+        let hashes = counters.iter().map(|counter| random.hash_one(counter.key)).collect();
         Self { operation, asking: false, counters, hashes }
     }
 }

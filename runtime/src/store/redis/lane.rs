@@ -171,13 +171,11 @@ impl Lane {
         if queue.generation != generation {
             return Poll::Ready(None);
         }
-        match queue.full.pop_front().or_else(|| queue.open.take()) {
-            Some(filling) => Poll::Ready(Some(filling)),
-            None => {
-                queue.idle = Some(context.waker().clone());
-                Poll::Pending
-            }
+        if let Some(filling) = queue.full.pop_front().or_else(|| queue.open.take()) {
+            return Poll::Ready(Some(filling));
         }
+        queue.idle = Some(context.waker().clone());
+        Poll::Pending
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {

@@ -370,7 +370,7 @@ impl Answers {
         }
         let first = self.groups[place.group].0;
         let standings = &self.standings[first..first + counters.len()];
-        let passes = place.before < passed;
+        let is_taken = place.before < passed;
         let reading = |(counter, standing): (&Counter<'_>, &Standing)| {
             // How often the counter is charged in all. A policy in shadow is charged while it has room.
             let charges = if counter.shadow {
@@ -404,7 +404,7 @@ impl Answers {
             }
         };
         let taken = match operation {
-            Operation::Take => passes,
+            Operation::Take => is_taken,
             Operation::Add | Operation::GiveBack => true,
             Operation::Peek | Operation::Reset => false,
         };

@@ -51,7 +51,7 @@ impl Assignment {
         let range = |range: Value| {
             let Value::Array(range) = range else { return None };
             let mut range = range.into_iter();
-            let (first, last) = (slot(range.next()?)?, slot(range.next()?)?);
+            let (first, last) = (slot(&range.next()?)?, slot(&range.next()?)?);
             let Value::Array(master) = range.next()? else { return None };
             let mut master = master.into_iter();
             let told = match master.next()? {
@@ -72,9 +72,9 @@ impl Assignment {
     }
 }
 
-fn slot(value: Value) -> Option<u16> {
+fn slot(value: &Value) -> Option<u16> {
     let Value::Int(slot) = value else { return None };
-    u16::try_from(slot).ok().filter(|slot| *slot < SLOTS)
+    u16::try_from(*slot).ok().filter(|slot| *slot < SLOTS)
 }
 
 /// The masters, and who has which slot.
