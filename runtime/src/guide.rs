@@ -4,3 +4,5 @@
 #![doc = include_str!("../docs/algorithms.svg")]
 //!
 #![doc = include_str!("../docs/guide_after_picture.md")]
+//!
+#![doc = include_str!("../docs/bounds.md")]
