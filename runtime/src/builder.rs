@@ -245,7 +245,8 @@ impl Builder {
     ///
     /// With [`OnStoreError::Local`] each of `n` instances counts for itself then, so that together they
     /// admit up to `n` times the limit. With a share of `1.0 / n` they keep it together, and a client that
-    /// always meets the same instance has only that share. It is rounded up, and never less than one request.
+    /// always meets the same instance has only that share. It is rounded up, and never less than one request
+    /// costs.
     pub fn local_share(mut self, share: f64) -> Self {
         self.local_share = share;
         self
@@ -331,7 +332,8 @@ impl Builder {
         self
     }
 
-    /// Makes the limiter, and connects it to its store.
+    /// Makes the limiter, and connects it to its store. The runtime that this is awaited in serves the
+    /// connection, for as long as it runs.
     ///
     /// # Errors
     ///

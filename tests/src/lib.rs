@@ -3,6 +3,7 @@
 mod app;
 mod client;
 mod cluster;
+mod instances;
 mod member;
 mod proxy;
 mod recovery;
@@ -14,6 +15,7 @@ mod tls;
 pub use app::App;
 pub use client::{Answer, Client, LIMIT_FIELDS};
 pub use cluster::RedisCluster;
+pub use instances::{Balanced, Instances};
 pub use proxy::{Fault, FaultProxy};
 pub use recovery::{built, recovered, refusal};
 pub use redis::RedisServer;
@@ -21,7 +23,8 @@ pub use sentinels::Sentinels;
 pub use storm::{Loss, Storm, Tally};
 pub use tls::{Authority, Certificate, TlsServer};
 
-/// Runs each function once with a limiter in memory and once with one in a Redis of its own.
+/// Runs each function with a limiter in memory, with one in a Redis of its own, and with two instances of a
+/// service that share a Redis, among which requests are spread at random.
 #[macro_export]
 macro_rules! on_both_stores {
     ($($name:ident),* $(,)?) => {
@@ -29,7 +32,8 @@ macro_rules! on_both_stores {
             $(
                 #[tokio::test]
                 async fn $name() {
-                    super::$name(axum_rate_limit::RateLimiter::memory()).await;
+                    let limiter = axum_rate_limit::RateLimiter::memory();
+                    super::$name($crate::Instances::of([limiter])).await;
                 }
             )*
         }
@@ -39,7 +43,20 @@ macro_rules! on_both_stores {
                 #[tokio::test]
                 async fn $name() {
                     let server = $crate::RedisServer::start().await;
-                    super::$name(server.limiter().await).await;
+                    super::$name($crate::Instances::of([server.limiter().await])).await;
+                }
+            )*
+        }
+
+        mod two_instances {
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    let server = $crate::RedisServer::start().await;
+                    // What one gives back the other is to know at once.
+                    let one = server.limiter_without_memory().await;
+                    let other = server.limiter_without_memory().await;
+                    super::$name($crate::Instances::of([one, other])).await;
                 }
             )*
         }

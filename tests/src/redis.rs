@@ -74,6 +74,15 @@ impl RedisServer {
         built(|| RateLimiter::builder().redis(self.url()).timeout(PATIENCE)).await
     }
 
+    /// [`limiter`](Self::limiter), that asks the server also what it has denied before.
+    ///
+    /// # Panics
+    ///
+    /// If it can't be built.
+    pub async fn limiter_without_memory(&self) -> RateLimiter {
+        built(|| RateLimiter::builder().redis(self.url()).timeout(PATIENCE).deny_memory(false)).await
+    }
+
     /// Where it listens, as a URL.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)

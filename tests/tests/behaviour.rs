@@ -12,7 +12,7 @@ use axum::{Router, http::StatusCode};
 use axum_rate_limit::{Decisions, Policy, RateLimiter, rate_limit};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::{App, LIMIT_FIELDS, on_both_stores};
+use tests::{App, Instances, LIMIT_FIELDS, on_both_stores};
 
 on_both_stores!(
     five_pass_and_the_sixth_is_denied,
@@ -48,7 +48,7 @@ async fn five() -> Json<Value> {
     Json(json!({ "answer": 42 }))
 }
 
-async fn five_pass_and_the_sixth_is_denied(limiter: RateLimiter) {
+async fn five_pass_and_the_sixth_is_denied(limiter: Instances) {
     let app = App::serve(Router::new().route("/hardwork/", get(five)).layer(limiter)).await;
     for left in (0..5).rev() {
         let answer = app.get("/hardwork/").await;
@@ -75,7 +75,7 @@ async fn short() -> &'static str {
     "ok"
 }
 
-async fn a_window_ends(limiter: RateLimiter) {
+async fn a_window_ends(limiter: Instances) {
     let app = App::serve(Router::new().route("/", get(short)).layer(limiter)).await;
     let start = Instant::now();
     assert_eq!(app.statuses("/", 3).await, [200, 200, 503]);
@@ -92,7 +92,7 @@ async fn resource() -> &'static str {
     "ok"
 }
 
-async fn a_resource_is_a_method_and_a_path(limiter: RateLimiter) {
+async fn a_resource_is_a_method_and_a_path(limiter: Instances) {
     let router =
         Router::new().route("/{id}", any(resource)).nest("/api", Router::new().route("/{id}", get(resource)));
     let app = App::serve(router.layer(limiter)).await;
@@ -103,7 +103,7 @@ async fn a_resource_is_a_method_and_a_path(limiter: RateLimiter) {
     assert_eq!(app.statuses("/api/a", 2).await, [200, 503], "the prefix of a nested router is a part of it");
 }
 
-async fn one_resource_has_one_spelling(limiter: RateLimiter) {
+async fn one_resource_has_one_spelling(limiter: Instances) {
     let app = App::serve(Router::new().route("/{id}", any(resource)).layer(limiter)).await;
     assert_eq!(app.get("/a").await.status, StatusCode::OK);
     for spelling in ["/a", "/a?x=1", "/%61", "/%61?y"] {
@@ -120,7 +120,7 @@ async fn route(Path(_): Path<String>) -> &'static str {
     "ok"
 }
 
-async fn a_route_is_its_template(limiter: RateLimiter) {
+async fn a_route_is_its_template(limiter: Instances) {
     let router = Router::new()
         .route("/users/{id}", get(route))
         .nest("/api", Router::new().route("/users/{id}", get(route)));
@@ -143,7 +143,7 @@ async fn other() -> &'static str {
     "other"
 }
 
-async fn a_limit_is_one_for_all_that_shares_its_policy(limiter: RateLimiter) {
+async fn a_limit_is_one_for_all_that_shares_its_policy(limiter: Instances) {
     let app =
         App::serve(Router::new().route("/one", get(one)).route("/other", get(other)).layer(limiter)).await;
     assert_eq!(app.get("/one").await.status, StatusCode::OK);
@@ -157,7 +157,7 @@ async fn hundred() -> &'static str {
     "ok"
 }
 
-async fn many_at_once_are_counted_exactly(limiter: RateLimiter) {
+async fn many_at_once_are_counted_exactly(limiter: Instances) {
     let app = App::serve(Router::new().route("/", get(hundred)).layer(limiter)).await;
     assert_eq!(app.admitted_at_once("/", 200).await, 100);
 }
@@ -167,7 +167,7 @@ async fn several() -> &'static str {
     "ok"
 }
 
-async fn several_quotas_bind_together(limiter: RateLimiter) {
+async fn several_quotas_bind_together(limiter: Instances) {
     let app = App::serve(Router::new().route("/", get(several)).layer(limiter)).await;
     assert_eq!(app.statuses("/", 4).await, [200, 200, 200, 503]);
     let denied = app.get("/").await;
@@ -183,7 +183,7 @@ async fn stacked() -> &'static str {
     "ok"
 }
 
-async fn stacked_attributes_take_all_or_nothing(limiter: RateLimiter) {
+async fn stacked_attributes_take_all_or_nothing(limiter: Instances) {
     let router = Router::new().route("/a", get(stacked)).route("/b", get(stacked)).route("/c", get(stacked));
     let app = App::serve(router.layer(limiter)).await;
     assert_eq!(app.statuses("/a", 2).await, [200, 200]);
@@ -202,7 +202,7 @@ async fn picky(Json(_): Json<Value>) -> &'static str {
     "ok"
 }
 
-async fn a_rejected_request_is_counted_and_told(limiter: RateLimiter) {
+async fn a_rejected_request_is_counted_and_told(limiter: Instances) {
     let app = App::serve(Router::new().route("/", post(picky)).layer(limiter)).await;
     for left in [1, 0] {
         let answer = app.send(Method::POST, "/").await;
@@ -220,7 +220,7 @@ fn routes() -> Router {
     Router::new().route("/a", get(ok)).route("/b", get(ok).post(ok)).fallback(ok)
 }
 
-async fn a_router_is_limited_route_by_route(limiter: RateLimiter) {
+async fn a_router_is_limited_route_by_route(limiter: Instances) {
     let router = Router::new().route("/free", get(ok)).merge(routes()).nest("/nested", routes());
     let app = App::serve(router.layer(limiter)).await;
     assert_eq!(app.statuses("/a", 3).await, [200, 200, 503]);
@@ -244,7 +244,7 @@ fn methods() -> MethodRouter {
     get(ok).post(ok)
 }
 
-async fn a_method_router_is_limited(limiter: RateLimiter) {
+async fn a_method_router_is_limited(limiter: Instances) {
     let app = App::serve(Router::new().route("/", methods()).route("/other", methods()).layer(limiter)).await;
     assert_eq!(app.statuses("/", 2).await, [200, 503]);
     assert_eq!(app.send(Method::POST, "/").await.status, StatusCode::OK);
@@ -272,7 +272,7 @@ mod limited {
     }
 }
 
-async fn a_module_is_asked_before_its_handlers(limiter: RateLimiter) {
+async fn a_module_is_asked_before_its_handlers(limiter: Instances) {
     let app = App::serve(limited::router().layer(limiter)).await;
     let first = app.get("/strict").await;
     assert_eq!(first.status, StatusCode::OK);
@@ -304,7 +304,7 @@ fn once_outside() -> Router {
 
 static ONCE: Policy = Policy::new("once").per_minute(3);
 
-async fn one_request_is_charged_once(limiter: RateLimiter) {
+async fn one_request_is_charged_once(limiter: Instances) {
     // The limiter is there twice, too.
     let app = App::serve(once_outside().layer(limiter.clone()).layer(limiter)).await;
     for left in [2, 1, 0] {
@@ -326,7 +326,7 @@ fn empty_method_router() -> MethodRouter {
     MethodRouter::new()
 }
 
-async fn an_empty_router_stays_empty(limiter: RateLimiter) {
+async fn an_empty_router_stays_empty(limiter: Instances) {
     let router = Router::new().route("/", get(ok)).merge(empty()).route("/none", empty_method_router());
     let app = App::serve(router.layer(limiter)).await;
     assert_eq!(app.statuses("/", 2).await, [200, 200]);
@@ -343,7 +343,7 @@ async fn async_routes(path: &str, early: bool) -> Router {
     Router::new()
 }
 
-async fn an_async_router_function_is_limited(limiter: RateLimiter) {
+async fn an_async_router_function_is_limited(limiter: Instances) {
     let app = App::serve(async_routes("/x", true).await.layer(limiter)).await;
     assert_eq!(app.statuses("/x", 2).await, [200, 503]);
 }
@@ -363,7 +363,7 @@ mod aliases {
     }
 }
 
-async fn an_alias_of_a_router_is_limited(limiter: RateLimiter) {
+async fn an_alias_of_a_router_is_limited(limiter: Instances) {
     let app = App::serve(aliases::plain().merge(aliases::alias()).layer(limiter)).await;
     assert_eq!(app.statuses("/plain", 1).await, [200]);
     assert_eq!(app.statuses("/alias", 1).await, [503]);
@@ -379,7 +379,7 @@ async fn again(request: Request, next: Next) -> Response {
     first
 }
 
-async fn a_denial_stands_when_the_request_is_sent_again(limiter: RateLimiter) {
+async fn a_denial_stands_when_the_request_is_sent_again(limiter: Instances) {
     let router = Router::new().route("/", get(sent_again)).layer(axum::middleware::from_fn(again));
     let app = App::serve(router.layer(limiter)).await;
     assert_eq!(app.statuses("/", 3).await, [200, 503, 503]);
@@ -389,7 +389,7 @@ async fn a_denial_stands_when_the_request_is_sent_again(limiter: RateLimiter) {
 #[rate_limit(name = "sent-again", per_minute = 1)]
 async fn sent_again() {}
 
-async fn a_wildcard_has_one_spelling(limiter: RateLimiter) {
+async fn a_wildcard_has_one_spelling(limiter: Instances) {
     let app = App::serve(Router::new().route("/files/{*path}", get(resource)).layer(limiter)).await;
     assert_eq!(app.get("/files/a/b").await.status, StatusCode::OK);
     for spelling in ["/files/a%2Fb", "/files/a%2fb", "/files/a//b", "/files/%61/b?x"] {
@@ -411,7 +411,7 @@ async fn told(decisions: Decisions) -> impl IntoResponse {
     }))
 }
 
-async fn a_handler_sees_what_was_decided(limiter: RateLimiter) {
+async fn a_handler_sees_what_was_decided(limiter: Instances) {
     let app = App::serve(Router::new().route("/", get(told)).layer(limiter)).await;
     let told: Value = serde_json::from_str(&app.get("/").await.body).expect("JSON");
     assert_eq!(
@@ -425,7 +425,7 @@ async fn worded() -> &'static str {
     "ok"
 }
 
-async fn a_denial_is_worded_by_its_policy(limiter: RateLimiter) {
+async fn a_denial_is_worded_by_its_policy(limiter: Instances) {
     let app = App::serve(Router::new().route("/", get(worded)).layer(limiter)).await;
     app.get("/").await;
     let denied = app.get("/").await;
@@ -434,7 +434,7 @@ async fn a_denial_is_worded_by_its_policy(limiter: RateLimiter) {
     assert_eq!(body, json!({ "detail": "Say \"please\"." }));
 }
 
-async fn asked_without_a_handler(limiter: RateLimiter) {
+async fn asked_without_a_handler(limiter: Instances) {
     const JOBS: Policy = Policy::new("jobs").per_hour(2);
     let peeked = limiter.peek(&JOBS, "client-7").await.expect("a decision");
     assert_eq!((peeked.is_allowed(), peeked.remaining(), peeked.reset()), (true, 2, Duration::ZERO));

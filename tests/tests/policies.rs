@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
+use axum::extract::Request;
 use axum::http::request::Parts;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Router, http::StatusCode};
 use axum_rate_limit::store::{Counter, Operation, Outcome, Store};
 use axum_rate_limit::{
-    Algorithm, Charge, Decisions, Key, OnStoreError, Policy, Quota, Quotas, RateLimiter, StoreError,
+    Algorithm, Charge, Decisions, Key, KeyPart, OnStoreError, Policy, Quota, Quotas, RateLimiter, StoreError,
     policies, rate_limit,
 };
-use tests::{App, LIMIT_FIELDS, RedisServer, on_both_stores};
+use tests::{App, Instances, LIMIT_FIELDS, RedisServer, on_both_stores};
 
 on_both_stores!(
     a_key_is_what_the_policy_says,
@@ -22,6 +25,7 @@ on_both_stores!(
     tiers_have_quotas_of_their_own,
     a_shadow_counts_and_holds_nobody_up,
     a_charge_is_added_or_given_back,
+    what_was_denied_has_nothing_to_give_back,
     one_charge_of_several,
     algorithms_live_side_by_side,
     the_key_of_a_request_can_be_written_down,
@@ -40,7 +44,7 @@ async fn header() {}
 #[rate_limit(name = "tuple", per_minute = 1, key = (api_key, header("x-user")))]
 async fn tuple() {}
 
-async fn a_key_is_what_the_policy_says(limiter: RateLimiter) {
+async fn a_key_is_what_the_policy_says(limiter: Instances) {
     let router =
         Router::new().route("/global", get(global)).route("/header", get(header)).route("/tuple", get(tuple));
     let app = App::serve(router.layer(limiter)).await;
@@ -56,7 +60,7 @@ async fn a_key_is_what_the_policy_says(limiter: RateLimiter) {
     }
 }
 
-async fn a_key_that_a_request_lacks_is_its_address(limiter: RateLimiter) {
+async fn a_key_that_a_request_lacks_is_its_address(limiter: Instances) {
     let router = Router::new().route("/header", get(header)).route("/tuple", get(tuple));
     let app = App::serve(router.layer(limiter)).await;
     assert_eq!(app.statuses("/header", 2).await, [200, 503]);
@@ -70,7 +74,7 @@ async fn a_key_that_a_request_lacks_is_its_address(limiter: RateLimiter) {
 #[rate_limit(name = "by-key", per_minute = 10, key = header("x-api-key"))]
 async fn two_keys() {}
 
-async fn an_address_above_and_an_api_key_below(limiter: RateLimiter) {
+async fn an_address_above_and_an_api_key_below(limiter: Instances) {
     let app = App::serve(Router::new().route("/", get(two_keys)).layer(limiter)).await;
     let mut statuses = Vec::new();
     for _ in 0..6 {
@@ -90,7 +94,7 @@ fn weight(parts: &Parts) -> u32 {
 #[rate_limit(name = "costly", per_minute = 10, cost = weight)]
 async fn costly() {}
 
-async fn a_cost_is_taken_at_once(limiter: RateLimiter) {
+async fn a_cost_is_taken_at_once(limiter: Instances) {
     let app = App::serve(Router::new().route("/", get(costly)).layer(limiter)).await;
     assert_eq!(app.get("/?4").await.parameter("r"), Some(6));
     let too_much = app.get("/?7").await;
@@ -101,7 +105,7 @@ async fn a_cost_is_taken_at_once(limiter: RateLimiter) {
     assert_eq!((free.status, free.parameter("r")), (StatusCode::OK, Some(0)));
 }
 
-async fn a_cost_above_the_quota_is_told(limiter: RateLimiter) {
+async fn a_cost_above_the_quota_is_told(limiter: Instances) {
     let app = App::serve(Router::new().route("/", get(costly)).layer(limiter)).await;
     let answer = app.get("/?11").await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -122,7 +126,7 @@ async fn skipping(decisions: Decisions) -> String {
     decisions.len().to_string()
 }
 
-async fn what_is_skipped_is_not_counted(limiter: RateLimiter) {
+async fn what_is_skipped_is_not_counted(limiter: Instances) {
     let app = App::serve(Router::new().route("/", get(skipping)).layer(limiter)).await;
     for _ in 0..3 {
         let answer = app.get_with("/", [("x-internal", "1")]).await;
@@ -143,7 +147,7 @@ fn tier(parts: &Parts) -> Option<Quotas> {
 #[rate_limit(name = "tiers", per_minute = 1, key = header("x-tier"), quotas_by = tier)]
 async fn tiers() {}
 
-async fn tiers_have_quotas_of_their_own(limiter: RateLimiter) {
+async fn tiers_have_quotas_of_their_own(limiter: Instances) {
     let app = App::serve(Router::new().route("/", get(tiers)).layer(limiter)).await;
     for (tier, expected) in
         [("free", [200, 503, 503, 503]), ("gold", [200, 200, 200, 503]), ("internal", [200; 4])]
@@ -165,7 +169,7 @@ async fn shadowed(decisions: Decisions) -> String {
     format!("{} {} {}", shadow.is_shadowed(), shadow.is_allowed(), shadow.is_exceeded())
 }
 
-async fn a_shadow_counts_and_holds_nobody_up(limiter: RateLimiter) {
+async fn a_shadow_counts_and_holds_nobody_up(limiter: Instances) {
     let app = App::serve(Router::new().route("/", get(shadowed)).layer(limiter)).await;
     for exceeded in [false, false, true, true] {
         let answer = app.get("/").await;
@@ -184,7 +188,7 @@ async fn charged(charge: Charge, parts: Parts) {
     }
 }
 
-async fn a_charge_is_added_or_given_back(limiter: RateLimiter) {
+async fn a_charge_is_added_or_given_back(limiter: Instances) {
     let app = App::serve(Router::new().route("/", get(charged)).layer(limiter)).await;
     assert_eq!(app.get("/").await.parameter("r"), Some(9));
     assert_eq!(app.get("/?add=3").await.parameter("r"), Some(5));
@@ -203,7 +207,7 @@ async fn charged_twice(charge: Charge) {
     charge.add(1).await.expect("it is charged");
 }
 
-async fn one_charge_of_several(limiter: RateLimiter) {
+async fn one_charge_of_several(limiter: Instances) {
     let app = App::serve(Router::new().route("/", get(charged_twice)).layer(limiter)).await;
     let limits = app.get("/").await.field("ratelimit");
     assert!(limits.contains(r#""one-of";r=3;"#) && limits.contains(r#""two-of";r=1;"#), "{limits}");
@@ -215,7 +219,7 @@ async fn one_charge_of_several(limiter: RateLimiter) {
 #[rate_limit(name = "a-bucket", per_hour = 2, algorithm = token_bucket, burst = 6)]
 async fn side_by_side() {}
 
-async fn algorithms_live_side_by_side(limiter: RateLimiter) {
+async fn algorithms_live_side_by_side(limiter: Instances) {
     let app = App::serve(Router::new().route("/", get(side_by_side)).layer(limiter)).await;
     assert_eq!(app.statuses("/", 4).await, [200, 200, 200, 503]);
     let limits = app.get("/").await.field("ratelimit");
@@ -224,7 +228,7 @@ async fn algorithms_live_side_by_side(limiter: RateLimiter) {
     }
 }
 
-async fn the_key_of_a_request_can_be_written_down(limiter: RateLimiter) {
+async fn the_key_of_a_request_can_be_written_down(limiter: Instances) {
     let declared =
         |name: &str| *policies().into_iter().find(|policy| policy.name() == name).expect("it is declared");
     let app = App::serve(Router::new().route("/", get(header)).layer(limiter.clone())).await;
@@ -356,3 +360,26 @@ async fn every_quota_that_is_violated_is_named() {
 #[rate_limit(name = "va", per_minute = 1)]
 #[rate_limit(name = "vb", per_hour = 2, per_day = 3, cost = 2)]
 async fn two_violated() {}
+
+const WIDE: Policy = Policy::new("wide").per_minute(10).key(&[KeyPart::Global]);
+
+#[rate_limit(policy = WIDE)]
+#[rate_limit(name = "narrow", per_minute = 1)]
+async fn refunded() {}
+
+/// Only what succeeds counts.
+async fn refund(charge: Charge, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    if !response.status().is_success() {
+        charge.give_back(1).await.expect("it is given back");
+    }
+    response
+}
+
+async fn what_was_denied_has_nothing_to_give_back(limiter: Instances) {
+    let router = Router::new().route("/", get(refunded)).layer(from_fn(refund));
+    let app = App::serve(router.layer(limiter.clone())).await;
+    assert_eq!(app.statuses("/", 4).await, [200, 503, 503, 503]);
+    let left = limiter.peek(&WIDE, Key::global()).await.expect("a decision").remaining();
+    assert_eq!(left, 9, "one has passed");
+}

@@ -371,3 +371,121 @@ fn a_limiter_outlives_the_runtime_that_began_to_probe() {
         recovered(&limiter, &ONE, "x").await;
     });
 }
+
+const TEN: Policy = Policy::new("ten").per_hour(10);
+
+#[tokio::test]
+async fn a_share_of_the_limit_is_kept_while_the_server_is_away() {
+    const DEAR: Policy = Policy::new("dear").per_hour(10).cost(8);
+    let mut server = RedisServer::start().await;
+    let builder = RateLimiter::builder().redis(server.url()).local_share(0.25).require_store();
+    let limiter = builder.build().await.expect("Redis is there");
+    server.kill();
+    let mut admitted = 0;
+    for _ in 0..10 {
+        let decision = limiter.check(&TEN, "x").await.expect("a decision");
+        assert!(decision.is_degraded());
+        admitted += u32::from(decision.is_allowed());
+    }
+    assert_eq!(admitted, 3, "a quarter of ten, rounded up");
+    assert!(limiter.check(&DEAR, "x").await.expect("a decision").is_allowed(), "what can pass passes once");
+    assert!(!limiter.check(&DEAR, "x").await.expect("a decision").is_too_costly());
+}
+
+#[tokio::test]
+async fn a_share_is_more_than_nothing_and_no_more_than_all() {
+    for share in [0.0, -1.0, 1.1, f64::NAN] {
+        let error =
+            RateLimiter::builder().local_share(share).build().await.expect_err("no share").to_string();
+        assert!(error.contains("write 0.5"), "{error}");
+    }
+}
+
+/// Uses up ten of ten, and tells what is said to the next.
+async fn used_up(limiter: &RateLimiter, key: &str) -> Decision {
+    for _ in 0..10 {
+        assert!(limiter.check(&TEN, key).await.expect("a decision").is_allowed());
+    }
+    let denied = limiter.check(&TEN, key).await.expect("a decision");
+    assert!(!denied.is_allowed());
+    denied
+}
+
+#[tokio::test]
+async fn what_is_used_up_is_denied_without_a_call() {
+    let server = RedisServer::start().await;
+    let limiter = server.limiter().await;
+    let first = used_up(&limiter, "x").await;
+    let before = calls(&server).await;
+    let start = Instant::now();
+    let mut denied = 0_u64;
+    while start.elapsed() < Duration::from_millis(2_500) {
+        let decision = limiter.check(&TEN, "x").await.expect("a decision");
+        assert!(!decision.is_allowed() && !decision.is_degraded());
+        assert!(decision.retry_after() <= first.retry_after() && decision.remaining() == 0);
+        denied += 1;
+        tokio::task::yield_now().await;
+    }
+    // Asked again once a second, whatever is asked of it.
+    let asked = calls(&server).await - before;
+    assert!(asked <= 3 && denied > 100, "{asked} calls for {denied} denials");
+    assert!(limiter.check(&TEN, "y").await.expect("a decision").is_allowed(), "nobody else is denied");
+}
+
+#[tokio::test]
+async fn a_denial_is_of_what_was_asked_for_and_forgotten_with_it() {
+    const DEAR: Policy = Policy::new("ten").per_hour(10).cost(5);
+    let server = RedisServer::start().await;
+    let limiter = server.limiter().await;
+    limiter.add(&TEN, "x", 7).await.expect("a decision");
+    let denied = || async { !limiter.check(&DEAR, "x").await.expect("a decision").is_allowed() };
+    assert!(denied().await && denied().await);
+    assert!(limiter.check(&TEN, "x").await.expect("a decision").is_allowed(), "one fits where five do not");
+    limiter.give_back(&TEN, "x", 3).await.expect("a decision");
+    assert!(!denied().await, "what was given back is known at once");
+    used_up(&limiter, "y").await;
+    limiter.reset(&TEN, "y").await.expect("it is forgotten");
+    assert!(limiter.check(&TEN, "y").await.expect("a decision").is_allowed());
+}
+
+#[tokio::test]
+async fn what_another_instance_forgets_is_known_within_a_second_or_at_once() {
+    let server = RedisServer::start().await;
+    let (limiter, other) = (server.limiter().await, server.limiter().await);
+    let builder = RateLimiter::builder().redis(server.url()).timeout(PATIENCE).deny_memory(false);
+    let without_memory = builder.build().await.expect("it builds");
+    used_up(&limiter, "x").await;
+    assert!(!without_memory.check(&TEN, "x").await.expect("a decision").is_allowed());
+    other.reset(&TEN, "x").await.expect("it is forgotten");
+    assert!(without_memory.check(&TEN, "x").await.expect("a decision").is_allowed());
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert!(limiter.check(&TEN, "x").await.expect("a decision").is_allowed());
+}
+
+/// A client that hangs up leaves its place to nobody, and keeps nobody from theirs.
+#[tokio::test]
+async fn a_check_that_is_given_up_neither_loses_nor_leaks_a_place() {
+    const MANY: Policy = Policy::new("many").per_hour(1_000);
+    let server = RedisServer::start().await;
+    let limiter = server.limiter().await;
+    let mut kept = Vec::new();
+    for index in 0..200 {
+        let limiter = limiter.clone();
+        let check = tokio::spawn(async move { limiter.check(&MANY, "x").await });
+        if index % 2 == 0 {
+            // Polled once, so that it has its place, and then dropped.
+            tokio::task::yield_now().await;
+            check.abort();
+        } else {
+            kept.push(check);
+        }
+    }
+    for check in kept {
+        assert!(check.await.expect("it was not given up").expect("a decision").is_allowed());
+    }
+    let left = limiter.peek(&MANY, "x").await.expect("a decision").remaining();
+    assert!(
+        (800..=900).contains(&left),
+        "{left} left: a hundred asked to the end, and up to a hundred more began"
+    );
+}

@@ -50,6 +50,9 @@ pub enum Algorithm {
     },
 }
 
+/// How long the longest window is, and so the longest refill, in microseconds.
+const LONGEST: u64 = 366 * 24 * 60 * 60 * 1_000_000;
+
 /// What there is to know of a counter's rule.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rule {
@@ -69,10 +72,13 @@ impl Rule {
         self.window.div_ceil(self.limit)
     }
 
-    /// How much may pass at once.
+    /// How much may pass at once: no more than comes back in a year. Declared policies are held to that when
+    /// they are declared, the quotas of whoever asks are not.
     pub(crate) fn burst(&self) -> u64 {
         match self.algorithm {
-            Algorithm::TokenBucket { burst: Some(burst) } => burst.into(),
+            Algorithm::TokenBucket { burst: Some(burst) } => {
+                u64::from(burst).min((LONGEST / self.interval()).max(1))
+            }
             _ => self.limit,
         }
     }
@@ -283,6 +289,19 @@ mod tests {
                 prop_assert!(within <= most, "{} passed, of {}", within, most);
             }
         }
+    }
+
+    #[test]
+    fn a_burst_is_no_more_than_comes_back_in_a_year() {
+        let bucket = Algorithm::TokenBucket { burst: Some(1_000) };
+        let rule = Rule::new(Quota::per_day(1), bucket);
+        assert_eq!(rule.burst(), 366);
+        let (mut state, mut passed) = (State::new(bucket), 0);
+        while state.read(&rule, 0, 1).fits {
+            state.charge(&rule, 0, 1);
+            passed += 1;
+        }
+        assert_eq!(passed, 366, "it has an end");
     }
 
     #[test]

@@ -150,19 +150,29 @@ impl Ledger {
         policy: Option<&str>,
         cost: impl Fn(u32) -> u32,
     ) -> Result<(), StoreError> {
-        let concerned = |entry: &&Entry| policy.is_none_or(|policy| policy == entry.ask.policy.name());
-        let ask = |entry: &Entry| Ask { cost: cost(entry.charged), ..entry.ask.clone() };
-        let asks: SmallVec<[Ask<'static>; 1]> =
-            self.entries().iter().filter(concerned).map(ask).filter(|ask| ask.cost > 0).collect();
+        let asks: SmallVec<[Ask<'static>; 1]> = {
+            let mut entries = self.entries();
+            let concerned = entries
+                .iter_mut()
+                .filter(|entry| policy.is_none_or(|policy| policy == entry.ask.policy.name()));
+            let ask = |entry: &mut Entry| {
+                let cost = cost(entry.charged);
+                if operation == Operation::GiveBack {
+                    // At once, so that nobody else gives it back meanwhile.
+                    entry.charged -= cost;
+                }
+                Ask { cost, ..entry.ask.clone() }
+            };
+            concerned.map(ask).filter(|ask| ask.cost > 0).collect()
+        };
         let decisions = self.limiter().0.limiter.decide(operation, &asks).await?;
         let mut entries = self.entries();
         for (ask, decision) in asks.iter().zip(&decisions) {
             let of = |entry: &&mut Entry| entry.ask.policy.name() == ask.policy.name();
             if let Some(entry) = entries.iter_mut().find(of) {
-                entry.charged = match operation {
-                    Operation::Add => entry.charged.saturating_add(ask.cost),
-                    _ => entry.charged.saturating_sub(ask.cost),
-                };
+                if operation == Operation::Add && !decision.quotas().is_empty() {
+                    entry.charged = entry.charged.saturating_add(ask.cost);
+                }
                 entry.decision.update(decision);
             }
         }
@@ -203,8 +213,10 @@ fn enter(
 /// Notes what has been decided.
 fn settle(entries: &mut [Entry], answer: &Answer) {
     limiter::settle(answer, entries.iter_mut().map(|entry| (&entry.ask, &mut entry.decision)));
+    // What one denies is charged by none.
+    let is_taken = matches!(answer, Answer::Decided { outcome, .. } if outcome.taken());
     for entry in entries {
-        if !entry.decision.is_exceeded() && !entry.decision.quotas().is_empty() {
+        if is_taken && !entry.decision.is_exceeded() && !entry.decision.quotas().is_empty() {
             entry.charged = entry.ask.cost;
         }
         limiter::report(&entry.decision);

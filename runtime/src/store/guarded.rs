@@ -104,8 +104,12 @@ impl Guarded {
     pub(crate) async fn start(&self) -> Result<(), StoreError> {
         let Some(remote) = &self.store else { return Ok(()) };
         let result = remote.probe().await;
-        if let Err(error) = &result {
-            remote.leave_alone(error);
+        match (&result, &remote.place) {
+            // What is there of it serves meanwhile.
+            #[cfg(feature = "redis")]
+            (Err(_), Place::Redis(store)) if store.mends_itself() => store.mend(),
+            (Err(error), _) => remote.leave_alone(error),
+            (Ok(()), _) => {}
         }
         result
     }
@@ -167,22 +171,23 @@ impl Guarded {
     /// What this process may admit by itself of what `counters` ask for.
     fn share<'k>(&self, counters: &[Counter<'k>]) -> SmallVec<[Counter<'k>; 2]> {
         let share = |counter: &Counter<'k>| {
+            // A limit of nothing would deny all; and what fits into the whole limit must fit some time.
+            let share_of = |limit: u32| self.share_of(limit).max(counter.cost.min(limit)).max(1);
             let algorithm = match counter.algorithm {
                 Algorithm::TokenBucket { burst: Some(burst) } => {
-                    Algorithm::TokenBucket { burst: Some(self.share_of(burst)) }
+                    Algorithm::TokenBucket { burst: Some(share_of(burst)) }
                 }
                 other => other,
             };
-            let quota = counter.quota.with_limit(self.share_of(counter.quota.limit()));
+            let quota = counter.quota.with_limit(share_of(counter.quota.limit()));
             Counter { quota, algorithm, ..*counter }
         };
         counters.iter().map(share).collect()
     }
 
-    /// Never nothing: a limit of which too little falls to each would deny all.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a share is from 0 to 1
     fn share_of(&self, limit: u32) -> u32 {
-        ((f64::from(limit) * self.local_share).ceil() as u32).max(1)
+        (f64::from(limit) * self.local_share).ceil() as u32
     }
 
     async fn ask(&self, operation: Operation, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {

@@ -32,7 +32,7 @@
 -- The algorithms are those of runtime/src/algorithm, function by function. Each key has a TTL from
 -- the command, or the transaction that a script is to others, which creates it. Time does not pass
 -- inside a script: what exists at its beginning exists at its end. What is wrong with one check is no
--- matter of the others, so that nothing here raises an error.
+-- matter of the others: what a command refuses is told to that check alone.
 --
 -- What most policies ask comes first, and needs nothing of the rest: to make the functions of all algorithms
 -- takes longer than to decide one check.
@@ -55,22 +55,39 @@ end
 
 -- With as few commands as can be: all is charged at once, and what was too much is taken back.
 local function take_fixed(key, units, rule)
-  local used = try('INCRBY', key, units)
-  if type(used) ~= 'number' then
-    if string.find(used.err, 'not an integer', 1, true) then is_foreign(key) else fault = used.err end
+  local ends, used = try('PTTL', key), nil
+  if type(ends) ~= 'number' then
+    fault = ends.err
     return
   end
-  local ends = call('PTTL', key)
-  if ends < 0 then
-    ends = rule.window / 1000
-    call('PEXPIRE', key, ends)
-  end
-  if used > rule.limit then
-    -- So many pass; what the others ask for is given back.
+  if ends == -2 then
+    -- It begins with this.
     local asked = tonumber(units)
-    local left = rule.limit - (used - asked)
-    local passed = left < rule.cost and 0 or floor(left / rule.cost)
-    call('DECRBY', key, asked - passed * rule.cost)
+    local taken = asked > rule.limit and floor(rule.limit / rule.cost) * rule.cost or asked
+    used, ends = asked, rule.window / 1000
+    local set = try('SET', key, taken, 'PX', ends)
+    if set.err then
+      fault = set.err
+      return
+    end
+  else
+    used = try('INCRBY', key, units)
+    if type(used) ~= 'number' then
+      if string.find(used.err, 'not an integer', 1, true) then is_foreign(key) else fault = used.err end
+      return
+    end
+    if ends == -1 then
+      -- Someone took the TTL away.
+      ends = rule.window / 1000
+      try('PEXPIRE', key, ends)
+    end
+    if used > rule.limit then
+      -- So many pass; what the others ask for is given back.
+      local asked = tonumber(units)
+      local left = rule.limit - (used - asked)
+      local passed = left < rule.cost and 0 or floor(left / rule.cost)
+      try('DECRBY', key, asked - passed * rule.cost)
+    end
   end
   reply[said + 1], reply[said + 2] = used, ends
   said = said + 2
@@ -112,6 +129,7 @@ local fixed = {}
 function fixed.look(c)
   c.used, c.ends = 0, 0
   local value = ask('GET', c.key)
+  c.exists = value and true
   if value then
     c.used = tonumber(value)
     if not c.used then return is_foreign(c.key) end
@@ -131,10 +149,10 @@ fixed.wait = fixed.reset
 
 function fixed.charge(c, units)
   c.used = c.used + units
-  if c.ends > 0 then
+  if c.exists then
     ask('INCRBY', c.key, whole(units))
   else
-    c.ends = c.window
+    c.exists, c.ends = true, c.window
     set(c.key, whole(units), c.window)
   end
 end

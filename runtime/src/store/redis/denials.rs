@@ -4,7 +4,8 @@
 //! before the call was sent, plus the wait that Redis told. Whoever asks the same of the same counter
 //! before is denied here, without a call. Other instances may give back or forget what they took meanwhile,
 //! so a denial stands for at most [`MAX_AGE`] before Redis is asked again; what this instance gives back or
-//! forgets is known at once.
+//! forgets is known at once. Where several counters were asked together, those that had room are told as they
+//! stood then.
 //!
 //! There is room for so many denials. A set of four is found by the hash of a key; when it is full, the
 //! one that ends first makes room. Who is forgotten is asked of Redis again, so nothing depends on it.

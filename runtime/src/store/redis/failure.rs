@@ -21,7 +21,9 @@ pub(super) enum Failure {
 
 impl Failure {
     /// What is wrong with one check, as the script says it.
-    pub(super) fn of_check(fault: String) -> Self {
+    pub(super) fn of_check(fault: &str) -> Self {
+        // Until version 7 the place in the script comes first: `@user_script: 57: -READONLY …`.
+        let fault = fault.rsplit_once(": -").map_or(fault, |(_, fault)| fault).trim_end().to_owned();
         let kind =
             if is_unwritable(&fault) { ServerErrorKind::ReadOnly } else { ServerErrorKind::ResponseError };
         Self::Redis((ErrorKind::Server(kind), "the script was refused a command", fault).into())
@@ -52,6 +54,13 @@ impl Failure {
         }
     }
 
+    /// Whether the keys are elsewhere.
+    #[cfg(feature = "redis-cluster")]
+    pub(super) fn is_redirection(&self) -> bool {
+        let Self::Redis(error) = self else { return false };
+        matches!(error.kind(), ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask))
+    }
+
     /// What the limiter is told of it; `timeout` is what was waited for.
     pub(super) fn into_store_error(self, timeout: Duration) -> StoreError {
         match self {
@@ -74,5 +83,29 @@ pub(super) fn is_unwritable(error: &str) -> bool {
 impl From<RedisError> for Failure {
     fn from(error: RedisError) -> Self {
         Self::Redis(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_takes_no_writes_is_away_whatever_its_version() {
+        for fault in [
+            "READONLY You can't write against a read only replica.",
+            "@user_script: 57: -READONLY You can't write against a read only replica.\r\n",
+            "NOREPLICAS Not enough good replicas to write.",
+            "@user_script: 57: -MISCONF Redis is configured to save RDB snapshots",
+        ] {
+            assert!(Failure::of_check(fault).is_away(), "{fault}");
+        }
+        for fault in [
+            "WRONGTYPE Operation against a key",
+            "OOM command not allowed",
+            "ERR rl:{a: -b} holds no counter",
+        ] {
+            assert!(!Failure::of_check(fault).is_away(), "{fault}");
+        }
     }
 }

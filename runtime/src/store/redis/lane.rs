@@ -121,14 +121,14 @@ impl Lane {
     /// Serves by a new connection from now on. The one before, if there is one, is given up: whoever
     /// connects anew has reason not to trust it.
     pub(super) fn attach(self: &Arc<Self>, connection: MultiplexedConnection) {
-        let idle = {
+        let (generation, idle) = {
             let mut queue = self.queue();
             queue.connections += 1;
             queue.generation = queue.connections;
-            let server = Server { lane: Arc::clone(self), generation: queue.generation, timeouts: 0 };
-            tokio::spawn(server.serve(connection));
-            queue.idle.take()
+            (queue.generation, queue.idle.take())
         };
+        // Not under the lock: a runtime that is shutting down drops the task here.
+        tokio::spawn(Server { lane: Arc::clone(self), generation, timeouts: 0 }.serve(connection));
         if let Some(idle) = idle {
             idle.wake();
         }
@@ -136,8 +136,7 @@ impl Lane {
 
     /// Gives the connection up, and fails what waits for it.
     pub(super) fn detach(&self) {
-        let generation = self.queue().generation;
-        self.lose(generation, &Failure::NoConnection);
+        self.lose(None, &Failure::NoConnection);
     }
 
     /// Whether there is a connection.
@@ -146,10 +145,11 @@ impl Lane {
         self.queue().generation != 0
     }
 
-    fn lose(&self, generation: u64, failure: &Failure) {
+    /// Gives up the connection of that generation, or any, and fails what waits for it.
+    fn lose(&self, generation: Option<u64>, failure: &Failure) {
         let (waiting, idle) = {
             let mut queue = self.queue();
-            if queue.generation != generation {
+            if generation.is_some_and(|generation| queue.generation != generation) {
                 return;
             }
             queue.generation = 0;
@@ -249,7 +249,7 @@ struct Server {
 /// When the task ends, for whatever reason, nobody waits for it any longer.
 impl Drop for Server {
     fn drop(&mut self) {
-        self.lane.lose(self.generation, &Failure::NoConnection);
+        self.lane.lose(Some(self.generation), &Failure::NoConnection);
     }
 }
 
@@ -269,7 +269,7 @@ impl Server {
             std::future::poll_fn(|context| self.lane.poll_next(self.generation, context)).await
         {
             if let Err(failure) = self.send(&mut connection, filling, &mut alarm).await {
-                return self.lane.lose(self.generation, &failure);
+                return self.lane.lose(Some(self.generation), &failure);
             }
         }
     }
@@ -285,8 +285,16 @@ impl Server {
         let call = InFlight(call);
         let lane = &self.lane;
         let (sent, sent_at) = (Instant::now(), lane.denials.now());
-        let deciding = lane.decider.decide(connection, &batch);
-        let lost = match alarm.within((since + lane.timeout).into(), deciding).await {
+        let deadline = since + lane.timeout;
+        let deciding = async {
+            // What is late already is not sent: it would count, and nobody would know.
+            if sent >= deadline {
+                std::future::pending().await
+            } else {
+                lane.decider.decide(connection, &batch).await
+            }
+        };
+        let lost = match alarm.within(deadline.into(), deciding).await {
             Some(Ok(answers)) => {
                 self.timeouts = 0;
                 lane.denials.learn(&batch, &answers, sent_at);
@@ -295,6 +303,7 @@ impl Server {
                 lost
             }
             Some(Err(error)) => {
+                self.timeouts = 0;
                 let failure = Failure::Redis(error);
                 call.0.finish(Err(failure.clone()));
                 failure.is_away().then_some(failure)

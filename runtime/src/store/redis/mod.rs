@@ -115,6 +115,15 @@ impl RedisStore {
         !matches!(self, Self::One(_))
     }
 
+    /// Has it reconnect, if it does that by itself.
+    pub(crate) fn mend(&self) {
+        match self {
+            Self::One(_) => {}
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.mend(),
+        }
+    }
+
     pub(crate) fn close(&self) {
         match self {
             Self::One(one) => one.lane.detach(),

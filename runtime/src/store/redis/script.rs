@@ -260,9 +260,7 @@ impl Answers {
                     }
                     Ok(whole(passed))
                 }
-                (Value::BulkString(fault), _) => {
-                    Err(Failure::of_check(String::from_utf8_lossy(&fault).into_owned()))
-                }
+                (Value::BulkString(fault), _) => Err(Failure::of_check(&String::from_utf8_lossy(&fault))),
                 _ => return Err(unexpected()),
             };
             self.groups.push((first, decided));
@@ -386,9 +384,8 @@ impl Answers {
             let cost = u64::from(counter.cost);
             let later = match counter.algorithm {
                 // Only a bucket is whole again the later the more is taken.
-                Algorithm::TokenBucket { .. } => {
-                    u64::from(charges - after) * cost * Rule::new(counter.quota, counter.algorithm).interval()
-                }
+                Algorithm::TokenBucket { .. } => (u64::from(charges - after) * cost)
+                    .saturating_mul(Rule::new(counter.quota, counter.algorithm).interval()),
                 _ => 0,
             };
             Reading {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use redis::{ConnectionAddr, ErrorKind, RedisError};
 use tokio::task::JoinSet;
@@ -79,8 +80,13 @@ impl Cluster {
         Err(failure)
     }
 
+    fn was_just_mended(&self) -> bool {
+        let mended = self.mended.lock().unwrap_or_else(PoisonError::into_inner);
+        mended.is_some_and(|mended| mended.elapsed() < Duration::from_secs(1))
+    }
+
     /// Has a task of its own connect to what is missing, until nothing is.
-    pub(super) fn mend(self: &Arc<Self>) {
+    pub(in super::super) fn mend(self: &Arc<Self>) {
         if self.closed.load(Ordering::Relaxed) || self.mending.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -120,6 +126,11 @@ impl Mender {
     async fn mend(&self) {
         let mut pause = Pause::default();
         let mut is_told = false;
+        // A node may take connections and refuse what it is asked: it is not to be stormed.
+        if self.0.upgrade().is_some_and(|cluster| cluster.was_just_mended()) {
+            pause.wait().await;
+            pause.wait().await;
+        }
         loop {
             // The limiter may be gone, or closed.
             let Some(cluster) = self.0.upgrade().filter(|cluster| !cluster.closed.load(Ordering::Relaxed))
@@ -128,6 +139,7 @@ impl Mender {
             };
             let failure = match tokio::time::timeout(2 * CONNECT_TIMEOUT, cluster.connect()).await {
                 Ok(Ok(())) => {
+                    *cluster.mended.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                     if is_told {
                         tracing::info!("all of the rate limiter's cluster is reached again");
                     }

@@ -10,7 +10,7 @@ mod several;
 mod topology;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use redis::{ErrorKind, ServerErrorKind};
@@ -40,6 +40,8 @@ pub(crate) struct Cluster {
     timeout: Duration,
     /// Whether somebody is about to mend it.
     mending: AtomicBool,
+    /// When it was mended last.
+    mended: Mutex<Option<Instant>>,
     closed: AtomicBool,
 }
 
@@ -66,6 +68,7 @@ impl Cluster {
             denials: Arc::new(Denials::new(deny_memory, clock)),
             timeout,
             mending: AtomicBool::new(false),
+            mended: Mutex::new(None),
             closed: AtomicBool::new(false),
         })
     }
@@ -146,7 +149,7 @@ impl Cluster {
                 Err(next) => failure = next,
             }
         }
-        if failure.is_away() {
+        if failure.is_away() || failure.is_redirection() {
             self.mend();
         }
         Err(failure)

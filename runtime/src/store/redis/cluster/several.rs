@@ -31,11 +31,14 @@ pub(super) async fn decide(
         let taking = tokio::time::timeout(cluster.timeout, take(Arc::clone(cluster), counters));
         return taking.await.unwrap_or(Err(Failure::Timeout));
     }
-    let mut readings: SmallVec<[Reading; 4]> = SmallVec::new();
-    for policy in by_policy(counters) {
-        readings.extend(cluster.decide(operation, policy).await?.readings().iter().copied());
-    }
-    Ok(Outcome::new(matches!(operation, Operation::Add | Operation::GiveBack), readings))
+    let deciding = async {
+        let mut readings: SmallVec<[Reading; 4]> = SmallVec::new();
+        for policy in by_policy(counters) {
+            readings.extend(cluster.decide(operation, policy).await?.readings().iter().copied());
+        }
+        Ok(Outcome::new(matches!(operation, Operation::Add | Operation::GiveBack), readings))
+    };
+    tokio::time::timeout(cluster.timeout, deciding).await.unwrap_or(Err(Failure::Timeout))
 }
 
 fn by_policy<'a, 'k>(counters: &'a [Counter<'k>]) -> Vec<&'a [Counter<'k>]> {

@@ -1,0 +1,67 @@
+//! One instance of a service, or several that share a store, as one layer.
+
+use std::ops::Deref;
+use std::task::{Context, Poll, ready};
+
+use axum::extract::Request;
+use axum_rate_limit::{RateLimitService, RateLimiter};
+use tower::{Layer, Service};
+
+/// The limiters of all instances. As a layer it sends each request to one of them at random, as a balancer
+/// does; all else is done by the first.
+#[derive(Clone, Debug)]
+pub struct Instances(Vec<RateLimiter>);
+
+impl Instances {
+    /// Those with these limiters, of which there is one at least.
+    pub fn of(limiters: impl IntoIterator<Item = RateLimiter>) -> Self {
+        Self(limiters.into_iter().collect())
+    }
+}
+
+impl Deref for Instances {
+    type Target = RateLimiter;
+
+    fn deref(&self) -> &RateLimiter {
+        &self.0[0]
+    }
+}
+
+impl<S: Clone> Layer<S> for Instances {
+    type Service = Balanced<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Balanced(self.0.iter().map(|limiter| limiter.layer(inner.clone())).collect())
+    }
+}
+
+/// A service of which there are several instances.
+#[derive(Clone, Debug)]
+pub struct Balanced<S>(Vec<RateLimitService<S>>);
+
+/// Which instance a request has come to; it stays there, whichever layers it meets.
+#[derive(Clone, Copy)]
+struct Chosen(usize);
+
+impl<S> Service<Request> for Balanced<S>
+where
+    RateLimitService<S>: Service<Request>,
+{
+    type Response = <RateLimitService<S> as Service<Request>>::Response;
+    type Error = <RateLimitService<S> as Service<Request>>::Error;
+    type Future = <RateLimitService<S> as Service<Request>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        for instance in &mut self.0 {
+            ready!(instance.poll_ready(context))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let chosen = request.extensions().get::<Chosen>().map(|Chosen(index)| *index);
+        let index = chosen.unwrap_or_else(|| fastrand::usize(..self.0.len()));
+        request.extensions_mut().insert(Chosen(index));
+        self.0[index].call(request)
+    }
+}
