@@ -82,7 +82,8 @@ fn fault(args: &TokenStream) -> Option<&'static str> {
         return None;
     }
     let is_comma = |token: &TokenTree| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ',');
-    let arguments: Vec<&[TokenTree]> = tokens.split(is_comma).filter(|argument| !argument.is_empty()).collect();
+    let arguments: Vec<&[TokenTree]> =
+        tokens.split(is_comma).filter(|argument| !argument.is_empty()).collect();
     let names: Vec<String> = arguments.iter().map(|argument| argument[0].to_string()).collect();
     let is_known = |name: &String| WINDOWS.contains(&name.as_str()) || OTHERS.contains(&name.as_str());
     let given = |wanted: &str| names.iter().filter(|name| *name == wanted).count();

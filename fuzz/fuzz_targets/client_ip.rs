@@ -11,8 +11,8 @@
 
 use std::net::IpAddr;
 
-use axum_rate_limit::ClientIpHeader;
 use axum_rate_limit::__fuzzing::client_ip;
+use axum_rate_limit::ClientIpHeader;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 
