@@ -167,7 +167,7 @@ impl MemoryStore {
     }
 
     /// The low and the highest bits choose the place in the shard's table, so the shard is chosen by others.
-    #[allow(clippy::cast_possible_truncation)]
+    #[allow(clippy::cast_possible_truncation)] // only some of the bits are wanted
     fn shard_of(&self, hash: u64) -> usize {
         (hash >> 40) as usize % self.shards.len()
     }
