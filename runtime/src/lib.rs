@@ -27,6 +27,7 @@ mod quota;
 mod rate_limiter;
 mod registry;
 pub mod store;
+mod text;
 
 #[cfg(feature = "macros")]
 pub use axum_rate_limit_macros::rate_limit;

@@ -10,11 +10,12 @@ use smallvec::SmallVec;
 
 use crate::decision::Decision;
 use crate::error::StoreError;
-use crate::key::{Key, Prefixes, Proxies, Text};
+use crate::key::{Key, Prefixes, Proxies};
 use crate::policy::Policy;
 use crate::quota::{Quota, Quotas};
-use crate::store::guarded::{Answer, Guarded, OnStoreError};
-use crate::store::{Counter, Operation, Outcome};
+use crate::store::guarded::{Guarded, OnStoreError};
+use crate::store::{Counter, Operation, Outcome, Reading};
+use crate::text::Text;
 
 /// Decides; knows nothing of HTTP.
 pub(crate) struct Limiter {
@@ -59,6 +60,19 @@ impl Ask<'_> {
     fn quotas(&self) -> &[Quota] {
         self.own_quotas.as_ref().map_or(self.policy.quotas(), |quotas| quotas.as_slice())
     }
+
+    /// Tells `decision` the first of `readings`, which are its part of the outcome, and returns the others.
+    pub(crate) fn settle<'r>(
+        &self,
+        decision: &mut Decision,
+        outcome: &Outcome,
+        readings: &'r [Reading],
+    ) -> &'r [Reading] {
+        let quotas = self.quotas();
+        let (own, others) = readings.split_at(quotas.len().min(readings.len()));
+        decision.settle(outcome.is_degraded(), quotas, own);
+        others
+    }
 }
 
 impl Limiter {
@@ -82,13 +96,16 @@ impl Limiter {
         operation: Operation,
         asks: &[Ask<'_>],
     ) -> Result<SmallVec<[Decision; 1]>, StoreError> {
-        let answer = match self.answer_now(operation, asks) {
-            Some(answer) => answer?,
+        let outcome = match self.answer_now(operation, asks) {
+            Some(outcome) => outcome?,
             None => self.answer_later(operation, asks).await?,
         };
         let pending = |ask: &Ask<'_>| Decision::pending(&ask.policy, ask.cost);
         let mut decisions: SmallVec<[Decision; 1]> = asks.iter().map(pending).collect();
-        settle(&answer, asks.iter().zip(&mut decisions));
+        let mut readings = outcome.readings();
+        for (ask, decision) in asks.iter().zip(&mut decisions) {
+            readings = ask.settle(decision, &outcome, readings);
+        }
         Ok(decisions)
     }
 
@@ -97,10 +114,10 @@ impl Limiter {
         &self,
         operation: Operation,
         asks: impl IntoIterator<Item = &'a Ask<'p>> + Clone,
-    ) -> Option<Result<Answer, StoreError>> {
+    ) -> Option<Result<Outcome, StoreError>> {
         let counters = counters(asks.clone());
         if counters.is_empty() {
-            return Some(Ok(Answer::Decided { outcome: Outcome::new(true, []), degraded: false }));
+            return Some(Ok(Outcome::new(true, [])));
         }
         self.store.apply_now(operation, &counters, || self.strictest(asks))
     }
@@ -110,7 +127,7 @@ impl Limiter {
         &self,
         operation: Operation,
         asks: impl IntoIterator<Item = &'a Ask<'p>> + Clone,
-    ) -> Result<Answer, StoreError> {
+    ) -> Result<Outcome, StoreError> {
         let strictest = self.strictest(asks.clone());
         self.store.apply(operation, &counters(asks), strictest).await
     }
@@ -145,36 +162,19 @@ fn counters<'a, 'p: 'a>(asks: impl IntoIterator<Item = &'a Ask<'p>>) -> SmallVec
     counters
 }
 
-/// Tells each decision its part of the answer.
-pub(crate) fn settle<'a, 'p: 'a>(
-    answer: &Answer,
-    decisions: impl IntoIterator<Item = (&'a Ask<'p>, &'a mut Decision)>,
-) {
-    let (mut readings, degraded) = match answer {
-        Answer::Decided { outcome, degraded } => (outcome.readings(), *degraded),
-        Answer::Unchecked => (&[][..], true),
-    };
-    for (ask, decision) in decisions {
-        let quotas = ask.quotas();
-        let (own, others) = readings.split_at(quotas.len().min(readings.len()));
-        readings = others;
-        decision.settle(degraded, quotas, own);
-    }
-}
-
 /// Tells the log, and the metrics if there are some, what was decided.
 pub(crate) fn report(decision: &Decision) {
-    let outcome = match (decision.is_exceeded(), decision.is_shadowed()) {
+    let outcome = || match (decision.is_exceeded(), decision.is_shadowed()) {
         (false, _) => "allowed",
         (true, false) => "denied",
         (true, true) => "shadow_denied",
     };
     let (policy, degraded) = (decision.policy(), decision.is_degraded());
-    tracing::debug!(policy, outcome, degraded, "rate limit asked");
+    tracing::debug!(policy, outcome = outcome(), degraded, "rate limit asked");
     #[cfg(feature = "metrics")]
     {
         let degraded = if degraded { "true" } else { "false" };
-        metrics::counter!("rate_limit_decisions_total", "policy" => policy, "outcome" => outcome, "degraded" => degraded)
+        metrics::counter!("rate_limit_decisions_total", "policy" => policy, "outcome" => outcome(), "degraded" => degraded)
             .increment(1);
     }
 }

@@ -10,7 +10,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
 use super::Answers;
-use super::fields::item_names;
+use super::fields;
 use crate::decision::Decision;
 use crate::error::{Error, StoreError};
 use crate::policy::Policy;
@@ -92,9 +92,9 @@ impl Denied {
             // Whoever is flooded with requests has nothing to spare for words that nobody reads.
             return finished(detail(status, &message), decision.retry_after().map(whole_seconds));
         }
-        let exceeded = deny.flat_map(item_names).filter(|(_, state)| state.exceeded);
+        let exceeded = deny.flat_map(fields::items).filter(|(_, state)| state.exceeded);
         let denied = Self {
-            violated: exceeded.map(|(name, _)| name.into_owned()).collect(),
+            violated: exceeded.map(|(name, _)| name.to_string()).collect(),
             reason: Reason::Quota(Box::new(decision.clone())),
             status,
             message,

@@ -1,12 +1,12 @@
 //! The response fields that tell a client of its quotas.
 
-use std::borrow::Cow;
+use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use smallvec::SmallVec;
 
 use super::denial::ceil_seconds;
 use crate::decision::{Decision, QuotaState};
+use crate::text::Text;
 
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -48,27 +48,41 @@ impl Headers {
     }
 }
 
-/// The quotas of a policy with the names they have for a client: `"name"`, `"name.2"`, …
-pub(super) fn item_names(decision: &Decision) -> impl Iterator<Item = (Cow<'static, str>, &QuotaState)> {
-    let name = decision.policy();
-    decision.quotas().iter().enumerate().map(move |(index, state)| match index {
-        0 => (Cow::Borrowed(name), state),
-        _ => (Cow::Owned(format!("{name}.{}", index + 1)), state),
-    })
+/// What a client knows a quota by: the `name` of its policy, and `name.2` for the second one of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ItemName {
+    policy: &'static str,
+    number: usize,
+}
+
+impl fmt::Display for ItemName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.policy)?;
+        if self.number > 1 { write!(f, ".{}", self.number) } else { Ok(()) }
+    }
+}
+
+/// The quotas of a policy, and what clients know them by.
+pub(super) fn items(decision: &Decision) -> impl Iterator<Item = (ItemName, &QuotaState)> {
+    let policy = decision.policy();
+    let states = decision.quotas().iter().enumerate();
+    states.map(move |(index, state)| (ItemName { policy, number: index + 1 }, state))
 }
 
 /// `"hardwork";q=5;w=60` and `"hardwork";r=4;t=60`.
 fn draft<'a>(decisions: impl Iterator<Item = &'a Decision>, headers: &mut HeaderMap) {
     let (mut policies, mut limits) = (List::default(), List::default());
-    for (name, state) in decisions.flat_map(item_names) {
-        policies.item(&name, "q", state.quota.limit().into(), "w", state.quota.window_seconds());
-        limits.item(&name, "r", told(state).into(), "t", ceil_seconds(state.reset));
+    for (name, state) in decisions.flat_map(items) {
+        let quota = &state.quota;
+        policies.item(name, (";q=", quota.limit().into()), (";w=", quota.window_seconds()));
+        limits.item(name, (";r=", told(state).into()), (";t=", ceil_seconds(state.reset)));
     }
-    for (field, list) in [(RATELIMIT_POLICY, policies), (RATELIMIT, limits)] {
-        if let Some(value) = list.value() {
-            // A list may come in several lines: another limiter may have had its say.
-            headers.append(field, value);
-        }
+    // A list may come in several lines: another limiter may have had its say.
+    if let Some(value) = policies.value() {
+        headers.append(RATELIMIT_POLICY, value);
+    }
+    if let Some(value) = limits.value() {
+        headers.append(RATELIMIT, value);
     }
 }
 
@@ -78,31 +92,28 @@ fn draft<'a>(decisions: impl Iterator<Item = &'a Decision>, headers: &mut Header
 /// The names of policies hold nothing that has to be escaped, and no number has
 /// more than the 15 digits that the grammar allows.
 #[derive(Default)]
-struct List(SmallVec<[u8; 128]>);
+struct List(Text);
 
 impl List {
-    fn item(&mut self, name: &str, first: &str, first_value: u64, second: &str, second_value: u64) {
-        if !self.0.is_empty() {
-            self.push(", ");
+    /// Adds a quota with its parameters, each as `;key=` and a value.
+    #[inline] // so that the keys are constants
+    fn item(&mut self, name: ItemName, first: (&str, u64), second: (&str, u64)) {
+        let Self(text) = self;
+        text.push_str(if text.is_empty() { "\"" } else { ", \"" });
+        text.push_str(name.policy);
+        if name.number > 1 {
+            text.push_str(".");
+            text.push_number(name.number as u64);
         }
-        self.push("\"");
-        self.push(name);
-        self.push("\"");
-        let mut digits = itoa::Buffer::new();
-        for (key, value) in [(first, first_value), (second, second_value)] {
-            self.push(";");
-            self.push(key);
-            self.push("=");
-            self.push(digits.format(value));
+        text.push_str("\"");
+        for (key, value) in [first, second] {
+            text.push_str(key);
+            text.push_number(value);
         }
-    }
-
-    fn push(&mut self, text: &str) {
-        self.0.extend_from_slice(text.as_bytes());
     }
 
     fn value(&self) -> Option<HeaderValue> {
-        if self.0.is_empty() { None } else { HeaderValue::from_bytes(&self.0).ok() }
+        if self.0.is_empty() { None } else { HeaderValue::from_str(self.0.as_str()).ok() }
     }
 }
 
@@ -130,19 +141,28 @@ mod tests {
 
     use super::*;
 
+    fn names() -> impl Strategy<Value = ItemName> {
+        let policies = proptest::sample::select(vec![
+            "p",
+            "log-ins.failed_A-Z.0-9",
+            Box::leak("x".repeat(64).into_boxed_str()),
+        ]);
+        (policies, 1..=12_usize).prop_map(|(policy, number)| ItemName { policy, number })
+    }
+
     proptest! {
         /// What is written is what a serializer of the grammar writes.
         #[test]
         fn a_list_is_of_the_grammar(
-            items in proptest::collection::vec(("[A-Za-z0-9_.-]{1,64}", any::<u32>(), 0..31_622_400_u64), 0..5)
+            items in proptest::collection::vec((names(), any::<u32>(), 0..31_622_400_u64), 0..5)
         ) {
             let mut list = List::default();
             let mut serializer = sfv::ListSerializer::new();
             let key = |name| sfv::KeyRef::from_str(name).unwrap();
             for (name, count, seconds) in &items {
-                list.item(name, "q", (*count).into(), "w", *seconds);
+                list.item(*name, (";q=", (*count).into()), (";w=", *seconds));
                 let _ = serializer
-                    .bare_item(sfv::StringRef::from_str(name).unwrap())
+                    .bare_item(sfv::StringRef::from_str(&name.to_string()).unwrap())
                     .parameter(key("q"), *count)
                     .parameter(key("w"), sfv::Integer::try_from(*seconds).unwrap());
             }

@@ -6,9 +6,10 @@ use axum::extract::connect_info::MockConnectInfo;
 use axum::extract::{ConnectInfo, MatchedPath, OriginalUri};
 use http::request::Parts;
 
-use crate::key::{self, Asked, Text};
+use crate::key::{self, Asked};
 use crate::limiter::Limiter;
 use crate::policy::{Policy, Scope};
+use crate::text::Text;
 
 /// There is no peer address in the request.
 #[derive(Debug)]

@@ -3,11 +3,12 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::Headers;
 use super::ledger::Ledger;
 use crate::rate_limiter::RateLimiter;
 
@@ -39,18 +40,25 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        // The same limiter may be a layer of a router and of one nested in it: the outer one writes.
-        let known = request.extensions().get::<Ledger>();
-        let known = known.is_some_and(|ledger| ledger.limiter().is(&self.limiter));
-        let ledger = (!known).then(|| Ledger::new(self.limiter.clone()));
-        if let Some(ledger) = &ledger {
-            request.extensions_mut().insert(ledger.clone());
-        }
-        ResponseFuture { inner: self.inner.call(request), ledger }
+        let told = self.limiter.enter(request.extensions_mut());
+        ResponseFuture { inner: self.inner.call(request), told }
     }
 }
 
 impl RateLimiter {
+    /// Puts a ledger into a request, and tells whether the response is to tell of it.
+    fn enter(&self, extensions: &mut Extensions) -> Option<Ledger> {
+        let ledger = Ledger::new(self.clone());
+        let told = (self.0.answers.headers != Headers::Off).then(|| ledger.clone());
+        let outer = extensions.insert(ledger);
+        // The same limiter may be a layer of a router and of one nested in it: the outer one writes.
+        if let Some(outer) = outer.filter(|outer| outer.limiter().is(self)) {
+            extensions.insert(outer);
+            return None;
+        }
+        told
+    }
+
     /// Whether `other` is a clone of this one.
     fn is(&self, other: &Self) -> bool {
         std::sync::Arc::ptr_eq(&self.0, &other.0)
@@ -63,7 +71,8 @@ pin_project! {
     pub struct ResponseFuture<F> {
         #[pin]
         inner: F,
-        ledger: Option<Ledger>,
+        // What the response has to tell of.
+        told: Option<Ledger>,
     }
 }
 
@@ -76,7 +85,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
-        if let Some(ledger) = this.ledger {
+        if let Some(ledger) = this.told {
             let entries = ledger.entries();
             let decisions = entries.iter().map(|entry| &entry.decision);
             ledger.limiter().0.answers.headers.write(decisions, response.headers_mut());

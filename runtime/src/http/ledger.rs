@@ -1,26 +1,26 @@
 //! What has been decided in one request so far: one policy, one charge.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use axum::response::Response;
 use http::StatusCode;
 use http::request::Parts;
+use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use super::Answers;
 use super::denial::{self, Denied};
+use super::entries::{Entries, Entry};
 use super::identity::{self, NoPeer};
-use crate::decision::Decision;
 use crate::error::StoreError;
-use crate::key::Text;
-use crate::limiter::{self, Ask, Limiter};
+use crate::limiter::{Ask, Limiter};
 use crate::policy::Policy;
 use crate::rate_limiter::{RateLimiter, Shared};
 use crate::store::Operation;
-use crate::store::guarded::Answer;
+use crate::text::Text;
 
 /// The record of one request, shared by the layer, the permits and the guards that it meets.
 #[derive(Clone, Debug)]
@@ -31,8 +31,6 @@ struct Record {
     limiter: RateLimiter,
     entries: Mutex<Entries>,
 }
-
-type Entries = SmallVec<[Entry; 1]>;
 
 /// Whether a request may go on: known at once, or when the store has answered.
 pub(super) enum Admission {
@@ -58,15 +56,6 @@ impl Future for Admission {
     }
 }
 
-/// One policy, and what it said.
-#[derive(Debug)]
-pub(super) struct Entry {
-    ask: Ask<'static>,
-    pub(super) decision: Decision,
-    /// How much of its quotas this request holds.
-    charged: u32,
-}
-
 impl Ledger {
     pub(super) fn new(limiter: RateLimiter) -> Self {
         Self(Arc::new(Record { limiter, entries: Mutex::default() }))
@@ -78,7 +67,7 @@ impl Ledger {
 
     /// What has been decided so far.
     pub(super) fn entries(&self) -> MutexGuard<'_, Entries> {
-        self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.entries.lock()
     }
 
     /// Asks all of `policies` that have not been asked in this request yet, in one call.
@@ -90,45 +79,42 @@ impl Ledger {
         };
         let Shared { limiter, answers } = &*ledger.limiter().0;
         let mut entries = ledger.entries();
+        let known = entries.len();
         // A denial stands, whoever sends the same request through a router again.
-        if let Some(denial) = denial(&entries, policies, answers) {
+        if known > 0
+            && let Some(denial) = denial(&entries, policies, answers)
+        {
             return Admission::denied(denial);
         }
-        let known = entries.len();
         if enter(&mut entries, parts, policies, limiter).is_err() {
-            entries.truncate(known);
+            entries.split_off(known);
             return Admission::denied(no_peer());
         }
         if entries.len() == known {
             return Admission::Now(Some(Ok(())));
         }
         // Where they stand, without a future of its own that would have to be moved from place to place.
-        match limiter.answer_now(Operation::Take, entries[known..].iter().map(Entry::ask)) {
-            Some(Ok(answer)) => {
-                settle(&mut entries[known..], &answer);
+        match limiter.answer_now(Operation::Take, entries.iter().skip(known).map(|entry| &entry.ask)) {
+            Some(Ok(outcome)) => {
+                entries.settle(known, &outcome);
                 return Admission::Now(Some(denial(&entries, policies, answers).map_or(Ok(()), Err)));
             }
-            Some(Err(error)) => {
-                let policy = entries.drain(known..).next().map(|entry| entry.ask.policy);
-                return Admission::denied(policy.map_or_else(internal_error, |policy| {
-                    Denied::by_store(error, &policy).into_response(answers)
-                }));
-            }
+            Some(Err(error)) => return Admission::denied(failure(error, &entries.split_off(known), answers)),
             None => {}
         }
-        let mut pending: Entries = entries.drain(known..).collect();
+        let mut pending = entries.split_off(known);
         drop(entries);
         let ledger = ledger.clone();
         Admission::Later(Box::pin(async move {
             let Shared { limiter, answers } = &*ledger.limiter().0;
-            match limiter.answer_later(Operation::Take, pending.iter().map(Entry::ask)).await {
-                Ok(answer) => {
-                    settle(&mut pending, &answer);
+            match limiter.answer_later(Operation::Take, pending.iter().map(|entry| &entry.ask)).await {
+                Ok(outcome) => {
+                    pending.settle(0, &outcome);
                     let mut entries = ledger.entries();
-                    entries.append(&mut pending);
+                    entries.append(pending);
                     denial(&entries, policies, answers).map_or(Ok(()), Err)
                 }
-                Err(error) => Err(Denied::by_store(error, &pending[0].ask.policy).into_response(answers)),
+                Err(error) => Err(failure(error, &pending, answers)),
             }
         }))
     }
@@ -196,35 +182,15 @@ fn enter(
             continue;
         }
         let (own_quotas, cost) = (policy.quotas_of(parts).map(Box::new), policy.cost_of(parts));
-        let decision = Decision::pending(&policy, cost);
-        entries.push(Entry {
-            ask: Ask { policy, own_quotas, key: Text::default(), cost },
-            decision,
-            charged: 0,
-        });
-        // Written in its place, since it is the most of what would have to be moved there.
-        if let Some(Entry { ask: Ask { policy, key, .. }, .. }) = entries.last_mut() {
-            identity::write_key(parts, policy, limiter, key)?;
-        }
+        let Ask { policy, key, .. } =
+            &mut entries.enter(Ask { policy, own_quotas, key: Text::default(), cost }).ask;
+        identity::write_key(parts, policy, limiter, key)?;
     }
     Ok(())
 }
 
-/// Notes what has been decided.
-fn settle(entries: &mut [Entry], answer: &Answer) {
-    limiter::settle(answer, entries.iter_mut().map(|entry| (&entry.ask, &mut entry.decision)));
-    // What one denies is charged by none.
-    let is_taken = matches!(answer, Answer::Decided { outcome, .. } if outcome.taken());
-    for entry in entries {
-        if is_taken && !entry.decision.is_exceeded() && !entry.decision.quotas().is_empty() {
-            entry.charged = entry.ask.cost;
-        }
-        limiter::report(&entry.decision);
-    }
-}
-
 /// The answer to a request, if one of `policies` has denied it.
-fn denial(entries: &[Entry], policies: &[&'static Policy], answers: &Answers) -> Option<Response> {
+fn denial(entries: &Entries, policies: &[&'static Policy], answers: &Answers) -> Option<Response> {
     if entries.iter().all(|entry| entry.decision.is_allowed()) {
         return None;
     }
@@ -236,10 +202,12 @@ fn denial(entries: &[Entry], policies: &[&'static Policy], answers: &Answers) ->
     Some(Denied::by_quota(&longest.decision, &longest.ask.policy, decisions, answers))
 }
 
-impl Entry {
-    fn ask(&self) -> &Ask<'static> {
-        &self.ask
-    }
+/// The answer to a request whose policies could not be asked.
+fn failure(error: StoreError, asked: &Entries, answers: &Answers) -> Response {
+    let first = asked.iter().next();
+    first.map_or_else(internal_error, |entry| {
+        Denied::by_store(error, &entry.ask.policy).into_response(answers)
+    })
 }
 
 /// Writes a line once, however many requests meet it.

@@ -7,6 +7,7 @@
 mod charge;
 mod decisions;
 mod denial;
+mod entries;
 mod fields;
 mod guard;
 mod identity;

@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use axum::extract::FromRequestParts;
 use axum::response::Response;
 use http::request::Parts;
 
 use super::Policies;
-use super::ledger::Ledger;
+use super::ledger::{Admission, Ledger};
 
 /// Leave to run the handler, given by the policies of `P`.
 ///
@@ -23,8 +25,21 @@ impl<S: Sync, P: Policies> FromRequestParts<S> for Permit<P> {
         parts: &mut Parts,
         _state: &S,
     ) -> impl Future<Output = Result<Self, Self::Rejection>> + Send {
-        let admission = Ledger::admit(parts, P::POLICIES);
-        async move { admission.await.map(|()| Self(PhantomData)) }
+        Asking { admission: Ledger::admit(parts, P::POLICIES), permit: PhantomData }
+    }
+}
+
+/// The answer to whoever asks for a permit. Mostly it is there at once, and then nothing is moved about.
+struct Asking<P> {
+    admission: Admission,
+    permit: PhantomData<fn() -> P>,
+}
+
+impl<P> Future for Asking<P> {
+    type Output = Result<Permit<P>, Response>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.admission).poll(context).map_ok(|()| Permit(PhantomData))
     }
 }
 

@@ -3,7 +3,6 @@
 mod client_ip;
 mod prefix;
 mod resource;
-mod text;
 
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,11 +14,11 @@ use sha2::{Digest as _, Sha256};
 use smallvec::{SmallVec, smallvec};
 
 use crate::policy::Policy;
+use crate::text::Text;
 
 pub use client_ip::ClientIpHeader;
 pub(crate) use client_ip::Proxies;
 pub(crate) use prefix::Prefixes;
-pub(crate) use text::Text;
 
 const HEX: [u8; 16] = *b"0123456789abcdef";
 
@@ -180,9 +179,10 @@ pub(crate) fn of_request<E>(
 /// Redis key, so that all quotas of a policy are in one slot of a cluster. A name holds no `:`; a part
 /// holds none outside brackets, and no `,`; the resource comes last: so one text is one key.
 fn begin(prefix: &str, policy: &Policy, key: &mut Text) {
-    for piece in [prefix, "{", policy.name(), "::"] {
-        key.push_str(piece);
-    }
+    key.push_str(prefix);
+    key.push_str("{");
+    key.push_str(policy.name());
+    key.push_str("::");
 }
 
 impl fmt::Debug for KeyPart {
@@ -309,7 +309,7 @@ fn write_hash(mark: char, bytes: &[u8], out: &mut Text) {
         pair[0] = HEX[usize::from(byte >> 4)];
         pair[1] = HEX[usize::from(byte & 15)];
     }
-    out.push_ascii(&digits);
+    out.push_str(std::str::from_utf8(&digits).unwrap_or_default());
 }
 
 #[cfg(test)]

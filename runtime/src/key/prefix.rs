@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Text;
-use super::client_ip::address::canonical;
+use crate::text::Text;
 
 /// How many leading bits of an address tell one client from another.
 #[derive(Clone, Copy, Debug)]
@@ -22,19 +21,12 @@ impl Default for Prefixes {
 }
 
 impl Prefixes {
-    /// Writes the network of `ip`: `192.0.2.7`, `192.0.2.0/24`, `[2001:db8::/56]`.
+    /// Writes the network of `ip`, which is [canonical](super::client_ip::address::canonical): `192.0.2.7`,
+    /// `192.0.2.0/24`, `[2001:db8::/56]`.
     pub(super) fn write(self, ip: IpAddr, out: &mut Text) {
-        let _ = match canonical(ip) {
+        let _ = match ip {
             IpAddr::V4(ip) if self.ipv4 >= 32 => {
-                // What most clients have, without the machinery that formats.
-                let (mut text, mut len) = ([b'.'; 16], 0);
-                for octet in ip.octets() {
-                    let mut digits = itoa::Buffer::new();
-                    let digits = digits.format(octet).as_bytes();
-                    text[len..len + digits.len()].copy_from_slice(digits);
-                    len += digits.len() + 1;
-                }
-                out.push_ascii(&text[..len - 1]);
+                write_whole(ip, out);
                 Ok(())
             }
             IpAddr::V4(ip) => {
@@ -50,6 +42,39 @@ impl Prefixes {
     }
 }
 
+/// Each number from 0 to 255 in digits, with a point behind, and how long it is with that.
+const OCTETS: [([u8; 4], u8); 256] = {
+    let mut octets = [([b'.'; 4], 0); 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let (digits, len) = &mut octets[octet];
+        let mut unit = 100;
+        while unit > 0 {
+            if octet >= unit || unit == 1 {
+                digits[*len as usize] = b"0123456789"[octet / unit % 10];
+                *len += 1;
+            }
+            unit /= 10;
+        }
+        *len += 1;
+        octet += 1;
+    }
+    octets
+};
+
+/// Writes what most clients have, without the machinery that formats.
+fn write_whole(ip: Ipv4Addr, out: &mut Text) {
+    let (mut text, mut len) = ([b'.'; 16], 0);
+    for octet in ip.octets() {
+        let (digits, digits_len) = &OCTETS[usize::from(octet)];
+        text[len..len + 4].copy_from_slice(digits);
+        len += usize::from(*digits_len);
+    }
+    // All of it, since that is looked at in one step.
+    let text = std::str::from_utf8(&text).unwrap_or_default();
+    out.push_str(&text[..len - 1]);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,8 +86,11 @@ mod tests {
     }
 
     #[test]
-    fn mapped_addresses_are_ipv4() {
-        assert_eq!(written(Prefixes::default(), "::ffff:192.0.2.7"), "192.0.2.7");
+    fn a_whole_address_is_written_as_elsewhere() {
+        for octet in 0..=u8::MAX {
+            let ip = Ipv4Addr::new(octet, 255, octet, octet).to_string();
+            assert_eq!(written(Prefixes::default(), &ip), ip);
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use http::Method;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 
-use super::{MAX_PART, Text, write_hash};
+use super::{MAX_PART, write_hash};
+use crate::text::Text;
 
 /// All but RFC 3986's `pchar`.
 const IN_SEGMENT: &AsciiSet = &CONTROLS

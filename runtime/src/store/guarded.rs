@@ -45,18 +45,6 @@ impl OnStoreError {
     }
 }
 
-/// What came of a call.
-pub(crate) enum Answer {
-    /// The store, or the memory that stands in for it, has decided.
-    Decided {
-        outcome: Outcome,
-        /// Whether it was the memory.
-        degraded: bool,
-    },
-    /// Nothing has decided, and [`OnStoreError::Allow`] lets the request pass.
-    Unchecked,
-}
-
 /// A store behind its guards. Without one, the memory is the store.
 pub(crate) struct Guarded {
     store: Option<Arc<Remote>>,
@@ -120,7 +108,7 @@ impl Guarded {
         operation: Operation,
         counters: &[Counter<'_>],
         on_error: impl FnOnce() -> OnStoreError,
-    ) -> Option<Result<Answer, StoreError>> {
+    ) -> Option<Result<Outcome, StoreError>> {
         if self.closed.load(Ordering::Relaxed) {
             return None;
         }
@@ -128,10 +116,7 @@ impl Guarded {
             None => self.memory.apply_now(operation, counters),
             Some(remote) => Ok(remote.place.recall(operation, counters)?),
         };
-        Some(match outcome {
-            Ok(outcome) => Ok(Answer::Decided { outcome, degraded: false }),
-            Err(error) => self.instead(operation, counters, on_error(), error),
-        })
+        Some(outcome.or_else(|error| self.instead(operation, counters, on_error(), error)))
     }
 
     /// Takes from or looks at `counters`.
@@ -140,11 +125,9 @@ impl Guarded {
         operation: Operation,
         counters: &[Counter<'_>],
         on_error: OnStoreError,
-    ) -> Result<Answer, StoreError> {
-        match self.ask(operation, counters).await {
-            Ok(outcome) => Ok(Answer::Decided { outcome, degraded: false }),
-            Err(error) => self.instead(operation, counters, on_error, error),
-        }
+    ) -> Result<Outcome, StoreError> {
+        let outcome = self.ask(operation, counters).await;
+        outcome.or_else(|error| self.instead(operation, counters, on_error, error))
     }
 
     /// What is to be done where the store has failed.
@@ -154,15 +137,14 @@ impl Guarded {
         counters: &[Counter<'_>],
         on_error: OnStoreError,
         error: StoreError,
-    ) -> Result<Answer, StoreError> {
+    ) -> Result<Outcome, StoreError> {
         self.complain(&error);
         match on_error {
-            OnStoreError::Allow => Ok(Answer::Unchecked),
+            OnStoreError::Allow => Ok(Outcome::new(false, []).degraded()),
             OnStoreError::Local if self.store.is_some() => {
                 let share = self.share(counters);
-                let outcome =
-                    self.memory.apply_now(operation, &share).inspect_err(|error| self.complain(error))?;
-                Ok(Answer::Decided { outcome, degraded: true })
+                let outcome = self.memory.apply_now(operation, &share);
+                outcome.map(Outcome::degraded).inspect_err(|error| self.complain(error))
             }
             OnStoreError::Local | OnStoreError::Deny => Err(error),
         }

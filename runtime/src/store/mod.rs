@@ -133,6 +133,9 @@ impl<'a> Counter<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     taken: bool,
+    /// Whether it is not the store that has decided: this process's memory has, or nobody, and then there are
+    /// no readings.
+    degraded: bool,
     readings: SmallVec<[Reading; 2]>,
 }
 
@@ -140,14 +143,22 @@ impl Outcome {
     /// Whether the counters were charged, and where each of them stands afterwards: a reading for each,
     /// in the order in which they were asked for. Whether a request passes is what the readings say.
     pub fn new(taken: bool, readings: impl IntoIterator<Item = Reading>) -> Self {
-        Self { taken, readings: readings.into_iter().collect() }
+        Self { taken, degraded: false, readings: readings.into_iter().collect() }
     }
 
     /// The same for one counter.
     pub(crate) fn of_one(taken: bool, reading: Reading) -> Self {
         let mut readings = SmallVec::new_const();
         readings.push(reading);
-        Self { taken, readings }
+        Self { taken, degraded: false, readings }
+    }
+
+    pub(crate) fn degraded(self) -> Self {
+        Self { degraded: true, ..self }
+    }
+
+    pub(crate) fn is_degraded(&self) -> bool {
+        self.degraded
     }
 
     /// Whether the counters were charged.

@@ -9,13 +9,12 @@ mod interleavings;
 mod shard;
 
 use std::fmt;
-use std::sync::PoisonError;
-#[cfg(not(all(test, interleavings)))]
-use std::sync::{Mutex, MutexGuard};
 
 use ahash::RandomState;
 #[cfg(all(test, interleavings))]
 use loom::sync::{Mutex, MutexGuard};
+#[cfg(not(all(test, interleavings)))]
+use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use self::shard::{Full, Shard, Slot};
@@ -212,7 +211,10 @@ impl fmt::Debug for MemoryStore {
 
 /// A panic while the lock is held can't leave a shard torn: nothing between two changes panics.
 fn lock(shard: &Padded) -> MutexGuard<'_, Shard> {
-    shard.0.lock().unwrap_or_else(PoisonError::into_inner)
+    let guard = shard.0.lock();
+    #[cfg(all(test, interleavings))]
+    let guard = guard.expect("no thread panics with it");
+    guard
 }
 
 /// The shards that a call needs, all locked at once, in the order of their numbers so that no two

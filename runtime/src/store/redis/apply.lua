@@ -15,10 +15,6 @@
 --             how many counters it has, and for each of them
 --               which rule it has
 --               which policy of the check it belongs to
---           or, to take from one fixed window, what most policies ask
---             5
---             how many units are asked for by all together, as text
---             which rule the counter has, of which not more is asked by each than the limit
 --
 -- Returns a flat list, for each check either a text that says why it could not be decided, or
 --   how many of those who ask pass: the first so many
@@ -27,77 +23,30 @@
 --     how much was left before the first (after add and give back: after it)
 --     the microseconds until it is whole again, when all is done
 --     the microseconds until what was asked for fits, when all is done (before add and give back); -1 for never
--- or, for 5, what had been taken if all had fitted, and the milliseconds until the window ends.
 --
 -- The algorithms are those of runtime/src/algorithm, function by function. Each key has a TTL from
 -- the command, or the transaction that a script is to others, which creates it. Time does not pass
 -- inside a script: what exists at its beginning exists at its end. What is wrong with one check is no
 -- matter of the others: what a command refuses is told to that check alone.
 --
--- What most policies ask comes first, and needs nothing of the rest: to make the functions of all algorithms
--- takes longer than to decide one check.
+-- What most checks ask, to take from one fixed window, is decided by take.lua, if that is all that a batch asks:
+-- to make the functions of all algorithms takes longer than to decide such a check.
 
-local TAKE, PEEK, ADD, GIVE_BACK, RESET, TAKE_FIXED = 0, 1, 2, 3, 4, 5
+local TAKE, PEEK, ADD, GIVE_BACK, RESET = 0, 1, 2, 3, 4
 local NEVER = -1
 
 local plan, keys = cmsgpack.unpack(ARGV[1]), KEYS
 local call, try = redis.call, redis.pcall
-local floor, type = math.floor, type
+local ceil, floor, min, max, type = math.ceil, math.floor, math.min, math.max, type
 
 local reply, said = {}, 0
 
--- What is wrong with the check at hand.
-local fault
+-- What is to be done for the check at hand, and what is wrong with it.
+local op, fault
 
 local function is_foreign(key)
   fault = fault or ('ERR ' .. key .. ' holds no counter: is the key prefix used by someone else?')
 end
-
--- With as few commands as can be: all is charged at once, and what was too much is taken back.
-local function take_fixed(key, units, rule)
-  local ends, used = try('PTTL', key), nil
-  if type(ends) ~= 'number' then
-    fault = ends.err
-    return
-  end
-  if ends == -2 then
-    -- It begins with this.
-    local asked = tonumber(units)
-    local taken = asked > rule.limit and floor(rule.limit / rule.cost) * rule.cost or asked
-    used, ends = asked, rule.window / 1000
-    local set = try('SET', key, taken, 'PX', ends)
-    if set.err then
-      fault = set.err
-      return
-    end
-  else
-    used = try('INCRBY', key, units)
-    if type(used) ~= 'number' then
-      if string.find(used.err, 'not an integer', 1, true) then is_foreign(key) else fault = used.err end
-      return
-    end
-    if ends == -1 then
-      -- Someone took the TTL away.
-      ends = rule.window / 1000
-      try('PEXPIRE', key, ends)
-    end
-    if used > rule.limit then
-      -- So many pass; what the others ask for is given back.
-      local asked = tonumber(units)
-      local left = rule.limit - (used - asked)
-      local passed = left < rule.cost and 0 or floor(left / rule.cost)
-      try('DECRBY', key, asked - passed * rule.cost)
-    end
-  end
-  reply[said + 1], reply[said + 2] = used, ends
-  said = said + 2
-end
-
--- Makes the function that decides any other check.
-local function general()
-
-local ceil, min, max = math.ceil, math.min, math.max
-local op
 
 local clock = plan[1]
 local function now()
@@ -133,8 +82,10 @@ function fixed.look(c)
   if value then
     c.used = tonumber(value)
     if not c.used then return is_foreign(c.key) end
-    c.ends = call('PTTL', c.key) * 1000
-    if c.ends < 0 then
+    local ends = ask('PTTL', c.key)
+    if not ends then return end
+    c.ends = ends * 1000
+    if ends < 0 then
       -- Someone took the TTL away, by PERSIST or SET: the counter would never end.
       c.ends = c.window
       if op ~= PEEK then ask('PEXPIRE', c.key, whole(c.window / 1000)) end
@@ -370,18 +321,10 @@ local function reset(counters)
   for _ = 1, 4 * #counters do say(0) end
 end
 
-return function(operation, count, counters)
-  op = operation
-  for _, c in ipairs(counters) do c.algorithm = algorithms[c.algorithm] end
-  if op == RESET then reset(counters) else decide(count, counters) end
-end
-
-end
-
 local rules, at = {}, 3
 for i = 1, plan[2] do
   rules[i] = {
-    algorithm = plan[at],
+    algorithm = algorithms[plan[at]],
     limit = plan[at + 1],
     window = plan[at + 2],
     cost = plan[at + 3],
@@ -391,34 +334,27 @@ for i = 1, plan[2] do
   at = at + 6
 end
 
-local any
 local key = 1
 while plan[at] do
-  local op = plan[at]
-  if op == TAKE_FIXED then
-    take_fixed(keys[key], plan[at + 1], rules[plan[at + 2]])
-    key, at = key + 1, at + 3
-  else
-    local count, width = plan[at + 1], plan[at + 2]
-    at = at + 3
-    local counters = {}
-    for i = 1, width do
-      local rule = rules[plan[at]]
-      counters[i] = {
-        key = keys[key],
-        algorithm = rule.algorithm,
-        limit = rule.limit,
-        window = rule.window,
-        cost = rule.cost,
-        burst = rule.burst,
-        shadow = rule.shadow,
-        policy = plan[at + 1],
-      }
-      key, at = key + 1, at + 2
-    end
-    any = any or general()
-    any(op, count, counters)
+  op = plan[at]
+  local count, width = plan[at + 1], plan[at + 2]
+  at = at + 3
+  local counters = {}
+  for i = 1, width do
+    local rule = rules[plan[at]]
+    counters[i] = {
+      key = keys[key],
+      algorithm = rule.algorithm,
+      limit = rule.limit,
+      window = rule.window,
+      cost = rule.cost,
+      burst = rule.burst,
+      shadow = rule.shadow,
+      policy = plan[at + 1],
+    }
+    key, at = key + 1, at + 2
   end
+  if op == RESET then reset(counters) else decide(count, counters) end
   if fault then
     said = said + 1
     reply[said] = fault

@@ -112,6 +112,11 @@ impl Batch {
         self.counters[group.first..group.first + group.len].iter().map(|asked| self.counter(asked))
     }
 
+    /// The hash of the key of a group's first counter.
+    pub(super) fn hash_of(&self, group: &Group) -> u64 {
+        self.counters[group.first].hash
+    }
+
     fn counter(&self, asked: &Asked) -> Counter<'_> {
         Counter {
             key: &self.text[asked.key.0..asked.key.1],

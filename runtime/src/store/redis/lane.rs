@@ -20,6 +20,7 @@ use super::batch::{Batch, Check, Place};
 use super::denials::Denials;
 use super::failure::Failure;
 use super::script::{Answers, Decider};
+use super::windows::Windows;
 use crate::store::Outcome;
 
 /// How many full calls may wait for the one in flight. What comes then is not taken: the store is slower
@@ -128,7 +129,8 @@ impl Lane {
             (queue.generation, queue.idle.take())
         };
         // Not under the lock: a runtime that is shutting down drops the task here.
-        tokio::spawn(Server { lane: Arc::clone(self), generation, timeouts: 0 }.serve(connection));
+        let windows = Windows::new();
+        tokio::spawn(Server { lane: Arc::clone(self), generation, windows, timeouts: 0 }.serve(connection));
         if let Some(idle) = idle {
             idle.wake();
         }
@@ -242,6 +244,7 @@ impl Call {
 struct Server {
     lane: Arc<Lane>,
     generation: u64,
+    windows: Windows,
     /// How many calls in a row had no answer.
     timeouts: u32,
 }
@@ -283,7 +286,7 @@ impl Server {
     ) -> Result<(), Failure> {
         let Filling { mut batch, call, since } = filling;
         let call = InFlight(call);
-        let lane = &self.lane;
+        let (lane, windows) = (&self.lane, &mut self.windows);
         let (sent, sent_at) = (Instant::now(), lane.denials.now());
         let deadline = since + lane.timeout;
         let deciding = async {
@@ -291,7 +294,7 @@ impl Server {
             if sent >= deadline {
                 std::future::pending().await
             } else {
-                lane.decider.decide(connection, &batch).await
+                lane.decider.decide(connection, &batch, windows, sent_at).await
             }
         };
         let lost = match alarm.within(deadline.into(), deciding).await {

@@ -1,8 +1,9 @@
 //! Counters in Redis, shared by all who use it.
 //!
-//! A check is a place in a [`batch`], which a [`lane`] sends as one call of the [`script`]. What Redis has
+//! A check is a place in a [`batch`], which a [`lane`] sends as one call of a [`script`]. What Redis has
 //! [denied](denials) is not asked again before it can be admitted. A [`cluster`] has a lane to each of its
-//! masters. What stands in Redis, and under which [`key`], is said in `apply.lua`.
+//! masters. What stands in Redis, and under which [`key`], is said in `apply.lua`; `take.lua` is the short
+//! way for what most checks ask, and [`windows`] spares it a question.
 
 mod alarm;
 mod batch;
@@ -14,6 +15,7 @@ mod failure;
 mod key;
 mod lane;
 mod script;
+mod windows;
 
 use std::sync::Arc;
 use std::time::Duration;

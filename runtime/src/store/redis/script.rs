@@ -1,15 +1,16 @@
-//! The script that decides: how a batch is put to it, and what it answers.
+//! The scripts that decide: how a batch is put to them, and what they answer.
 
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Script, ServerErrorKind, Value};
-use rmp::encode::{write_array_len, write_sint, write_str, write_uint};
+use rmp::encode::{write_array_len, write_sint, write_uint};
 use smallvec::SmallVec;
 
 use super::batch::{Batch, Group, Place};
 use super::failure::Failure;
 use super::key::StoredKey;
+use super::windows::Windows;
 use crate::algorithm::{Algorithm, Reading, Rule, State};
 use crate::clock::Clock;
 use crate::store::{Counter, Operation, Outcome};
@@ -19,14 +20,17 @@ const RULE_NUMBERS: usize = 6;
 /// How many tell a check, and each of its counters.
 const CHECK_NUMBERS: usize = 3;
 const COUNTER_NUMBERS: usize = 2;
-/// What is to be done, where it is to take from one fixed window.
-const TAKE_FIXED: u64 = 5;
 /// How many numbers the script answers for a counter.
 const READING_NUMBERS: usize = 4;
+/// What `take.lua` says of a window whose end it was not asked for.
+const UNTOLD: i64 = -3;
 
-/// The script, by which all servers decide.
+/// The scripts, by which all servers decide.
 pub(super) struct Decider {
-    script: Script,
+    /// Takes from fixed windows, one for each check.
+    take: Script,
+    /// Does whatever is asked.
+    apply: Script,
     clock: Clock,
     /// Whether each check needs a call of its own.
     is_sharded: bool,
@@ -34,32 +38,39 @@ pub(super) struct Decider {
 
 impl Decider {
     pub(super) fn new(clock: Clock, is_sharded: bool) -> Self {
-        Self { script: Script::new(include_str!("apply.lua")), clock, is_sharded }
+        let (take, apply) = (include_str!("take.lua"), include_str!("apply.lua"));
+        Self { take: Script::new(take), apply: Script::new(apply), clock, is_sharded }
     }
 
-    /// Makes the script known to a server.
+    /// Makes the scripts known to a server.
     pub(super) async fn load(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        self.script.load_async(connection).await.map(|_| ())
+        for script in [&self.take, &self.apply] {
+            script.load_async(connection).await?;
+        }
+        Ok(())
     }
 
-    /// Decides all of `batch`: one round trip, and two more when the server has lost the script, which it
-    /// then has not run.
+    /// Decides all of `batch`: one round trip, and three more when the server has lost the script, which it
+    /// then has not run. `now` is the time of the clock, in microseconds.
     pub(super) async fn decide(
         &self,
         connection: &mut MultiplexedConnection,
         batch: &Batch,
+        windows: &mut Windows,
+        now: u64,
     ) -> RedisResult<Answers> {
         if self.is_sharded {
-            return self.decide_each(connection, batch).await;
+            return self.decide_each(connection, batch, windows, now).await;
         }
-        let command = self.call(batch, batch.groups());
+        let command = self.call(batch, batch.groups(), windows, now);
         let mut reply = connection.send_packed_command(&command).await.and_then(Value::extract_error);
         if reply.as_ref().is_err_and(is_lost) {
             self.load(connection).await?;
             reply = connection.send_packed_command(&command).await.and_then(Value::extract_error);
         }
         let mut answers = Answers::default();
-        answers.read(batch, batch.groups(), reply?)?;
+        answers.read(batch, batch.groups(), reply?, windows, now)?;
+        answers.teach(batch, windows, now);
         Ok(answers)
     }
 
@@ -69,25 +80,29 @@ impl Decider {
         &self,
         connection: &mut MultiplexedConnection,
         batch: &Batch,
+        windows: &mut Windows,
+        now: u64,
     ) -> RedisResult<Answers> {
         let groups: Vec<&Group> = batch.groups().iter().collect();
-        let mut replies = self.call_each(connection, batch, &groups).await?;
+        let mut replies = self.call_each(connection, batch, &groups, windows, now).await?;
         if replies.iter().any(|reply| reply.as_ref().is_err_and(is_lost)) {
             self.load(connection).await?;
             let again = |reply: &RedisResult<Value>| reply.as_ref().is_err_and(is_lost);
             let lost: Vec<usize> = (0..replies.len()).filter(|index| again(&replies[*index])).collect();
             let groups: Vec<&Group> = lost.iter().map(|index| &batch.groups()[*index]).collect();
-            for (index, reply) in lost.into_iter().zip(self.call_each(connection, batch, &groups).await?) {
+            let again = self.call_each(connection, batch, &groups, windows, now).await?;
+            for (index, reply) in lost.into_iter().zip(again) {
                 replies[index] = reply;
             }
         }
         let mut answers = Answers::default();
         for (group, reply) in batch.groups().iter().zip(replies) {
             match reply {
-                Ok(reply) => answers.read(batch, std::slice::from_ref(group), reply)?,
+                Ok(reply) => answers.read(batch, std::slice::from_ref(group), reply, windows, now)?,
                 Err(error) => answers.groups.push((answers.standings.len(), Err(error.into()))),
             }
         }
+        answers.teach(batch, windows, now);
         Ok(answers)
     }
 
@@ -96,13 +111,15 @@ impl Decider {
         connection: &mut MultiplexedConnection,
         batch: &Batch,
         groups: &[&Group],
+        windows: &Windows,
+        now: u64,
     ) -> RedisResult<Vec<RedisResult<Value>>> {
         let mut pipeline = Pipeline::new();
         for group in groups {
             if group.asking {
                 pipeline.cmd("ASKING");
             }
-            pipeline.add_command(self.call(batch, std::slice::from_ref(group)));
+            pipeline.add_command(self.call(batch, std::slice::from_ref(group), windows, now));
         }
         let count = pipeline.len();
         let mut replies = connection.send_packed_commands(&pipeline, 0, count).await?.into_iter();
@@ -114,23 +131,26 @@ impl Decider {
     }
 
     /// The command that decides `groups` of `batch`.
-    fn call(&self, batch: &Batch, groups: &[Group]) -> Cmd {
+    fn call(&self, batch: &Batch, groups: &[Group], windows: &Windows, now: u64) -> Cmd {
+        let is_simple = is_simple(batch, groups);
         let mut call = redis::cmd("EVALSHA");
         let counters = groups.iter().flat_map(|group| batch.counters_of(group));
-        call.arg(self.script.get_hash()).arg(counters.clone().count());
+        call.arg(if is_simple { &self.take } else { &self.apply }.get_hash()).arg(counters.clone().count());
         for counter in counters {
             call.arg(StoredKey::from(&counter));
         }
-        call.arg(self.plan(batch, groups));
+        if is_simple {
+            take(&mut call, batch, groups, windows, now);
+        } else {
+            call.arg(self.plan(batch, groups));
+        }
         call
     }
 
     fn plan(&self, batch: &Batch, groups: &[Group]) -> Vec<u8> {
         let rules = Rules::of(batch, groups);
-        let items = groups.iter().map(|group| match fixed(batch, group) {
-            Some(_) => CHECK_NUMBERS,
-            None => CHECK_NUMBERS + batch.counters_of(group).len() * COUNTER_NUMBERS,
-        });
+        let items =
+            groups.iter().map(|group| CHECK_NUMBERS + batch.counters_of(group).len() * COUNTER_NUMBERS);
         let mut plan = Plan::new(2 + rules.0.len() * RULE_NUMBERS + items.sum::<usize>());
         match self.clock.injected_micros() {
             Some(micros) => plan.put(micros),
@@ -147,18 +167,12 @@ impl Decider {
             plan.put(asked.shadow.into());
         }
         for group in groups {
-            if let Some(counter) = fixed(batch, group) {
-                plan.put(TAKE_FIXED);
-                plan.put_text(itoa::Buffer::new().format(units(group, &counter)));
-                plan.put(rules.number_of(&counter));
-                continue;
-            }
             let counters = batch.counters_of(group);
             plan.put(code(group.operation));
             plan.put(group.count.into());
             plan.put(counters.len() as u64);
             for counter in counters {
-                plan.put(rules.number_of(&counter));
+                plan.put(rules.number_of(&counter).into());
                 plan.put(counter.policy as u64);
             }
         }
@@ -166,7 +180,28 @@ impl Decider {
     }
 }
 
-/// The counter of a group that takes from one fixed window, which is done in a shorter way.
+/// What `take.lua` is told besides the keys.
+fn take(call: &mut Cmd, batch: &Batch, groups: &[Group], windows: &Windows, now: u64) {
+    let rules = Rules::of(batch, groups);
+    call.arg(rules.0.len());
+    for rule in &rules.0 {
+        call.arg(rule.quota.limit()).arg(rule.cost).arg(rule.quota.window_millis());
+    }
+    for group in groups {
+        for counter in batch.counters_of(group) {
+            let is_told = windows.left(batch.hash_of(group), &counter, now).is_some();
+            let rule = i64::from(rules.number_of(&counter));
+            call.arg(units(group, &counter)).arg(if is_told { -rule } else { rule });
+        }
+    }
+}
+
+/// Whether `take.lua` can decide all of `groups`.
+fn is_simple(batch: &Batch, groups: &[Group]) -> bool {
+    groups.iter().all(|group| fixed(batch, group).is_some())
+}
+
+/// The counter of a group that takes from one fixed window, and from nothing else.
 fn fixed<'a>(batch: &'a Batch, group: &Group) -> Option<Counter<'a>> {
     let mut counters = batch.counters_of(group);
     let (counter, others) = (counters.next()?, counters.len());
@@ -203,8 +238,8 @@ impl<'a> Rules<'a> {
     }
 
     /// As the script counts, from 1.
-    fn number_of(&self, counter: &Counter<'_>) -> u64 {
-        self.position(counter).map_or(0, |index| index as u64 + 1)
+    fn number_of(&self, counter: &Counter<'_>) -> u32 {
+        self.position(counter).and_then(|index| u32::try_from(index + 1).ok()).unwrap_or_default()
     }
 }
 
@@ -228,10 +263,6 @@ impl Plan {
     fn put_none(&mut self) {
         let _ = write_sint(&mut self.bytes, -1);
     }
-
-    fn put_text(&mut self, text: &str) {
-        let _ = write_str(&mut self.bytes, text);
-    }
 }
 
 /// Whether the server does not know the script.
@@ -240,16 +271,32 @@ fn is_lost(error: &RedisError) -> bool {
 }
 
 impl Answers {
-    /// Adds what the script answered for `groups` of `batch`.
-    pub(super) fn read(&mut self, batch: &Batch, groups: &[Group], reply: Value) -> RedisResult<()> {
+    /// Adds what the script that was called at `now` answered for `groups` of `batch`.
+    fn read(
+        &mut self,
+        batch: &Batch,
+        groups: &[Group],
+        reply: Value,
+        windows: &Windows,
+        now: u64,
+    ) -> RedisResult<()> {
         let Value::Array(reply) = reply else { return Err(unexpected()) };
         let mut reply = reply.into_iter();
+        let is_simple = is_simple(batch, groups);
         for group in groups {
             let first = self.standings.len();
-            let decided = match (reply.next().ok_or_else(unexpected)?, fixed(batch, group)) {
+            let counter = if is_simple { fixed(batch, group) } else { None };
+            let decided = match (reply.next().ok_or_else(unexpected)?, counter) {
                 (Value::Int(used), Some(counter)) => {
                     let Some(Value::Int(millis)) = reply.next() else { return Err(unexpected()) };
-                    let (passed, standing) = Standing::of_fixed(group, &counter, used, millis);
+                    let left = if millis == UNTOLD {
+                        windows.left(batch.hash_of(group), &counter, now).ok_or_else(unexpected)?
+                    } else {
+                        let left = Duration::from_millis(millis.max(0).unsigned_abs());
+                        self.told.push((self.groups.len(), left));
+                        left
+                    };
+                    let (passed, standing) = Standing::of_fixed(group, &counter, used, left);
                     self.standings.push(standing);
                     Ok(passed)
                 }
@@ -266,6 +313,17 @@ impl Answers {
             self.groups.push((first, decided));
         }
         if reply.next().is_some() { Err(unexpected()) } else { Ok(()) }
+    }
+
+    /// Remembers the ends of windows that have been told: not before all has been read, since what is learnt may
+    /// take the place of what the script was not asked for.
+    fn teach(&self, batch: &Batch, windows: &mut Windows, now: u64) {
+        for (group, left) in &self.told {
+            let group = &batch.groups()[*group];
+            for counter in batch.counters_of(group) {
+                windows.learn(batch.hash_of(group), &counter, now, *left);
+            }
+        }
     }
 }
 
@@ -303,9 +361,11 @@ pub(super) struct Answers {
     /// Where the standings of each group begin, and how many of its checks pass, or why it is not decided.
     groups: Vec<(usize, Result<u32, Failure>)>,
     standings: Vec<Standing>,
+    /// How long the windows of some groups last, as Redis has told.
+    told: Vec<(usize, Duration)>,
 }
 
-/// Where a counter stands: see `apply.lua`.
+/// Where a counter stands: see `take.lua` and `apply.lua`.
 #[derive(Clone, Copy, Debug)]
 struct Standing {
     room: u32,
@@ -317,11 +377,11 @@ struct Standing {
 impl Standing {
     /// Where a fixed window stands that would have had `used` taken from it if all had fitted; and how many
     /// pass.
-    fn of_fixed(group: &Group, counter: &Counter<'_>, used: i64, millis: i64) -> (u32, Self) {
+    fn of_fixed(group: &Group, counter: &Counter<'_>, used: i64, ends: Duration) -> (u32, Self) {
         let (used, limit) = (used.max(0).unsigned_abs(), u64::from(counter.quota.limit()));
         let left = limit.saturating_sub(used.saturating_sub(units(group, counter)));
         let room = u32::try_from(left / u64::from(counter.cost)).unwrap_or(u32::MAX).min(group.count);
-        let reset = millis.max(0).unsigned_abs() * 1_000;
+        let reset = u64::try_from(ends.as_micros()).unwrap_or(u64::MAX);
         (room, Self { room, left, reset, wait: Some(reset) })
     }
 

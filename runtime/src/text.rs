@@ -1,14 +1,16 @@
-//! The text of a key, in place unless it is long.
+//! A text that is put together, in place unless it is long.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use arrayvec::ArrayString;
 
-/// How much has room in place: a prefix, a name, an address and a short path.
+/// How much has room in place: a key of a prefix, a name, an address and a short path; or what a response
+/// field says of two quotas.
 const IN_PLACE: usize = 96;
 
-/// ASCII text that is appended to. Most keys fit in place, and take no memory of their own.
+/// ASCII text that is appended to. Most keys and response fields fit in place, and take no memory of their
+/// own.
 #[derive(Clone, Default)]
 pub(crate) struct Text {
     place: ArrayString<IN_PLACE>,
@@ -21,29 +23,37 @@ impl Text {
         self.long.as_ref().map_or(self.place.as_str(), String::as_str)
     }
 
-    pub(super) fn push_str(&mut self, text: &str) {
-        if let Some(long) = &mut self.long {
-            long.push_str(text);
-        } else if self.place.try_push_str(text).is_err() {
-            self.long = Some([self.place.as_str(), text].concat());
+    #[inline] // most pieces are constants, of which so nothing is left but a move
+    pub(crate) fn push_str(&mut self, text: &str) {
+        if self.long.is_some() || self.place.try_push_str(text).is_err() {
+            self.push_long(text);
         }
     }
 
-    /// Appends what is known to be ASCII.
-    pub(super) fn push_ascii(&mut self, text: &[u8]) {
-        self.push_str(std::str::from_utf8(text).unwrap_or_default());
+    #[cold]
+    fn push_long(&mut self, text: &str) {
+        let place = &self.place;
+        self.long.get_or_insert_with(|| place.as_str().to_owned()).push_str(text);
     }
 
-    pub(super) fn push(&mut self, character: char) {
+    pub(crate) fn push_number(&mut self, number: u64) {
+        self.push_str(itoa::Buffer::new().format(number));
+    }
+
+    pub(crate) fn push(&mut self, character: char) {
         self.push_str(character.encode_utf8(&mut [0; 4]));
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.as_str().len()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Takes away what stands from `start` on, where something was appended.
-    pub(super) fn split_off(&mut self, start: usize) -> String {
+    pub(crate) fn split_off(&mut self, start: usize) -> String {
         let kept = Self::from(&self.as_str()[..start]);
         let all = std::mem::replace(self, kept);
         all.as_str()[start..].to_owned()
