@@ -249,11 +249,39 @@ async fn a_counter_whose_ttl_was_taken_away_ends_all_the_same() {
     assert!(server.pttl(key).await > 0);
 }
 
+/// The end of a window that this process remembers is not that of the next one.
+#[tokio::test]
+async fn a_counter_that_was_reset_elsewhere_begins_a_window_of_its_own() {
+    const MANY: Policy = Policy::new("many").per_hour(100);
+    let server = RedisServer::start().await;
+    let limiter = server.limiter().await;
+    let mut connection = server.connection().await;
+    let key = "rl:{many::x}3600000";
+    for _ in 0..3 {
+        limiter.check(&MANY, "x").await.expect("a decision");
+        let () =
+            redis::cmd("PEXPIRE").arg(key).arg(600_000).query_async(&mut connection).await.expect("it is");
+        limiter.check(&MANY, "x").await.expect("a decision");
+        let () = redis::cmd("UNLINK").arg(key).query_async(&mut connection).await.expect("it is gone");
+        let first = limiter.check(&MANY, "x").await.expect("a decision");
+        assert_eq!((first.remaining(), first.reset().as_secs().div_ceil(60)), (99, 60));
+        assert!(server.pttl(key).await > 600_000);
+        let () = redis::cmd("UNLINK").arg(key).query_async(&mut connection).await.expect("it is gone");
+    }
+    // Whoever is denied is told what Redis says, whatever is remembered.
+    limiter.add(&MANY, "x", 99).await.expect("a decision");
+    limiter.check(&MANY, "x").await.expect("a decision");
+    let () = redis::cmd("PEXPIRE").arg(key).arg(600_000).query_async(&mut connection).await.expect("it is");
+    let denied = limiter.check(&MANY, "x").await.expect("a decision");
+    assert_eq!(denied.retry_after().map(|wait| wait.as_secs().div_ceil(60)), Some(10));
+}
+
 /// Under load from many clients, some of whom hang up, the server is killed at a random moment,
 /// again and again; whatever it has on disk then has a TTL.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_key_is_ever_without_a_ttl_whatever_is_killed_when() {
     const POLICY: Policy = Policy::new("load").per_minute(1_000).per_hour(5_000);
+    const SIMPLE: Policy = Policy::new("simple").per_minute(1_000);
     let mut server =
         RedisServer::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"]).await;
     let limiter = RateLimiter::builder().redis(server.url()).build().await.expect("it builds");
@@ -266,7 +294,8 @@ async fn no_key_is_ever_without_a_ttl_whatever_is_killed_when() {
             load.push(tokio::spawn(async move {
                 for request in 0..100 {
                     let key = format!("{round}-{client}-{request}");
-                    let check = limiter.check(&POLICY, key.as_str());
+                    let policy = if client % 2 == 0 { &POLICY } else { &SIMPLE };
+                    let check = limiter.check(policy, key.as_str());
                     if request % 7 == 0 {
                         // A client that hangs up drops the future of its handler.
                         let _ = tokio::time::timeout(Duration::from_micros(200), check).await;

@@ -22,8 +22,6 @@ const CHECK_NUMBERS: usize = 3;
 const COUNTER_NUMBERS: usize = 2;
 /// How many numbers the script answers for a counter.
 const READING_NUMBERS: usize = 4;
-/// What `take.lua` says of a window whose end it was not asked for.
-const UNTOLD: i64 = -3;
 
 /// The scripts, by which all servers decide.
 pub(super) struct Decider {
@@ -183,16 +181,15 @@ impl Decider {
 /// What `take.lua` is told besides the keys.
 fn take(call: &mut Cmd, batch: &Batch, groups: &[Group], windows: &Windows, now: u64) {
     let rules = Rules::of(batch, groups);
-    call.arg(rules.0.len());
-    for rule in &rules.0 {
-        call.arg(rule.quota.limit()).arg(rule.cost).arg(rule.quota.window_millis());
-    }
     for group in groups {
         for counter in batch.counters_of(group) {
             let is_told = windows.left(batch.hash_of(group), &counter, now).is_some();
             let rule = i64::from(rules.number_of(&counter));
             call.arg(units(group, &counter)).arg(if is_told { -rule } else { rule });
         }
+    }
+    for rule in &rules.0 {
+        call.arg(rule.quota.limit()).arg(rule.cost).arg(rule.quota.window_millis());
     }
 }
 
@@ -280,23 +277,26 @@ impl Answers {
         windows: &Windows,
         now: u64,
     ) -> RedisResult<()> {
-        let Value::Array(reply) = reply else { return Err(unexpected()) };
-        let mut reply = reply.into_iter();
+        let mut reply = match reply {
+            Value::Array(reply) => reply,
+            one => vec![one],
+        }
+        .into_iter();
         let is_simple = is_simple(batch, groups);
         for group in groups {
             let first = self.standings.len();
             let counter = if is_simple { fixed(batch, group) } else { None };
             let decided = match (reply.next().ok_or_else(unexpected)?, counter) {
                 (Value::Int(used), Some(counter)) => {
-                    let Some(Value::Int(millis)) = reply.next() else { return Err(unexpected()) };
-                    let left = if millis == UNTOLD {
-                        windows.left(batch.hash_of(group), &counter, now).ok_or_else(unexpected)?
-                    } else {
+                    let left = if used < 0 {
+                        let Some(Value::Int(millis)) = reply.next() else { return Err(unexpected()) };
                         let left = Duration::from_millis(millis.max(0).unsigned_abs());
                         self.told.push((self.groups.len(), left));
                         left
+                    } else {
+                        windows.left(batch.hash_of(group), &counter, now).ok_or_else(unexpected)?
                     };
-                    let (passed, standing) = Standing::of_fixed(group, &counter, used, left);
+                    let (passed, standing) = Standing::of_fixed(group, &counter, used.unsigned_abs(), left);
                     self.standings.push(standing);
                     Ok(passed)
                 }
@@ -377,8 +377,8 @@ struct Standing {
 impl Standing {
     /// Where a fixed window stands that would have had `used` taken from it if all had fitted; and how many
     /// pass.
-    fn of_fixed(group: &Group, counter: &Counter<'_>, used: i64, ends: Duration) -> (u32, Self) {
-        let (used, limit) = (used.max(0).unsigned_abs(), u64::from(counter.quota.limit()));
+    fn of_fixed(group: &Group, counter: &Counter<'_>, used: u64, ends: Duration) -> (u32, Self) {
+        let limit = u64::from(counter.quota.limit());
         let left = limit.saturating_sub(used.saturating_sub(units(group, counter)));
         let room = u32::try_from(left / u64::from(counter.cost)).unwrap_or(u32::MAX).min(group.count);
         let reset = u64::try_from(ends.as_micros()).unwrap_or(u64::MAX);

@@ -2,17 +2,18 @@
 -- which does the same to a fixed window, with more ado.
 --
 -- KEYS[i]   the counters; each comes once, or as often as it is asked for different things
--- ARGV[1]   how many rules there are, and then for each of them
+-- ARGV      for each counter
+--             how many units all who ask for just this ask for together
+--             which rule it has, with a minus before it if it need not be told when the window ends
+--           then for each rule
 --             the limit
 --             what each check asks of a counter, which is not more than that
 --             the window, in milliseconds
---           then for each counter
---             how many units all who ask for just this ask for together
---             which rule it has, with a minus before it if it need not be told when the window ends
 --
 -- Returns a flat list, for each counter either a text that says why it could not be decided, or
---   what had been taken if all had fitted
---   the milliseconds until the window ends, or -3 if that need not be told
+--   what had been taken if all had fitted; or the same with a minus before it, and
+--   the milliseconds until the window ends
+-- A list of one number is that number.
 --
 -- Of those who ask, as many pass as find room; what is too much is not taken. Each key has its TTL when the
 -- script ends, which is one transaction to others, and in which no time passes. What is wrong with one check
@@ -22,7 +23,7 @@ local UNTOLD = -3
 
 local keys, argv, try, type = KEYS, ARGV, redis.pcall, type
 local reply, said = {}, 0
-local at = 3 * argv[1] + 2
+local at, rules = 1, 2 * #keys - 2
 -- The rule of the counter at hand, and how many units are asked for: mostly as before.
 local number, limit, cost, window, tells
 local units, asked
@@ -37,7 +38,7 @@ for i = 1, #keys do
     number = argv[at + 1]
     local signed = tonumber(number)
     tells = signed > 0
-    local first = 3 * (tells and signed or -signed) - 1
+    local first = rules + 3 * (tells and signed or -signed)
     limit, cost, window = tonumber(argv[first]), argv[first + 1], argv[first + 2]
   end
   at = at + 2
@@ -56,7 +57,7 @@ for i = 1, #keys do
       if string.find(fault, 'not an integer', 1, true) then
         fault = 'ERR ' .. key .. ' holds no counter: is the key prefix used by someone else?'
       end
-    elseif used > limit or used == asked or ends == -1 then
+    elseif used > limit or used <= asked or ends == -1 then
       -- Whoever is denied is told how long; and the window may have begun with this.
       if ends == UNTOLD then ends = try('PTTL', key) end
       if type(ends) ~= 'number' then
@@ -67,6 +68,8 @@ for i = 1, #keys do
         ends = tonumber(window)
         try('PEXPIRE', key, window)
       end
+      -- Not by us has it been less than nothing.
+      if used < 1 then used = 1 end
       if used > limit and not fault then
         -- So many pass; what the others ask for is given back.
         local left = limit - (used - asked)
@@ -75,12 +78,14 @@ for i = 1, #keys do
       end
     end
   end
+  said = said + 1
   if fault then
-    said = said + 1
     reply[said] = fault
+  elseif ends == UNTOLD then
+    reply[said] = used
   else
-    reply[said + 1], reply[said + 2] = used, ends
-    said = said + 2
+    reply[said], reply[said + 1] = -used, ends
+    said = said + 1
   end
 end
-return reply
+return said == 1 and reply[1] or reply
