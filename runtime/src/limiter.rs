@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::future::poll_fn;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::error::StoreError;
 use crate::key::{Key, Prefixes, Proxies};
 use crate::policy::Policy;
 use crate::quota::{Quota, Quotas};
-use crate::store::guarded::{Guarded, OnStoreError};
+use crate::store::guarded::{Asked, Begun, Guarded, OnStoreError};
 use crate::store::{Counter, Operation, Outcome, Reading};
 use crate::text::Text;
 
@@ -96,9 +97,13 @@ impl Limiter {
         operation: Operation,
         asks: &[Ask<'_>],
     ) -> Result<SmallVec<[Decision; 1]>, StoreError> {
-        let outcome = match self.answer_now(operation, asks) {
-            Some(outcome) => outcome?,
-            None => self.answer_later(operation, asks).await?,
+        let outcome = match self.begin(operation, asks) {
+            Begun::Decided(outcome) => outcome?,
+            Begun::Asked(mut asked) => {
+                poll_fn(|context| asked.poll(context)).await;
+                self.conclude(operation, asks, &asked)?
+            }
+            Begun::Later => self.answer_later(operation, asks).await?,
         };
         let pending = |ask: &Ask<'_>| Decision::pending(&ask.policy, ask.cost);
         let mut decisions: SmallVec<[Decision; 1]> = asks.iter().map(pending).collect();
@@ -109,27 +114,36 @@ impl Limiter {
         Ok(decisions)
     }
 
-    /// What the store answers to all of `asks`, if it need not be waited for.
-    pub(crate) fn answer_now<'a, 'p: 'a>(
+    /// Has the store decide all of `asks`, in one call, or begin to.
+    pub(crate) fn begin<'a, 'p: 'a>(
         &self,
         operation: Operation,
         asks: impl IntoIterator<Item = &'a Ask<'p>> + Clone,
-    ) -> Option<Result<Outcome, StoreError>> {
+    ) -> Begun {
         let counters = counters(asks.clone());
         if counters.is_empty() {
-            return Some(Ok(Outcome::new(true, [])));
+            return Begun::Decided(Ok(Outcome::new(true, [])));
         }
-        self.store.apply_now(operation, &counters, || self.strictest(asks))
+        self.store.begin(operation, &counters, || self.strictest(asks))
+    }
+
+    /// What the store has answered to all of `asks`, with which it was asked.
+    pub(crate) fn conclude<'a, 'p: 'a>(
+        &self,
+        operation: Operation,
+        asks: impl IntoIterator<Item = &'a Ask<'p>> + Clone,
+        asked: &Asked,
+    ) -> Result<Outcome, StoreError> {
+        self.store.conclude(operation, &counters(asks.clone()), asked, || self.strictest(asks))
     }
 
     /// What the store answers to all of `asks`, when it does.
-    pub(crate) async fn answer_later<'a, 'p: 'a>(
+    pub(crate) async fn answer_later(
         &self,
         operation: Operation,
-        asks: impl IntoIterator<Item = &'a Ask<'p>> + Clone,
+        asks: &[Ask<'_>],
     ) -> Result<Outcome, StoreError> {
-        let strictest = self.strictest(asks.clone());
-        self.store.apply(operation, &counters(asks), strictest).await
+        self.store.apply(operation, &counters(asks), self.strictest(asks)).await
     }
 
     pub(crate) async fn reset(&self, asks: &[Ask<'_>]) -> Result<(), StoreError> {

@@ -87,7 +87,7 @@ where
         let mut response = ready!(this.inner.poll(cx))?;
         if let Some(ledger) = this.told {
             let entries = ledger.entries();
-            let decisions = entries.iter().map(|entry| &entry.decision);
+            let decisions = entries.decided().map(|entry| &entry.decision);
             ledger.limiter().0.answers.headers.write(decisions, response.headers_mut());
         }
         Poll::Ready(Ok(response))

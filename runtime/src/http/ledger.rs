@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use axum::response::Response;
 use http::StatusCode;
@@ -19,7 +19,8 @@ use crate::error::StoreError;
 use crate::limiter::{Ask, Limiter};
 use crate::policy::Policy;
 use crate::rate_limiter::{RateLimiter, Shared};
-use crate::store::Operation;
+use crate::store::guarded::{Asked, Begun};
+use crate::store::{Boxed, Operation, Outcome};
 use crate::text::Text;
 
 /// The record of one request, shared by the layer, the permits and the guards that it meets.
@@ -32,10 +33,14 @@ struct Record {
     entries: Mutex<Entries>,
 }
 
-/// Whether a request may go on: known at once, or when the store has answered.
+/// Whether a request may go on.
 pub(super) enum Admission {
+    /// It is known.
     Now(Option<Result<(), Response>>),
-    Later(Pin<Box<dyn Future<Output = Result<(), Response>> + Send>>),
+    /// The store is asked, and whoever waits need not be told by another task than that of the store.
+    Asked(Waiting, Asked),
+    /// A future of the store's own is waited for.
+    Later(Boxed<'static, Result<(), Response>>),
 }
 
 impl Admission {
@@ -51,8 +56,40 @@ impl Future for Admission {
         match &mut *self {
             // It is not to be polled again; if it is, it lets nothing through.
             Self::Now(result) => result.take().map_or(Poll::Pending, Poll::Ready),
+            Self::Asked(waiting, asked) => {
+                ready!(asked.poll(context));
+                Poll::Ready(waiting.conclude(asked).map_or(Ok(()), Err))
+            }
             Self::Later(future) => future.as_mut().poll(context),
         }
+    }
+}
+
+/// A request that waits for a decision. When it does so no longer, what has not been decided is struck out.
+pub(super) struct Waiting {
+    ledger: Ledger,
+    admission: u32,
+    policies: &'static [&'static Policy],
+}
+
+impl Waiting {
+    /// The answer to the request, if the store has answered that it is denied.
+    fn conclude(&self, asked: &Asked) -> Option<Response> {
+        let Shared { limiter, .. } = &*self.ledger.limiter().0;
+        let mut entries = self.ledger.entries();
+        let asks = entries.asked(self.admission).map(|entry| &entry.ask);
+        let outcome = limiter.conclude(Operation::Take, asks, asked);
+        self.settle(&mut entries, outcome)
+    }
+
+    fn settle(&self, entries: &mut Entries, outcome: Result<Outcome, StoreError>) -> Option<Response> {
+        settle(entries, self.admission, outcome, self.policies, &self.ledger.limiter().0.answers)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.ledger.entries().withdraw(self.admission);
     }
 }
 
@@ -79,44 +116,35 @@ impl Ledger {
         };
         let Shared { limiter, answers } = &*ledger.limiter().0;
         let mut entries = ledger.entries();
-        let known = entries.len();
         // A denial stands, whoever sends the same request through a router again.
-        if known > 0
-            && let Some(denial) = denial(&entries, policies, answers)
-        {
+        if let Some(denial) = denial(&entries, policies, answers) {
             return Admission::denied(denial);
         }
-        if enter(&mut entries, parts, policies, limiter).is_err() {
-            entries.split_off(known);
+        let admission = entries.begin();
+        if enter(&mut entries, admission, parts, policies, limiter).is_err() {
+            entries.withdraw(admission);
             return Admission::denied(no_peer());
         }
-        if entries.len() == known {
-            return Admission::Now(Some(Ok(())));
-        }
-        // Where they stand, without a future of its own that would have to be moved from place to place.
-        match limiter.answer_now(Operation::Take, entries.iter().skip(known).map(|entry| &entry.ask)) {
-            Some(Ok(outcome)) => {
-                entries.settle(known, &outcome);
-                return Admission::Now(Some(denial(&entries, policies, answers).map_or(Ok(()), Err)));
+        let begun = limiter.begin(Operation::Take, entries.asked(admission).map(|entry| &entry.ask));
+        let waiting = || Waiting { ledger: ledger.clone(), admission, policies };
+        match begun {
+            // Most are decided where they stand, without a future that would have to be moved from place to place.
+            Begun::Decided(outcome) => {
+                let denial = settle(&mut entries, admission, outcome, policies, answers);
+                Admission::Now(Some(denial.map_or(Ok(()), Err)))
             }
-            Some(Err(error)) => return Admission::denied(failure(error, &entries.split_off(known), answers)),
-            None => {}
-        }
-        let mut pending = entries.split_off(known);
-        drop(entries);
-        let ledger = ledger.clone();
-        Admission::Later(Box::pin(async move {
-            let Shared { limiter, answers } = &*ledger.limiter().0;
-            match limiter.answer_later(Operation::Take, pending.iter().map(|entry| &entry.ask)).await {
-                Ok(outcome) => {
-                    pending.settle(0, &outcome);
-                    let mut entries = ledger.entries();
-                    entries.append(pending);
-                    denial(&entries, policies, answers).map_or(Ok(()), Err)
-                }
-                Err(error) => Err(failure(error, &pending, answers)),
+            Begun::Asked(asked) => Admission::Asked(waiting(), asked),
+            Begun::Later => {
+                let asks: SmallVec<[Ask<'static>; 1]> =
+                    entries.asked(admission).map(|entry| entry.ask.clone()).collect();
+                let waiting = waiting();
+                Admission::Later(Box::pin(async move {
+                    let Shared { limiter, .. } = &*waiting.ledger.limiter().0;
+                    let outcome = limiter.answer_later(Operation::Take, &asks).await;
+                    waiting.settle(&mut waiting.ledger.entries(), outcome).map_or(Ok(()), Err)
+                }))
             }
-        }))
+        }
     }
 
     /// Adds `cost` to what this request has been charged by `policy`, or by all if there is none.
@@ -139,7 +167,7 @@ impl Ledger {
         let asks: SmallVec<[Ask<'static>; 1]> = {
             let mut entries = self.entries();
             let concerned = entries
-                .iter_mut()
+                .decided_mut()
                 .filter(|entry| policy.is_none_or(|policy| policy == entry.ask.policy.name()));
             let ask = |entry: &mut Entry| {
                 let cost = cost(entry.charged);
@@ -155,7 +183,7 @@ impl Ledger {
         let mut entries = self.entries();
         for (ask, decision) in asks.iter().zip(&decisions) {
             let of = |entry: &&mut Entry| entry.ask.policy.name() == ask.policy.name();
-            if let Some(entry) = entries.iter_mut().find(of) {
+            if let Some(entry) = entries.decided_mut().find(of) {
                 if operation == Operation::Add && !decision.quotas().is_empty() {
                     entry.charged = entry.charged.saturating_add(ask.cost);
                 }
@@ -169,12 +197,13 @@ impl Ledger {
 /// Enters what is to be asked: all of `policies` that have not been.
 fn enter(
     entries: &mut Entries,
+    admission: u32,
     parts: &Parts,
     policies: &'static [&'static Policy],
     limiter: &Limiter,
 ) -> Result<(), NoPeer> {
     for &policy in policies {
-        if entries.iter().any(|entry| entry.ask.policy.name() == policy.name()) {
+        if entries.decided().any(|entry| entry.ask.policy.name() == policy.name()) {
             continue;
         }
         let policy = limiter.effective(policy);
@@ -183,31 +212,46 @@ fn enter(
         }
         let (own_quotas, cost) = (policy.quotas_of(parts).map(Box::new), policy.cost_of(parts));
         let Ask { policy, key, .. } =
-            &mut entries.enter(Ask { policy, own_quotas, key: Text::default(), cost }).ask;
+            &mut entries.enter(admission, Ask { policy, own_quotas, key: Text::default(), cost }).ask;
         identity::write_key(parts, policy, limiter, key)?;
     }
     Ok(())
 }
 
+/// Notes the outcome for all that were asked together, and tells the answer to the request if it is denied.
+fn settle(
+    entries: &mut Entries,
+    admission: u32,
+    outcome: Result<Outcome, StoreError>,
+    policies: &[&'static Policy],
+    answers: &Answers,
+) -> Option<Response> {
+    match outcome {
+        Ok(outcome) => {
+            entries.settle(admission, &outcome);
+            denial(entries, policies, answers)
+        }
+        Err(error) => {
+            let denial = entries.asked(admission).next().map_or_else(internal_error, |entry| {
+                Denied::by_store(error, &entry.ask.policy).into_response(answers)
+            });
+            entries.withdraw(admission);
+            Some(denial)
+        }
+    }
+}
+
 /// The answer to a request, if one of `policies` has denied it.
 fn denial(entries: &Entries, policies: &[&'static Policy], answers: &Answers) -> Option<Response> {
-    if entries.iter().all(|entry| entry.decision.is_allowed()) {
+    if entries.decided().all(|entry| entry.decision.is_allowed()) {
         return None;
     }
     let is_asked = |entry: &&Entry| policies.iter().any(|policy| policy.name() == entry.ask.policy.name());
-    let denying = entries.iter().filter(is_asked).filter(|entry| !entry.decision.is_allowed());
+    let denying = entries.decided().filter(is_asked).filter(|entry| !entry.decision.is_allowed());
     let wait = |entry: &&Entry| (entry.decision.is_too_costly(), entry.decision.retry_after());
     let longest = denying.clone().max_by_key(wait)?;
     let decisions = denying.map(|entry| &entry.decision);
     Some(Denied::by_quota(&longest.decision, &longest.ask.policy, decisions, answers))
-}
-
-/// The answer to a request whose policies could not be asked.
-fn failure(error: StoreError, asked: &Entries, answers: &Answers) -> Response {
-    let first = asked.iter().next();
-    first.map_or_else(internal_error, |entry| {
-        Denied::by_store(error, &entry.ask.policy).into_response(answers)
-    })
 }
 
 /// Writes a line once, however many requests meet it.

@@ -3,12 +3,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
 #[cfg(feature = "redis")]
-use super::redis::RedisStore;
+use super::redis::{self, RedisStore};
 use super::{AnyStore, Counter, MemoryStore, Operation, Outcome};
 use crate::algorithm::Algorithm;
 use crate::error::StoreError;
@@ -43,6 +44,23 @@ impl OnStoreError {
             Self::Deny => 2,
         }
     }
+}
+
+/// What comes of asking.
+pub(crate) enum Begun {
+    /// It is decided.
+    Decided(Result<Outcome, StoreError>),
+    /// The store has been asked. Its answer is waited for, and then [concluded](Guarded::conclude).
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))] // no other store is asked so
+    Asked(Asked),
+    /// The store is to be [asked](Guarded::apply) by a future of its own.
+    Later,
+}
+
+/// A place in a call of the store.
+pub(crate) enum Asked {
+    #[cfg(feature = "redis")]
+    Redis(redis::Ticket),
 }
 
 /// A store behind its guards. Without one, the memory is the store.
@@ -102,21 +120,39 @@ impl Guarded {
         result
     }
 
-    /// Takes from or looks at `counters`, if that needs no answer from elsewhere.
-    pub(crate) fn apply_now(
+    /// Takes from or looks at `counters`, or begins to.
+    pub(crate) fn begin(
         &self,
         operation: Operation,
         counters: &[Counter<'_>],
         on_error: impl FnOnce() -> OnStoreError,
-    ) -> Option<Result<Outcome, StoreError>> {
+    ) -> Begun {
         if self.closed.load(Ordering::Relaxed) {
-            return None;
+            return Begun::Later;
         }
         let outcome = match &self.store {
             None => self.memory.apply_now(operation, counters),
-            Some(remote) => Ok(remote.place.recall(operation, counters)?),
+            Some(remote) => match remote.begin(operation, counters) {
+                Begun::Decided(outcome) => outcome,
+                other => return other,
+            },
         };
-        Some(outcome.or_else(|error| self.instead(operation, counters, on_error(), error)))
+        Begun::Decided(outcome.or_else(|error| self.instead(operation, counters, on_error(), error)))
+    }
+
+    /// What came of asking for `counters`.
+    pub(crate) fn conclude(
+        &self,
+        operation: Operation,
+        counters: &[Counter<'_>],
+        asked: &Asked,
+        on_error: impl FnOnce() -> OnStoreError,
+    ) -> Result<Outcome, StoreError> {
+        let outcome = match &self.store {
+            Some(remote) => remote.conclude(operation, counters, asked),
+            None => Err(StoreError::Closed),
+        };
+        outcome.or_else(|error| self.instead(operation, counters, on_error(), error))
     }
 
     /// Takes from or looks at `counters`.
@@ -211,15 +247,58 @@ impl Guarded {
     }
 }
 
+impl Asked {
+    /// Whether there is an answer.
+    #[cfg_attr(not(feature = "redis"), allow(unused_variables))] // no other store is asked so
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match *self {
+            #[cfg(feature = "redis")]
+            Self::Redis(ref mut ticket) => ticket.poll(context),
+        }
+    }
+}
+
 impl Remote {
+    #[cfg_attr(not(feature = "redis"), allow(unused_variables))] // no other store is asked so
+    fn begin(self: &Arc<Self>, operation: Operation, counters: &[Counter<'_>]) -> Begun {
+        match &self.place {
+            #[cfg(feature = "redis")]
+            Place::Redis(store) => {
+                if let Some(outcome) = store.recall(operation, counters) {
+                    return Begun::Decided(Ok(outcome));
+                }
+                if let Err(error) = self.breaker() {
+                    return Begun::Decided(Err(error));
+                }
+                match store.begin(operation, counters) {
+                    Some(Ok(ticket)) => Begun::Asked(Asked::Redis(ticket)),
+                    Some(Err(error)) => Begun::Decided(self.noted(Err(error))),
+                    None => Begun::Later,
+                }
+            }
+            Place::Custom(_) => Begun::Later,
+        }
+    }
+
+    #[cfg_attr(not(feature = "redis"), allow(unused_variables, clippy::unused_self))] // no other store is asked so
+    fn conclude(
+        self: &Arc<Self>,
+        operation: Operation,
+        counters: &[Counter<'_>],
+        asked: &Asked,
+    ) -> Result<Outcome, StoreError> {
+        match *asked {
+            #[cfg(feature = "redis")]
+            Asked::Redis(ref ticket) => self.noted(ticket.outcome(operation, counters, self.timeout)),
+        }
+    }
+
     async fn apply(
         self: &Arc<Self>,
         operation: Operation,
         counters: &[Counter<'_>],
     ) -> Result<Outcome, StoreError> {
-        if self.open.load(Ordering::Relaxed) {
-            return Err(StoreError::Unreachable("it has failed and is being probed".into()));
-        }
+        self.breaker()?;
         let result = match &self.place {
             // It keeps the deadline by itself, with one timer for all who share a call.
             #[cfg(feature = "redis")]
@@ -231,6 +310,19 @@ impl Remote {
                 }
             }
         };
+        self.noted(result)
+    }
+
+    /// An error while it is open.
+    fn breaker(&self) -> Result<(), StoreError> {
+        if self.open.load(Ordering::Relaxed) {
+            return Err(StoreError::Unreachable("it has failed and is being probed".into()));
+        }
+        Ok(())
+    }
+
+    /// Draws the conclusions for the breaker from what came of a call.
+    fn noted(self: &Arc<Self>, result: Result<Outcome, StoreError>) -> Result<Outcome, StoreError> {
         match &result {
             Ok(_) => {
                 // A store is more often read than written here: no contended write for each success.
@@ -294,16 +386,6 @@ impl Place {
             #[cfg(feature = "redis")]
             Self::Redis(store) => store.connect().await,
             Self::Custom(store) => store.apply(Operation::Peek, &[]).await.map(|_| ()),
-        }
-    }
-
-    /// What the store is known to answer.
-    #[cfg_attr(not(feature = "redis"), allow(unused_variables))] // no other store has a memory of that
-    fn recall(&self, operation: Operation, counters: &[Counter<'_>]) -> Option<Outcome> {
-        match self {
-            #[cfg(feature = "redis")]
-            Self::Redis(store) => store.recall(operation, counters),
-            Self::Custom(_) => None,
         }
     }
 

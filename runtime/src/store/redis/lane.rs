@@ -8,6 +8,7 @@
 //! for. No call is sent again once its outcome may be unknown.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -21,7 +22,8 @@ use super::denials::Denials;
 use super::failure::Failure;
 use super::script::{Answers, Decider};
 use super::windows::Windows;
-use crate::store::Outcome;
+use crate::error::StoreError;
+use crate::store::{Counter, Operation, Outcome};
 
 /// How many full calls may wait for the one in flight. What comes then is not taken: the store is slower
 /// than what is asked of it.
@@ -69,11 +71,11 @@ struct Call {
 }
 
 /// A check's place in a call.
-struct Ticket {
+pub(crate) struct Ticket {
     call: Arc<Call>,
     place: Place,
-    /// Which of those who wait for the call it is.
-    number: usize,
+    /// Which of those who wait for the call it is, once it waits.
+    number: Option<usize>,
 }
 
 impl Lane {
@@ -83,40 +85,24 @@ impl Lane {
 
     /// Decides `check`, together with what else is asked at this time.
     pub(super) async fn decide(&self, check: &Check<'_, '_>) -> Result<Outcome, Failure> {
-        let mut waiting: Option<Ticket> = None;
-        let ticket = std::future::poll_fn(|context| {
-            if let Some(ticket) = waiting.take_if(|ticket| ticket.call.is_over(ticket.number, context)) {
-                return Poll::Ready(Ok(ticket));
-            }
-            if waiting.is_none() {
-                match self.enqueue(check, context.waker()) {
-                    Ok(ticket) => waiting = Some(ticket),
-                    Err(failure) => return Poll::Ready(Err(failure)),
-                }
-            }
-            Poll::Pending
-        })
-        .await?;
-        match ticket.call.answer.get() {
-            Some(Ok(answers)) => answers.outcome(check.operation, check.counters, ticket.place),
-            Some(Err(failure)) => Err(failure.clone()),
-            None => Err(Failure::NoConnection),
-        }
+        let mut ticket = self.enqueue(check)?;
+        poll_fn(|context| ticket.poll(context)).await;
+        ticket.answer(check.operation, check.counters)
     }
 
-    fn enqueue(&self, check: &Check<'_, '_>, waker: &Waker) -> Result<Ticket, Failure> {
+    /// Gives `check` a place in the next call. It is decided whether its ticket is kept or not.
+    pub(super) fn enqueue(&self, check: &Check<'_, '_>) -> Result<Ticket, Failure> {
         let mut queue = self.queue();
         if queue.generation == 0 {
             return Err(Failure::NoConnection);
         }
         let (call, place) = queue.place(check)?;
-        let number = call.wait(waker);
         let idle = queue.idle.take();
         drop(queue);
         if let Some(idle) = idle {
             idle.wake();
         }
-        Ok(Ticket { call, place, number })
+        Ok(Ticket { call, place, number: None })
     }
 
     /// Serves by a new connection from now on. The one before, if there is one, is given up: whoever
@@ -205,27 +191,50 @@ impl Queue {
     }
 }
 
-impl Call {
-    /// Notes who waits, and tells its number.
-    fn wait(&self, waker: &Waker) -> usize {
-        let mut waiting = self.waiting();
-        waiting.push(waker.clone());
-        waiting.len() - 1
+impl Ticket {
+    /// Whether there is an answer.
+    pub(crate) fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
+        self.call.poll(&mut self.number, context)
     }
 
-    /// Whether there is an answer; if not, the one of that number is woken when there is.
-    fn is_over(&self, number: usize, context: &Context<'_>) -> bool {
+    /// The answer, after the check that got the ticket.
+    fn answer(&self, operation: Operation, counters: &[Counter<'_>]) -> Result<Outcome, Failure> {
+        match self.call.answer.get() {
+            Some(Ok(answers)) => answers.outcome(operation, counters, self.place),
+            Some(Err(failure)) => Err(failure.clone()),
+            None => Err(Failure::NoConnection),
+        }
+    }
+
+    /// The answer, as it is told outside; the error knows the deadline.
+    pub(crate) fn outcome(
+        &self,
+        operation: Operation,
+        counters: &[Counter<'_>],
+        timeout: Duration,
+    ) -> Result<Outcome, StoreError> {
+        self.answer(operation, counters).map_err(|failure| failure.into_store_error(timeout))
+    }
+}
+
+impl Call {
+    /// Whether there is an answer; if not, the one of that number, or a new one, is woken when there is.
+    fn poll(&self, number: &mut Option<usize>, context: &Context<'_>) -> Poll<()> {
         if self.answer.get().is_some() {
-            return true;
+            return Poll::Ready(());
         }
-        match self.waiting().get_mut(number) {
-            Some(waker) => {
-                waker.clone_from(context.waker());
-                false
-            }
-            // All have just been woken.
-            None => true,
+        let mut waiting = self.waiting();
+        // All are woken once there is an answer, which may have come meanwhile.
+        if self.answer.get().is_some() {
+            return Poll::Ready(());
         }
+        if let Some(waker) = number.and_then(|number| waiting.get_mut(number)) {
+            waker.clone_from(context.waker());
+        } else {
+            *number = Some(waiting.len());
+            waiting.push(context.waker().clone());
+        }
+        Poll::Pending
     }
 
     fn finish(&self, answer: Result<Answers, Failure>) {
@@ -268,9 +277,7 @@ impl Drop for InFlight {
 impl Server {
     async fn serve(mut self, mut connection: MultiplexedConnection) {
         let mut alarm = Alarm::new();
-        while let Some(filling) =
-            std::future::poll_fn(|context| self.lane.poll_next(self.generation, context)).await
-        {
+        while let Some(filling) = poll_fn(|context| self.lane.poll_next(self.generation, context)).await {
             if let Err(failure) = self.send(&mut connection, filling, &mut alarm).await {
                 return self.lane.lose(Some(self.generation), &failure);
             }

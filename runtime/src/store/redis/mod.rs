@@ -30,6 +30,7 @@ pub(crate) use self::connection::{Access, Provider, Server};
 use self::denials::Denials;
 use self::failure::Failure;
 use self::lane::Lane;
+pub(crate) use self::lane::Ticket;
 use self::script::Decider;
 use super::{Counter, Operation, Outcome, Settings};
 use crate::error::StoreError;
@@ -80,6 +81,24 @@ impl RedisStore {
             Self::Cluster(cluster) => cluster.denials(),
         };
         denials.recall(&Check::new(&denials.hasher, operation, counters))
+    }
+
+    /// Has `operation` applied to `counters`, of which there is one at least, before the deadline; `None` where
+    /// more has to be done for that than to wait.
+    #[cfg_attr(not(feature = "redis-cluster"), allow(clippy::unnecessary_wraps))]
+    pub(crate) fn begin(
+        &self,
+        operation: Operation,
+        counters: &[Counter<'_>],
+    ) -> Option<Result<Ticket, StoreError>> {
+        match self {
+            Self::One(one) => {
+                let check = Check::new(&one.denials.hasher, operation, counters);
+                Some(one.lane.enqueue(&check).map_err(|failure| failure.into_store_error(one.timeout)))
+            }
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(_) => None,
+        }
     }
 
     /// Applies `operation` to `counters`, of which there is one at least, before the deadline.

@@ -57,6 +57,10 @@ impl Decider {
         windows: &mut Windows,
         now: u64,
     ) -> RedisResult<Answers> {
+        for group in batch.groups().iter().filter(|group| group.operation == Operation::Reset) {
+            let (counters, hashes) = batch.check(group);
+            counters.iter().zip(hashes).for_each(|(counter, hash)| windows.forget(hash, counter));
+        }
         if self.is_sharded {
             return self.decide_each(connection, batch, windows, now).await;
         }

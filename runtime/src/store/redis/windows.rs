@@ -1,7 +1,7 @@
 //! When fixed windows end, as Redis has told, so that it need not be asked with each check.
 //!
-//! A window's end stays where it is: only whoever resets the counter, or takes its TTL away, moves it. Who does
-//! that from elsewhere shows here after [`MAX_AGE`] at the latest. Nothing is decided by what is known
+//! A window's end stays where it is: only whoever resets the counter, or takes its TTL away, moves it. That somebody
+//! else does shows here after [`MAX_AGE`] at the latest. Nothing is decided by what is known
 //! here: it is what a request that passes is told. One that is denied is told what Redis says.
 //!
 //! There is a place for so many windows. Each has one of two by the hash of its key; when others have both, that
@@ -48,6 +48,16 @@ impl Windows {
         let place = if self.places[one][0] != id && is_better { other } else { one };
         self.places[place] = [id, now, now.saturating_add(micros(left))];
     }
+
+    /// Forgets the window of a counter that is reset.
+    pub(super) fn forget(&mut self, hash: u64, counter: &Counter<'_>) {
+        let id = id(hash, counter);
+        for place in places(id) {
+            if self.places[place][0] == id {
+                self.places[place] = [0; 3];
+            }
+        }
+    }
 }
 
 /// What a window is told by. Should two ever have one, each is told the end of the other.
@@ -85,6 +95,9 @@ mod tests {
         assert_eq!(windows.left(6, &minute, later), None, "it is another key");
         windows.learn(7, &minute, SECOND, Duration::from_millis(100));
         assert_eq!(windows.left(7, &minute, later), None, "it has ended");
+        windows.learn(7, &minute, SECOND, Duration::from_secs(60));
+        windows.forget(7, &minute);
+        assert_eq!(windows.left(7, &minute, later), None, "it is forgotten");
     }
 
     #[test]
