@@ -94,6 +94,11 @@ impl Batch {
         self.groups.is_empty()
     }
 
+    /// How many checks share it.
+    pub(super) fn checks(&self) -> u32 {
+        self.checks
+    }
+
     pub(super) fn groups(&self) -> &[Group] {
         &self.groups
     }

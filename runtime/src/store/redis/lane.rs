@@ -28,6 +28,9 @@ use crate::store::{Counter, Operation, Outcome};
 /// How many full calls may wait for the one in flight. What comes then is not taken: the store is slower
 /// than what is asked of it.
 const MAX_WAITING: usize = 32;
+/// How many checks are many for a call. After it the task lets others go first, whom the answers have woken: so
+/// what they ask next goes with the next call, and calls become fewer where there are many.
+const MANY: u32 = 8;
 /// How many calls in a row may stay without an answer before the connection is given up.
 const MAX_TIMEOUTS: u32 = 3;
 
@@ -278,8 +281,12 @@ impl Server {
     async fn serve(mut self, mut connection: MultiplexedConnection) {
         let mut alarm = Alarm::new();
         while let Some(filling) = poll_fn(|context| self.lane.poll_next(self.generation, context)).await {
+            let is_busy = filling.batch.checks() >= MANY;
             if let Err(failure) = self.send(&mut connection, filling, &mut alarm).await {
                 return self.lane.lose(Some(self.generation), &failure);
+            }
+            if is_busy {
+                tokio::task::yield_now().await;
             }
         }
     }
