@@ -331,6 +331,32 @@ async fn clients(server: &RedisServer) -> usize {
     clients.lines().count()
 }
 
+/// A server closes connections that have long been quiet, and so do the machines between: no request has to be
+/// the one that finds out.
+#[tokio::test]
+async fn a_connection_that_is_lost_while_nobody_asks_is_replaced() {
+    const TWO: Policy = Policy::new("two").per_hour(2);
+    let server = RedisServer::start().await;
+    let limiter = server.limiter().await;
+    assert!(!limiter.check(&TWO, "x").await.expect("a decision").is_degraded());
+    let mut connection = server.connection().await;
+    let () = redis::cmd("CLIENT")
+        .arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"])
+        .query_async(&mut connection)
+        .await
+        .expect("others are gone");
+    let start = Instant::now();
+    let line = |clients: String| clients.lines().filter(|line| !line.contains("cmd=client")).count();
+    while line(server.call(&["CLIENT", "LIST"]).await) == 0 {
+        assert!(start.elapsed() < PATIENCE, "it does not come back");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // It is connected, and about to serve.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let second = limiter.check(&TWO, "x").await.expect("a decision");
+    assert_eq!((second.is_degraded(), second.remaining()), (false, 0));
+}
+
 #[tokio::test]
 async fn a_closed_limiter_holds_no_connection() {
     const TWO: Policy = Policy::new("two").per_hour(2);

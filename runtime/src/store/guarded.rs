@@ -103,19 +103,20 @@ impl Guarded {
             open: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         };
-        Self { store: Some(Arc::new(remote)), local_share, ..Self::memory(fallback) }
+        let remote = Arc::new(remote);
+        remote.watch();
+        Self { store: Some(remote), local_share, ..Self::memory(fallback) }
     }
 
     /// Connects. When the store is away it is left alone, and probed until it comes.
     pub(crate) async fn start(&self) -> Result<(), StoreError> {
         let Some(remote) = &self.store else { return Ok(()) };
         let result = remote.probe().await;
-        match (&result, &remote.place) {
+        match &result {
             // What is there of it serves meanwhile.
-            #[cfg(feature = "redis")]
-            (Err(_), Place::Redis(store)) if store.mends_itself() => store.mend(),
-            (Err(error), _) => remote.leave_alone(error),
-            (Ok(()), _) => {}
+            Err(_) if remote.place.mends_itself() => remote.place.mend(),
+            Err(error) => remote.leave_alone(error),
+            Ok(()) => {}
         }
         result
     }
@@ -313,6 +314,20 @@ impl Remote {
         self.noted(result)
     }
 
+    /// Reconnects when a connection is lost, also while nobody asks.
+    #[cfg_attr(not(feature = "redis"), allow(clippy::unused_self))] // no other store tells that
+    fn watch(self: &Arc<Self>) {
+        #[cfg(feature = "redis")]
+        if let Place::Redis(store) = &self.place {
+            let remote = Arc::downgrade(self);
+            store.on_lost(move |error| match remote.upgrade() {
+                Some(remote) if remote.place.mends_itself() => remote.place.mend(),
+                Some(remote) => remote.leave_alone(&error),
+                None => {}
+            });
+        }
+    }
+
     /// An error while it is open.
     fn breaker(&self) -> Result<(), StoreError> {
         if self.open.load(Ordering::Relaxed) {
@@ -395,6 +410,15 @@ impl Place {
             #[cfg(feature = "redis")]
             Self::Redis(store) => store.mends_itself(),
             Self::Custom(_) => false,
+        }
+    }
+
+    /// Has it reconnect, if it does that by itself.
+    fn mend(&self) {
+        match self {
+            #[cfg(feature = "redis")]
+            Self::Redis(store) => store.mend(),
+            Self::Custom(_) => {}
         }
     }
 

@@ -28,6 +28,9 @@ use crate::store::{Counter, Operation, Outcome};
 /// How many full calls may wait for the one in flight. What comes then is not taken: the store is slower
 /// than what is asked of it.
 const MAX_WAITING: usize = 32;
+/// How long a connection is quiet before it is made sure that it still serves: so that no request has to find
+/// out, and that nobody takes it for abandoned.
+const QUIET: Duration = Duration::from_secs(5);
 /// How many checks are many for a call. After it the task lets others go first, whom the answers have woken: so
 /// what they ask next goes with the next call, and calls become fewer where there are many.
 const MANY: u32 = 8;
@@ -40,7 +43,11 @@ pub(super) struct Lane {
     decider: Arc<Decider>,
     denials: Arc<Denials>,
     timeout: Duration,
+    on_lost: Arc<OnLost>,
 }
+
+/// What is to be done when a connection serves no longer.
+pub(super) type OnLost = OnceLock<Box<dyn Fn(Failure) + Send + Sync>>;
 
 #[derive(Default)]
 struct Queue {
@@ -82,8 +89,13 @@ pub(crate) struct Ticket {
 }
 
 impl Lane {
-    pub(super) fn new(decider: Arc<Decider>, denials: Arc<Denials>, timeout: Duration) -> Self {
-        Self { queue: Mutex::default(), decider, denials, timeout }
+    pub(super) fn new(
+        decider: Arc<Decider>,
+        denials: Arc<Denials>,
+        timeout: Duration,
+        on_lost: Arc<OnLost>,
+    ) -> Self {
+        Self { queue: Mutex::default(), decider, denials, timeout, on_lost }
     }
 
     /// Decides `check`, together with what else is asked at this time.
@@ -128,6 +140,10 @@ impl Lane {
     /// Gives the connection up, and fails what waits for it.
     pub(super) fn detach(&self) {
         self.lose(None, &Failure::NoConnection);
+    }
+
+    pub(super) fn on_lost(&self) -> &OnLost {
+        &self.on_lost
     }
 
     /// Whether there is a connection.
@@ -279,16 +295,57 @@ impl Drop for InFlight {
 
 impl Server {
     async fn serve(mut self, mut connection: MultiplexedConnection) {
-        let mut alarm = Alarm::new();
-        while let Some(filling) = poll_fn(|context| self.lane.poll_next(self.generation, context)).await {
-            let is_busy = filling.batch.checks() >= MANY;
-            if let Err(failure) = self.send(&mut connection, filling, &mut alarm).await {
-                return self.lane.lose(Some(self.generation), &failure);
-            }
-            if is_busy {
-                tokio::task::yield_now().await;
+        let Err(failure) = self.serve_until(&mut connection).await else { return };
+        self.lane.lose(Some(self.generation), &failure);
+        if let Some(on_lost) = self.lane.on_lost.get() {
+            on_lost(failure);
+        }
+    }
+
+    /// Serves until there is another connection; the error is why this one serves no longer.
+    async fn serve_until(&mut self, connection: &mut MultiplexedConnection) -> Result<(), Failure> {
+        let (mut alarm, mut quiet) = (Alarm::new(), Alarm::new());
+        loop {
+            let next = poll_fn(|context| self.lane.poll_next(self.generation, context));
+            match quiet.within((Instant::now() + QUIET).into(), next).await {
+                Some(Some(filling)) => {
+                    let is_busy = filling.batch.checks() >= MANY;
+                    self.send(connection, filling, &mut alarm).await?;
+                    if is_busy {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Some(None) => return Ok(()),
+                None => self.ping(connection, &mut alarm).await?,
             }
         }
+    }
+
+    /// Makes sure that the connection still serves; the error is why it does not.
+    async fn ping(
+        &mut self,
+        connection: &mut MultiplexedConnection,
+        alarm: &mut Alarm,
+    ) -> Result<(), Failure> {
+        let (ping, deadline) = (redis::cmd("PING"), Instant::now() + self.lane.timeout);
+        match alarm.within(deadline.into(), connection.send_packed_command(&ping)).await {
+            // Whatever it says, it is there.
+            Some(Ok(_)) => {
+                self.timeouts = 0;
+                Ok(())
+            }
+            Some(Err(error)) => Err(error.into()),
+            None => self.timed_out(),
+        }
+    }
+
+    /// Notes that a call had no answer; the error is that there were too many in a row.
+    fn timed_out(&mut self) -> Result<(), Failure> {
+        self.timeouts += 1;
+        if self.timeouts < MAX_TIMEOUTS {
+            return Ok(());
+        }
+        Err(RedisError::from((ErrorKind::Io, "several calls in a row had no answer")).into())
     }
 
     /// Sends one call and waits for its answer; the error is why the connection serves no longer.
@@ -300,7 +357,7 @@ impl Server {
     ) -> Result<(), Failure> {
         let Filling { mut batch, call, since } = filling;
         let call = InFlight(call);
-        let (lane, windows) = (&self.lane, &mut self.windows);
+        let (lane, windows) = (Arc::clone(&self.lane), &mut self.windows);
         let (sent, sent_at) = (Instant::now(), lane.denials.now());
         let deadline = since + lane.timeout;
         let deciding = async {
@@ -328,11 +385,7 @@ impl Server {
             None => {
                 call.0.finish(Err(Failure::Timeout));
                 // One that was late already says nothing of the store.
-                if sent.elapsed() * 2 >= lane.timeout {
-                    self.timeouts += 1;
-                }
-                let error = || RedisError::from((ErrorKind::Io, "several calls in a row had no answer"));
-                (self.timeouts >= MAX_TIMEOUTS).then(|| Failure::Redis(error()))
+                if sent.elapsed() * 2 >= lane.timeout { self.timed_out().err() } else { None }
             }
         };
         batch.clear();

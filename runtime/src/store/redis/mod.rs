@@ -61,7 +61,8 @@ impl RedisStore {
         let Settings { timeout, deny_memory, clock } = settings;
         let decider = Arc::new(Decider::new(clock.clone(), false));
         let denials = Arc::new(Denials::new(deny_memory, clock));
-        let lane = Arc::new(Lane::new(Arc::clone(&decider), Arc::clone(&denials), timeout));
+        let lane = Lane::new(Arc::clone(&decider), Arc::clone(&denials), timeout, Arc::default());
+        let lane = Arc::new(lane);
         Self::One(One { server, decider, denials, lane, timeout })
     }
 
@@ -134,6 +135,17 @@ impl RedisStore {
     /// Whether it reconnects by itself, part by part, so that what fails says nothing of the rest.
     pub(crate) fn mends_itself(&self) -> bool {
         !matches!(self, Self::One(_))
+    }
+
+    /// Has `act` called when a connection serves no longer, whether anybody asks at that time or not.
+    pub(crate) fn on_lost(&self, act: impl Fn(StoreError) + Send + Sync + 'static) {
+        let (on_lost, timeout) = match self {
+            Self::One(one) => (one.lane.on_lost(), one.timeout),
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.on_lost(),
+        };
+        // It is told once, when the limiter is built.
+        let _ = on_lost.set(Box::new(move |failure| act(failure.into_store_error(timeout))));
     }
 
     /// Has it reconnect, if it does that by itself.

@@ -20,7 +20,7 @@ use super::batch::Check;
 use super::connection::{Access, Endpoint};
 use super::denials::Denials;
 use super::failure::Failure;
-use super::lane::Lane;
+use super::lane::{Lane, OnLost};
 use super::script::Decider;
 use crate::error::StoreError;
 use crate::store::{Counter, Operation, Outcome, Settings};
@@ -38,6 +38,7 @@ pub(crate) struct Cluster {
     decider: Arc<Decider>,
     denials: Arc<Denials>,
     timeout: Duration,
+    on_lost: Arc<OnLost>,
     /// Whether somebody is about to mend it.
     mending: AtomicBool,
     /// When it was mended last.
@@ -67,6 +68,7 @@ impl Cluster {
             decider: Arc::new(Decider::new(clock.clone(), true)),
             denials: Arc::new(Denials::new(deny_memory, clock)),
             timeout,
+            on_lost: Arc::default(),
             mending: AtomicBool::new(false),
             mended: Mutex::new(None),
             closed: AtomicBool::new(false),
@@ -89,6 +91,11 @@ impl Cluster {
 
     pub(super) fn denials(&self) -> &Denials {
         &self.denials
+    }
+
+    /// What is done when a connection is lost, and the deadline of a call.
+    pub(super) fn on_lost(&self) -> (&OnLost, Duration) {
+        (&self.on_lost, self.timeout)
     }
 
     /// Decides the counters of one policy.
@@ -168,7 +175,8 @@ impl Cluster {
     }
 
     fn lane(&self) -> Arc<Lane> {
-        Arc::new(Lane::new(Arc::clone(&self.decider), Arc::clone(&self.denials), self.timeout))
+        let (decider, denials) = (Arc::clone(&self.decider), Arc::clone(&self.denials));
+        Arc::new(Lane::new(decider, denials, self.timeout, Arc::clone(&self.on_lost)))
     }
 
     fn topology(&self) -> Arc<Topology> {
