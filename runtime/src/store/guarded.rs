@@ -2,10 +2,11 @@
 //! and this process's memory to fall back on.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 #[cfg(feature = "redis")]
@@ -472,7 +473,7 @@ struct Sometimes(Mutex<Option<Instant>>);
 
 impl Sometimes {
     fn now(&self) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.0.lock();
         let due = last.is_none_or(|last| last.elapsed() >= Duration::from_secs(10));
         if due {
             *last = Some(Instant::now());

@@ -11,10 +11,10 @@
 //! one that ends first makes room. Who is forgotten is asked of Redis again, so nothing depends on it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ahash::RandomState;
+use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use super::batch::{Batch, Check};
@@ -159,7 +159,7 @@ impl Denials {
     fn set(&self, hash: u64) -> Option<MutexGuard<'_, Set>> {
         #[allow(clippy::cast_possible_truncation)] // which bits choose the set is all the same
         let set = self.sets.get(hash as usize % SETS)?;
-        Some(set.lock().unwrap_or_else(PoisonError::into_inner))
+        Some(set.lock())
     }
 
     /// Tells what is asked together; one counter is asked alone.

@@ -1,41 +1,29 @@
-//! One connection, and the task that sends through it what all checks ask.
+//! Where checks wait for a place in a call, and for its answer. A [`courier`](super::courier) sends the calls.
 //!
-//! A check that finds nothing in flight goes out at once. What arrives while a call is in flight goes with
-//! the next one, and those that ask for the same are merged there: so the busier it is, the less each check
-//! costs, and no timer holds anybody back. The decisions are those that a call for each check would give.
-//!
-//! The calls belong to the task: a request whose client goes away takes nothing with it that others wait
-//! for. No call is sent again once its outcome may be unknown.
+//! What arrives while none can be sent goes with the next one, and those that ask for the same are merged there:
+//! so the busier it is, the less each check costs, and no timer holds anybody back. The decisions are those
+//! that a call for each check would give.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, RedisError};
 
-use super::alarm::Alarm;
 use super::batch::{Batch, Check, Place};
+use super::courier::Courier;
 use super::denials::Denials;
 use super::failure::Failure;
 use super::script::{Answers, Decider};
-use super::windows::Windows;
 use crate::error::StoreError;
 use crate::store::{Counter, Operation, Outcome};
 
 /// How many full calls may wait for the one in flight. What comes then is not taken: the store is slower
 /// than what is asked of it.
 const MAX_WAITING: usize = 32;
-/// How long a connection is quiet before it is made sure that it still serves: so that no request has to find
-/// out, and that nobody takes it for abandoned.
-const QUIET: Duration = Duration::from_secs(5);
-/// How many checks are many for a call. After it the task lets others go first, whom the answers have woken: so
-/// what they ask next goes with the next call, and calls become fewer where there are many.
-const MANY: u32 = 8;
-/// How many calls in a row may stay without an answer before the connection is given up.
-const MAX_TIMEOUTS: u32 = 3;
 
 /// Where checks wait for their call, and for its answer.
 pub(super) struct Lane {
@@ -66,16 +54,16 @@ struct Queue {
 }
 
 /// A call that checks wait for.
-struct Filling {
-    batch: Batch,
-    call: Arc<Call>,
+pub(super) struct Filling {
+    pub(super) batch: Batch,
+    pub(super) call: Arc<Call>,
     /// When the first of its checks came.
-    since: Instant,
+    pub(super) since: Instant,
 }
 
 /// What those who wait for a call share.
 #[derive(Default)]
-struct Call {
+pub(super) struct Call {
     answer: OnceLock<Result<Answers, Failure>>,
     waiting: Mutex<Vec<Waker>>,
 }
@@ -130,8 +118,7 @@ impl Lane {
             (queue.generation, queue.idle.take())
         };
         // Not under the lock: a runtime that is shutting down drops the task here.
-        let windows = Windows::new();
-        tokio::spawn(Server { lane: Arc::clone(self), generation, windows, timeouts: 0 }.serve(connection));
+        tokio::spawn(Courier::new(Arc::clone(self), generation).serve(connection));
         if let Some(idle) = idle {
             idle.wake();
         }
@@ -146,6 +133,38 @@ impl Lane {
         &self.on_lost
     }
 
+    /// Tells that a connection serves no longer.
+    pub(super) fn lost(&self, failure: Failure) {
+        if let Some(on_lost) = self.on_lost.get() {
+            on_lost(failure);
+        }
+    }
+
+    /// The deadline of a call.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    pub(super) fn decider(&self) -> &Arc<Decider> {
+        &self.decider
+    }
+
+    /// What time it is, for [`learn`](Self::learn).
+    pub(super) fn now(&self) -> u64 {
+        self.denials.now()
+    }
+
+    /// Learns what has been denied by a call that was sent at `sent`.
+    pub(super) fn learn(&self, batch: &Batch, answers: &Answers, sent: u64) {
+        self.denials.learn(batch, answers, sent);
+    }
+
+    /// Keeps the memory of a batch for the next.
+    pub(super) fn recycle(&self, mut batch: Batch) {
+        batch.clear();
+        self.queue().spare.push(batch);
+    }
+
     /// Whether there is a connection.
     #[cfg(feature = "redis-cluster")]
     pub(super) fn is_attached(&self) -> bool {
@@ -153,7 +172,7 @@ impl Lane {
     }
 
     /// Gives up the connection of that generation, or any, and fails what waits for it.
-    fn lose(&self, generation: Option<u64>, failure: &Failure) {
+    pub(super) fn lose(&self, generation: Option<u64>, failure: &Failure) {
         let (waiting, idle) = {
             let mut queue = self.queue();
             if generation.is_some_and(|generation| queue.generation != generation) {
@@ -173,7 +192,7 @@ impl Lane {
     }
 
     /// What is to be sent next by the task that serves `generation`; none if that is over.
-    fn poll_next(&self, generation: u64, context: &Context<'_>) -> Poll<Option<Filling>> {
+    pub(super) fn poll_next(&self, generation: u64, context: &Context<'_>) -> Poll<Option<Filling>> {
         let mut queue = self.queue();
         if queue.generation != generation {
             return Poll::Ready(None);
@@ -186,7 +205,7 @@ impl Lane {
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 }
 
@@ -256,7 +275,7 @@ impl Call {
         Poll::Pending
     }
 
-    fn finish(&self, answer: Result<Answers, Failure>) {
+    pub(super) fn finish(&self, answer: Result<Answers, Failure>) {
         if self.answer.set(answer).is_ok() {
             let waiting = std::mem::take(&mut *self.waiting());
             waiting.into_iter().for_each(Waker::wake);
@@ -264,132 +283,6 @@ impl Call {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The task that sends.
-struct Server {
-    lane: Arc<Lane>,
-    generation: u64,
-    windows: Windows,
-    /// How many calls in a row had no answer.
-    timeouts: u32,
-}
-
-/// When the task ends, for whatever reason, nobody waits for it any longer.
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.lane.lose(Some(self.generation), &Failure::NoConnection);
-    }
-}
-
-/// A call in flight, which fails when it is dropped without an answer.
-struct InFlight(Arc<Call>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.finish(Err(Failure::NoConnection));
-    }
-}
-
-impl Server {
-    async fn serve(mut self, mut connection: MultiplexedConnection) {
-        let Err(failure) = self.serve_until(&mut connection).await else { return };
-        self.lane.lose(Some(self.generation), &failure);
-        if let Some(on_lost) = self.lane.on_lost.get() {
-            on_lost(failure);
-        }
-    }
-
-    /// Serves until there is another connection; the error is why this one serves no longer.
-    async fn serve_until(&mut self, connection: &mut MultiplexedConnection) -> Result<(), Failure> {
-        let (mut alarm, mut quiet) = (Alarm::new(), Alarm::new());
-        loop {
-            let next = poll_fn(|context| self.lane.poll_next(self.generation, context));
-            match quiet.within((Instant::now() + QUIET).into(), next).await {
-                Some(Some(filling)) => {
-                    let is_busy = filling.batch.checks() >= MANY;
-                    self.send(connection, filling, &mut alarm).await?;
-                    if is_busy {
-                        tokio::task::yield_now().await;
-                    }
-                }
-                Some(None) => return Ok(()),
-                None => self.ping(connection, &mut alarm).await?,
-            }
-        }
-    }
-
-    /// Makes sure that the connection still serves; the error is why it does not.
-    async fn ping(
-        &mut self,
-        connection: &mut MultiplexedConnection,
-        alarm: &mut Alarm,
-    ) -> Result<(), Failure> {
-        let (ping, deadline) = (redis::cmd("PING"), Instant::now() + self.lane.timeout);
-        match alarm.within(deadline.into(), connection.send_packed_command(&ping)).await {
-            // Whatever it says, it is there.
-            Some(Ok(_)) => {
-                self.timeouts = 0;
-                Ok(())
-            }
-            Some(Err(error)) => Err(error.into()),
-            None => self.timed_out(),
-        }
-    }
-
-    /// Notes that a call had no answer; the error is that there were too many in a row.
-    fn timed_out(&mut self) -> Result<(), Failure> {
-        self.timeouts += 1;
-        if self.timeouts < MAX_TIMEOUTS {
-            return Ok(());
-        }
-        Err(RedisError::from((ErrorKind::Io, "several calls in a row had no answer")).into())
-    }
-
-    /// Sends one call and waits for its answer; the error is why the connection serves no longer.
-    async fn send(
-        &mut self,
-        connection: &mut MultiplexedConnection,
-        filling: Filling,
-        alarm: &mut Alarm,
-    ) -> Result<(), Failure> {
-        let Filling { mut batch, call, since } = filling;
-        let call = InFlight(call);
-        let (lane, windows) = (Arc::clone(&self.lane), &mut self.windows);
-        let (sent, sent_at) = (Instant::now(), lane.denials.now());
-        let deadline = since + lane.timeout;
-        let deciding = async {
-            // What is late already is not sent: it would count, and nobody would know.
-            if sent >= deadline {
-                std::future::pending().await
-            } else {
-                lane.decider.decide(connection, &batch, windows, sent_at).await
-            }
-        };
-        let lost = match alarm.within(deadline.into(), deciding).await {
-            Some(Ok(answers)) => {
-                self.timeouts = 0;
-                lane.denials.learn(&batch, &answers, sent_at);
-                let lost = answers.lost().cloned();
-                call.0.finish(Ok(answers));
-                lost
-            }
-            Some(Err(error)) => {
-                self.timeouts = 0;
-                let failure = Failure::Redis(error);
-                call.0.finish(Err(failure.clone()));
-                failure.is_away().then_some(failure)
-            }
-            None => {
-                call.0.finish(Err(Failure::Timeout));
-                // One that was late already says nothing of the store.
-                if sent.elapsed() * 2 >= lane.timeout { self.timed_out().err() } else { None }
-            }
-        };
-        batch.clear();
-        lane.queue().spare.push(batch);
-        lost.map_or(Ok(()), Err)
+        self.waiting.lock()
     }
 }

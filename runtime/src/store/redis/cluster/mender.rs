@@ -1,7 +1,7 @@
 //! Finds out who has which slots, and connects to those who do.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use redis::{ConnectionAddr, ErrorKind, RedisError};
@@ -21,7 +21,7 @@ impl Cluster {
         let assignment = self.assignment().await?;
         let is_complete = assignment.is_complete();
         let (topology, gone) = {
-            let mut current = self.topology.write().unwrap_or_else(PoisonError::into_inner);
+            let mut current = self.topology.write();
             let topology = Arc::new(Topology::of(assignment, &current, || self.lane()));
             (Arc::clone(&topology), std::mem::replace(&mut *current, topology))
         };
@@ -81,7 +81,7 @@ impl Cluster {
     }
 
     fn was_just_mended(&self) -> bool {
-        let mended = self.mended.lock().unwrap_or_else(PoisonError::into_inner);
+        let mended = self.mended.lock();
         mended.is_some_and(|mended| mended.elapsed() < Duration::from_secs(1))
     }
 
@@ -139,7 +139,7 @@ impl Mender {
             };
             let failure = match tokio::time::timeout(2 * CONNECT_TIMEOUT, cluster.connect()).await {
                 Ok(Ok(())) => {
-                    *cluster.mended.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                    *cluster.mended.lock() = Some(Instant::now());
                     if is_told {
                         tracing::info!("all of the rate limiter's cluster is reached again");
                     }

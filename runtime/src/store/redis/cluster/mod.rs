@@ -9,10 +9,11 @@ mod mender;
 mod several;
 mod topology;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, RwLock};
 use redis::{ErrorKind, ServerErrorKind};
 
 use self::topology::{Address, Slot, Topology};
@@ -164,7 +165,7 @@ impl Cluster {
 
     /// Notes that a node has `slot` now, and tells the lane there.
     fn moved(self: &Arc<Self>, slot: Slot, address: Address) -> Arc<Lane> {
-        let mut topology = self.topology.write().unwrap_or_else(PoisonError::into_inner);
+        let mut topology = self.topology.write();
         let mut corrected = Topology::clone(&topology);
         let lane = corrected.assign(slot, address, || self.lane());
         *topology = Arc::new(corrected);
@@ -180,7 +181,7 @@ impl Cluster {
     }
 
     fn topology(&self) -> Arc<Topology> {
-        Arc::clone(&self.topology.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.topology.read())
     }
 
     pub(super) fn close(&self) {

@@ -1,0 +1,157 @@
+//! The task that sends through one connection what all checks ask.
+//!
+//! A check that finds nothing in flight goes out at once. What arrives meanwhile goes with the next call, when
+//! the answer is there. One call is in flight: more would be less shared, and cost more than they bring, be it few
+//! or many that ask.
+//!
+//! The calls belong to the task: a request whose client goes away takes nothing with it that others wait
+//! for. No call is sent again once its outcome may be unknown.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use redis::{ErrorKind, RedisError};
+
+use super::alarm::Alarm;
+use super::failure::Failure;
+use super::lane::{Call, Filling, Lane};
+use super::windows::Windows;
+
+/// How many calls in a row may stay without an answer before the connection is given up.
+const MAX_TIMEOUTS: u32 = 3;
+/// How long a connection is quiet before it is made sure that it still serves: so that no request has to find
+/// out, and that nobody takes it for abandoned.
+const QUIET: Duration = Duration::from_secs(5);
+/// How many checks are many for a call. After it the task lets others go first, whom the answer has woken: so
+/// what they ask next goes with the next call, and calls become fewer where there are many.
+const MANY: u32 = 8;
+
+/// Sends the calls of a lane, as long as one connection serves.
+pub(super) struct Courier {
+    lane: Arc<Lane>,
+    generation: u64,
+    windows: Windows,
+    /// How many calls in a row had no answer.
+    timeouts: u32,
+}
+
+/// When the task ends, for whatever reason, nobody waits for it any longer.
+impl Drop for Courier {
+    fn drop(&mut self) {
+        self.lane.lose(Some(self.generation), &Failure::NoConnection);
+    }
+}
+
+/// A call in flight, which fails when it is dropped without an answer.
+struct InFlight(Arc<Call>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.finish(Err(Failure::NoConnection));
+    }
+}
+
+impl Courier {
+    pub(super) fn new(lane: Arc<Lane>, generation: u64) -> Self {
+        Self { lane, generation, windows: Windows::new(), timeouts: 0 }
+    }
+
+    /// Serves until there is another connection, or this one serves no longer.
+    pub(super) async fn serve(mut self, mut connection: MultiplexedConnection) {
+        let Err(failure) = self.serve_until(&mut connection).await else { return };
+        self.lane.lose(Some(self.generation), &failure);
+        self.lane.lost(failure);
+    }
+
+    /// Serves until there is another connection; the error is why this one serves no longer.
+    async fn serve_until(&mut self, connection: &mut MultiplexedConnection) -> Result<(), Failure> {
+        let (mut alarm, mut quiet) = (Alarm::new(), Alarm::new());
+        loop {
+            let next = poll_fn(|context| self.lane.poll_next(self.generation, context));
+            match quiet.within((Instant::now() + QUIET).into(), next).await {
+                Some(Some(filling)) => {
+                    let is_busy = filling.batch.checks() >= MANY;
+                    self.send(connection, filling, &mut alarm).await?;
+                    if is_busy {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Some(None) => return Ok(()),
+                None => self.ping(connection, &mut alarm).await?,
+            }
+        }
+    }
+
+    /// Makes sure that the connection still serves; the error is why it does not.
+    async fn ping(
+        &mut self,
+        connection: &mut MultiplexedConnection,
+        alarm: &mut Alarm,
+    ) -> Result<(), Failure> {
+        let (ping, deadline) = (redis::cmd("PING"), Instant::now() + self.lane.timeout());
+        match alarm.within(deadline.into(), connection.send_packed_command(&ping)).await {
+            // Whatever it says, it is there.
+            Some(Ok(_)) => {
+                self.timeouts = 0;
+                Ok(())
+            }
+            Some(Err(error)) => Err(error.into()),
+            None => self.timed_out(),
+        }
+    }
+
+    /// Notes that a call had no answer; the error is that there were too many in a row.
+    fn timed_out(&mut self) -> Result<(), Failure> {
+        self.timeouts += 1;
+        if self.timeouts < MAX_TIMEOUTS {
+            return Ok(());
+        }
+        Err(RedisError::from((ErrorKind::Io, "several calls in a row had no answer")).into())
+    }
+
+    /// Sends one call and waits for its answer; the error is why the connection serves no longer.
+    async fn send(
+        &mut self,
+        connection: &mut MultiplexedConnection,
+        filling: Filling,
+        alarm: &mut Alarm,
+    ) -> Result<(), Failure> {
+        let Filling { batch, call, since } = filling;
+        let call = InFlight(call);
+        let (lane, windows) = (Arc::clone(&self.lane), &mut self.windows);
+        let (sent, sent_at) = (Instant::now(), lane.now());
+        let deadline = since + lane.timeout();
+        let deciding = async {
+            // What is late already is not sent: it would count, and nobody would know.
+            if sent >= deadline {
+                std::future::pending().await
+            } else {
+                lane.decider().decide(connection, &batch, windows, sent_at).await
+            }
+        };
+        let lost = match alarm.within(deadline.into(), deciding).await {
+            Some(Ok(answers)) => {
+                self.timeouts = 0;
+                lane.learn(&batch, &answers, sent_at);
+                let lost = answers.lost().cloned();
+                call.0.finish(Ok(answers));
+                lost
+            }
+            Some(Err(error)) => {
+                self.timeouts = 0;
+                let failure = Failure::Redis(error);
+                call.0.finish(Err(failure.clone()));
+                failure.is_away().then_some(failure)
+            }
+            None => {
+                call.0.finish(Err(Failure::Timeout));
+                // One that was late already says nothing of the store.
+                if sent.elapsed() * 2 >= lane.timeout() { self.timed_out().err() } else { None }
+            }
+        };
+        lane.recycle(batch);
+        lost.map_or(Ok(()), Err)
+    }
+}
