@@ -16,6 +16,7 @@ use crate::error::{Error, StoreError};
 use crate::policy::Policy;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 const STORE_AWAY: &str = "The rate limit can't be checked at the moment.";
@@ -89,8 +90,14 @@ impl Denied {
         };
         let status = policy.denial_status().unwrap_or(answers.status);
         if let OnDenied::Detail = answers.on_denied {
-            // Whoever is flooded with requests has nothing to spare for words that nobody reads.
-            return finished(detail(status, &message), decision.retry_after().map(whole_seconds));
+            // Whoever is flooded with requests has nothing to spare for words that nobody reads, nor to look for
+            // fields that are not there.
+            let mut response = detail(status, &message);
+            if let Some(wait) = decision.retry_after() {
+                response.headers_mut().insert(RETRY_AFTER, fields::number(whole_seconds(wait).as_secs()));
+            }
+            response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+            return response;
         }
         let exceeded = deny.flat_map(fields::items).filter(|(_, state)| state.exceeded);
         let denied = Self {
@@ -172,9 +179,9 @@ impl Denied {
 fn finished(mut response: Response, retry_after: Option<Duration>) -> Response {
     let headers = response.headers_mut();
     if let Some(wait) = retry_after {
-        headers.entry(RETRY_AFTER).or_insert(wait.as_secs().into());
+        headers.entry(RETRY_AFTER).or_insert_with(|| fields::number(wait.as_secs()));
     }
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.entry(CACHE_CONTROL).or_insert(NO_STORE);
     response
 }
 

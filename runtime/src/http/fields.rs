@@ -127,10 +127,15 @@ fn legacy<'a>(decisions: impl Iterator<Item = &'a Decision>, headers: &mut Heade
         .filter_map(Decision::binding)
         .min_by_key(|state| (!state.exceeded, state.remaining, std::cmp::Reverse(state.reset)));
     if let Some(state) = binding {
-        headers.insert(X_LIMIT, state.quota.limit().into());
-        headers.insert(X_REMAINING, told(state).into());
-        headers.insert(X_RESET, ceil_seconds(state.reset).into());
+        headers.insert(X_LIMIT, number(state.quota.limit().into()));
+        headers.insert(X_REMAINING, number(told(state).into()));
+        headers.insert(X_RESET, number(ceil_seconds(state.reset)));
     }
+}
+
+/// What `http` makes of a number takes memory twice.
+pub(super) fn number(number: u64) -> HeaderValue {
+    HeaderValue::from_str(itoa::Buffer::new().format(number)).unwrap_or_else(|_| number.into())
 }
 
 #[cfg(test)]
