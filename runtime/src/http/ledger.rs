@@ -37,9 +37,9 @@ struct Record {
 pub(super) enum Admission {
     /// It is known.
     Now(Option<Result<(), Response>>),
-    /// The store is asked, and whoever waits need not be told by another task than that of the store.
+    /// The store has been asked: its answer is waited for here.
     Asked(Waiting, Asked),
-    /// A future of the store's own is waited for.
+    /// The store is asked by a future of its own.
     Later(Boxed<'static, Result<(), Response>>),
 }
 

@@ -1,9 +1,9 @@
 //! Counters in Redis, shared by all who use it.
 //!
-//! A check gets a place in a [`batch`] at a [`lane`], and a [`courier`] sends that as one call of a [`script`]. What Redis has
-//! [denied](denials) is not asked again before it can be admitted. A [`cluster`] has a lane to each of its
-//! masters. What stands in Redis, and under which [`key`], is said in `apply.lua`; `take.lua` is the short
-//! way for what most checks ask, and [`windows`] spares it a question.
+//! A check gets a place in a [`batch`] at a [`lane`], and a [`courier`] sends that as one call of a [`script`].
+//! What Redis has [denied](denials) is not asked again before it can be admitted. A [`cluster`] has a lane to
+//! each of its masters. What stands in Redis, and under which [`key`], is said in `apply.lua`; `take.lua` is the
+//! short way for what most checks ask, and [`windows`] spares it a question.
 
 mod alarm;
 mod batch;
