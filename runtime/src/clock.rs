@@ -1,4 +1,4 @@
-//! What time it is, for the memory store.
+//! What time it is, for what this process remembers.
 
 /// Tells how much time has passed since some start. Never goes back.
 #[derive(Clone, Debug)]

@@ -29,6 +29,7 @@ on_both_stores!(
     a_method_router_is_limited,
     a_module_is_asked_before_its_handlers,
     one_request_is_charged_once,
+    a_policy_that_stands_twice_is_one,
     an_empty_router_stays_empty,
     an_async_router_function_is_limited,
     an_alias_of_a_router_is_limited,
@@ -304,6 +305,14 @@ fn once_outside() -> Router {
 
 static ONCE: Policy = Policy::new("once").per_minute(3);
 
+#[rate_limit(policy = TWICE)]
+#[rate_limit(policy = TWICE)]
+async fn twice() -> &'static str {
+    "ok"
+}
+
+static TWICE: Policy = Policy::new("twice").per_minute(2);
+
 async fn one_request_is_charged_once(limiter: Instances) {
     // The limiter is there twice, too.
     let app = App::serve(once_outside().layer(limiter.clone()).layer(limiter)).await;
@@ -314,6 +323,16 @@ async fn one_request_is_charged_once(limiter: Instances) {
         assert_eq!(answer.parameter("r"), Some(left));
     }
     assert_eq!(app.get("/beside").await.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+async fn a_policy_that_stands_twice_is_one(limiter: Instances) {
+    let app = App::serve(Router::new().route("/", get(twice)).layer(limiter)).await;
+    for left in [1, 0] {
+        let answer = app.get("/").await;
+        assert_eq!((answer.status, answer.parameter("r")), (StatusCode::OK, Some(left)));
+        assert_eq!(answer.field("ratelimit-policy"), r#""twice";q=2;w=60"#);
+    }
+    assert_eq!(app.get("/").await.status, StatusCode::SERVICE_UNAVAILABLE);
 }
 
 #[rate_limit(name = "empty", per_minute = 1)]

@@ -331,23 +331,24 @@ async fn clients(server: &RedisServer) -> usize {
     clients.lines().count()
 }
 
-/// A server closes connections that have long been quiet, and so do the machines between: no request has to be
-/// the one that finds out.
-#[tokio::test]
-async fn a_connection_that_is_lost_while_nobody_asks_is_replaced() {
+/// The numbers of the connections that a limiter has.
+async fn connections(server: &RedisServer) -> Vec<String> {
+    let clients: String = server.call(&["CLIENT", "LIST"]).await;
+    let of_limiters = clients.lines().filter(|line| !line.contains("cmd=client"));
+    of_limiters.filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+/// A limiter has a connection, which is lost while nobody asks, and then another, before anybody does.
+async fn is_replaced(lose: impl AsyncFnOnce(&RedisServer)) {
     const TWO: Policy = Policy::new("two").per_hour(2);
     let server = RedisServer::start().await;
-    let limiter = server.limiter().await;
+    let builder = RateLimiter::builder().redis(server.url()).timeout(Duration::from_secs(1));
+    let limiter = builder.build().await.expect("it builds");
     assert!(!limiter.check(&TWO, "x").await.expect("a decision").is_degraded());
-    let mut connection = server.connection().await;
-    let () = redis::cmd("CLIENT")
-        .arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"])
-        .query_async(&mut connection)
-        .await
-        .expect("others are gone");
+    let before = connections(&server).await;
+    lose(&server).await;
     let start = Instant::now();
-    let line = |clients: String| clients.lines().filter(|line| !line.contains("cmd=client")).count();
-    while line(server.call(&["CLIENT", "LIST"]).await) == 0 {
+    while connections(&server).await.iter().all(|connection| before.contains(connection)) {
         assert!(start.elapsed() < PATIENCE, "it does not come back");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -355,6 +356,41 @@ async fn a_connection_that_is_lost_while_nobody_asks_is_replaced() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let second = limiter.check(&TWO, "x").await.expect("a decision");
     assert_eq!((second.is_degraded(), second.remaining()), (false, 0));
+}
+
+/// A server closes connections that have long been quiet: no request has to be the one that finds out.
+#[tokio::test]
+async fn a_connection_that_is_closed_while_nobody_asks_is_replaced() {
+    is_replaced(async |server| {
+        let _: i64 = server.call(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+    })
+    .await;
+}
+
+/// Nor has it to be when the server does not say that it is gone.
+#[tokio::test]
+async fn a_connection_that_falls_silent_while_nobody_asks_is_replaced() {
+    is_replaced(async |server| {
+        server.signal("STOP");
+        // It is asked after five seconds, and then three times for one.
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        server.signal("CONT");
+    })
+    .await;
+}
+
+/// What a server refuses to let end is not begun.
+#[tokio::test]
+async fn no_key_is_left_without_a_ttl_by_a_server_that_refuses_to_set_one() {
+    const MANY: Policy = Policy::new("many").per_hour(100);
+    let server = RedisServer::start().await;
+    let limiter = server.limiter().await;
+    limiter.check(&MANY, "x").await.expect("a decision");
+    let () = server.call(&["ACL", "SETUSER", "default", "-pexpire"]).await;
+    let _: i64 = server.call(&["UNLINK", "rl:{many::x}3600000"]).await;
+    // The end of the window is remembered, but there is none any more.
+    assert!(limiter.check(&MANY, "x").await.expect("a decision").is_degraded());
+    assert_eq!(server.keys().await, [""; 0]);
 }
 
 #[tokio::test]

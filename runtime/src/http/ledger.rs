@@ -203,7 +203,9 @@ fn enter(
     limiter: &Limiter,
 ) -> Result<(), NoPeer> {
     for &policy in policies {
-        if entries.decided().any(|entry| entry.ask.policy.name() == policy.name()) {
+        // One request is charged once, also by a policy that stands twice on one item.
+        let is_policy = |entry: &Entry| entry.ask.policy.name() == policy.name();
+        if entries.decided().chain(entries.asked(admission)).any(is_policy) {
             continue;
         }
         let policy = limiter.effective(policy);

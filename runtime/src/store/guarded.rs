@@ -266,13 +266,14 @@ impl Remote {
         match &self.place {
             #[cfg(feature = "redis")]
             Place::Redis(store) => {
-                if let Some(outcome) = store.recall(operation, counters) {
+                let check = store.check(operation, counters);
+                if let Some(outcome) = store.recall(&check) {
                     return Begun::Decided(Ok(outcome));
                 }
                 if let Err(error) = self.breaker() {
                     return Begun::Decided(Err(error));
                 }
-                match store.begin(operation, counters) {
+                match store.begin(&check) {
                     Some(Ok(ticket)) => Begun::Asked(Asked::Redis(ticket)),
                     Some(Err(error)) => Begun::Decided(self.noted(Err(error))),
                     None => Begun::Later,
@@ -282,7 +283,8 @@ impl Remote {
         }
     }
 
-    #[cfg_attr(not(feature = "redis"), allow(unused_variables, clippy::unused_self))] // no other store is asked so
+    // No other store is asked so.
+    #[cfg_attr(not(feature = "redis"), allow(unused_variables, clippy::unused_self))]
     fn conclude(
         self: &Arc<Self>,
         operation: Operation,

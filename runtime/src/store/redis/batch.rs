@@ -19,7 +19,7 @@ const MAX_CHECKS: u32 = 16 * 1024;
 
 /// What is asked at once, by one who waits for the answer.
 #[derive(Debug)]
-pub(super) struct Check<'a, 'k> {
+pub(crate) struct Check<'a, 'k> {
     pub(super) operation: Operation,
     /// Whether a node of a cluster is asked that is about to get the keys.
     pub(super) asking: bool,

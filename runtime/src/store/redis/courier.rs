@@ -1,8 +1,8 @@
 //! The task that sends through one connection what all checks ask.
 //!
 //! A check that finds nothing in flight goes out at once. What arrives meanwhile goes with the next call, when
-//! the answer is there. One call is in flight: more would be less shared, and cost more than they bring, be it few
-//! or many that ask.
+//! the answer is there. One call is in flight: more would be less shared, and cost more than they bring,
+//! whether few ask or many.
 //!
 //! The calls belong to the task: a request whose client goes away takes nothing with it that others wait
 //! for. No call is sent again once its outcome may be unknown.
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, RedisError};
+use redis::{ErrorKind, RedisError, Value};
 
 use super::alarm::Alarm;
 use super::failure::Failure;
@@ -21,7 +21,7 @@ use super::windows::Windows;
 
 /// How many calls in a row may stay without an answer before the connection is given up.
 const MAX_TIMEOUTS: u32 = 3;
-/// How long a connection is quiet before it is made sure that it still serves: so that no request has to find
+/// How long a connection is quiet before it is made sure that it still answers: so that no request has to find
 /// out, and that nobody takes it for abandoned.
 const QUIET: Duration = Duration::from_secs(5);
 /// How many checks are many for a call. After it the task lets others go first, whom the answer has woken: so
@@ -61,8 +61,9 @@ impl Courier {
     /// Serves until there is another connection, or this one serves no longer.
     pub(super) async fn serve(mut self, mut connection: MultiplexedConnection) {
         let Err(failure) = self.serve_until(&mut connection).await else { return };
-        self.lane.lose(Some(self.generation), &failure);
-        self.lane.lost(failure);
+        if self.lane.lose(Some(self.generation), &failure) {
+            self.lane.report(failure);
+        }
     }
 
     /// Serves until there is another connection; the error is why this one serves no longer.
@@ -84,22 +85,28 @@ impl Courier {
         }
     }
 
-    /// Makes sure that the connection still serves; the error is why it does not.
+    /// Makes sure that the connection still answers; the error is why it serves no longer. When there is no
+    /// answer, it asks again at once, unless somebody has come whose check is as good.
     async fn ping(
         &mut self,
         connection: &mut MultiplexedConnection,
         alarm: &mut Alarm,
     ) -> Result<(), Failure> {
-        let (ping, deadline) = (redis::cmd("PING"), Instant::now() + self.lane.timeout());
-        match alarm.within(deadline.into(), connection.send_packed_command(&ping)).await {
-            // Whatever it says, it is there.
-            Some(Ok(_)) => {
-                self.timeouts = 0;
-                Ok(())
+        let ping = redis::cmd("PING");
+        while !self.lane.is_waited_for() {
+            let deadline = Instant::now() + self.lane.timeout();
+            let answer = alarm.within(deadline.into(), connection.send_packed_command(&ping)).await;
+            match answer.map(|answer| answer.and_then(Value::extract_error).map_err(Failure::from)) {
+                Some(Err(failure)) if failure.is_away() => return Err(failure),
+                // Whatever else it says, it is there.
+                Some(_) => {
+                    self.timeouts = 0;
+                    return Ok(());
+                }
+                None => self.timed_out()?,
             }
-            Some(Err(error)) => Err(error.into()),
-            None => self.timed_out(),
         }
+        Ok(())
     }
 
     /// Notes that a call had no answer; the error is that there were too many in a row.

@@ -1,8 +1,8 @@
 //! Where checks wait for a place in a call, and for its answer. A [`courier`](super::courier) sends the calls.
 //!
-//! What arrives while none can be sent goes with the next one, and those that ask for the same are merged there:
-//! so the busier it is, the less each check costs, and no timer holds anybody back. The decisions are those
-//! that a call for each check would give.
+//! What arrives while none can be sent goes with the next one, and those that ask for the same are merged
+//! there: so the busier it is, the less each check costs, and no timer holds anybody back. The decisions are
+//! those that a call for each check would give.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -133,8 +133,8 @@ impl Lane {
         &self.on_lost
     }
 
-    /// Tells that a connection serves no longer.
-    pub(super) fn lost(&self, failure: Failure) {
+    /// Tells outside that a connection serves no longer.
+    pub(super) fn report(&self, failure: Failure) {
         if let Some(on_lost) = self.on_lost.get() {
             on_lost(failure);
         }
@@ -165,18 +165,25 @@ impl Lane {
         self.queue().spare.push(batch);
     }
 
+    /// Whether there is something to send.
+    pub(super) fn is_waited_for(&self) -> bool {
+        let queue = self.queue();
+        queue.open.is_some() || !queue.full.is_empty()
+    }
+
     /// Whether there is a connection.
     #[cfg(feature = "redis-cluster")]
     pub(super) fn is_attached(&self) -> bool {
         self.queue().generation != 0
     }
 
-    /// Gives up the connection of that generation, or any, and fails what waits for it.
-    pub(super) fn lose(&self, generation: Option<u64>, failure: &Failure) {
+    /// Gives up the connection of that generation, or any, and fails what waits for it. Tells whether that
+    /// connection was still served.
+    pub(super) fn lose(&self, generation: Option<u64>, failure: &Failure) -> bool {
         let (waiting, idle) = {
             let mut queue = self.queue();
             if generation.is_some_and(|generation| queue.generation != generation) {
-                return;
+                return false;
             }
             queue.generation = 0;
             let mut waiting = std::mem::take(&mut queue.full);
@@ -189,6 +196,7 @@ impl Lane {
         if let Some(idle) = idle {
             idle.wake();
         }
+        true
     }
 
     /// What is to be sent next by the task that serves `generation`; none if that is over.

@@ -21,7 +21,7 @@ mod windows;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::batch::Check;
+pub(crate) use self::batch::Check;
 #[cfg(feature = "redis-cluster")]
 use self::cluster::Cluster;
 pub use self::connection::RedisCredentials;
@@ -75,28 +75,31 @@ impl RedisStore {
         Ok(Self::Cluster(Arc::new(Cluster::new(urls, access, settings)?)))
     }
 
+    /// What is asked, with the hashes of its keys.
+    pub(crate) fn check<'a, 'k>(&self, operation: Operation, counters: &'a [Counter<'k>]) -> Check<'a, 'k> {
+        Check::new(&self.denials().hasher, operation, counters)
+    }
+
     /// The answer to a check that is known to be denied.
-    pub(crate) fn recall(&self, operation: Operation, counters: &[Counter<'_>]) -> Option<Outcome> {
-        let denials = match self {
+    pub(crate) fn recall(&self, check: &Check<'_, '_>) -> Option<Outcome> {
+        self.denials().recall(check)
+    }
+
+    fn denials(&self) -> &Denials {
+        match self {
             Self::One(one) => &one.denials,
             #[cfg(feature = "redis-cluster")]
             Self::Cluster(cluster) => cluster.denials(),
-        };
-        denials.recall(&Check::new(&denials.hasher, operation, counters))
+        }
     }
 
-    /// Has `operation` applied to `counters`, of which there is one at least, before the deadline; `None` where
-    /// more has to be done for that than to wait.
+    /// Has a check of one counter at least decided before the deadline; `None` where more has to be done for that
+    /// than to wait.
     #[cfg_attr(not(feature = "redis-cluster"), allow(clippy::unnecessary_wraps))]
-    pub(crate) fn begin(
-        &self,
-        operation: Operation,
-        counters: &[Counter<'_>],
-    ) -> Option<Result<Ticket, StoreError>> {
+    pub(crate) fn begin(&self, check: &Check<'_, '_>) -> Option<Result<Ticket, StoreError>> {
         match self {
             Self::One(one) => {
-                let check = Check::new(&one.denials.hasher, operation, counters);
-                Some(one.lane.enqueue(&check).map_err(|failure| failure.into_store_error(one.timeout)))
+                Some(one.lane.enqueue(check).map_err(|failure| failure.into_store_error(one.timeout)))
             }
             #[cfg(feature = "redis-cluster")]
             Self::Cluster(_) => None,
@@ -111,7 +114,7 @@ impl RedisStore {
     ) -> Result<Outcome, StoreError> {
         match self {
             Self::One(one) => {
-                let check = Check::new(&one.denials.hasher, operation, counters);
+                let check = self.check(operation, counters);
                 one.lane.decide(&check).await.map_err(|failure| failure.into_store_error(one.timeout))
             }
             #[cfg(feature = "redis-cluster")]

@@ -57,10 +57,7 @@ impl Decider {
         windows: &mut Windows,
         now: u64,
     ) -> RedisResult<Answers> {
-        for group in batch.groups().iter().filter(|group| group.operation == Operation::Reset) {
-            let (counters, hashes) = batch.check(group);
-            counters.iter().zip(hashes).for_each(|(counter, hash)| windows.forget(hash, counter));
-        }
+        windows.forget_resets(batch);
         if self.is_sharded {
             return self.decide_each(connection, batch, windows, now).await;
         }
@@ -185,12 +182,10 @@ impl Decider {
 /// What `take.lua` is told besides the keys.
 fn take(call: &mut Cmd, batch: &Batch, groups: &[Group], windows: &Windows, now: u64) {
     let rules = Rules::of(batch, groups);
-    for group in groups {
-        for counter in batch.counters_of(group) {
-            let is_told = windows.left(batch.hash_of(group), &counter, now).is_some();
-            let rule = i64::from(rules.number_of(&counter));
-            call.arg(units(group, &counter)).arg(if is_told { -rule } else { rule });
-        }
+    for (group, counter) in groups.iter().filter_map(|group| Some((group, fixed(batch, group)?))) {
+        let is_told = windows.left(batch.hash_of(group), &counter, now).is_some();
+        let rule = i64::from(rules.number_of(&counter));
+        call.arg(units(group, &counter)).arg(if is_told { -rule } else { rule });
     }
     for rule in &rules.0 {
         call.arg(rule.quota.limit()).arg(rule.cost).arg(rule.quota.window_millis());
@@ -319,15 +314,17 @@ impl Answers {
         if reply.next().is_some() { Err(unexpected()) } else { Ok(()) }
     }
 
-    /// Remembers the ends of windows that have been told: not before all has been read, since what is learnt may
-    /// take the place of what the script was not asked for.
+    /// Remembers what a call that was made at `now` has told of windows: not before all has been read, since
+    /// what is learnt may take the place of what the script was not asked for.
     fn teach(&self, batch: &Batch, windows: &mut Windows, now: u64) {
         for (group, left) in &self.told {
             let group = &batch.groups()[*group];
-            for counter in batch.counters_of(group) {
+            if let Some(counter) = fixed(batch, group) {
                 windows.learn(batch.hash_of(group), &counter, now, *left);
             }
         }
+        // What was told before a reset of the same batch is no longer true.
+        windows.forget_resets(batch);
     }
 }
 

@@ -62,11 +62,15 @@ for i = 1, #keys do
       if ends == UNTOLD then ends = try('PTTL', key) end
       if type(ends) ~= 'number' then
         fault = ends.err
-        try('DECRBY', key, units)
       elseif ends == -1 then
         -- It is new, or someone took the TTL away.
         ends = tonumber(window)
-        try('PEXPIRE', key, window)
+        local set = try('PEXPIRE', key, window)
+        if type(set) ~= 'number' then fault = set.err end
+      end
+      if fault then
+        -- Nothing is taken that does not end.
+        if used == asked then try('UNLINK', key) else try('DECRBY', key, units) end
       end
       -- Not by us has it been less than nothing.
       if used < 1 then used = 1 end

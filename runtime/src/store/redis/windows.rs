@@ -1,15 +1,16 @@
 //! When fixed windows end, as Redis has told, so that it need not be asked with each check.
 //!
-//! A window's end stays where it is: only whoever resets the counter, or takes its TTL away, moves it. That somebody
-//! else does shows here after [`MAX_AGE`] at the latest. Nothing is decided by what is known
-//! here: it is what a request that passes is told. One that is denied is told what Redis says.
+//! A window's end stays where it is: only whoever resets the counter, or takes its TTL away, moves it. That
+//! somebody else does shows here after [`MAX_AGE`] at the latest. Nothing is decided by what is known here: it is
+//! what a request that passes is told. One that is denied is told what Redis says.
 //!
-//! There is a place for so many windows. Each has one of two by the hash of its key; when others have both, that
-//! which was told longer ago makes room. Whose end is forgotten is asked for again.
+//! There is a place for so many windows. Each has one of two by the hash of its key; when others have both,
+//! that which was told longer ago makes room. Whose end is forgotten is asked for again.
 
 use std::time::Duration;
 
-use crate::store::Counter;
+use super::batch::Batch;
+use crate::store::{Counter, Operation};
 
 /// How long an end is believed.
 const MAX_AGE: Duration = Duration::from_secs(1);
@@ -29,8 +30,8 @@ impl Windows {
         Self { places: vec![[0; 3]; PLACES] }
     }
 
-    /// How long the window of a counter lasts from `now`, in microseconds of the clock, if that has been told not long ago; `hash` is that of
-    /// the counter's key.
+    /// How long the window of a counter lasts from `now`, in microseconds of the clock, if that has been told
+    /// not long ago; `hash` is that of the counter's key.
     pub(super) fn left(&self, hash: u64, counter: &Counter<'_>, now: u64) -> Option<Duration> {
         let id = id(hash, counter);
         let [_, told, ends] =
@@ -49,8 +50,15 @@ impl Windows {
         self.places[place] = [id, now, now.saturating_add(micros(left))];
     }
 
-    /// Forgets the window of a counter that is reset.
-    pub(super) fn forget(&mut self, hash: u64, counter: &Counter<'_>) {
+    /// Forgets the windows of all counters that `batch` resets.
+    pub(super) fn forget_resets(&mut self, batch: &Batch) {
+        for group in batch.groups().iter().filter(|group| group.operation == Operation::Reset) {
+            let (counters, hashes) = batch.check(group);
+            counters.iter().zip(hashes).for_each(|(counter, hash)| self.forget(hash, counter));
+        }
+    }
+
+    fn forget(&mut self, hash: u64, counter: &Counter<'_>) {
         let id = id(hash, counter);
         for place in places(id) {
             if self.places[place][0] == id {
