@@ -1,8 +1,12 @@
 //! What stands in Redis, and what happens when Redis does not: real servers, stopped for real.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
 use axum::routing::get;
 use axum_rate_limit::{
     Decision, Decisions, Error, OnStoreError, Policy, RateLimiter, StoreError, rate_limit,
@@ -274,6 +278,37 @@ async fn a_counter_that_was_reset_elsewhere_begins_a_window_of_its_own() {
     let () = redis::cmd("PEXPIRE").arg(key).arg(600_000).query_async(&mut connection).await.expect("it is");
     let denied = limiter.check(&MANY, "x").await.expect("a decision");
     assert_eq!(denied.retry_after().map(|wait| wait.as_secs().div_ceil(60)), Some(10));
+}
+
+#[rate_limit(name = "anew", per_hour = 5)]
+async fn anew() -> &'static str {
+    "ok"
+}
+
+/// Something between the layer and the handler may give a request up while it waits, and send it again.
+#[tokio::test]
+async fn a_request_that_is_given_up_while_it_waits_is_asked_anew() {
+    let server = Arc::new(RedisServer::start().await);
+    let (stopping, limiter) = (Arc::clone(&server), server.limiter().await);
+    let retry = move |request: Request, next: Next| {
+        let server = Arc::clone(&stopping);
+        async move {
+            let (parts, body) = request.into_parts();
+            let first = next.clone().run(Request::from_parts(parts.clone(), Body::empty()));
+            server.signal("STOP");
+            let first = tokio::time::timeout(Duration::from_millis(200), first).await;
+            server.signal("CONT");
+            assert!(first.is_err(), "nobody answers");
+            next.run(Request::from_parts(parts, body)).await
+        }
+    };
+    let routes = Router::new().route("/", get(anew)).layer(from_fn(retry));
+    let app = App::serve(routes.layer(limiter)).await;
+    let answer = app.get("/").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.field("ratelimit-policy"), r#""anew";q=5;w=3600"#);
+    // The first try may have counted, and has.
+    assert_eq!(answer.parameter("r"), Some(3));
 }
 
 /// Under load from many clients, some of whom hang up, the server is killed at a random moment,
