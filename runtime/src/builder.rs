@@ -22,9 +22,10 @@ use crate::limiter::Limiter;
 use crate::policy::Policy;
 use crate::rate_limiter::{RateLimiter, Shared};
 use crate::registry;
-use crate::store::guarded::{Guarded, OnStoreError, Place};
+use crate::store::guarded::{Guarded, OnStoreError};
 #[cfg(feature = "redis")]
 use crate::store::redis::{Access, Server};
+use crate::store::remote::Place;
 use crate::store::{AnyStore, MemoryStore, Settings, Store};
 
 /// How servers are reached, of which there are none.

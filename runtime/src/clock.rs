@@ -1,5 +1,8 @@
 //! What time it is, for what this process remembers.
 
+#[cfg(feature = "redis")]
+use std::time::Duration;
+
 /// Tells how much time has passed since some start. Never goes back.
 #[derive(Clone, Debug)]
 pub(crate) enum Clock {
@@ -36,6 +39,12 @@ impl Clock {
             Self::Manual(_) => Some(self.now_micros()),
         }
     }
+}
+
+/// As many microseconds as it has, or as can be told.
+#[cfg(feature = "redis")]
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(feature = "test-util")]

@@ -14,7 +14,8 @@ use crate::error::StoreError;
 use crate::key::{Key, Prefixes, Proxies};
 use crate::policy::Policy;
 use crate::quota::{Quota, Quotas};
-use crate::store::guarded::{Asked, Begun, Guarded, OnStoreError};
+use crate::store::guarded::{Guarded, OnStoreError};
+use crate::store::remote::{Asked, Begun};
 use crate::store::{Counter, Operation, Outcome, Reading};
 use crate::text::Text;
 

@@ -5,12 +5,12 @@ use super::Builder;
 use super::Choice;
 use crate::error::{BoxError, BuildError};
 use crate::store::Settings;
-use crate::store::guarded::Place;
 #[cfg(feature = "redis-cluster")]
 use crate::store::redis::Access;
 #[cfg(feature = "redis-tls")]
 use crate::store::redis::RedisTls;
 use crate::store::redis::{Provider, RedisCredentials, RedisStore, Server};
+use crate::store::remote::Place;
 
 impl Builder {
     /// Counts in the Redis server that these sentinels call `master`: `redis://` URLs of one or more, with

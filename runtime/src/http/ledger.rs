@@ -19,7 +19,7 @@ use crate::error::StoreError;
 use crate::limiter::{Ask, Limiter};
 use crate::policy::Policy;
 use crate::rate_limiter::{RateLimiter, Shared};
-use crate::store::guarded::{Asked, Begun};
+use crate::store::remote::{Asked, Begun};
 use crate::store::{Boxed, Operation, Outcome};
 use crate::text::Text;
 

@@ -1,27 +1,16 @@
-//! A store that may be away: a deadline for each call, a breaker that leaves a failing store alone,
-//! and this process's memory to fall back on.
+//! A store that may be away, and this process's memory to fall back on.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-#[cfg(feature = "redis")]
-use super::redis::{self, RedisStore};
-use super::{AnyStore, Counter, MemoryStore, Operation, Outcome};
+use super::remote::{Asked, Begun, Place, Remote};
+use super::{Counter, MemoryStore, Operation, Outcome};
 use crate::algorithm::Algorithm;
 use crate::error::StoreError;
-
-/// How many failures in a row make the breaker leave the store alone.
-const MAX_FAILURES: u32 = 3;
-/// How long a probe may take.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
-/// The pause before a probe; it doubles up to the last, each with jitter.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What to do when the store fails, or is slower than the [timeout](crate::Builder::timeout).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -47,23 +36,6 @@ impl OnStoreError {
     }
 }
 
-/// What comes of asking.
-pub(crate) enum Begun {
-    /// It is decided.
-    Decided(Result<Outcome, StoreError>),
-    /// The store has been asked. Its answer is waited for, and then [concluded](Guarded::conclude).
-    #[cfg_attr(not(feature = "redis"), allow(dead_code))] // no other store is asked so
-    Asked(Asked),
-    /// The store is to be [asked](Guarded::apply) by a future of its own.
-    Later,
-}
-
-/// A place in a call of the store.
-pub(crate) enum Asked {
-    #[cfg(feature = "redis")]
-    Redis(redis::Ticket),
-}
-
 /// A store behind its guards. Without one, the memory is the store.
 pub(crate) struct Guarded {
     store: Option<Arc<Remote>>,
@@ -74,22 +46,6 @@ pub(crate) struct Guarded {
     complaints: Sometimes,
 }
 
-/// Where a remote store is.
-pub(crate) enum Place {
-    #[cfg(feature = "redis")]
-    Redis(RedisStore),
-    Custom(Box<dyn AnyStore>),
-}
-
-struct Remote {
-    place: Place,
-    timeout: Duration,
-    failures: AtomicU32,
-    /// Whether the store is left alone.
-    open: AtomicBool,
-    closed: AtomicBool,
-}
-
 impl Guarded {
     pub(crate) fn memory(memory: MemoryStore) -> Self {
         let (closed, complaints) = (AtomicBool::new(false), Sometimes::default());
@@ -97,32 +53,18 @@ impl Guarded {
     }
 
     pub(crate) fn remote(place: Place, timeout: Duration, fallback: MemoryStore, local_share: f64) -> Self {
-        let remote = Remote {
-            place,
-            timeout,
-            failures: AtomicU32::new(0),
-            open: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
-        };
-        let remote = Arc::new(remote);
-        remote.watch();
-        Self { store: Some(remote), local_share, ..Self::memory(fallback) }
+        Self { store: Some(Remote::new(place, timeout)), local_share, ..Self::memory(fallback) }
     }
 
     /// Connects. When the store is away it is left alone, and probed until it comes.
     pub(crate) async fn start(&self) -> Result<(), StoreError> {
-        let Some(remote) = &self.store else { return Ok(()) };
-        let result = remote.probe().await;
-        match &result {
-            // What is there of it serves meanwhile.
-            Err(_) if remote.place.mends_itself() => remote.place.mend(),
-            Err(error) => remote.leave_alone(error),
-            Ok(()) => {}
+        match &self.store {
+            Some(remote) => remote.start().await,
+            None => Ok(()),
         }
-        result
     }
 
-    /// Takes from or looks at `counters`, or begins to.
+    /// Applies `operation` to `counters`, or begins to.
     pub(crate) fn begin(
         &self,
         operation: Operation,
@@ -157,7 +99,7 @@ impl Guarded {
         outcome.or_else(|error| self.instead(operation, counters, on_error(), error))
     }
 
-    /// Takes from or looks at `counters`.
+    /// Applies `operation` to `counters`, when the store has answered.
     pub(crate) async fn apply(
         &self,
         operation: Operation,
@@ -234,8 +176,7 @@ impl Guarded {
     pub(crate) async fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
         if let Some(remote) = &self.store {
-            remote.closed.store(true, Ordering::Relaxed);
-            remote.place.close().await;
+            remote.close().await;
         }
     }
 
@@ -246,226 +187,6 @@ impl Guarded {
         {
             tracing::error!(%error, "requests can't be counted (told once in ten seconds)");
         }
-    }
-}
-
-impl Asked {
-    /// Whether there is an answer.
-    #[cfg_attr(not(feature = "redis"), allow(unused_variables))] // no other store is asked so
-    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        match *self {
-            #[cfg(feature = "redis")]
-            Self::Redis(ref mut ticket) => ticket.poll(context),
-        }
-    }
-}
-
-impl Remote {
-    #[cfg_attr(not(feature = "redis"), allow(unused_variables))] // no other store is asked so
-    fn begin(self: &Arc<Self>, operation: Operation, counters: &[Counter<'_>]) -> Begun {
-        match &self.place {
-            #[cfg(feature = "redis")]
-            Place::Redis(store) => {
-                let check = store.check(operation, counters);
-                if let Some(outcome) = store.recall(&check) {
-                    return Begun::Decided(Ok(outcome));
-                }
-                if let Err(error) = self.breaker() {
-                    return Begun::Decided(Err(error));
-                }
-                match store.begin(&check) {
-                    Some(Ok(ticket)) => Begun::Asked(Asked::Redis(ticket)),
-                    Some(Err(error)) => Begun::Decided(self.noted(Err(error))),
-                    None => Begun::Later,
-                }
-            }
-            Place::Custom(_) => Begun::Later,
-        }
-    }
-
-    // No other store is asked so.
-    #[cfg_attr(not(feature = "redis"), allow(unused_variables, clippy::unused_self))]
-    fn conclude(
-        self: &Arc<Self>,
-        operation: Operation,
-        counters: &[Counter<'_>],
-        asked: &Asked,
-    ) -> Result<Outcome, StoreError> {
-        match *asked {
-            #[cfg(feature = "redis")]
-            Asked::Redis(ref ticket) => self.noted(ticket.outcome(operation, counters, self.timeout)),
-        }
-    }
-
-    async fn apply(
-        self: &Arc<Self>,
-        operation: Operation,
-        counters: &[Counter<'_>],
-    ) -> Result<Outcome, StoreError> {
-        self.breaker()?;
-        let result = match &self.place {
-            // It keeps the deadline by itself, with one timer for all who share a call.
-            #[cfg(feature = "redis")]
-            Place::Redis(store) => store.apply(operation, counters).await,
-            Place::Custom(store) => {
-                match tokio::time::timeout(self.timeout, store.apply(operation, counters)).await {
-                    Ok(result) => result,
-                    Err(_) => Err(StoreError::Timeout(self.timeout)),
-                }
-            }
-        };
-        self.noted(result)
-    }
-
-    /// Reconnects when a connection is lost, also while nobody asks.
-    #[cfg_attr(not(feature = "redis"), allow(clippy::unused_self))] // no other store tells that
-    fn watch(self: &Arc<Self>) {
-        #[cfg(feature = "redis")]
-        if let Place::Redis(store) = &self.place {
-            let remote = Arc::downgrade(self);
-            store.on_lost(move |error| match remote.upgrade() {
-                Some(remote) if remote.place.mends_itself() => remote.place.mend(),
-                Some(remote) => remote.leave_alone(&error),
-                None => {}
-            });
-        }
-    }
-
-    /// An error while it is open.
-    fn breaker(&self) -> Result<(), StoreError> {
-        if self.open.load(Ordering::Relaxed) {
-            return Err(StoreError::Unreachable("it has failed and is being probed".into()));
-        }
-        Ok(())
-    }
-
-    /// Draws the conclusions for the breaker from what came of a call.
-    fn noted(self: &Arc<Self>, result: Result<Outcome, StoreError>) -> Result<Outcome, StoreError> {
-        match &result {
-            Ok(_) => {
-                // A store is more often read than written here: no contended write for each success.
-                if self.failures.load(Ordering::Relaxed) > 0 {
-                    self.failures.store(0, Ordering::Relaxed);
-                }
-            }
-            // No connection will come without a probe.
-            Err(error @ StoreError::Unreachable(_)) if !self.place.mends_itself() => self.leave_alone(error),
-            Err(error @ StoreError::Timeout(_)) if self.place.counts_checks() => {
-                if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_FAILURES {
-                    self.leave_alone(error);
-                }
-            }
-            // The store serves, and says what is wrong with this call.
-            Err(_) => {}
-        }
-        result
-    }
-
-    /// Opens the breaker; a task of its own closes it when the store answers again.
-    fn leave_alone(self: &Arc<Self>, error: &StoreError) {
-        if self.closed.load(Ordering::Relaxed) || self.open.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        tracing::warn!(%error, "the rate limiter's store is away; it is probed until it answers");
-        let watch = Watch(Arc::downgrade(self));
-        tokio::spawn(async move {
-            let mut pause = Pause::default();
-            loop {
-                pause.wait().await;
-                // The limiter may be gone, or closed.
-                let Some(remote) = watch.0.upgrade().filter(|remote| !remote.closed.load(Ordering::Relaxed))
-                else {
-                    return;
-                };
-                match remote.probe().await {
-                    Ok(()) if remote.closed.load(Ordering::Relaxed) => return remote.place.close().await,
-                    Ok(()) => {
-                        tracing::info!("the rate limiter's store is back");
-                        return;
-                    }
-                    Err(error) => tracing::debug!(%error, "the rate limiter's store is still away"),
-                }
-            }
-        });
-    }
-
-    async fn probe(&self) -> Result<(), StoreError> {
-        match tokio::time::timeout(PROBE_TIMEOUT, self.place.probe()).await {
-            Ok(result) => result,
-            Err(_) => Err(StoreError::Timeout(PROBE_TIMEOUT)),
-        }
-    }
-}
-
-impl Place {
-    /// Connects, or tells whether the store is ready to serve.
-    async fn probe(&self) -> Result<(), StoreError> {
-        match self {
-            #[cfg(feature = "redis")]
-            Self::Redis(store) => store.connect().await,
-            Self::Custom(store) => store.apply(Operation::Peek, &[]).await.map(|_| ()),
-        }
-    }
-
-    /// Whether what fails comes back without a probe.
-    fn mends_itself(&self) -> bool {
-        match self {
-            #[cfg(feature = "redis")]
-            Self::Redis(store) => store.mends_itself(),
-            Self::Custom(_) => false,
-        }
-    }
-
-    /// Has it reconnect, if it does that by itself.
-    fn mend(&self) {
-        match self {
-            #[cfg(feature = "redis")]
-            Self::Redis(store) => store.mend(),
-            Self::Custom(_) => {}
-        }
-    }
-
-    /// Whether each check is a call that can fail; else the store tells itself when it has failed too often.
-    fn counts_checks(&self) -> bool {
-        matches!(self, Self::Custom(_))
-    }
-
-    async fn close(&self) {
-        match self {
-            #[cfg(feature = "redis")]
-            Self::Redis(store) => store.close(),
-            Self::Custom(store) => store.close().await,
-        }
-    }
-}
-
-/// Watches over a store that is left alone. When the watch ends, whether the store has answered or the
-/// task was dropped with its runtime, the store is asked again: if in vain, there is a new watch.
-struct Watch(Weak<Remote>);
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        if let Some(remote) = self.0.upgrade() {
-            remote.failures.store(0, Ordering::Relaxed);
-            remote.open.store(false, Ordering::Relaxed);
-        }
-    }
-}
-
-/// The pause before a store is asked again whether it is back: it grows, and has jitter, so that the
-/// instances of a service do not ask in step.
-pub(crate) struct Pause(Duration);
-
-impl Default for Pause {
-    fn default() -> Self {
-        Self(FIRST_PAUSE)
-    }
-}
-
-impl Pause {
-    pub(crate) async fn wait(&mut self) {
-        tokio::time::sleep(self.0.mul_f64(fastrand::f64() + 0.5)).await;
-        self.0 = LAST_PAUSE.min(self.0 * 2);
     }
 }
 

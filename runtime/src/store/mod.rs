@@ -19,6 +19,7 @@ pub(crate) mod guarded;
 mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+pub(crate) mod remote;
 
 use std::pin::Pin;
 use std::time::Duration;

@@ -17,13 +17,12 @@ use ahash::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
+use super::MAX_AGE;
 use super::batch::{Batch, Check};
 use super::script::Answers;
-use crate::clock::Clock;
+use crate::clock::{Clock, micros};
 use crate::store::{Counter, Operation, Outcome, Reading};
 
-/// How long a denial stands without being asked for again.
-const MAX_AGE: Duration = Duration::from_secs(1);
 const SETS: usize = 4_096;
 const WAYS: usize = 4;
 
@@ -194,8 +193,4 @@ impl Denial {
         };
         Outcome::new(false, self.readings.iter().map(reading))
     }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

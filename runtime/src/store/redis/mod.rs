@@ -40,6 +40,9 @@ use crate::error::StoreError;
 /// and at start-up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long it is believed what Redis has said of a counter that others may change.
+const MAX_AGE: Duration = Duration::from_secs(1);
+
 /// Counters in Redis.
 pub(crate) enum RedisStore {
     One(One),

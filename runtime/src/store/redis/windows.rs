@@ -9,11 +9,11 @@
 
 use std::time::Duration;
 
+use super::MAX_AGE;
 use super::batch::Batch;
+use crate::clock::micros;
 use crate::store::{Counter, Operation};
 
-/// How long an end is believed.
-const MAX_AGE: Duration = Duration::from_secs(1);
 /// A power of two.
 const PLACES: usize = 32_768;
 
@@ -77,10 +77,6 @@ fn id(hash: u64, counter: &Counter<'_>) -> u64 {
 fn places(id: u64) -> [usize; 2] {
     let place = id as usize % PLACES;
     [place, place ^ 1]
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -9,10 +9,10 @@ use tokio::task::JoinSet;
 
 use super::Cluster;
 use super::topology::{Assignment, Topology};
-use crate::store::guarded::Pause;
 use crate::store::redis::CONNECT_TIMEOUT;
 use crate::store::redis::connection::Endpoint;
 use crate::store::redis::failure::Failure;
+use crate::store::remote::Pause;
 
 impl Cluster {
     /// Asks who has which slots, and connects to all who are not connected. The error is what is missing
