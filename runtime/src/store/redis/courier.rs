@@ -8,13 +8,15 @@
 //! for. No call is sent again once its outcome may be unknown.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, Value};
 
 use super::alarm::Alarm;
+use super::connection::Wire;
 use super::failure::Failure;
 use super::lane::{Call, Filling, Lane};
 use super::windows::Windows;
@@ -44,6 +46,15 @@ impl Drop for Courier {
     }
 }
 
+/// What a courier does next.
+enum Next {
+    Send(Filling),
+    /// Nobody has asked for long.
+    Ping,
+    /// Another connection serves.
+    End,
+}
+
 /// A call in flight, which fails when it is dropped without an answer.
 struct InFlight(Arc<Call>);
 
@@ -59,43 +70,48 @@ impl Courier {
     }
 
     /// Serves until there is another connection, or this one serves no longer.
-    pub(super) async fn serve(mut self, mut connection: MultiplexedConnection) {
-        let Err(failure) = self.serve_until(&mut connection).await else { return };
+    pub(super) async fn serve(mut self, mut wire: Wire) {
+        let Err(failure) = self.serve_until(&mut wire).await else { return };
         if self.lane.lose(Some(self.generation), &failure) {
             self.lane.report(failure);
         }
     }
 
     /// Serves until there is another connection; the error is why this one serves no longer.
-    async fn serve_until(&mut self, connection: &mut MultiplexedConnection) -> Result<(), Failure> {
+    async fn serve_until(&mut self, wire: &mut Wire) -> Result<(), Failure> {
         let (mut alarm, mut quiet) = (Alarm::new(), Alarm::new());
         loop {
-            let next = poll_fn(|context| self.lane.poll_next(self.generation, context));
-            match quiet.within((Instant::now() + QUIET).into(), next).await {
-                Some(Some(filling)) => {
+            match self.next(wire, &mut quiet).await? {
+                Next::Send(filling) => {
                     let is_busy = filling.batch.checks() >= MANY;
-                    self.send(connection, filling, &mut alarm).await?;
+                    self.send(wire, filling, &mut alarm).await?;
                     if is_busy {
                         tokio::task::yield_now().await;
                     }
                 }
-                Some(None) => return Ok(()),
-                None => self.ping(connection, &mut alarm).await?,
+                Next::Ping => self.ping(wire, &mut alarm).await?,
+                Next::End => return Ok(()),
             }
         }
     }
 
+    /// Waits until there is something to do; the error is why the connection serves no longer.
+    async fn next(&self, wire: &mut Wire, quiet: &mut Alarm) -> Result<Next, Failure> {
+        let mut lost = pin!(wire.lost());
+        let next = poll_fn(|context| match self.lane.poll_next(self.generation, context) {
+            Poll::Ready(next) => Poll::Ready(Ok(next.map_or(Next::End, Next::Send))),
+            Poll::Pending => lost.as_mut().poll(context).map(|error| Err(error.into())),
+        });
+        quiet.within((Instant::now() + QUIET).into(), next).await.unwrap_or(Ok(Next::Ping))
+    }
+
     /// Makes sure that the connection still answers; the error is why it serves no longer. When there is no
     /// answer, it asks again at once, unless somebody has come whose check is as good.
-    async fn ping(
-        &mut self,
-        connection: &mut MultiplexedConnection,
-        alarm: &mut Alarm,
-    ) -> Result<(), Failure> {
-        let ping = redis::cmd("PING");
+    async fn ping(&mut self, wire: &mut Wire, alarm: &mut Alarm) -> Result<(), Failure> {
         while !self.lane.is_waited_for() {
             let deadline = Instant::now() + self.lane.timeout();
-            let answer = alarm.within(deadline.into(), connection.send_packed_command(&ping)).await;
+            wire.call().command("PING", 0);
+            let answer = alarm.within(deadline.into(), wire.answer()).await;
             match answer.map(|answer| answer.and_then(Value::extract_error).map_err(Failure::from)) {
                 Some(Err(failure)) if failure.is_away() => return Err(failure),
                 // Whatever else it says, it is there.
@@ -119,12 +135,7 @@ impl Courier {
     }
 
     /// Sends one call and waits for its answer; the error is why the connection serves no longer.
-    async fn send(
-        &mut self,
-        connection: &mut MultiplexedConnection,
-        filling: Filling,
-        alarm: &mut Alarm,
-    ) -> Result<(), Failure> {
+    async fn send(&mut self, wire: &mut Wire, filling: Filling, alarm: &mut Alarm) -> Result<(), Failure> {
         let Filling { batch, call, since } = filling;
         let call = InFlight(call);
         let (lane, windows) = (Arc::clone(&self.lane), &mut self.windows);
@@ -135,7 +146,7 @@ impl Courier {
             if sent >= deadline {
                 std::future::pending().await
             } else {
-                lane.decider().decide(connection, &batch, windows, sent_at).await
+                lane.decider().decide(wire, &batch, windows, sent_at).await
             }
         };
         let lost = match alarm.within(deadline.into(), deciding).await {

@@ -1,9 +1,6 @@
 //! What a counter is called in Redis.
 
-use std::io::Write as _;
-
-use redis::{RedisWrite, ToRedisArgs};
-
+use super::connection::Requests;
 use crate::algorithm::Algorithm;
 use crate::store::Counter;
 
@@ -23,8 +20,9 @@ impl<'a> From<&Counter<'a>> for StoredKey<'a> {
     }
 }
 
-impl ToRedisArgs for StoredKey<'_> {
-    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+impl StoredKey<'_> {
+    /// Adds it to a command.
+    pub(super) fn write(&self, requests: &mut Requests) {
         let letter = match self.algorithm {
             Algorithm::FixedWindow => "",
             Algorithm::SlidingWindow => "s",
@@ -32,10 +30,7 @@ impl ToRedisArgs for StoredKey<'_> {
             Algorithm::TokenBucket { .. } => "t",
         };
         let mut window = itoa::Buffer::new();
-        let mut key = out.writer_for_next_arg();
-        for piece in [self.key, window.format(self.window_millis), letter] {
-            // It is written to memory.
-            let _ = key.write_all(piece.as_bytes());
-        }
+        let window = window.format(self.window_millis);
+        requests.pieces(&[self.key.as_bytes(), window.as_bytes(), letter.as_bytes()]);
     }
 }

@@ -11,9 +11,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
-use redis::aio::MultiplexedConnection;
 
 use super::batch::{Batch, Check, Place};
+use super::connection::Wire;
 use super::courier::Courier;
 use super::denials::Denials;
 use super::failure::Failure;
@@ -110,7 +110,7 @@ impl Lane {
 
     /// Serves by a new connection from now on. The one before, if there is one, is given up: whoever
     /// connects anew has reason not to trust it.
-    pub(super) fn attach(self: &Arc<Self>, connection: MultiplexedConnection) {
+    pub(super) fn attach(self: &Arc<Self>, wire: Wire) {
         let (generation, idle) = {
             let mut queue = self.queue();
             queue.connections += 1;
@@ -118,7 +118,7 @@ impl Lane {
             (queue.generation, queue.idle.take())
         };
         // Not under the lock: a runtime that is shutting down drops the task here.
-        tokio::spawn(Courier::new(Arc::clone(self), generation).serve(connection));
+        tokio::spawn(Courier::new(Arc::clone(self), generation).serve(wire));
         if let Some(idle) = idle {
             idle.wake();
         }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Script, ServerErrorKind, Value};
+use redis::{ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value};
 use rmp::encode::{write_array_len, write_sint, write_uint};
 use smallvec::SmallVec;
 
 use super::batch::{Batch, Group, Place};
+use super::connection::{Requests, Wire};
 use super::failure::Failure;
 use super::key::StoredKey;
 use super::windows::Windows;
@@ -15,6 +15,8 @@ use crate::algorithm::{Algorithm, Reading, Rule, State};
 use crate::clock::Clock;
 use crate::store::{Counter, Operation, Outcome};
 
+/// How many numbers tell a rule: see `take.lua`.
+const TAKE_RULE_NUMBERS: usize = 3;
 /// How many numbers tell a rule: see `apply.lua`.
 const RULE_NUMBERS: usize = 6;
 /// How many tell a check, and each of its counters.
@@ -41,9 +43,9 @@ impl Decider {
     }
 
     /// Makes the scripts known to a server.
-    pub(super) async fn load(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    pub(super) async fn load(&self, wire: &mut Wire) -> RedisResult<()> {
         for script in [&self.take, &self.apply] {
-            script.load_async(connection).await?;
+            script.load_async(wire).await?;
         }
         Ok(())
     }
@@ -52,20 +54,21 @@ impl Decider {
     /// then has not run. `now` is the time of the clock, in microseconds.
     pub(super) async fn decide(
         &self,
-        connection: &mut MultiplexedConnection,
+        wire: &mut Wire,
         batch: &Batch,
         windows: &mut Windows,
         now: u64,
     ) -> RedisResult<Answers> {
         windows.forget_resets(batch);
         if self.is_sharded {
-            return self.decide_each(connection, batch, windows, now).await;
+            return self.decide_each(wire, batch, windows, now).await;
         }
-        let command = self.call(batch, batch.groups(), windows, now);
-        let mut reply = connection.send_packed_command(&command).await.and_then(Value::extract_error);
+        self.call(wire.call(), batch, batch.groups(), windows, now);
+        let mut reply = wire.answer().await?.extract_error();
         if reply.as_ref().is_err_and(is_lost) {
-            self.load(connection).await?;
-            reply = connection.send_packed_command(&command).await.and_then(Value::extract_error);
+            self.load(wire).await?;
+            self.call(wire.call(), batch, batch.groups(), windows, now);
+            reply = wire.answer().await?.extract_error();
         }
         let mut answers = Answers::default();
         answers.read(batch, batch.groups(), reply?, windows, now)?;
@@ -77,19 +80,19 @@ impl Decider {
     /// keys of several slots.
     async fn decide_each(
         &self,
-        connection: &mut MultiplexedConnection,
+        wire: &mut Wire,
         batch: &Batch,
         windows: &mut Windows,
         now: u64,
     ) -> RedisResult<Answers> {
         let groups: Vec<&Group> = batch.groups().iter().collect();
-        let mut replies = self.call_each(connection, batch, &groups, windows, now).await?;
+        let mut replies = self.call_each(wire, batch, &groups, windows, now).await?;
         if replies.iter().any(|reply| reply.as_ref().is_err_and(is_lost)) {
-            self.load(connection).await?;
+            self.load(wire).await?;
             let again = |reply: &RedisResult<Value>| reply.as_ref().is_err_and(is_lost);
             let lost: Vec<usize> = (0..replies.len()).filter(|index| again(&replies[*index])).collect();
             let groups: Vec<&Group> = lost.iter().map(|index| &batch.groups()[*index]).collect();
-            let again = self.call_each(connection, batch, &groups, windows, now).await?;
+            let again = self.call_each(wire, batch, &groups, windows, now).await?;
             for (index, reply) in lost.into_iter().zip(again) {
                 replies[index] = reply;
             }
@@ -107,47 +110,55 @@ impl Decider {
 
     async fn call_each(
         &self,
-        connection: &mut MultiplexedConnection,
+        wire: &mut Wire,
         batch: &Batch,
         groups: &[&Group],
         windows: &Windows,
         now: u64,
     ) -> RedisResult<Vec<RedisResult<Value>>> {
-        let mut pipeline = Pipeline::new();
+        let requests = wire.call();
         for group in groups {
             if group.asking {
-                pipeline.cmd("ASKING");
+                requests.command("ASKING", 0);
             }
-            pipeline.add_command(self.call(batch, std::slice::from_ref(group), windows, now));
+            self.call(requests, batch, std::slice::from_ref(group), windows, now);
         }
-        let count = pipeline.len();
-        let mut replies = connection.send_packed_commands(&pipeline, 0, count).await?.into_iter();
-        let reply = |group: &&Group| {
-            // What is said to `ASKING` is not told.
-            replies.nth(usize::from(group.asking)).ok_or_else(unexpected).and_then(Value::extract_error)
-        };
-        Ok(groups.iter().map(reply).collect())
+        let mut replies = Vec::with_capacity(groups.len());
+        for group in groups {
+            if group.asking {
+                // Should it be refused, so is what it was sent for.
+                wire.answer().await?;
+            }
+            replies.push(wire.answer().await?.extract_error());
+        }
+        Ok(replies)
     }
 
-    /// The command that decides `groups` of `batch`.
-    fn call(&self, batch: &Batch, groups: &[Group], windows: &Windows, now: u64) -> Cmd {
-        let is_simple = is_simple(batch, groups);
-        let mut call = redis::cmd("EVALSHA");
+    /// Asks for a decision of `groups` of `batch`.
+    fn call(&self, requests: &mut Requests, batch: &Batch, groups: &[Group], windows: &Windows, now: u64) {
         let counters = groups.iter().flat_map(|group| batch.counters_of(group));
-        call.arg(if is_simple { &self.take } else { &self.apply }.get_hash()).arg(counters.clone().count());
+        let count = counters.clone().count();
+        let rules = Rules::of(batch, groups);
+        let is_simple = is_simple(batch, groups);
+        let (script, arguments) = if is_simple {
+            (&self.take, count * (1 + usize::from(rules.0.len() > 1)) + rules.0.len() * TAKE_RULE_NUMBERS)
+        } else {
+            (&self.apply, 1)
+        };
+        requests.command("EVALSHA", 2 + count + arguments);
+        requests.argument(script.get_hash().as_bytes());
+        requests.number(count);
         for counter in counters {
-            call.arg(StoredKey::from(&counter));
+            StoredKey::from(&counter).write(requests);
         }
         if is_simple {
-            take(&mut call, batch, groups, windows, now);
+            take(requests, batch, groups, &rules, windows, now);
         } else {
-            call.arg(self.plan(batch, groups));
+            requests.argument(&self.plan(batch, groups, &rules));
         }
-        call
     }
 
-    fn plan(&self, batch: &Batch, groups: &[Group]) -> Vec<u8> {
-        let rules = Rules::of(batch, groups);
+    fn plan(&self, batch: &Batch, groups: &[Group], rules: &Rules<'_>) -> Vec<u8> {
         let items =
             groups.iter().map(|group| CHECK_NUMBERS + batch.counters_of(group).len() * COUNTER_NUMBERS);
         let mut plan = Plan::new(2 + rules.0.len() * RULE_NUMBERS + items.sum::<usize>());
@@ -180,15 +191,26 @@ impl Decider {
 }
 
 /// What `take.lua` is told besides the keys.
-fn take(call: &mut Cmd, batch: &Batch, groups: &[Group], windows: &Windows, now: u64) {
-    let rules = Rules::of(batch, groups);
+fn take(
+    requests: &mut Requests,
+    batch: &Batch,
+    groups: &[Group],
+    rules: &Rules<'_>,
+    windows: &Windows,
+    now: u64,
+) {
     for (group, counter) in groups.iter().filter_map(|group| Some((group, fixed(batch, group)?))) {
         let is_told = windows.left(batch.hash_of(group), &counter, now).is_some();
-        let rule = i64::from(rules.number_of(&counter));
-        call.arg(units(group, &counter)).arg(if is_told { -rule } else { rule });
+        let units = units(group, &counter);
+        requests.number(if is_told { units } else { -units });
+        if rules.0.len() > 1 {
+            requests.number(rules.number_of(&counter));
+        }
     }
     for rule in &rules.0 {
-        call.arg(rule.quota.limit()).arg(rule.cost).arg(rule.quota.window_millis());
+        requests.number(rule.quota.limit());
+        requests.number(rule.cost);
+        requests.number(rule.quota.window_millis());
     }
 }
 
@@ -209,9 +231,9 @@ fn fixed<'a>(batch: &'a Batch, group: &Group) -> Option<Counter<'a>> {
     is_fixed.then_some(counter)
 }
 
-/// How much all of a group ask of `counter`.
-fn units(group: &Group, counter: &Counter<'_>) -> u64 {
-    u64::from(group.count) * u64::from(counter.cost)
+/// How much all of a group ask of `counter`: no more than a batch has room for.
+fn units(group: &Group, counter: &Counter<'_>) -> i64 {
+    i64::from(group.count) * i64::from(counter.cost)
 }
 
 /// The rules of a call: one, or a few.
@@ -380,7 +402,7 @@ impl Standing {
     /// pass.
     fn of_fixed(group: &Group, counter: &Counter<'_>, used: u64, ends: Duration) -> (u32, Self) {
         let limit = u64::from(counter.quota.limit());
-        let left = limit.saturating_sub(used.saturating_sub(units(group, counter)));
+        let left = limit.saturating_sub(used.saturating_sub(units(group, counter).unsigned_abs()));
         let room = u32::try_from(left / u64::from(counter.cost)).unwrap_or(u32::MAX).min(group.count);
         let reset = u64::try_from(ends.as_micros()).unwrap_or(u64::MAX);
         (room, Self { room, left, reset, wait: Some(reset) })

@@ -3,8 +3,9 @@
 --
 -- KEYS[i]   the counters; each comes once, or as often as it is asked for different things
 -- ARGV      for each counter
---             how many units all who ask for just this ask for together
---             which rule it has, with a minus before it if it need not be told when the window ends
+--             how many units all who ask for just this ask for together, with a minus before it if they are to
+--             be told when the window ends
+--             which rule it has, unless all have the same one
 --           then for each rule
 --             the limit
 --             what each check asks of a counter, which is not more than that
@@ -19,29 +20,43 @@
 -- script ends, which is one transaction to others, and in which no time passes. What is wrong with one check
 -- is no matter of the others: what a command refuses is told to that check alone.
 
-local UNTOLD = -3
-
 local keys, argv, try, type = KEYS, ARGV, redis.pcall, type
+local units, asked = argv[1], tonumber(argv[1])
+
+-- What a quiet service asks: one counter that is known to run. All that follows costs more than this command.
+local first
+if #keys == 1 and asked > 0 then
+  first = try('INCRBY', keys[1], units)
+  if type(first) == 'number' and first > asked and first <= tonumber(argv[#argv - 2]) then return first end
+end
+
+local UNTOLD = -3
 local reply, said = {}, 0
-local at, rules = 1, 2 * #keys - 2
--- The rule of the counter at hand, and how many units are asked for: mostly as before.
-local number, limit, cost, window, tells
-local units, asked
+local at, is_one = 1, #argv == #keys + 3
+local rules = is_one and #keys or 2 * #keys
+-- What is asked of the counter at hand, and by which rule: mostly as before.
+local told, number, limit, cost, window
 
 for i = 1, #keys do
   local key, ends, used, fault = keys[i], UNTOLD, nil, nil
-  if argv[at] ~= units then
-    units = argv[at]
-    asked = tonumber(units)
+  if argv[at] ~= told then
+    told = argv[at]
+    asked = tonumber(told)
+    units = asked < 0 and string.sub(told, 2) or told
+    asked = math.abs(asked)
   end
-  if argv[at + 1] ~= number then
-    number = argv[at + 1]
-    local signed = tonumber(number)
-    tells = signed > 0
-    local first = rules + 3 * (tells and signed or -signed)
-    limit, cost, window = tonumber(argv[first]), argv[first + 1], argv[first + 2]
+  local tells = told ~= units
+  at = at + 1
+  local rule = 1
+  if not is_one then
+    rule = tonumber(argv[at])
+    at = at + 1
   end
-  at = at + 2
+  if rule ~= number then
+    number = rule
+    local from = rules + 3 * (rule - 1)
+    limit, cost, window = tonumber(argv[from + 1]), argv[from + 2], argv[from + 3]
+  end
   if tells then
     ends = try('PTTL', key)
     if type(ends) ~= 'number' then fault = ends.err end
@@ -51,7 +66,7 @@ for i = 1, #keys do
     used, ends = asked, tonumber(window)
     fault = try('SET', key, asked > limit and math.floor(limit / cost) * cost or units, 'PX', window).err
   elseif not fault then
-    used = try('INCRBY', key, units)
+    used = first or try('INCRBY', key, units)
     if type(used) ~= 'number' then
       fault = used.err
       if string.find(fault, 'not an integer', 1, true) then

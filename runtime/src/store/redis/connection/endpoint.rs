@@ -1,18 +1,19 @@
 //! Where a server is, and how it is spoken to.
 
+use std::io;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo,
-    RedisConnectionInfo, RedisError, RedisResult,
+    ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisConnectionInfo, RedisError,
+    RedisResult,
 };
 
 use super::Fault;
 use super::credentials::Provider;
+use super::socket::{self, Tls};
 #[cfg(feature = "redis-tls")]
 use super::tls::{self, RedisTls};
+use super::wire::Wire;
 
 /// How servers are reached, beyond what their URLs say.
 #[derive(Clone, Default)]
@@ -26,6 +27,7 @@ pub(crate) struct Access {
 #[derive(Clone)]
 pub(crate) struct Endpoint {
     info: ConnectionInfo,
+    tls: Option<Tls>,
     credentials: Option<Provider>,
 }
 
@@ -57,8 +59,10 @@ impl Endpoint {
             return Err(format!("there is a user without a password: {instead}"));
         }
         #[cfg(feature = "redis-tls")]
-        let info = tls::prepare(info, access.tls.as_ref())?;
-        Ok(Self { info: info.set_tcp_settings(tcp_settings()), credentials: access.credentials.clone() })
+        let tls = by_tls.then(|| tls::connector(access.tls.as_ref())).transpose()?;
+        #[cfg(not(feature = "redis-tls"))]
+        let tls = None;
+        Ok(Self { info, tls, credentials: access.credentials.clone() })
     }
 
     /// The same greeting at another address.
@@ -70,7 +74,7 @@ impl Endpoint {
             }
             _ => ConnectionAddr::Tcp(host, port),
         };
-        Self { info: self.info.clone().set_addr(address), credentials: self.credentials.clone() }
+        Self { info: self.info.clone().set_addr(address), ..self.clone() }
     }
 
     /// What the URL says.
@@ -79,38 +83,35 @@ impl Endpoint {
         &self.info
     }
 
-    /// What the URL says, with the credentials that hold now.
-    async fn current(&self, timeout: Duration) -> RedisResult<ConnectionInfo> {
-        let Some(provider) = &self.credentials else { return Ok(self.info.clone()) };
-        let no_credentials = |detail: String| {
-            RedisError::from((ErrorKind::AuthenticationFailed, "no credentials are provided", detail))
-        };
-        let credentials = tokio::time::timeout(timeout, provider.ask())
-            .await
-            .map_err(|_| no_credentials(format!("within {timeout:?}")))?
-            .map_err(|error| no_credentials(error.to_string()))?;
+    /// What the URL says of the greeting, with the credentials that hold now.
+    async fn greeting(&self) -> RedisResult<RedisConnectionInfo> {
         let greeting = self.info.redis_settings();
-        let greeting = RedisConnectionInfo::default()
+        let Some(provider) = &self.credentials else { return Ok(greeting.clone()) };
+        let credentials = provider.ask().await.map_err(|error| no_credentials(error.to_string()))?;
+        Ok(RedisConnectionInfo::default()
             .set_db(greeting.db())
             .set_protocol(greeting.protocol())
             .set_username(credentials.username)
-            .set_password(credentials.password);
-        Ok(self.info.clone().set_redis_settings(greeting))
+            .set_password(credentials.password))
     }
 
     /// Opens a connection, which may take that long at most.
-    pub(in super::super) async fn connect(&self, timeout: Duration) -> RedisResult<MultiplexedConnection> {
-        let client = Client::open(self.current(timeout).await?)?;
-        // The deadline of a decision is the limiter's; a second timer would only cost.
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(timeout)).set_response_timeout(None);
-        client.get_multiplexed_async_connection_with_config(&config).await
+    pub(in super::super) async fn connect(&self, timeout: Duration) -> RedisResult<Wire> {
+        let greeting = tokio::time::timeout(timeout, self.greeting())
+            .await
+            .unwrap_or_else(|_| Err(no_credentials(format!("within {timeout:?}"))))?;
+        let connecting = async {
+            let socket = socket::open(self.info.addr(), self.tls.as_ref()).await?;
+            Wire::greet(socket, &greeting).await
+        };
+        tokio::time::timeout(timeout, connecting)
+            .await
+            .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
     }
 }
 
-/// A small call must not wait for the acknowledgement of the one before it.
-fn tcp_settings() -> TcpSettings {
-    TcpSettings::default().set_nodelay(true)
+fn no_credentials(detail: String) -> RedisError {
+    (ErrorKind::AuthenticationFailed, "no credentials are provided", detail).into()
 }
 
 /// What is wrong, without the client's name for the kind of error.

@@ -2,23 +2,27 @@
 
 mod credentials;
 mod endpoint;
+mod resp;
 #[cfg(feature = "redis-sentinel")]
 mod sentinels;
+mod socket;
 #[cfg(feature = "redis-tls")]
 mod tls;
+mod wire;
 
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, RedisResult, Value};
 
 pub(crate) use self::credentials::Provider;
 pub use self::credentials::RedisCredentials;
 pub(crate) use self::endpoint::{Access, Endpoint};
+pub(super) use self::resp::Requests;
 #[cfg(feature = "redis-sentinel")]
 use self::sentinels::Sentinels;
 #[cfg(feature = "redis-tls")]
 pub use self::tls::RedisTls;
+pub(super) use self::wire::Wire;
 use super::failure::is_unwritable;
 
 /// Where to connect to.
@@ -46,7 +50,7 @@ impl Server {
     }
 
     /// Opens a connection to a server that takes writes, which may take that long at most.
-    pub(super) async fn connect(&self, timeout: Duration) -> RedisResult<MultiplexedConnection> {
+    pub(super) async fn connect(&self, timeout: Duration) -> RedisResult<Wire> {
         let mut connection = match self {
             Self::Single(endpoint) => endpoint.connect(timeout).await?,
             #[cfg(feature = "redis-sentinel")]
@@ -59,7 +63,7 @@ impl Server {
 
 /// A server that takes no writes takes the script, and refuses what it does. Who may not write this key is
 /// believed.
-async fn takes_writes(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+async fn takes_writes(connection: &mut Wire) -> RedisResult<()> {
     let unlinked: RedisResult<Value> = redis::cmd("UNLINK").arg(UNUSED).query_async(connection).await;
     match unlinked.and_then(Value::extract_error) {
         Err(error) if error.code().is_some_and(is_unwritable) => {

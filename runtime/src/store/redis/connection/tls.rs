@@ -1,15 +1,15 @@
 //! Whom to trust, and who to be, over TLS.
 
 use std::fmt;
+use std::sync::Arc;
 
-use redis::{Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, TlsCertificates};
-use rustls::ClientConfig;
-use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 
 use super::Fault;
+use super::socket::Tls;
 
 /// Certificates for `rediss://` URLs: see [`redis_tls`](crate::Builder::redis_tls).
 ///
@@ -51,30 +51,39 @@ impl RedisTls {
         self
     }
 
-    /// As the client of Redis wants it.
-    pub(super) fn certificates(&self) -> TlsCertificates {
-        TlsCertificates {
-            client_tls: self
-                .client
-                .clone()
-                .map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key }),
-            root_cert: self.roots.clone(),
+    /// Whom to trust.
+    fn trusted(&self) -> Result<RootCertStore, Fault> {
+        let mut store = RootCertStore::empty();
+        if let Some(pem) = &self.roots {
+            return match store.add_parsable_certificates(chain(pem)) {
+                (0, _) => {
+                    Err("`root_certificates` of `redis_tls` holds no certificate: give it the PEM of one"
+                        .to_owned())
+                }
+                _ => Ok(store),
+            };
+        }
+        let native = rustls_native_certs::load_native_certs();
+        match store.add_parsable_certificates(native.certs) {
+            (0, _) => {
+                let why = native.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+                let instead = "say by `redis_tls` whom to trust";
+                Err(format!("the system trusts no certificate authority{why}: {instead}"))
+            }
+            _ => Ok(store),
         }
     }
 
-    /// Finds at once what would fail at every connection.
-    fn check(&self) -> Result<(), Fault> {
-        let mut store = RootCertStore::empty();
-        if let Some(pem) = &self.roots {
-            let (added, _) = store.add_parsable_certificates(chain(pem));
-            if added == 0 {
-                return Err(
-                    "`root_certificates` of `redis_tls` holds no certificate: give it the PEM of one"
-                        .to_owned(),
-                );
-            }
-        }
-        let Some((certificate, key)) = &self.client else { return Ok(()) };
+    /// What connections are made by. Finds at once what would fail at each of them.
+    fn config(&self) -> Result<ClientConfig, Fault> {
+        // A program that has chosen a provider keeps it.
+        let provider =
+            CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(ring::default_provider()));
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| format!("the provider of cryptography has no protocol for TLS: {error}"))?
+            .with_root_certificates(self.trusted()?);
+        let Some((certificate, key)) = &self.client else { return Ok(config.with_no_client_auth()) };
         let chain = chain(certificate);
         if chain.is_empty() {
             return Err(
@@ -86,13 +95,9 @@ impl RedisTls {
                 "`client_certificate` of `redis_tls` has no private key ({error}): give it the PEM of one"
             )
         })?;
-        ClientConfig::builder()
-            .with_root_certificates(store)
-            .with_client_auth_cert(chain, key)
-            .map(|_| ())
-            .map_err(|error| {
-                format!("`client_certificate` of `redis_tls`: {error}: give it a certificate and its own key")
-            })
+        config.with_client_auth_cert(chain, key).map_err(|error| {
+            format!("`client_certificate` of `redis_tls`: {error}: give it a certificate and its own key")
+        })
     }
 }
 
@@ -109,21 +114,13 @@ fn chain(pem: &[u8]) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).collect()
 }
 
-/// Makes an endpoint ready for TLS, if it is one for TLS.
-pub(super) fn prepare(info: ConnectionInfo, tls: Option<&RedisTls>) -> Result<ConnectionInfo, Fault> {
-    if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
-        return Ok(info);
-    }
-    // The client of Redis asks for the process's provider, and panics where dependencies bring two and
-    // none was chosen. A program that has chosen one keeps it.
-    if CryptoProvider::get_default().is_none() {
-        let _ = ring::default_provider().install_default();
-    }
-    let Some(tls) = tls else { return Ok(info) };
-    tls.check()?;
-    let client = Client::build_with_tls(info, tls.certificates())
-        .map_err(|error| format!("{error}: give `redis_tls` certificates and keys in PEM"))?;
-    Ok(client.get_connection_info().clone())
+/// What connections over TLS are made by.
+pub(super) fn connector(tls: Option<&RedisTls>) -> Result<Tls, Fault> {
+    let config = match tls {
+        Some(tls) => tls.config(),
+        None => RedisTls::new().config(),
+    };
+    Ok(Tls::from(Arc::new(config?)))
 }
 
 #[cfg(test)]

@@ -51,6 +51,7 @@ const ALL: &[Column] = &Column::ALL;
 const PASS: &[Column] = &[Column::Hot, Column::Keys];
 const HOT_AND_DENIED: &[Column] = &[Column::Hot, Column::Denied];
 const HOT: &[Column] = &[Column::Hot];
+const DENIED: &[Column] = &[Column::Denied];
 
 const fn candidate(
     id: &'static str,
@@ -67,6 +68,8 @@ const fn candidate(
 const CANDIDATES: &[Candidate] = &[
     candidate("bare", "bare axum", Kind::Bare, Store::None, false, PASS),
     candidate("bare-fields", "bare axum, two static fields", Kind::Bare, Store::None, true, HOT),
+    candidate("bare-layer", "bare axum, an idle layer and argument", Kind::Bare, Store::None, false, HOT),
+    candidate("bare-denial", "bare axum, always denying", Kind::Bare, Store::None, false, DENIED),
     candidate("ours-memory", "axum-rate-limit, fields off", Kind::Ours, Store::Memory, false, ALL),
     candidate("ours-memory-fields", "axum-rate-limit", Kind::Ours, Store::Memory, true, HOT),
     candidate("tower_governor", "tower_governor", Kind::Peer, Store::Memory, false, ALL),
@@ -88,8 +91,9 @@ const CANDIDATES: &[Candidate] = &[
 pub(crate) const ONE_BY_ONE: [&str; 3] = ["bare", "ours-redis", "evalsha"];
 
 impl Candidate {
-    pub(crate) fn denies(&self) -> bool {
-        self.columns.contains(&Column::Denied)
+    /// Whether it lets some through and denies others.
+    pub(crate) fn limits(&self) -> bool {
+        self.kind != Kind::Bare && self.columns.contains(&Column::Denied)
     }
 
     pub(crate) fn is_bare(&self) -> bool {

@@ -63,7 +63,7 @@ async fn run() -> Result<()> {
     for round in 0..arguments.rounds {
         round::run(round, &arguments, &candidates, &mut redis, &mut results).await?;
     }
-    for candidate in candidates.iter().filter(|candidate| candidate.denies()) {
+    for candidate in candidates.iter().filter(|candidate| candidate.limits()) {
         for _ in 0..arguments.bursts {
             let passed = burst::passed(candidate, &mut redis).await?;
             eprintln!("burst: {} let {passed} of {} through", candidate.id, burst::REQUESTS);

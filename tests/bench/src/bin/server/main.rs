@@ -52,6 +52,8 @@ async fn app(candidate: &str, column: Column, url: &str) -> Result<Router> {
     Ok(match candidate {
         "bare" => bare::plain(),
         "bare-fields" => bare::with_fields(),
+        "bare-layer" => bare::with_layer(),
+        "bare-denial" => bare::denying(),
         "ours-memory" => ours::memory(column, Headers::Off).await?,
         "ours-memory-fields" => ours::memory(column, Headers::Draft).await?,
         "ours-redis" => ours::redis(column, Headers::Off, url).await?,

@@ -1,0 +1,224 @@
+//! The protocol of Redis: how commands are written, and where answers end.
+//!
+//! See the [specification](https://redis.io/docs/latest/develop/reference/protocol-spec/). What an answer says
+//! is read by the `redis` crate, but for numbers: there are many of them, and little else.
+
+use redis::{ErrorKind, RedisError, RedisResult, Value};
+
+/// Commands, as they are sent.
+#[derive(Debug, Default)]
+pub(in super::super) struct Requests {
+    pub(super) bytes: Vec<u8>,
+    /// How many have been added since they were counted last.
+    pub(super) commands: usize,
+}
+
+impl Requests {
+    /// Begins a command that consists of its name and so many arguments.
+    pub(in super::super) fn command(&mut self, name: &str, arguments: usize) {
+        self.commands += 1;
+        self.head(b'*', arguments + 1);
+        self.argument(name.as_bytes());
+    }
+
+    pub(in super::super) fn argument(&mut self, argument: &[u8]) {
+        self.pieces(&[argument]);
+    }
+
+    /// One argument, put together.
+    pub(in super::super) fn pieces(&mut self, pieces: &[&[u8]]) {
+        self.head(b'$', pieces.iter().map(|piece| piece.len()).sum());
+        for piece in pieces {
+            self.bytes.extend_from_slice(piece);
+        }
+        self.bytes.extend_from_slice(b"\r\n");
+    }
+
+    pub(in super::super) fn number(&mut self, number: impl itoa::Integer) {
+        self.argument(itoa::Buffer::new().format(number).as_bytes());
+    }
+
+    /// Adds commands that are written already.
+    pub(super) fn written(&mut self, bytes: &[u8], commands: usize) {
+        self.bytes.extend_from_slice(bytes);
+        self.commands += commands;
+    }
+
+    fn head(&mut self, kind: u8, length: usize) {
+        self.bytes.push(kind);
+        self.bytes.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+        self.bytes.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Where the answer ends that `bytes` begin with; `None` if there is more to come.
+pub(super) fn end(bytes: &[u8]) -> RedisResult<Option<usize>> {
+    // How many values are to follow.
+    let (mut at, mut open) = (0, 1_usize);
+    while open > 0 {
+        let Some((kind, text)) = line(bytes, &mut at) else { return Ok(None) };
+        open -= 1;
+        let length = || match number(text) {
+            // What is nothing at all has a length of -1.
+            Some(length) => Ok(usize::try_from(length).unwrap_or(0)),
+            None => Err(unreadable()),
+        };
+        match kind {
+            b'+' | b'-' | b':' | b'_' | b',' | b'#' | b'(' => {}
+            b'$' | b'!' | b'=' if text == b"-1" => {}
+            b'$' | b'!' | b'=' => {
+                at = at.checked_add(length()?).and_then(|end| end.checked_add(2)).ok_or_else(unreadable)?;
+            }
+            b'*' | b'~' | b'>' => open = open.checked_add(length()?).ok_or_else(unreadable)?,
+            b'%' => open = pairs(open, length()?)?,
+            // What an attribute tells of follows it.
+            b'|' => open = pairs(open, length()?)?.checked_add(1).ok_or_else(unreadable)?,
+            _ => return Err(unreadable()),
+        }
+        if at > bytes.len() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(at))
+}
+
+fn pairs(open: usize, pairs: usize) -> RedisResult<usize> {
+    pairs.checked_mul(2).and_then(|values| open.checked_add(values)).ok_or_else(unreadable)
+}
+
+/// What a whole answer says.
+pub(super) fn value(answer: &[u8]) -> RedisResult<Value> {
+    numbers(answer).map_or_else(|| redis::parse_redis_value(answer), Ok)
+}
+
+/// Whether the server says it without having been asked.
+pub(super) fn is_push(answer: &[u8]) -> bool {
+    answer.starts_with(b">")
+}
+
+/// A number, or a list of numbers.
+fn numbers(answer: &[u8]) -> Option<Value> {
+    let mut at = 0;
+    let mut next = |kind| {
+        let (found, text) = line(answer, &mut at)?;
+        if found == kind { number(text) } else { None }
+    };
+    match answer.first()? {
+        b':' => next(b':').map(Value::Int),
+        b'*' => {
+            let length = next(b'*')?.try_into().ok()?;
+            // Reserves nothing that is only promised.
+            let mut numbers = Vec::with_capacity(answer.len().min(length));
+            for _ in 0..length {
+                numbers.push(Value::Int(next(b':')?));
+            }
+            Some(Value::Array(numbers))
+        }
+        _ => None,
+    }
+}
+
+/// The next line: its first character, which tells what it is, and the rest.
+fn line<'a>(bytes: &'a [u8], at: &mut usize) -> Option<(u8, &'a [u8])> {
+    let rest = bytes.get(*at..)?;
+    let length = rest.windows(2).position(|end| end == b"\r\n")?;
+    *at += length + 2;
+    // An empty line is nothing that is known.
+    Some(rest[..length].split_first().map_or((b'\r', &[][..]), |(kind, text)| (*kind, text)))
+}
+
+fn number(text: &[u8]) -> Option<i64> {
+    let (is_negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] | digits => (false, digits),
+    };
+    if digits.is_empty() {
+        return None;
+    }
+    let add = |number: i64, digit: &u8| {
+        let digit = i64::from(digit.checked_sub(b'0').filter(|digit| *digit < 10)?);
+        let shifted = number.checked_mul(10)?;
+        if is_negative { shifted.checked_sub(digit) } else { shifted.checked_add(digit) }
+    };
+    digits.iter().try_fold(0, add)
+}
+
+fn unreadable() -> RedisError {
+    (ErrorKind::Parse, "the server does not speak the protocol of Redis").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Whatever a server may say.
+    fn answer() -> impl Strategy<Value = Vec<u8>> {
+        let line = |kinds: &'static str, text: &'static str| {
+            let kind = proptest::sample::select(kinds.chars().collect::<Vec<_>>());
+            (kind, text).prop_map(|(kind, text)| format!("{kind}{text}\r\n").into_bytes())
+        };
+        let blob = proptest::collection::vec(any::<u8>(), 0..20)
+            .prop_map(|bytes| [format!("${}\r\n", bytes.len()).as_bytes(), &bytes, b"\r\n"].concat());
+        let fixed = ["$-1", "*-1", "_", "#t", "#f", ",1.5", ",inf", "(12345678901234567890", "*0", "%0"];
+        let fixed =
+            proptest::sample::select(fixed.to_vec()).prop_map(|text| format!("{text}\r\n").into_bytes());
+        let number = any::<i64>().prop_map(|number| format!(":{number}\r\n").into_bytes());
+        let one = prop_oneof![4 => number, 1 => line("+-", "[A-Z]{1,6} [a-z ]{0,9}"), 1 => blob, 1 => fixed];
+        one.prop_recursive(3, 24, 6, |part| {
+            let list =
+                (proptest::sample::select(vec!['*', '~', '%', '|']), proptest::collection::vec(part, 1..7));
+            list.prop_map(|(kind, mut parts)| {
+                let count = match kind {
+                    '%' => {
+                        parts.truncate(parts.len() / 2 * 2);
+                        parts.len() / 2
+                    }
+                    // One more, of which the attribute tells.
+                    '|' => {
+                        parts.truncate((parts.len() - 1) / 2 * 2 + 1);
+                        parts.len() / 2
+                    }
+                    _ => parts.len(),
+                };
+                [format!("{kind}{count}\r\n").into_bytes(), parts.concat()].concat()
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn an_answer_ends_where_it_ends(answer in answer(), next in answer()) {
+            prop_assert_eq!(end(&answer), Ok(Some(answer.len())));
+            prop_assert_eq!(end(&[answer.clone(), next].concat()), Ok(Some(answer.len())));
+            for length in 0..answer.len() {
+                prop_assert_eq!(end(&answer[..length]), Ok(None));
+            }
+        }
+
+        #[test]
+        fn an_answer_says_what_the_redis_crate_reads(answer in answer()) {
+            let read = redis::parse_redis_value(&answer);
+            prop_assert_eq!(format!("{:?}", value(&answer)), format!("{read:?}"));
+        }
+
+        #[test]
+        fn no_bytes_are_too_much(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            if let Ok(Some(end)) = end(&bytes) {
+                prop_assert!(end <= bytes.len());
+                let _ = value(&bytes[..end]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_is_refused() {
+        for bytes in ["HTTP/1.1 400 Bad Request\r\n", "\r\n", "*x\r\n", "$\r\n", "$99999999999999999999\r\n"]
+        {
+            assert!(end(bytes.as_bytes()).is_err(), "{bytes}");
+        }
+        let endless = format!("*3\r\n%{}\r\n", i64::MAX);
+        assert!(end(endless.as_bytes()).is_err(), "{endless}");
+    }
+}

@@ -1,0 +1,320 @@
+//! A connection to a server, on which one call is made at a time.
+//!
+//! Those of the `redis` crate are for many who call at once, for whom a task of theirs sends and receives. Where
+//! there is one who calls, that costs more than the call; so of that crate are only the greeting, and what the
+//! answers mean.
+//!
+//! A call that is given up leaves the connection whole: what has gone out of it in part is sent to its end, and
+//! its answers are thrown away when they come. Nothing is sent twice.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::ops::Range;
+use std::task::Poll;
+
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, RedisConnectionInfo, RedisError, RedisFuture,
+    RedisResult, Value,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional, duplex};
+
+use super::resp::{self, Requests};
+use super::socket::Socket;
+
+/// How much is read at once; longer answers take more.
+const CHUNK: usize = 8 * 1024;
+
+/// A connection to a server.
+pub(in super::super) struct Wire {
+    socket: Socket,
+    requests: Requests,
+    /// How many bytes of the requests have been sent.
+    sent: usize,
+    input: Vec<u8>,
+    /// How many bytes of the input have been read.
+    read: usize,
+    /// How many answers are still to come to the call at hand,
+    awaited: usize,
+    /// and before them to calls that were given up.
+    late: usize,
+    database: i64,
+}
+
+impl Wire {
+    /// Greets the server behind `socket`.
+    pub(super) async fn greet(mut socket: Socket, greeting: &RedisConnectionInfo) -> RedisResult<Self> {
+        // The `redis` crate knows how, and then hands out nothing of the connection: so it gets one of its own,
+        // through which it speaks to the server. All it has asked is answered when it is ready.
+        let (near, mut far) = duplex(CHUNK);
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let mut greeted = Box::pin(MultiplexedConnection::new_with_config(greeting, near, config));
+        let mut carried = Box::pin(copy_bidirectional(&mut far, &mut socket));
+        poll_fn(|context| {
+            if let Poll::Ready(greeted) = greeted.as_mut().poll(context) {
+                return Poll::Ready(greeted.map(|_| ()));
+            }
+            match carried.as_mut().poll(context) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+                Poll::Ready(Ok(_)) => Poll::Ready(Err(closed())),
+                // What was carried may be what is waited for: that is woken then.
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await?;
+        drop(carried);
+        Ok(Self::over(socket, greeting.db()))
+    }
+
+    /// A connection to a server that has been greeted, and now uses that database.
+    fn over(socket: Socket, database: i64) -> Self {
+        Self {
+            socket,
+            requests: Requests::default(),
+            sent: 0,
+            input: Vec::with_capacity(CHUNK),
+            read: 0,
+            awaited: 0,
+            late: 0,
+            database,
+        }
+    }
+
+    /// Begins a call, of which the commands are put where this tells. It is made with the first
+    /// [`answer`](Self::answer). The call before is given up, if it has not been answered.
+    pub(in super::super) fn call(&mut self) -> &mut Requests {
+        let Requests { bytes, commands } = &mut self.requests;
+        if self.sent == 0 || self.sent == bytes.len() {
+            // What has not begun to be sent never is.
+            bytes.clear();
+            *commands = 0;
+            self.sent = 0;
+        }
+        self.late += std::mem::take(&mut self.awaited);
+        &mut self.requests
+    }
+
+    /// The answer to the next command of the call. An error of the server is one of the values.
+    pub(in super::super) async fn answer(&mut self) -> RedisResult<Value> {
+        self.send().await?;
+        loop {
+            if let Some(answer) = self.next()? {
+                self.awaited = self.awaited.checked_sub(1).ok_or_else(unasked)?;
+                return resp::value(&self.input[answer]);
+            }
+            self.receive().await?;
+        }
+    }
+
+    /// Waits until the connection is lost, while no call is made.
+    pub(in super::super) async fn lost(&mut self) -> RedisError {
+        self.call();
+        match self.listen().await {
+            Ok(never) => match never {},
+            Err(error) => error,
+        }
+    }
+
+    async fn listen(&mut self) -> RedisResult<Infallible> {
+        self.send().await?;
+        loop {
+            if self.next()?.is_some() {
+                return Err(unasked());
+            }
+            self.receive().await?;
+        }
+    }
+
+    /// Sends what has not been sent.
+    async fn send(&mut self) -> io::Result<()> {
+        while self.sent < self.requests.bytes.len() {
+            match self.socket.write(&self.requests.bytes[self.sent..]).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                sent => self.sent += sent,
+            }
+            self.awaited += std::mem::take(&mut self.requests.commands);
+        }
+        self.socket.flush().await
+    }
+
+    /// Where in the input the next answer is that somebody may wait for.
+    fn next(&mut self) -> RedisResult<Option<Range<usize>>> {
+        while let Some(length) = resp::end(&self.input[self.read..])? {
+            let answer = self.read..self.read + length;
+            self.read = answer.end;
+            if resp::is_push(&self.input[answer.clone()]) {
+                continue;
+            }
+            if self.late == 0 {
+                return Ok(Some(answer));
+            }
+            self.late -= 1;
+        }
+        Ok(None)
+    }
+
+    /// Takes in what the server sends next.
+    async fn receive(&mut self) -> RedisResult<()> {
+        self.input.drain(..self.read);
+        self.read = 0;
+        match self.socket.read_buf(&mut self.input).await? {
+            0 => Err(closed()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// So it can be used where the `redis` crate asks for a connection.
+impl ConnectionLike for Wire {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        Box::pin(async move {
+            self.call().written(&command.get_packed_command(), 1);
+            self.answer().await
+        })
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        Box::pin(async move {
+            self.call().written(&pipeline.get_packed_pipeline(), offset + count);
+            for _ in 0..offset {
+                self.answer().await?;
+            }
+            let mut answers = Vec::with_capacity(count);
+            for _ in 0..count {
+                answers.push(self.answer().await?);
+            }
+            Ok(answers)
+        })
+    }
+
+    fn get_db(&self) -> i64 {
+        self.database
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire")
+            .field("awaited", &self.awaited)
+            .field("late", &self.late)
+            .finish_non_exhaustive()
+    }
+}
+
+fn closed() -> RedisError {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the server has closed the connection").into()
+}
+
+fn unasked() -> RedisError {
+    (ErrorKind::Parse, "the server has answered what it was not asked").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::DuplexStream;
+
+    use super::*;
+
+    /// A connection, and the server's end of it, of which so many bytes are under way at most.
+    fn wire(bytes: usize) -> (Wire, DuplexStream) {
+        let (near, far) = duplex(bytes);
+        (Wire::over(Box::pin(near), 0), far)
+    }
+
+    async fn receives(server: &mut DuplexStream, expected: &str) {
+        let mut received = vec![0; expected.len()];
+        server.read_exact(&mut received).await.expect("it is sent");
+        assert_eq!(String::from_utf8_lossy(&received), expected);
+    }
+
+    /// Begins a call, and gives it up once it can't go on.
+    async fn give_up(wire: &mut Wire, name: &str) {
+        wire.call().command(name, 0);
+        tokio::select! {
+            biased;
+            answer = wire.answer() => panic!("nobody has answered: {answer:?}"),
+            () = std::future::ready(()) => {}
+        }
+    }
+
+    const A: &str = "*1\r\n$1\r\nA\r\n";
+    const B: &str = "*1\r\n$1\r\nB\r\n";
+
+    #[tokio::test]
+    async fn the_answers_to_a_call_come_in_turn_in_whatever_pieces() {
+        let (mut wire, mut server) = wire(1024);
+        let requests = wire.call();
+        requests.command("SET", 2);
+        requests.pieces(&[b"rl:", b"a"]);
+        requests.number(-12);
+        requests.command("GET", 1);
+        requests.argument(b"rl:a");
+        let serving = async {
+            receives(
+                &mut server,
+                "*3\r\n$3\r\nSET\r\n$4\r\nrl:a\r\n$3\r\n-12\r\n*2\r\n$3\r\nGET\r\n$4\r\nrl:a\r\n",
+            )
+            .await;
+            for piece in ["+O", "K\r", "\n>2\r\n+pubsub\r\n:1\r\n*2\r\n:1\r", "\n", "$2\r\nab\r", "\n"] {
+                server.write_all(piece.as_bytes()).await.expect("it is read");
+                tokio::task::yield_now().await;
+            }
+        };
+        let asking = async { (wire.answer().await, wire.answer().await) };
+        let ((), answers) = tokio::join!(serving, asking);
+        let list = Value::Array(vec![Value::Int(1), Value::BulkString(b"ab".to_vec())]);
+        assert_eq!(answers, (Ok(Value::Okay), Ok(list)));
+    }
+
+    #[tokio::test]
+    async fn what_is_given_up_is_sent_to_its_end_and_not_mistaken_for_the_next() {
+        // Nothing of the first call is stuck, a part of it, or all of it.
+        for bytes in [1024, 4] {
+            let (mut wire, mut server) = wire(bytes);
+            give_up(&mut wire, "A").await;
+            wire.call().command("B", 0);
+            let serving = async {
+                receives(&mut server, A).await;
+                receives(&mut server, B).await;
+                server.write_all(b":1\r\n:2\r\n").await.expect("it is read");
+            };
+            let ((), answer) = tokio::join!(serving, wire.answer());
+            assert_eq!(answer, Ok(Value::Int(2)));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_has_not_begun_to_be_sent_never_is() {
+        let (mut wire, mut server) = wire(1024);
+        wire.call().command("A", 0);
+        wire.call().command("B", 0);
+        let serving = async {
+            receives(&mut server, B).await;
+            server.write_all(b":2\r\n").await.expect("it is read");
+        };
+        let ((), answer) = tokio::join!(serving, wire.answer());
+        assert_eq!(answer, Ok(Value::Int(2)));
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_lost_when_it_is_closed_or_says_what_nobody_asked() {
+        for (says, kind) in
+            [("", ErrorKind::Io), (":1\r\n:2\r\n", ErrorKind::Parse), ("HTTP/1.1\r\n", ErrorKind::Parse)]
+        {
+            let (mut wire, mut server) = wire(1024);
+            give_up(&mut wire, "A").await;
+            server.write_all(says.as_bytes()).await.expect("it is read");
+            drop(server);
+            let error = wire.lost().await;
+            assert_eq!(error.kind(), kind, "{says}: {error}");
+            assert!(!says.starts_with("HTTP") || error.to_string().contains("does not speak"), "{error}");
+        }
+    }
+}
