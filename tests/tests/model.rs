@@ -328,7 +328,7 @@ fn checks_that_share_a_call_are_decided_one_after_the_other() {
                 let before = calls(&mut connection.clone()).await;
                 let said = ask(&without_memory).await;
                 let taken = calls(&mut connection.clone()).await - before;
-                prop_assert_eq!(taken, 1, "{} checks share a call", checks.len());
+                prop_assert!((1..=2).contains(&taken), "{} checks share a call of each script", checks.len());
                 let remembered = ask(&with_memory).await;
                 for (index, (policy, key)) in checks.iter().enumerate() {
                     let expected = in_memory.check(&ALL[*policy], KEYS[*key]).await.expect("a decision");

@@ -105,16 +105,17 @@ impl Batch {
 
     /// The check that all of a group make.
     pub(super) fn check(&self, group: &Group) -> (SmallVec<[Counter<'_>; 2]>, SmallVec<[u64; 2]>) {
-        let asked = &self.counters[group.first..group.first + group.len];
-        (
-            asked.iter().map(|asked| self.counter(asked)).collect(),
-            asked.iter().map(|asked| asked.hash).collect(),
-        )
+        (self.counters_of(group).collect(), self.hashes_of(group).collect())
     }
 
     /// The counters of a group, in the order in which they were asked for.
     pub(super) fn counters_of(&self, group: &Group) -> impl ExactSizeIterator<Item = Counter<'_>> + Clone {
         self.counters[group.first..group.first + group.len].iter().map(|asked| self.counter(asked))
+    }
+
+    /// The hashes of the keys of a group's counters.
+    pub(super) fn hashes_of(&self, group: &Group) -> impl Iterator<Item = u64> {
+        self.counters[group.first..group.first + group.len].iter().map(|asked| asked.hash)
     }
 
     /// The hash of the key of a group's first counter.

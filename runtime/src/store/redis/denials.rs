@@ -18,8 +18,8 @@ use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use super::MAX_AGE;
+use super::answers::Answers;
 use super::batch::{Batch, Check};
-use super::script::Answers;
 use crate::clock::{Clock, micros};
 use crate::store::{Counter, Operation, Outcome, Reading};
 

@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::answers::Answers;
 use super::batch::{Batch, Check, Place};
 use super::connection::Wire;
 use super::courier::Courier;
 use super::denials::Denials;
 use super::failure::Failure;
-use super::script::{Answers, Decider};
+use super::script::Decider;
 use crate::error::StoreError;
 use crate::store::{Counter, Operation, Outcome};
 

@@ -17,8 +17,8 @@ use smallvec::SmallVec;
 
 use super::Cluster;
 use crate::algorithm::Reading;
+use crate::store::redis::answers::untouched;
 use crate::store::redis::failure::Failure;
-use crate::store::redis::script::untouched;
 use crate::store::{Counter, Operation, Outcome};
 
 /// Applies `operation` to `counters`, those of each policy in a call of its own.

@@ -1,0 +1,222 @@
+//! What the scripts have answered, and what that means for each who asked.
+
+use std::time::Duration;
+
+use redis::{ErrorKind, RedisError, RedisResult, Value};
+
+use super::batch::{Batch, Group, Place};
+use super::failure::Failure;
+use super::part::{Part, fixed, units};
+use super::windows::Windows;
+use crate::algorithm::{Algorithm, Reading, Rule, State};
+use crate::store::{Counter, Operation, Outcome};
+
+/// How many numbers the script answers for a counter.
+const READING_NUMBERS: usize = 4;
+
+/// What came of a batch.
+#[derive(Debug)]
+pub(super) struct Answers {
+    /// Where the standings of each group begin, and how many of its checks pass, or why it is not decided.
+    groups: Vec<(usize, Result<u32, Failure>)>,
+    standings: Vec<Standing>,
+    /// How long the windows of some groups last, as Redis has told.
+    told: Vec<(usize, Duration)>,
+}
+
+/// Where a counter stands: see `take.lua` and `apply.lua`.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    room: u32,
+    left: u64,
+    reset: u64,
+    wait: Option<u64>,
+}
+
+impl Standing {
+    /// Where a fixed window stands that would have had `used` taken from it if all had fitted; and how many
+    /// pass.
+    fn of_fixed(group: &Group, counter: &Counter<'_>, used: u64, ends: Duration) -> (u32, Self) {
+        let limit = u64::from(counter.quota.limit());
+        let left = limit.saturating_sub(used.saturating_sub(units(group, counter).unsigned_abs()));
+        let room = u32::try_from(left / u64::from(counter.cost)).unwrap_or(u32::MAX).min(group.count);
+        let reset = u64::try_from(ends.as_micros()).unwrap_or(u64::MAX);
+        (room, Self { room, left, reset, wait: Some(reset) })
+    }
+
+    fn read(numbers: [Option<Value>; READING_NUMBERS]) -> Option<Self> {
+        let int = |value: Option<Value>| match value {
+            Some(Value::Int(number)) => Some(number),
+            _ => None,
+        };
+        let [room, left, reset, wait] = numbers.map(int);
+        Some(Self {
+            room: whole(room?),
+            left: left?.max(0).unsigned_abs(),
+            reset: reset?.max(0).unsigned_abs(),
+            wait: u64::try_from(wait?).ok(),
+        })
+    }
+}
+
+impl Answers {
+    /// What was answered to the parts of `batch`, which were asked at `now`, in microseconds of the clock. What
+    /// that tells of windows is remembered.
+    pub(super) fn read<'p, 'b: 'p>(
+        batch: &Batch,
+        replies: impl IntoIterator<Item = (&'p Part<'b>, RedisResult<Value>)>,
+        windows: &mut Windows,
+        now: u64,
+    ) -> RedisResult<Self> {
+        let undecided = (0, Err(Failure::NoConnection));
+        let mut answers =
+            Self { groups: vec![undecided; batch.groups().len()], standings: Vec::new(), told: Vec::new() };
+        for (part, reply) in replies {
+            match reply {
+                Ok(reply) => answers.add(part, reply, windows, now)?,
+                Err(error) => {
+                    for (group, _) in part.groups() {
+                        answers.groups[group].1 = Err(error.clone().into());
+                    }
+                }
+            }
+        }
+        answers.teach(batch, windows, now);
+        Ok(answers)
+    }
+
+    /// Adds what was answered to `part`.
+    fn add(&mut self, part: &Part<'_>, reply: Value, windows: &Windows, now: u64) -> RedisResult<()> {
+        let batch = part.batch;
+        let mut reply = match reply {
+            Value::Array(reply) => reply,
+            one => vec![one],
+        }
+        .into_iter();
+        for (index, group) in part.groups() {
+            let first = self.standings.len();
+            let counter = if part.is_simple { fixed(batch, group) } else { None };
+            let decided = match (reply.next().ok_or_else(unexpected)?, counter) {
+                (Value::Int(used), Some(counter)) => {
+                    let left = if used < 0 {
+                        let Some(Value::Int(millis)) = reply.next() else { return Err(unexpected()) };
+                        let left = Duration::from_millis(millis.max(0).unsigned_abs());
+                        self.told.push((index, left));
+                        left
+                    } else {
+                        windows.left(batch.hash_of(group), &counter, now).ok_or_else(unexpected)?
+                    };
+                    let (passed, standing) = Standing::of_fixed(group, &counter, used.unsigned_abs(), left);
+                    self.standings.push(standing);
+                    Ok(passed)
+                }
+                (Value::Int(passed), None) => {
+                    for _ in batch.counters_of(group) {
+                        let numbers: [Option<Value>; READING_NUMBERS] = std::array::from_fn(|_| reply.next());
+                        self.standings.push(Standing::read(numbers).ok_or_else(unexpected)?);
+                    }
+                    Ok(whole(passed))
+                }
+                (Value::BulkString(fault), _) => Err(Failure::of_check(&String::from_utf8_lossy(&fault))),
+                _ => return Err(unexpected()),
+            };
+            self.groups[index] = (first, decided);
+        }
+        if reply.next().is_some() { Err(unexpected()) } else { Ok(()) }
+    }
+
+    /// Remembers what a call that was made at `now` has told of windows: not before all has been read, since
+    /// what is learnt may take the place of what the script was not asked for.
+    fn teach(&self, batch: &Batch, windows: &mut Windows, now: u64) {
+        for (group, left) in &self.told {
+            let group = &batch.groups()[*group];
+            if let Some(counter) = fixed(batch, group) {
+                windows.learn(batch.hash_of(group), &counter, now, *left);
+            }
+        }
+        // What was told before a reset of the same batch is no longer true.
+        windows.forget_resets(batch);
+    }
+
+    /// How many checks of a group pass, or why it is not decided.
+    pub(super) fn passed(&self, group: usize) -> Result<u32, &Failure> {
+        self.groups[group].1.as_ref().copied()
+    }
+
+    /// What a check was told that makes another server worth a try: all others will be told the same.
+    pub(super) fn lost(&self) -> Option<&Failure> {
+        let mut failures = self.groups.iter().filter_map(|(_, decided)| decided.as_ref().err());
+        failures.find(|failure| failure.is_away())
+    }
+
+    /// What the check at `place` is told, whose group asked for `counters`.
+    ///
+    /// The script tells where the counters stand at the end. They are charged evenly, so where they stood
+    /// for each of those who asked for the same follows from that.
+    pub(super) fn outcome(
+        &self,
+        operation: Operation,
+        counters: &[Counter<'_>],
+        place: Place,
+    ) -> Result<Outcome, Failure> {
+        let passed = self.passed(place.group).map_err(Failure::clone)?;
+        if operation == Operation::Reset {
+            return Ok(Outcome::new(false, counters.iter().map(untouched)));
+        }
+        let first = self.groups[place.group].0;
+        let standings = &self.standings[first..first + counters.len()];
+        let is_taken = place.before < passed;
+        let reading = |(counter, standing): (&Counter<'_>, &Standing)| {
+            // How often the counter is charged in all. A policy in shadow is charged while it has room.
+            let charges = if counter.shadow {
+                let of_policy =
+                    counters.iter().zip(standings).filter(|(other, _)| other.policy == counter.policy);
+                of_policy.map(|(_, standing)| standing.room).fold(passed, u32::min)
+            } else {
+                passed
+            };
+            let before = place.before.min(charges);
+            let after = charges.min(place.before.saturating_add(1));
+            let fits = before < standing.room;
+            let cost = u64::from(counter.cost);
+            let later = match counter.algorithm {
+                // Only a bucket is whole again the later the more is taken.
+                Algorithm::TokenBucket { .. } => (u64::from(charges - after) * cost)
+                    .saturating_mul(Rule::new(counter.quota, counter.algorithm).interval()),
+                _ => 0,
+            };
+            Reading {
+                fits,
+                remaining: u32::try_from(standing.left.saturating_sub(u64::from(after) * cost))
+                    .unwrap_or(u32::MAX),
+                reset: Duration::from_micros(standing.reset.saturating_sub(later)),
+                retry_after: if fits {
+                    Some(Duration::ZERO)
+                } else {
+                    standing.wait.map(Duration::from_micros)
+                },
+            }
+        };
+        let taken = match operation {
+            Operation::Take => is_taken,
+            Operation::Add | Operation::GiveBack => true,
+            Operation::Peek | Operation::Reset => false,
+        };
+        Ok(Outcome::new(taken, counters.iter().zip(standings).map(reading)))
+    }
+}
+
+/// What a counter says that nobody has used.
+pub(super) fn untouched(counter: &Counter<'_>) -> Reading {
+    let rule = Rule::new(counter.quota, counter.algorithm);
+    State::new(counter.algorithm).read(&rule, 0, counter.cost.into())
+}
+
+/// A number that can't be more than its type has room for.
+fn whole(number: i64) -> u32 {
+    u32::try_from(number.max(0)).unwrap_or(u32::MAX)
+}
+
+fn unexpected() -> RedisError {
+    (ErrorKind::UnexpectedReturnType, "the script answered for other counters").into()
+}

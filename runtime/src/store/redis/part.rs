@@ -1,0 +1,113 @@
+//! What of a batch is decided by one call of a script.
+
+use smallvec::SmallVec;
+
+use super::batch::{Batch, Group};
+use crate::algorithm::Algorithm;
+use crate::store::{Counter, Operation};
+
+/// Some groups of a batch.
+pub(super) struct Part<'b> {
+    pub(super) batch: &'b Batch,
+    groups: SmallVec<[usize; 1]>,
+    /// Whether `take.lua` can decide them.
+    pub(super) is_simple: bool,
+}
+
+impl<'b> Part<'b> {
+    /// Each group by itself: on a cluster no script spans the keys of several slots.
+    pub(super) fn each(batch: &'b Batch) -> Vec<Self> {
+        (0..batch.groups().len()).map(|group| Self::new(batch, [group])).collect()
+    }
+
+    /// What `take.lua` can decide, and what it can't. Should a key be in both, all is one part: else the checks
+    /// of that key would be decided in another order than that in which they came.
+    pub(super) fn by_script(batch: &'b Batch) -> Vec<Self> {
+        let all = 0..batch.groups().len();
+        let is_simple = |group: &usize| fixed(batch, &batch.groups()[*group]).is_some();
+        let (simple, others): (Vec<usize>, Vec<usize>) = all.clone().partition(is_simple);
+        if simple.is_empty() || others.is_empty() {
+            return vec![Self::new(batch, all)];
+        }
+        let (simple, others) = (Self::new(batch, simple), Self::new(batch, others));
+        let mut keys: Vec<u64> = others.hashes().collect();
+        keys.sort_unstable();
+        if simple.hashes().any(|key| keys.binary_search(&key).is_ok()) {
+            return vec![Self::new(batch, all)];
+        }
+        vec![simple, others]
+    }
+
+    fn new(batch: &'b Batch, groups: impl IntoIterator<Item = usize>) -> Self {
+        let groups: SmallVec<[usize; 1]> = groups.into_iter().collect();
+        let is_simple = groups.iter().all(|group| fixed(batch, &batch.groups()[*group]).is_some());
+        Self { batch, groups, is_simple }
+    }
+
+    /// The groups, and which of the batch they are.
+    pub(super) fn groups(&self) -> impl Iterator<Item = (usize, &'b Group)> + Clone {
+        let batch = self.batch;
+        self.groups.iter().map(|group| (*group, &batch.groups()[*group]))
+    }
+
+    /// The counters of all groups.
+    pub(super) fn counters(&self) -> impl Iterator<Item = Counter<'b>> + Clone {
+        let batch = self.batch;
+        self.groups().flat_map(|(_, group)| batch.counters_of(group))
+    }
+
+    fn hashes(&self) -> impl Iterator<Item = u64> {
+        self.groups().flat_map(|(_, group)| self.batch.hashes_of(group))
+    }
+
+    /// Whether it is asked of a node of a cluster that is about to get the keys.
+    pub(super) fn is_asking(&self) -> bool {
+        self.groups().any(|(_, group)| group.asking)
+    }
+}
+
+/// The counter of a group that takes from one fixed window, and from nothing else.
+pub(super) fn fixed<'b>(batch: &'b Batch, group: &Group) -> Option<Counter<'b>> {
+    let mut counters = batch.counters_of(group);
+    let (counter, others) = (counters.next()?, counters.len());
+    let is_fixed = group.operation == Operation::Take
+        && others == 0
+        && counter.algorithm == Algorithm::FixedWindow
+        && !counter.shadow
+        && (1..=counter.quota.limit()).contains(&counter.cost);
+    is_fixed.then_some(counter)
+}
+
+/// How much all of a group ask of `counter`: no more than a batch has room for.
+pub(super) fn units(group: &Group, counter: &Counter<'_>) -> i64 {
+    i64::from(group.count) * i64::from(counter.cost)
+}
+
+#[cfg(test)]
+mod tests {
+    use ahash::RandomState;
+
+    use super::*;
+    use crate::quota::Quota;
+    use crate::store::redis::batch::Check;
+
+    #[test]
+    fn each_script_has_a_part_unless_a_key_is_in_both() {
+        let random = RandomState::with_seeds(1, 2, 3, 4);
+        let counter = |key| Counter::new(key, Quota::per_minute(9));
+        let bucket = |key| Counter { algorithm: Algorithm::TokenBucket { burst: None }, ..counter(key) };
+        let parts = |counters: &[Counter<'static>]| {
+            let mut batch = Batch::default();
+            for counter in counters {
+                let check = std::slice::from_ref(counter);
+                batch.add(&Check::new(&random, Operation::Take, check)).expect("there is room");
+            }
+            let part = |part: &Part<'_>| (part.is_simple, part.groups().map(|(index, _)| index).collect());
+            Part::by_script(&batch).iter().map(part).collect::<Vec<(bool, Vec<usize>)>>()
+        };
+        assert_eq!(parts(&[counter("a"), counter("b")]), [(true, vec![0, 1])]);
+        assert_eq!(parts(&[bucket("a"), bucket("b")]), [(false, vec![0, 1])]);
+        assert_eq!(parts(&[counter("a"), bucket("b"), counter("c")]), [(true, vec![0, 2]), (false, vec![1])]);
+        assert_eq!(parts(&[counter("a"), bucket("b"), bucket("a")]), [(false, vec![0, 1, 2])]);
+    }
+}
