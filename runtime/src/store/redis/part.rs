@@ -1,4 +1,4 @@
-//! What of a batch is decided by one call of a script.
+//! What of a batch one run of a script decides.
 
 use smallvec::SmallVec;
 

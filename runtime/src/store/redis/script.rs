@@ -29,7 +29,7 @@ pub(super) struct Decider {
     /// Does whatever is asked.
     apply: Script,
     clock: Clock,
-    /// Whether each check needs a call of its own.
+    /// Whether no script spans two checks.
     is_sharded: bool,
 }
 
@@ -171,7 +171,7 @@ fn take(requests: &mut Requests, part: &Part<'_>, rules: &Rules<'_>, windows: &W
     }
 }
 
-/// The rules of a call: one, or a few.
+/// The rules of a part: one, or a few.
 struct Rules<'a>(SmallVec<[Counter<'a>; 4]>);
 
 impl<'a> Rules<'a> {

@@ -8,7 +8,6 @@
 //! its answers are thrown away when they come. Nothing is sent twice.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
@@ -196,15 +195,6 @@ impl ConnectionLike for Wire {
 
     fn get_db(&self) -> i64 {
         self.database
-    }
-}
-
-impl fmt::Debug for Wire {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wire")
-            .field("awaited", &self.awaited)
-            .field("late", &self.late)
-            .finish_non_exhaustive()
     }
 }
 
