@@ -59,6 +59,8 @@ impl Endpoint {
             return Err(format!("there is a user without a password: {instead}"));
         }
         #[cfg(feature = "redis-tls")]
+        let by_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+        #[cfg(feature = "redis-tls")]
         let tls = by_tls.then(|| tls::connector(access.tls.as_ref())).transpose()?;
         #[cfg(not(feature = "redis-tls"))]
         let tls = None;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -33,8 +34,8 @@ pub struct RedisTls {
 }
 
 impl RedisTls {
-    /// The certificate authorities that the system trusts, and no client certificate: what holds
-    /// without any of this.
+    /// The certificate authorities that the system trusts when the limiter is built, and no client
+    /// certificate: what holds without any of this.
     pub fn new() -> Self {
         Self::default()
     }
@@ -120,7 +121,11 @@ pub(super) fn connector(tls: Option<&RedisTls>) -> Result<Tls, Fault> {
         Some(tls) => tls.config(),
         None => RedisTls::new().config(),
     };
-    Ok(Tls::from(Arc::new(config?)))
+    let mut config = config?;
+    // Connections last, so there is little to gain; and a server without a cache of sessions refuses whoever
+    // shows it a client certificate and would resume one.
+    config.resumption = Resumption::disabled();
+    Ok(Tls::from(Arc::new(config)))
 }
 
 #[cfg(test)]

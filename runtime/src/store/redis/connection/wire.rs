@@ -30,6 +30,8 @@ const CHUNK: usize = 8 * 1024;
 pub(in super::super) struct Wire {
     socket: Socket,
     requests: Requests,
+    /// Where in the requests those of the call at hand begin.
+    begin: usize,
     /// How many bytes of the requests have been sent.
     sent: usize,
     input: Vec<u8>,
@@ -55,11 +57,11 @@ impl Wire {
             if let Poll::Ready(greeted) = greeted.as_mut().poll(context) {
                 return Poll::Ready(greeted.map(|_| ()));
             }
-            match carried.as_mut().poll(context) {
-                Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-                Poll::Ready(Ok(_)) => Poll::Ready(Err(closed())),
-                // What was carried may be what is waited for: that is woken then.
-                Poll::Pending => Poll::Pending,
+            let Poll::Ready(ended) = carried.as_mut().poll(context) else { return Poll::Pending };
+            // The last that was carried may say why.
+            match greeted.as_mut().poll(context) {
+                Poll::Ready(greeted) => Poll::Ready(greeted.map(|_| ())),
+                Poll::Pending => Poll::Ready(Err(ended.map_or_else(RedisError::from, |_| closed()))),
             }
         })
         .await?;
@@ -72,6 +74,7 @@ impl Wire {
         Self {
             socket,
             requests: Requests::default(),
+            begin: 0,
             sent: 0,
             input: Vec::with_capacity(CHUNK),
             read: 0,
@@ -85,12 +88,16 @@ impl Wire {
     /// [`answer`](Self::answer). The call before is given up, if it has not been answered.
     pub(in super::super) fn call(&mut self) -> &mut Requests {
         let Requests { bytes, commands } = &mut self.requests;
-        if self.sent == 0 || self.sent == bytes.len() {
+        if self.sent <= self.begin {
             // What has not begun to be sent never is.
-            bytes.clear();
+            bytes.truncate(self.begin);
             *commands = 0;
+        }
+        if self.sent == bytes.len() {
+            bytes.clear();
             self.sent = 0;
         }
+        self.begin = bytes.len();
         self.late += std::mem::take(&mut self.awaited);
         &mut self.requests
     }
@@ -133,7 +140,9 @@ impl Wire {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
                 sent => self.sent += sent,
             }
-            self.awaited += std::mem::take(&mut self.requests.commands);
+            if self.sent > self.begin {
+                self.awaited += std::mem::take(&mut self.requests.commands);
+            }
         }
         self.socket.flush().await
     }
@@ -278,6 +287,35 @@ mod tests {
             let ((), answer) = tokio::join!(serving, wire.answer());
             assert_eq!(answer, Ok(Value::Int(2)));
         }
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_behind_what_is_stuck_is_never_sent_when_it_is_given_up() {
+        let (mut wire, mut server) = wire(4);
+        give_up(&mut wire, "A").await;
+        give_up(&mut wire, "X").await;
+        wire.call().command("B", 0);
+        let serving = async {
+            receives(&mut server, A).await;
+            receives(&mut server, B).await;
+            server.write_all(b":1\r\n:2\r\n").await.expect("it is read");
+        };
+        let ((), answer) = tokio::join!(serving, wire.answer());
+        assert_eq!(answer, Ok(Value::Int(2)));
+    }
+
+    #[tokio::test]
+    async fn what_is_given_up_is_sent_to_its_end_while_nobody_asks() {
+        let (mut wire, mut server) = wire(4);
+        give_up(&mut wire, "A").await;
+        give_up(&mut wire, "X").await;
+        let serving = async {
+            receives(&mut server, A).await;
+            server.write_all(b":1\r\n").await.expect("it is read");
+            drop(server);
+        };
+        let ((), error) = tokio::join!(serving, wire.lost());
+        assert_eq!(error.kind(), ErrorKind::Io, "nothing but the end of the connection: {error}");
     }
 
     #[tokio::test]
