@@ -88,6 +88,26 @@ async fn a_server_that_restarts_is_found_again() {
     recovered(&limiter, &TWO, "y").await;
 }
 
+/// A server without a cache of sessions refuses whoever would resume one.
+#[tokio::test]
+async fn a_server_that_keeps_no_sessions_is_connected_to_again() {
+    let authority = Authority::new();
+    let mut server = TlsServer::start(&authority, true).await;
+    let _: String = server.plain().call(&["CONFIG", "SET", "tls-session-caching", "no"]).await;
+    let own = authority.certify(&["app"]);
+    let tls = RedisTls::new().root_certificates(authority.certificate());
+    let tls = tls.client_certificate(own.certificate, own.key);
+    for protocol in ["TLSv1.2", "TLSv1.3"] {
+        let _: String = server.plain().call(&["CONFIG", "SET", "tls-protocols", protocol]).await;
+        let redis = || RateLimiter::builder().redis(server.url("localhost")).redis_tls(tls.clone());
+        let limiter = built(|| redis().timeout(PATIENCE)).await;
+        for turn in 0..4 {
+            let _: i64 = server.plain().call(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+            recovered(&limiter, &TWO, &format!("{protocol} {turn}")).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_master_and_its_sentinels_are_reached() {
     let authority = Authority::new();
