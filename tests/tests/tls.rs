@@ -31,16 +31,30 @@ async fn a_server_is_trusted_whose_authority_is() {
     counts(|| redis(&by_address)).await;
 }
 
+/// Trust in somebody else.
+fn elsewhere() -> RedisTls {
+    RedisTls::new().root_certificates(Authority::new().certificate())
+}
+
 #[tokio::test]
 async fn a_server_is_refused_whose_authority_is_unknown() {
     let server = TlsServer::start(&Authority::new(), false).await;
-    // Neither the system nor another authority knows it.
-    let another = RedisTls::new().root_certificates(Authority::new().certificate());
-    for tls in [RedisTls::new(), another] {
-        let settings = || RateLimiter::builder().redis(server.url("localhost")).redis_tls(tls.clone());
-        let error = refusal(settings).await;
-        assert!(error.contains("required") && error.contains("certificate"), "{error}");
-        assert!(error.contains("UnknownIssuer"), "{error}");
+    let error =
+        refusal(|| RateLimiter::builder().redis(server.url("localhost")).redis_tls(elsewhere())).await;
+    assert!(error.contains("required") && error.contains("certificate"), "{error}");
+    assert!(error.contains("UnknownIssuer"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_is_refused_whose_authority_the_system_does_not_know() {
+    let server = TlsServer::start(&Authority::new(), false).await;
+    for settings in [|builder: Builder| builder, |builder: Builder| builder.redis_tls(RedisTls::new())] {
+        let error = refusal(|| settings(RateLimiter::builder().redis(server.url("localhost")))).await;
+        // There are systems without any authority.
+        assert!(
+            error.contains("UnknownIssuer") || error.contains("trusts no certificate authority"),
+            "{error}"
+        );
     }
 }
 
@@ -119,8 +133,8 @@ async fn a_master_and_its_sentinels_are_reached() {
         let builder = || RateLimiter::builder().redis_sentinel(master, [sentinel.url("localhost")]);
         counts(|| builder().redis_tls(tls.clone())).await;
     }
-    let untrusted = || RateLimiter::builder().redis_sentinel("main", [sentinel.url("localhost")]);
-    let error = refusal(untrusted).await;
+    let redis = || RateLimiter::builder().redis_sentinel("main", [sentinel.url("localhost")]);
+    let error = refusal(|| redis().redis_tls(elsewhere())).await;
     assert!(error.contains("UnknownIssuer"), "{error}");
 }
 
@@ -137,7 +151,7 @@ async fn a_cluster_is_reached() {
             assert_eq!((decision.is_allowed(), decision.is_degraded()), (allowed, false));
         }
     }
-    let error = refusal(|| cluster.settings()).await;
+    let error = refusal(|| cluster.settings().redis_tls(elsewhere())).await;
     assert!(error.contains("UnknownIssuer") || error.contains("connect"), "{error}");
 }
 
@@ -147,6 +161,7 @@ async fn certificates_that_are_none_are_refused_at_once() {
     let own = authority.certify(&["app"]);
     let other = authority.certify(&["other"]);
     let root = authority.certificate();
+    let trusting = || RedisTls::new().root_certificates(root.clone());
     for (tls, words) in [
         (
             RedisTls::new().root_certificates("none"),
@@ -157,11 +172,11 @@ async fn certificates_that_are_none_are_refused_at_once() {
             "`root_certificates` of `redis_tls` holds no certificate",
         ),
         (
-            RedisTls::new().client_certificate("none", own.key.clone()),
+            trusting().client_certificate("none", own.key.clone()),
             "`client_certificate` of `redis_tls` holds no",
         ),
-        (RedisTls::new().client_certificate(root, "none"), "has no private key"),
-        (RedisTls::new().client_certificate(own.certificate, other.key), "its own key"),
+        (trusting().client_certificate(root.clone(), "none"), "has no private key"),
+        (trusting().client_certificate(own.certificate, other.key), "its own key"),
     ] {
         let error = RateLimiter::builder().redis("rediss://localhost").redis_tls(tls.clone()).build().await;
         let error = error.expect_err("it is no certificate").to_string();

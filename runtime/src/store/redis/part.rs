@@ -17,7 +17,8 @@ pub(super) struct Part<'b> {
 impl<'b> Part<'b> {
     /// Each group by itself: on a cluster no script spans the keys of several slots.
     pub(super) fn each(batch: &'b Batch) -> Vec<Self> {
-        (0..batch.groups().len()).map(|group| Self::new(batch, [group])).collect()
+        let part = |(index, group)| Self::new(batch, [index], fixed(batch, group).is_some());
+        batch.groups().iter().enumerate().map(part).collect()
     }
 
     /// What `take.lua` can decide, and what it can't. Should a key be in both, all is one part: else the checks
@@ -26,22 +27,26 @@ impl<'b> Part<'b> {
         let all = 0..batch.groups().len();
         let is_simple = |group: &usize| fixed(batch, &batch.groups()[*group]).is_some();
         let (simple, others): (Vec<usize>, Vec<usize>) = all.clone().partition(is_simple);
-        if simple.is_empty() || others.is_empty() {
-            return vec![Self::new(batch, all)];
+        let (simple, others) = (Self::new(batch, simple, true), Self::new(batch, others, false));
+        if others.groups.is_empty() {
+            vec![simple]
+        } else if simple.groups.is_empty() {
+            vec![others]
+        } else if simple.shares_a_key_with(&others) {
+            vec![Self::new(batch, all, false)]
+        } else {
+            vec![simple, others]
         }
-        let (simple, others) = (Self::new(batch, simple), Self::new(batch, others));
-        let mut keys: Vec<u64> = others.hashes().collect();
-        keys.sort_unstable();
-        if simple.hashes().any(|key| keys.binary_search(&key).is_ok()) {
-            return vec![Self::new(batch, all)];
-        }
-        vec![simple, others]
     }
 
-    fn new(batch: &'b Batch, groups: impl IntoIterator<Item = usize>) -> Self {
-        let groups: SmallVec<[usize; 1]> = groups.into_iter().collect();
-        let is_simple = groups.iter().all(|group| fixed(batch, &batch.groups()[*group]).is_some());
-        Self { batch, groups, is_simple }
+    fn new(batch: &'b Batch, groups: impl IntoIterator<Item = usize>, is_simple: bool) -> Self {
+        Self { batch, groups: groups.into_iter().collect(), is_simple }
+    }
+
+    fn shares_a_key_with(&self, other: &Self) -> bool {
+        let mut keys: Vec<u64> = other.hashes().collect();
+        keys.sort_unstable();
+        self.hashes().any(|key| keys.binary_search(&key).is_ok())
     }
 
     /// The groups, and which of the batch they are.

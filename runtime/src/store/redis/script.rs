@@ -60,8 +60,8 @@ impl Decider {
         let parts = if self.is_sharded { Part::each(batch) } else { Part::by_script(batch) };
         let all: Vec<&Part<'_>> = parts.iter().collect();
         let mut replies = self.ask(wire, &all, windows, now).await?;
-        let is_lost = |index: &usize| replies[*index].as_ref().is_err_and(is_lost);
-        let lost: Vec<usize> = (0..parts.len()).filter(is_lost).collect();
+        let lost: Vec<usize> =
+            (0..parts.len()).filter(|index| replies[*index].as_ref().is_err_and(is_lost)).collect();
         if !lost.is_empty() {
             self.load(wire).await?;
             let asked: Vec<&Part<'_>> = lost.iter().map(|index| &parts[*index]).collect();

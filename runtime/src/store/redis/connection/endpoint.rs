@@ -37,9 +37,11 @@ const GRAMMAR: &str =
 impl Endpoint {
     /// The endpoint at `url`.
     pub(in super::super) fn parse(url: &str, access: &Access) -> Result<Self, Fault> {
-        let scheme = url.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
-        let by_tls = matches!(scheme.as_deref(), Some("rediss" | "valkeys"));
-        if by_tls && !cfg!(feature = "redis-tls") {
+        #[cfg(not(feature = "redis-tls"))]
+        if url
+            .split_once(':')
+            .is_some_and(|(scheme, _)| ["rediss", "valkeys"].contains(&scheme.to_lowercase().as_str()))
+        {
             return Err(
                 "TLS is not compiled in: enable the feature `redis-tls` of axum-rate-limit".to_owned()
             );
@@ -59,9 +61,10 @@ impl Endpoint {
             return Err(format!("there is a user without a password: {instead}"));
         }
         #[cfg(feature = "redis-tls")]
-        let by_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
-        #[cfg(feature = "redis-tls")]
-        let tls = by_tls.then(|| tls::connector(access.tls.as_ref())).transpose()?;
+        let tls = match info.addr() {
+            ConnectionAddr::TcpTls { .. } => Some(tls::connector(access.tls.as_ref())?),
+            _ => None,
+        };
         #[cfg(not(feature = "redis-tls"))]
         let tls = None;
         Ok(Self { info, tls, credentials: access.credentials.clone() })

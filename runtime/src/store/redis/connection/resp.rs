@@ -11,12 +11,16 @@ pub(in super::super) struct Requests {
     pub(super) bytes: Vec<u8>,
     /// How many have been added since they were counted last.
     pub(super) commands: usize,
+    /// How many arguments the last one has been promised and not given.
+    missing: usize,
 }
 
 impl Requests {
-    /// Begins a command that consists of its name and so many arguments.
+    /// Begins a command that consists of its name and so many arguments, which are to follow.
     pub(in super::super) fn command(&mut self, name: &str, arguments: usize) {
+        debug_assert_eq!(self.missing, 0, "the command before is not complete");
         self.commands += 1;
+        self.missing = arguments + 1;
         self.head(b'*', arguments + 1);
         self.argument(name.as_bytes());
     }
@@ -27,6 +31,8 @@ impl Requests {
 
     /// One argument, put together.
     pub(in super::super) fn pieces(&mut self, pieces: &[&[u8]]) {
+        debug_assert_ne!(self.missing, 0, "the command is complete");
+        self.missing = self.missing.saturating_sub(1);
         self.head(b'$', pieces.iter().map(|piece| piece.len()).sum());
         for piece in pieces {
             self.bytes.extend_from_slice(piece);
@@ -40,8 +46,20 @@ impl Requests {
 
     /// Adds commands that are written already.
     pub(super) fn written(&mut self, bytes: &[u8], commands: usize) {
+        debug_assert_eq!(self.missing, 0, "the command before is not complete");
         self.bytes.extend_from_slice(bytes);
         self.commands += commands;
+    }
+
+    /// Takes back all that was added since there were so many bytes, none of which is counted.
+    pub(super) fn truncate(&mut self, bytes: usize) {
+        self.bytes.truncate(bytes);
+        (self.commands, self.missing) = (0, 0);
+    }
+
+    /// Whether all that was promised is there.
+    pub(super) fn are_complete(&self) -> bool {
+        self.missing == 0
     }
 
     fn head(&mut self, kind: u8, length: usize) {
@@ -58,21 +76,21 @@ pub(super) fn end(bytes: &[u8]) -> RedisResult<Option<usize>> {
     while open > 0 {
         let Some((kind, text)) = line(bytes, &mut at) else { return Ok(None) };
         open -= 1;
-        let length = || match number(text) {
-            // What is nothing at all has a length of -1.
-            Some(length) => Ok(usize::try_from(length).unwrap_or(0)),
-            None => Err(unreadable()),
-        };
+        // What is nothing at all has a length of -1.
+        let length = || number(text).map(|length| usize::try_from(length).ok()).ok_or_else(unreadable);
         match kind {
             b'+' | b'-' | b':' | b'_' | b',' | b'#' | b'(' => {}
-            b'$' | b'!' | b'=' if text == b"-1" => {}
             b'$' | b'!' | b'=' => {
-                at = at.checked_add(length()?).and_then(|end| end.checked_add(2)).ok_or_else(unreadable)?;
+                if let Some(length) = length()? {
+                    at = at.checked_add(length).and_then(|end| end.checked_add(2)).ok_or_else(unreadable)?;
+                }
             }
-            b'*' | b'~' | b'>' => open = open.checked_add(length()?).ok_or_else(unreadable)?,
-            b'%' => open = pairs(open, length()?)?,
+            b'*' | b'~' | b'>' => {
+                open = open.checked_add(length()?.unwrap_or(0)).ok_or_else(unreadable)?;
+            }
+            b'%' => open = pairs(open, length()?.unwrap_or(0))?,
             // What an attribute tells of follows it.
-            b'|' => open = pairs(open, length()?)?.checked_add(1).ok_or_else(unreadable)?,
+            b'|' => open = pairs(open, length()?.unwrap_or(0))?.checked_add(1).ok_or_else(unreadable)?,
             _ => return Err(unreadable()),
         }
         if at > bytes.len() {
@@ -128,19 +146,7 @@ fn line<'a>(bytes: &'a [u8], at: &mut usize) -> Option<(u8, &'a [u8])> {
 }
 
 fn number(text: &[u8]) -> Option<i64> {
-    let (is_negative, digits) = match text {
-        [b'-', digits @ ..] => (true, digits),
-        [b'+', digits @ ..] | digits => (false, digits),
-    };
-    if digits.is_empty() {
-        return None;
-    }
-    let add = |number: i64, digit: &u8| {
-        let digit = i64::from(digit.checked_sub(b'0').filter(|digit| *digit < 10)?);
-        let shifted = number.checked_mul(10)?;
-        if is_negative { shifted.checked_sub(digit) } else { shifted.checked_add(digit) }
-    };
-    digits.iter().try_fold(0, add)
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 fn unreadable() -> RedisError {
@@ -161,7 +167,20 @@ mod tests {
         };
         let blob = proptest::collection::vec(any::<u8>(), 0..20)
             .prop_map(|bytes| [format!("${}\r\n", bytes.len()).as_bytes(), &bytes, b"\r\n"].concat());
-        let fixed = ["$-1", "*-1", "_", "#t", "#f", ",1.5", ",inf", "(12345678901234567890", "*0", "%0"];
+        let fixed = [
+            "$-1",
+            "*-1",
+            "$-2",
+            ":+5",
+            "_",
+            "#t",
+            "#f",
+            ",1.5",
+            ",inf",
+            "(12345678901234567890",
+            "*0",
+            "%0",
+        ];
         let fixed =
             proptest::sample::select(fixed.to_vec()).prop_map(|text| format!("{text}\r\n").into_bytes());
         let number = any::<i64>().prop_map(|number| format!(":{number}\r\n").into_bytes());

@@ -1,10 +1,13 @@
 //! A way for bytes to a server and back.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 
 use redis::aio::AsyncStream;
 use redis::{ConnectionAddr, ErrorKind, RedisResult};
+#[cfg(feature = "redis-tls")]
+use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 
@@ -20,36 +23,47 @@ pub(super) enum Tls {}
 
 /// Opens a way to the server at `address`.
 pub(super) async fn open(address: &ConnectionAddr, tls: Option<&Tls>) -> RedisResult<Socket> {
-    match (address, tls) {
-        (ConnectionAddr::Tcp(host, port), _) => Ok(Box::pin(tcp(host, *port).await?)),
+    let (host, port, tls) = match (address, tls) {
+        (ConnectionAddr::Tcp(host, port), _) => (host, *port, None),
+        (ConnectionAddr::TcpTls { host, port, .. }, Some(tls)) => (host, *port, Some(tls)),
         #[cfg(unix)]
-        (ConnectionAddr::Unix(path), _) => Ok(Box::pin(tokio::net::UnixStream::connect(path).await?)),
-        #[cfg(feature = "redis-tls")]
-        (ConnectionAddr::TcpTls { host, port, .. }, Some(tls)) => {
-            let name = rustls::pki_types::ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-            Ok(Box::pin(tls.connect(name, tcp(host, *port).await?).await?))
-        }
-        _ => Err((ErrorKind::InvalidClientConfig, "there is no way to such an address").into()),
+        (ConnectionAddr::Unix(path), _) => return Ok(Box::pin(tokio::net::UnixStream::connect(path).await?)),
+        _ => return Err((ErrorKind::InvalidClientConfig, "there is no way to such an address").into()),
+    };
+    let mut opening = JoinSet::new();
+    for address in lookup_host((host.as_str(), port)).await? {
+        opening.spawn(reach(address, host.clone(), tls.cloned()));
     }
-}
-
-/// Connects to that of the host's addresses which is the first to answer.
-async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
-    let mut connecting = JoinSet::new();
-    for address in lookup_host((host, port)).await? {
-        connecting.spawn(TcpStream::connect(address));
-    }
+    // That of the host's addresses serves which is the first to be reached.
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    while let Some(connected) = connecting.join_next().await {
-        match connected {
-            Ok(Ok(stream)) => {
-                // A small call must not wait for the acknowledgement of the one before it.
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
+    while let Some(opened) = opening.join_next().await {
+        match opened {
+            Ok(Ok(socket)) => return Ok(socket),
             Ok(Err(error)) => failure = error,
             Err(_) => {}
         }
     }
-    Err(failure)
+    Err(failure.into())
+}
+
+/// Connects to `address`, and speaks TLS there to the host of that name, if that is asked for.
+async fn reach(address: SocketAddr, host: String, tls: Option<Tls>) -> io::Result<Socket> {
+    let stream = TcpStream::connect(address).await?;
+    // A small call must not wait for the acknowledgement of the one before it.
+    stream.set_nodelay(true)?;
+    match tls {
+        None => Ok(Box::pin(stream)),
+        Some(tls) => over_tls(stream, host, tls).await,
+    }
+}
+
+#[cfg(feature = "redis-tls")]
+async fn over_tls(stream: TcpStream, host: String, tls: Tls) -> io::Result<Socket> {
+    let name = ServerName::try_from(host).map_err(io::Error::other)?;
+    Ok(Box::pin(tls.connect(name, stream).await?))
+}
+
+#[cfg(not(feature = "redis-tls"))]
+async fn over_tls(_: TcpStream, _: String, tls: Tls) -> io::Result<Socket> {
+    match tls {}
 }

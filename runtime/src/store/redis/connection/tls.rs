@@ -8,6 +8,7 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
+use rustls_native_certs::{CertificateResult, load_native_certs};
 
 use super::Fault;
 use super::socket::Tls;
@@ -64,15 +65,7 @@ impl RedisTls {
                 _ => Ok(store),
             };
         }
-        let native = rustls_native_certs::load_native_certs();
-        match store.add_parsable_certificates(native.certs) {
-            (0, _) => {
-                let why = native.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
-                let instead = "say by `redis_tls` whom to trust";
-                Err(format!("the system trusts no certificate authority{why}: {instead}"))
-            }
-            _ => Ok(store),
-        }
+        trusted_by_system(load_native_certs())
     }
 
     /// What connections are made by. Finds at once what would fail at each of them.
@@ -111,6 +104,19 @@ impl fmt::Debug for RedisTls {
     }
 }
 
+/// Those whom the system trusts, as far as they can be read.
+fn trusted_by_system(found: CertificateResult) -> Result<RootCertStore, Fault> {
+    let mut store = RootCertStore::empty();
+    match store.add_parsable_certificates(found.certs) {
+        (0, _) => {
+            let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+            let instead = "say by `redis_tls` whom to trust, or install the system's authorities";
+            Err(format!("the system trusts no certificate authority{why}: {instead}"))
+        }
+        _ => Ok(store),
+    }
+}
+
 fn chain(pem: &[u8]) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).collect()
 }
@@ -131,6 +137,12 @@ pub(super) fn connector(tls: Option<&RedisTls>) -> Result<Tls, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_system_that_trusts_nobody_is_no_surprise_at_a_connection() {
+        let fault = trusted_by_system(CertificateResult::default()).expect_err("nobody is trusted");
+        assert!(fault.contains("trusts no certificate authority: say by `redis_tls`"), "{fault}");
+    }
 
     #[test]
     fn no_key_is_shown() {
