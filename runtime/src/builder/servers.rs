@@ -72,7 +72,7 @@ impl Builder {
     /// Whom to trust where the URL is `rediss://`, and what to show there; default: the certificate
     /// authorities of the system, and nothing. Other URLs are not concerned.
     ///
-    /// The cryptography is the process's default of `rustls`; where a program has none, `ring` becomes it.
+    /// The cryptography is the process's default of `rustls`; where a program has chosen none, `ring`.
     #[cfg(feature = "redis-tls")]
     pub fn redis_tls(mut self, tls: RedisTls) -> Self {
         self.access.tls = Some(tls);
