@@ -271,7 +271,7 @@ impl RedisCluster {
     ///
     /// # Panics
     ///
-    /// If they do not arrive.
+    /// If the nodes do not agree who has which, or the slots do not arrive.
     pub async fn move_slots(&self, from: u16, to: u16, slots: u32) {
         let members = self.members().await;
         let id = |port: u16| {
@@ -280,6 +280,7 @@ impl RedisCluster {
         };
         let (from, to, slots) = (id(from), id(to), slots.to_string());
         let node = address(&self.nodes[0]);
+        self.agree().await;
         let moved = redis_cli(owned(&[
             "--cluster",
             "reshard",
@@ -294,6 +295,20 @@ impl RedisCluster {
         ]))
         .await;
         assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stdout));
+    }
+
+    /// Waits until all nodes say the same of who has which slots: else none are moved.
+    async fn agree(&self) {
+        let check = owned(&["--cluster", "check", &address(&self.nodes[0])]);
+        let start = Instant::now();
+        loop {
+            let checked = redis_cli(check.clone()).await;
+            if checked.status.success() {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "{}", String::from_utf8_lossy(&checked.stdout));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// What the first node says that answers.

@@ -17,6 +17,7 @@
 
 pub(crate) mod guarded;
 mod memory;
+mod recovery;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 pub(crate) mod remote;

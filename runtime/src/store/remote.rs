@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::recovery::Recovery;
 #[cfg(feature = "redis")]
 use super::redis::{self, RedisStore};
 use super::{AnyStore, Counter, Operation, Outcome};
@@ -14,9 +15,6 @@ use crate::error::StoreError;
 const MAX_FAILURES: u32 = 3;
 /// How long a probe may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
-/// The pause before a probe; it doubles up to the last, each with jitter.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What comes of asking.
 pub(crate) enum Begun {
@@ -49,6 +47,7 @@ pub(super) struct Remote {
     failures: AtomicU32,
     /// Whether the store is left alone.
     open: AtomicBool,
+    recovery: Recovery,
     closed: AtomicBool,
 }
 
@@ -66,7 +65,8 @@ impl Asked {
 impl Remote {
     pub(super) fn new(place: Place, timeout: Duration) -> Arc<Self> {
         let (failures, open, closed) = (AtomicU32::new(0), AtomicBool::new(false), AtomicBool::new(false));
-        let remote = Arc::new(Self { place, timeout, failures, open, closed });
+        let recovery = Recovery::default();
+        let remote = Arc::new(Self { place, timeout, failures, open, recovery, closed });
         remote.watch();
         remote
     }
@@ -194,11 +194,10 @@ impl Remote {
             return;
         }
         tracing::warn!(%error, "the rate limiter's store is away; it is probed until it answers");
-        let watch = Watch(Arc::downgrade(self));
+        let (watch, mut pauses) = (Watch(Arc::downgrade(self)), self.recovery.pauses());
         tokio::spawn(async move {
-            let mut pause = Pause::default();
             loop {
-                pause.wait().await;
+                pauses.wait().await;
                 // The limiter may be gone, or closed.
                 let Some(remote) = watch.0.upgrade().filter(|remote| !remote.closed.load(Ordering::Relaxed))
                 else {
@@ -207,6 +206,7 @@ impl Remote {
                 match remote.probe().await {
                     Ok(()) if remote.closed.load(Ordering::Relaxed) => return remote.place.close().await,
                     Ok(()) => {
+                        remote.recovery.note();
                         tracing::info!("the rate limiter's store is back");
                         return;
                     }
@@ -276,22 +276,5 @@ impl Drop for Watch {
             remote.failures.store(0, Ordering::Relaxed);
             remote.open.store(false, Ordering::Relaxed);
         }
-    }
-}
-
-/// The pause before a store is asked again whether it is back: it grows, and has jitter, so that the
-/// instances of a service do not ask in step.
-pub(crate) struct Pause(Duration);
-
-impl Default for Pause {
-    fn default() -> Self {
-        Self(FIRST_PAUSE)
-    }
-}
-
-impl Pause {
-    pub(crate) async fn wait(&mut self) {
-        tokio::time::sleep(self.0.mul_f64(fastrand::f64() + 0.5)).await;
-        self.0 = LAST_PAUSE.min(self.0 * 2);
     }
 }

@@ -2,17 +2,16 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
 
 use redis::{ConnectionAddr, ErrorKind, RedisError};
 use tokio::task::JoinSet;
 
 use super::Cluster;
 use super::topology::{Assignment, Topology};
+use crate::store::recovery::Pauses;
 use crate::store::redis::CONNECT_TIMEOUT;
 use crate::store::redis::connection::Endpoint;
 use crate::store::redis::failure::Failure;
-use crate::store::remote::Pause;
 
 impl Cluster {
     /// Asks who has which slots, and connects to all who are not connected. The error is what is missing
@@ -80,18 +79,13 @@ impl Cluster {
         Err(failure)
     }
 
-    fn was_just_mended(&self) -> bool {
-        let mended = self.mended.lock();
-        mended.is_some_and(|mended| mended.elapsed() < Duration::from_secs(1))
-    }
-
     /// Has a task of its own connect to what is missing, until nothing is.
     pub(in super::super) fn mend(self: &Arc<Self>) {
         if self.closed.load(Ordering::Relaxed) || self.mending.swap(true, Ordering::Relaxed) {
             return;
         }
-        let mender = Mender(Arc::downgrade(self));
-        tokio::spawn(async move { mender.mend().await });
+        let (mender, pauses) = (Mender(Arc::downgrade(self)), self.recovery.pauses());
+        tokio::spawn(async move { mender.mend(pauses).await });
     }
 }
 
@@ -123,15 +117,10 @@ impl Drop for Mender {
 }
 
 impl Mender {
-    async fn mend(&self) {
-        let mut pause = Pause::default();
+    async fn mend(&self, mut pauses: Pauses) {
         let mut is_told = false;
-        // A node may take connections and refuse what it is asked: it is not to be stormed.
-        if self.0.upgrade().is_some_and(|cluster| cluster.was_just_mended()) {
-            pause.wait().await;
-            pause.wait().await;
-        }
         loop {
+            pauses.wait().await;
             // The limiter may be gone, or closed.
             let Some(cluster) = self.0.upgrade().filter(|cluster| !cluster.closed.load(Ordering::Relaxed))
             else {
@@ -139,7 +128,7 @@ impl Mender {
             };
             let failure = match tokio::time::timeout(2 * CONNECT_TIMEOUT, cluster.connect()).await {
                 Ok(Ok(())) => {
-                    *cluster.mended.lock() = Some(Instant::now());
+                    cluster.recovery.note();
                     if is_told {
                         tracing::info!("all of the rate limiter's cluster is reached again");
                     }
@@ -155,8 +144,6 @@ impl Mender {
                 tracing::warn!(%error, "a part of the rate limiter's cluster is away; it is sought until it is back");
                 is_told = true;
             }
-            drop(cluster);
-            pause.wait().await;
         }
     }
 }

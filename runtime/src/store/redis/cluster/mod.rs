@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use redis::{ErrorKind, ServerErrorKind};
 
 use self::topology::{Address, Slot, Topology};
@@ -24,6 +24,7 @@ use super::failure::Failure;
 use super::lane::{Lane, OnLost};
 use super::script::Decider;
 use crate::error::StoreError;
+use crate::store::recovery::Recovery;
 use crate::store::{Counter, Operation, Outcome, Settings};
 
 /// How often a check follows a key that has moved to another node.
@@ -42,8 +43,7 @@ pub(crate) struct Cluster {
     on_lost: Arc<OnLost>,
     /// Whether somebody is about to mend it.
     mending: AtomicBool,
-    /// When it was mended last.
-    mended: Mutex<Option<Instant>>,
+    recovery: Recovery,
     closed: AtomicBool,
 }
 
@@ -71,7 +71,7 @@ impl Cluster {
             timeout,
             on_lost: Arc::default(),
             mending: AtomicBool::new(false),
-            mended: Mutex::new(None),
+            recovery: Recovery::default(),
             closed: AtomicBool::new(false),
         })
     }

@@ -1,0 +1,73 @@
+//! When a store that is away is asked whether it is back.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// The pause before the second time it is asked; it doubles up to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+
+/// When a store was back the last time.
+#[derive(Debug, Default)]
+pub(crate) struct Recovery(Mutex<Option<Instant>>);
+
+impl Recovery {
+    /// It is back now.
+    pub(crate) fn note(&self) {
+        *self.0.lock() = Some(Instant::now());
+    }
+
+    /// The pauses of the next recovery. A store that takes connections and loses them is not to be stormed: if it
+    /// was back just now, it is not asked at once.
+    pub(crate) fn pauses(&self) -> Pauses {
+        let was_just_back = self.0.lock().is_some_and(|back| back.elapsed() < LAST_PAUSE);
+        Pauses(if was_just_back { FIRST_PAUSE } else { Duration::ZERO })
+    }
+}
+
+/// The pause before each time it is asked: none before the first, since what breaks is more often a connection
+/// than a server, and then it is back before many have noticed. The others grow, and have jitter, so that the
+/// instances of a service do not ask in step.
+pub(crate) struct Pauses(Duration);
+
+impl Pauses {
+    pub(crate) async fn wait(&mut self) {
+        let pause = self.0;
+        self.0 = (pause * 2).clamp(FIRST_PAUSE, LAST_PAUSE);
+        if !pause.is_zero() {
+            tokio::time::sleep(pause.mul_f64(fastrand::f64() + 0.5)).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn waits(pauses: &mut Pauses) -> u128 {
+        let start = Instant::now();
+        pauses.wait().await;
+        start.elapsed().as_millis()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_asked_at_once_and_then_ever_more_rarely() {
+        let mut pauses = Recovery::default().pauses();
+        assert_eq!(waits(&mut pauses).await, 0);
+        for pause in [50, 100, 200, 400, 800, 1_000, 1_000] {
+            let waited = waits(&mut pauses).await;
+            assert!((pause / 2..=pause * 3 / 2 + 1).contains(&waited), "{waited} ms instead of {pause}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_just_back_is_not_asked_at_once() {
+        let recovery = Recovery::default();
+        recovery.note();
+        assert!(waits(&mut recovery.pauses()).await >= 25);
+        tokio::time::advance(LAST_PAUSE).await;
+        assert_eq!(waits(&mut recovery.pauses()).await, 0);
+    }
+}
