@@ -91,7 +91,8 @@ async fn memory_runs_out() {
     let server = RedisServer::start().await;
     let storm = Storm::begin(on(&server)).await;
     storm.last(CALM).await;
-    let () = server.call(&["CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "1"]).await;
+    let () = server.call(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await;
+    let () = server.call(&["CONFIG", "SET", "maxmemory", "1"]).await;
     storm.last(FAULT).await;
     let () = server.call(&["CONFIG", "SET", "maxmemory", "0"]).await;
     end(storm, &server, None).await.is_right_with_degraded();
@@ -162,7 +163,8 @@ async fn scripts_are_forbidden_for_a_while() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_disk_fails() {
-    let server = RedisServer::start_with(&["--save", "3600 1000000"]).await;
+    let server = RedisServer::start().await;
+    let () = server.call(&["CONFIG", "SET", "save", "3600 1000000"]).await;
     let storm = Storm::begin(on(&server)).await;
     storm.last(CALM).await;
     std::fs::remove_dir_all(server.directory()).expect("it is there");
@@ -175,7 +177,8 @@ async fn the_disk_fails() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn somebody_elses_script_does_not_end() {
-    let server = RedisServer::start_with(&["--save", "", "--busy-reply-threshold", "50"]).await;
+    // Since version 7 it is called `busy-reply-threshold`, too.
+    let server = RedisServer::start_with(&["--save", "", "--lua-time-limit", "50"]).await;
     let storm = Storm::begin(on(&server)).await;
     storm.last(CALM).await;
     let mut own = server.connection().await;
