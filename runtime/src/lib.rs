@@ -9,6 +9,7 @@
 //!   extractors for handlers.
 //! * [`guide`] helps to choose algorithm, key and limits.
 //! * [`Denied`] is what a denial is made of, [`Headers`] what clients are told.
+//! * `openapi` describes denials to [utoipa](https://docs.rs/utoipa), with the feature of that name.
 //! * [`store`] has the model of the counters, and the trait for a store of your own.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -22,6 +23,8 @@ pub mod guide;
 mod http;
 mod key;
 mod limiter;
+#[cfg(feature = "openapi")]
+pub mod openapi;
 mod policy;
 mod quota;
 mod rate_limiter;

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::Answers;
 use super::fields;
+use super::problem::Problem;
 use crate::decision::Decision;
 use crate::error::{Error, StoreError};
 use crate::policy::Policy;
@@ -154,23 +155,8 @@ impl Denied {
         finished(response, self.retry_after())
     }
 
-    /// The problem types are those that draft-ietf-httpapi-ratelimit-headers-11 registers.
     fn problem(&self) -> Response {
-        let (problem, title) = if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            (
-                "temporary-reduced-capacity",
-                "Request cannot be satisfied due to temporary server capacity constraints",
-            )
-        } else {
-            ("quota-exceeded", "Request cannot be satisfied as assigned quota has been exceeded")
-        };
-        let body = json!({
-            "type": format!("https://iana.org/assignments/http-problem-types#{problem}"),
-            "title": title,
-            "status": self.status.as_u16(),
-            "detail": self.message,
-            "violated-policies": self.violated,
-        });
+        let body = Problem::of(self.status.as_u16()).body(&self.message, &self.violated);
         (self.status, [(CONTENT_TYPE, PROBLEM_JSON)], body.to_string()).into_response()
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! [`layer`] puts a [`ledger`] into each request. A [`permit`] before a handler or a [`guard`]
 //! around a router asks the ledger, which tells it apart by its [`identity`]. What was decided
-//! stays in the ledger, and the layer turns it into [`fields`]; a [`denial`] is answered at once.
+//! stays in the ledger, and the layer turns it into [`fields`]; a [`denial`], which may be a [`problem`], is answered
+//! at once.
 
 mod charge;
 mod decisions;
@@ -14,6 +15,7 @@ mod identity;
 mod layer;
 mod ledger;
 mod permit;
+mod problem;
 
 use http::StatusCode;
 
@@ -25,6 +27,8 @@ pub use fields::Headers;
 pub use guard::{Guarded, guard};
 pub use layer::{RateLimitService, ResponseFuture};
 pub use permit::Permit;
+#[cfg(feature = "openapi")]
+pub(crate) use problem::Problem;
 
 use crate::policy::Policy;
 
