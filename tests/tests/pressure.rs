@@ -201,12 +201,12 @@ fn told(error: &BuildError) -> Vec<String> {
 #[tokio::test]
 async fn a_redis_that_is_loading() {
     let (log, _guard) = Log::of_this_thread();
-    // 5 ms for each key, and an ear for clients in between.
-    let slow = ["--key-load-delay", "5000", "--loading-process-events-interval-bytes", "1024"];
+    // 2 ms for each key, and an ear for clients after each 2 MB.
+    let slow = ["--key-load-delay", "2000", "--rdbcompression", "no"];
     let mut server = RedisServer::start_with(&[&["--save", ""][..], &slow].concat()).await;
     let apps = apps(&server).await;
     let mut connection = server.connection().await;
-    let fill = "for i = 1, 10000 do redis.call('SET', 'filler:' .. i, string.rep('x', 100)) end";
+    let fill = "for i = 1, 4000 do redis.call('SET', 'filler:' .. i, string.rep('x', 20000)) end";
     let () = redis::cmd("EVAL").arg(fill).arg(0).query_async(&mut connection).await.expect("it fills");
     run(&mut connection, "SAVE").await;
     server.kill();
@@ -222,9 +222,6 @@ async fn a_redis_that_is_loading() {
             assert!(start.elapsed() < PATIENCE, "it never was loading: {error}");
         };
         all_do_as_chosen(&apps).await;
-        let client = redis::Client::open(url.as_str()).expect("a URL");
-        let mut connection = client.get_multiplexed_async_connection().await.expect("it listens");
-        run(&mut connection, "CONFIG SET key-load-delay 0").await;
         loading
     };
     let ((), loading) = tokio::join!(server.restart(), meanwhile);
