@@ -9,21 +9,30 @@ use tokio::time::Instant;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
-/// When a store was back the last time.
+/// How a store came back the last time.
 #[derive(Debug, Default)]
-pub(crate) struct Recovery(Mutex<Option<Instant>>);
+pub(crate) struct Recovery(Mutex<Last>);
+
+#[derive(Debug, Default)]
+struct Last {
+    back: Option<Instant>,
+    /// The pause before it was asked first.
+    first: Duration,
+}
 
 impl Recovery {
     /// It is back now.
     pub(crate) fn note(&self) {
-        *self.0.lock() = Some(Instant::now());
+        self.0.lock().back = Some(Instant::now());
     }
 
     /// The pauses of the next recovery. A store that takes connections and loses them is not to be stormed: if it
-    /// was back just now, it is not asked at once.
+    /// was back just now, it is asked later than the last time.
     pub(crate) fn pauses(&self) -> Pauses {
-        let was_just_back = self.0.lock().is_some_and(|back| back.elapsed() < LAST_PAUSE);
-        Pauses(if was_just_back { FIRST_PAUSE } else { Duration::ZERO })
+        let mut last = self.0.lock();
+        let was_just_back = last.back.is_some_and(|back| back.elapsed() < LAST_PAUSE);
+        last.first = if was_just_back { longer(last.first) } else { Duration::ZERO };
+        Pauses(last.first)
     }
 }
 
@@ -35,11 +44,15 @@ pub(crate) struct Pauses(Duration);
 impl Pauses {
     pub(crate) async fn wait(&mut self) {
         let pause = self.0;
-        self.0 = (pause * 2).clamp(FIRST_PAUSE, LAST_PAUSE);
+        self.0 = longer(pause);
         if !pause.is_zero() {
             tokio::time::sleep(pause.mul_f64(fastrand::f64() + 0.5)).await;
         }
     }
+}
+
+fn longer(pause: Duration) -> Duration {
+    (pause * 2).clamp(FIRST_PAUSE, LAST_PAUSE)
 }
 
 #[cfg(test)]
@@ -63,10 +76,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_just_back_is_not_asked_at_once() {
+    async fn what_is_lost_as_soon_as_it_is_back_is_asked_ever_more_rarely() {
         let recovery = Recovery::default();
-        recovery.note();
-        assert!(waits(&mut recovery.pauses()).await >= 25);
+        for pause in [0, 50, 100, 200, 400, 800, 1_000, 1_000] {
+            let waited = waits(&mut recovery.pauses()).await;
+            assert!((pause / 2..=pause * 3 / 2 + 1).contains(&waited), "{waited} ms instead of {pause}");
+            recovery.note();
+        }
         tokio::time::advance(LAST_PAUSE).await;
         assert_eq!(waits(&mut recovery.pauses()).await, 0);
     }
