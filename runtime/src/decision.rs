@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use crate::algorithm::Reading;
 use crate::policy::Policy;
 use crate::quota::Quota;
+use crate::store::Outcome;
 
 /// What a policy said to one request.
 ///
@@ -55,31 +56,18 @@ pub struct QuotaState {
 }
 
 impl Decision {
-    /// What is to be decided: nothing is known of the quotas yet.
-    pub(crate) fn pending(policy: &Policy, cost: u32) -> Self {
-        let (degraded, quotas) = (false, SmallVec::new_const());
-        Self { policy: policy.name(), shadow: policy.is_shadow(), degraded, cost, quotas }
-    }
-
-    /// Decides it by what `readings`, one for each of `quotas`, say. There are none if no store was asked.
-    pub(crate) fn settle(&mut self, degraded: bool, quotas: &[Quota], readings: &[Reading]) {
-        self.degraded = degraded;
-        for (quota, reading) in quotas.iter().zip(readings) {
-            self.quotas.push(QuotaState {
-                quota: *quota,
-                remaining: reading.remaining,
-                reset: reading.reset,
-                exceeded: !reading.fits,
-                retry_after: reading.retry_after,
-            });
-        }
-    }
-
-    /// Where the quotas stand after a handler has added to the cost, or given some of it back.
-    pub(crate) fn update(&mut self, later: &Self) {
-        for (state, later) in self.quotas.iter_mut().zip(&later.quotas) {
-            (state.remaining, state.reset) = (later.remaining, later.reset);
-        }
+    /// What `policy` says to `cost`, by the reading of each of `quotas`. There are none if no store was asked.
+    pub(crate) fn new(policy: &Policy, cost: u32, quotas: &[Quota], outcome: &Outcome) -> Self {
+        let state = |(quota, reading): (&Quota, &Reading)| QuotaState {
+            quota: *quota,
+            remaining: reading.remaining,
+            reset: reading.reset,
+            exceeded: !reading.fits,
+            retry_after: reading.retry_after,
+        };
+        let (shadow, degraded) = (policy.is_shadow(), outcome.is_degraded());
+        let quotas = quotas.iter().zip(outcome.readings()).map(state).collect();
+        Self { policy: policy.name(), shadow, degraded, cost, quotas }
     }
 
     /// The name of the policy.
@@ -161,9 +149,7 @@ mod tests {
     }
 
     fn decision(one: Reading, other: Reading) -> Decision {
-        let mut decision = Decision::pending(&TWO, 1);
-        decision.settle(false, TWO.quotas(), &[one, other]);
-        decision
+        Decision::new(&TWO, 1, TWO.quotas(), &Outcome::new(false, [one, other]))
     }
 
     #[test]

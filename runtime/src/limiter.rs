@@ -16,7 +16,7 @@ use crate::policy::Policy;
 use crate::quota::{Quota, Quotas};
 use crate::store::guarded::{Guarded, OnStoreError};
 use crate::store::remote::{Asked, Begun};
-use crate::store::{Counter, Operation, Outcome, Reading};
+use crate::store::{Counter, Operation, Outcome};
 use crate::text::Text;
 
 /// Decides; knows nothing of HTTP.
@@ -63,17 +63,31 @@ impl Ask<'_> {
         self.own_quotas.as_ref().map_or(self.policy.quotas(), |quotas| quotas.as_slice())
     }
 
-    /// Tells `decision` the first of `readings`, which are its part of the outcome, and returns the others.
-    pub(crate) fn settle<'r>(
-        &self,
-        decision: &mut Decision,
-        outcome: &Outcome,
-        readings: &'r [Reading],
-    ) -> &'r [Reading] {
-        let quotas = self.quotas();
-        let (own, others) = readings.split_at(quotas.len().min(readings.len()));
-        decision.settle(outcome.is_degraded(), quotas, own);
-        others
+    /// Takes its part out of the outcome of several.
+    pub(crate) fn part_of(&self, outcome: &mut Outcome) -> Outcome {
+        outcome.split_off(self.quotas().len())
+    }
+
+    /// What was decided, by its part of the outcome.
+    pub(crate) fn decision(&self, part: &Outcome) -> Decision {
+        Decision::new(&self.policy, self.cost, self.quotas(), part)
+    }
+
+    /// Tells the log, and the metrics if there are some, what was decided.
+    pub(crate) fn report(&self, part: &Outcome) {
+        let outcome = || match (part.is_exceeded(), self.policy.shadow) {
+            (false, _) => "allowed",
+            (true, false) => "denied",
+            (true, true) => "shadow_denied",
+        };
+        let (policy, degraded) = (self.policy.name(), part.is_degraded());
+        tracing::debug!(policy, outcome = outcome(), degraded, "rate limit asked");
+        #[cfg(feature = "metrics")]
+        {
+            let degraded = if degraded { "true" } else { "false" };
+            metrics::counter!("rate_limit_decisions_total", "policy" => policy, "outcome" => outcome(), "degraded" => degraded)
+                .increment(1);
+        }
     }
 }
 
@@ -93,26 +107,15 @@ impl Limiter {
     }
 
     /// Applies `operation` to all of `asks` in one call of the store.
-    pub(crate) async fn decide(
-        &self,
-        operation: Operation,
-        asks: &[Ask<'_>],
-    ) -> Result<SmallVec<[Decision; 1]>, StoreError> {
-        let outcome = match self.begin(operation, asks) {
-            Begun::Decided(outcome) => outcome?,
+    pub(crate) async fn decide(&self, operation: Operation, asks: &[Ask<'_>]) -> Result<Outcome, StoreError> {
+        match self.begin(operation, asks) {
+            Begun::Decided(outcome) => outcome,
             Begun::Asked(mut asked) => {
                 poll_fn(|context| asked.poll(context)).await;
-                self.conclude(operation, asks, &asked)?
+                self.conclude(operation, asks, &asked)
             }
-            Begun::Later => self.answer_later(operation, asks).await?,
-        };
-        let pending = |ask: &Ask<'_>| Decision::pending(&ask.policy, ask.cost);
-        let mut decisions: SmallVec<[Decision; 1]> = asks.iter().map(pending).collect();
-        let mut readings = outcome.readings();
-        for (ask, decision) in asks.iter().zip(&mut decisions) {
-            readings = ask.settle(decision, &outcome, readings);
+            Begun::Later => self.answer_later(operation, asks).await,
         }
-        Ok(decisions)
     }
 
     /// Has the store decide all of `asks`, in one call, or begin to.
@@ -175,23 +178,6 @@ fn counters<'a, 'p: 'a>(asks: impl IntoIterator<Item = &'a Ask<'p>>) -> SmallVec
         }
     }
     counters
-}
-
-/// Tells the log, and the metrics if there are some, what was decided.
-pub(crate) fn report(decision: &Decision) {
-    let outcome = || match (decision.is_exceeded(), decision.is_shadowed()) {
-        (false, _) => "allowed",
-        (true, false) => "denied",
-        (true, true) => "shadow_denied",
-    };
-    let (policy, degraded) = (decision.policy(), decision.is_degraded());
-    tracing::debug!(policy, outcome = outcome(), degraded, "rate limit asked");
-    #[cfg(feature = "metrics")]
-    {
-        let degraded = if degraded { "true" } else { "false" };
-        metrics::counter!("rate_limit_decisions_total", "policy" => policy, "outcome" => outcome(), "degraded" => degraded)
-            .increment(1);
-    }
 }
 
 impl fmt::Debug for Limiter {

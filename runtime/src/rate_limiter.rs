@@ -8,7 +8,7 @@ use crate::decision::Decision;
 use crate::error::{BuildError, Error};
 use crate::http::Answers;
 use crate::key::Key;
-use crate::limiter::{Ask, Limiter, report};
+use crate::limiter::{Ask, Limiter};
 use crate::policy::Policy;
 use crate::store::Operation;
 
@@ -141,12 +141,13 @@ impl RateLimiter {
     }
 
     async fn decide(&self, operation: Operation, ask: Ask<'_>) -> Result<Decision, Error> {
-        let mut decisions = self.0.limiter.decide(operation, &[ask]).await?;
-        let decision = decisions.remove(0);
+        let asks = [ask];
+        let outcome = self.0.limiter.decide(operation, &asks).await?;
+        let [ask] = &asks;
         if operation == Operation::Take {
-            report(&decision);
+            ask.report(&outcome);
         }
-        Ok(decision)
+        Ok(ask.decision(&outcome))
     }
 
     /// Releases the connection, once no more requests come: after `axum::serve` has returned.

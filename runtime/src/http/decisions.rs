@@ -54,8 +54,7 @@ impl<S: Sync> FromRequestParts<S> for Decisions {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
         let ledger = parts.extensions.get::<Ledger>().ok_or(NoLayer)?;
-        let decisions = ledger.entries().decided().map(|entry| entry.decision.clone()).collect();
-        Ok(Self(decisions))
+        Ok(Self(ledger.entries().decisions().collect()))
     }
 }
 

@@ -1,29 +1,29 @@
 //! What the policies that a request met have said.
 
+use smallvec::SmallVec;
+
 use crate::decision::Decision;
-use crate::limiter::{Ask, report};
+use crate::limiter::Ask;
 use crate::store::Outcome;
 
 /// One policy, and what it said.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) ask: Ask<'static>,
-    pub(super) decision: Decision,
+    /// What the store has said to it.
+    outcome: Option<Outcome>,
     /// How much of its quotas this request holds.
     pub(super) charged: u32,
     /// With which others it was asked.
     admission: u32,
-    is_decided: bool,
 }
 
 /// The policies in the order in which they were asked.
 ///
-/// Most requests meet one, which has its place here, and is written there: what is moved from place to place
-/// costs more than what is written.
+/// Most requests meet one, which has its place here.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
-    first: Option<Entry>,
-    others: Vec<Entry>,
+    all: SmallVec<[Entry; 1]>,
     admissions: u32,
 }
 
@@ -36,63 +36,75 @@ impl Entries {
 
     /// Enters what is to be asked, without a key yet.
     pub(super) fn enter(&mut self, admission: u32, ask: Ask<'static>) -> &mut Entry {
-        let decision = Decision::pending(&ask.policy, ask.cost);
-        let entry = Entry { ask, decision, charged: 0, admission, is_decided: false };
-        if self.first.is_none() && self.others.is_empty() {
-            return self.first.insert(entry);
-        }
-        let index = self.others.len();
-        self.others.push(entry);
-        &mut self.others[index]
+        let entry = Entry { ask, outcome: None, charged: 0, admission };
+        let index = self.all.len();
+        self.all.push(entry);
+        &mut self.all[index]
     }
 
     /// Those that have been decided.
     pub(super) fn decided(&self) -> impl Iterator<Item = &Entry> + Clone {
-        self.all().filter(|entry| entry.is_decided)
+        self.all.iter().filter(|entry| entry.outcome.is_some())
     }
 
     /// Those that have been decided.
     pub(super) fn decided_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.all_mut().filter(|entry| entry.is_decided)
+        self.all.iter_mut().filter(|entry| entry.outcome.is_some())
+    }
+
+    /// What has been decided.
+    pub(super) fn decisions(&self) -> impl Iterator<Item = Decision> {
+        self.all.iter().filter_map(Entry::decision)
+    }
+
+    /// Whether one has been denied.
+    pub(super) fn has_denial(&self) -> bool {
+        self.all.iter().any(Entry::is_denied)
     }
 
     /// Those that are asked together, and wait for a decision.
     pub(super) fn asked(&self, admission: u32) -> impl Iterator<Item = &Entry> + Clone {
-        self.all().filter(move |entry| entry.is_asked(admission))
+        self.all.iter().filter(move |entry| entry.is_asked(admission))
     }
 
     /// Notes what has been decided of those that were asked together.
-    pub(super) fn settle(&mut self, admission: u32, outcome: &Outcome) {
-        let mut readings = outcome.readings();
-        for entry in self.all_mut().filter(|entry| entry.is_asked(admission)) {
-            let Entry { ask, decision, charged, admission: _, is_decided } = entry;
-            readings = ask.settle(decision, outcome, readings);
-            *is_decided = true;
+    pub(super) fn settle(&mut self, admission: u32, mut outcome: Outcome) {
+        for entry in self.all.iter_mut().filter(|entry| entry.is_asked(admission)) {
+            let part = entry.ask.part_of(&mut outcome);
             // What one denies is charged by none.
-            if outcome.taken() && !decision.is_exceeded() && !decision.quotas().is_empty() {
-                *charged = ask.cost;
+            if part.taken() && !part.is_exceeded() && !part.readings().is_empty() {
+                entry.charged = entry.ask.cost;
             }
-            report(decision);
+            entry.ask.report(&part);
+            entry.outcome = Some(part);
         }
     }
 
     /// Strikes out those that were asked together and will not be decided.
     pub(super) fn withdraw(&mut self, admission: u32) {
-        self.first.take_if(|entry| entry.is_asked(admission));
-        self.others.retain(|entry| !entry.is_asked(admission));
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Entry> + Clone {
-        self.first.iter().chain(&self.others)
-    }
-
-    fn all_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.first.iter_mut().chain(&mut self.others)
+        self.all.retain(|entry| !entry.is_asked(admission));
     }
 }
 
 impl Entry {
     fn is_asked(&self, admission: u32) -> bool {
-        !self.is_decided && self.admission == admission
+        self.outcome.is_none() && self.admission == admission
+    }
+
+    /// Whether the request must not pass.
+    pub(super) fn is_denied(&self) -> bool {
+        self.outcome.as_ref().is_some_and(Outcome::is_exceeded) && !self.ask.policy.is_shadow()
+    }
+
+    /// What was decided, if it has been.
+    pub(super) fn decision(&self) -> Option<Decision> {
+        self.outcome.as_ref().map(|part| self.ask.decision(part))
+    }
+
+    /// Notes where the counters stand after a handler has added to the cost, or given some of it back.
+    pub(super) fn update(&mut self, later: &Outcome) {
+        if let Some(part) = &mut self.outcome {
+            part.update(later);
+        }
     }
 }

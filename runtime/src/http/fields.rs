@@ -33,12 +33,8 @@ pub enum Headers {
 
 impl Headers {
     /// Adds what `decisions` say to a response.
-    pub(super) fn write<'a>(
-        self,
-        decisions: impl Iterator<Item = &'a Decision> + Clone,
-        headers: &mut HeaderMap,
-    ) {
-        let told = decisions.filter(|decision| !decision.is_shadowed());
+    pub(super) fn write(self, decisions: &[Decision], headers: &mut HeaderMap) {
+        let told = decisions.iter().filter(|decision| !decision.is_shadowed());
         if matches!(self, Self::Draft | Self::Both) {
             draft(told.clone(), headers);
         }

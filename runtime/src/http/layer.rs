@@ -5,11 +5,13 @@ use std::task::{Context, Poll, ready};
 
 use http::{Extensions, Request, Response};
 use pin_project_lite::pin_project;
+use smallvec::SmallVec;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::Headers;
 use super::ledger::Ledger;
+use crate::decision::Decision;
 use crate::rate_limiter::RateLimiter;
 
 /// A service whose requests a [`RateLimiter`] counts, where an attribute below asks for it.
@@ -86,9 +88,8 @@ where
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
         if let Some(ledger) = this.told {
-            let entries = ledger.entries();
-            let decisions = entries.decided().map(|entry| &entry.decision);
-            ledger.limiter().0.answers.headers.write(decisions, response.headers_mut());
+            let decisions: SmallVec<[Decision; 2]> = ledger.entries().decisions().collect();
+            ledger.limiter().0.answers.headers.write(&decisions, response.headers_mut());
         }
         Poll::Ready(Ok(response))
     }

@@ -15,6 +15,7 @@ use super::Answers;
 use super::denial::{self, Denied};
 use super::entries::{Entries, Entry};
 use super::identity::{self, NoPeer};
+use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::limiter::{Ask, Limiter};
 use crate::policy::Policy;
@@ -117,7 +118,9 @@ impl Ledger {
         let Shared { limiter, answers } = &*ledger.limiter().0;
         let mut entries = ledger.entries();
         // A denial stands, whoever sends the same request through a router again.
-        if let Some(denial) = denial(&entries, policies, answers) {
+        if entries.has_denial()
+            && let Some(denial) = denial(&entries, policies, answers)
+        {
             return Admission::denied(denial);
         }
         let admission = entries.begin();
@@ -179,15 +182,16 @@ impl Ledger {
             };
             concerned.map(ask).filter(|ask| ask.cost > 0).collect()
         };
-        let decisions = self.limiter().0.limiter.decide(operation, &asks).await?;
+        let mut outcome = self.limiter().0.limiter.decide(operation, &asks).await?;
         let mut entries = self.entries();
-        for (ask, decision) in asks.iter().zip(&decisions) {
+        for ask in &asks {
+            let part = ask.part_of(&mut outcome);
             let of = |entry: &&mut Entry| entry.ask.policy.name() == ask.policy.name();
             if let Some(entry) = entries.decided_mut().find(of) {
-                if operation == Operation::Add && !decision.quotas().is_empty() {
+                if operation == Operation::Add && !part.readings().is_empty() {
                     entry.charged = entry.charged.saturating_add(ask.cost);
                 }
-                entry.decision.update(decision);
+                entry.update(&part);
             }
         }
         Ok(())
@@ -230,8 +234,8 @@ fn settle(
 ) -> Option<Response> {
     match outcome {
         Ok(outcome) => {
-            entries.settle(admission, &outcome);
-            denial(entries, policies, answers)
+            entries.settle(admission, outcome);
+            if entries.has_denial() { denial(entries, policies, answers) } else { None }
         }
         Err(error) => {
             let denial = entries.asked(admission).next().map_or_else(internal_error, |entry| {
@@ -245,15 +249,13 @@ fn settle(
 
 /// The answer to a request, if one of `policies` has denied it.
 fn denial(entries: &Entries, policies: &[&'static Policy], answers: &Answers) -> Option<Response> {
-    if entries.decided().all(|entry| entry.decision.is_allowed()) {
-        return None;
-    }
     let is_asked = |entry: &&Entry| policies.iter().any(|policy| policy.name() == entry.ask.policy.name());
-    let denying = entries.decided().filter(is_asked).filter(|entry| !entry.decision.is_allowed());
-    let wait = |entry: &&Entry| (entry.decision.is_too_costly(), entry.decision.retry_after());
-    let longest = denying.clone().max_by_key(wait)?;
-    let decisions = denying.map(|entry| &entry.decision);
-    Some(Denied::by_quota(&longest.decision, &longest.ask.policy, decisions, answers))
+    let denying = entries.decided().filter(|entry| entry.is_denied()).filter(is_asked);
+    let denying: SmallVec<[(Decision, &Policy); 1]> =
+        denying.filter_map(|entry| Some((entry.decision()?, &*entry.ask.policy))).collect();
+    let wait = |(decision, _): &&(Decision, &Policy)| (decision.is_too_costly(), decision.retry_after());
+    let (longest, policy) = denying.iter().max_by_key(wait)?;
+    Some(Denied::by_quota(longest, policy, denying.iter().map(|(decision, _)| decision), answers))
 }
 
 /// Writes a line once, however many requests meet it.

@@ -163,6 +163,28 @@ impl Outcome {
         self.degraded
     }
 
+    /// Whether a counter had too little left.
+    pub(crate) fn is_exceeded(&self) -> bool {
+        self.readings.iter().any(|reading| !reading.fits)
+    }
+
+    /// Takes the first `count` readings out of it, or as many as there are.
+    pub(crate) fn split_off(&mut self, count: usize) -> Self {
+        let readings = if count < self.readings.len() {
+            self.readings.drain(..count).collect()
+        } else {
+            std::mem::take(&mut self.readings)
+        };
+        Self { readings, ..*self }
+    }
+
+    /// Where the same counters stand after they have been changed.
+    pub(crate) fn update(&mut self, later: &Self) {
+        for (reading, later) in self.readings.iter_mut().zip(&later.readings) {
+            (reading.remaining, reading.reset) = (later.remaining, later.reset);
+        }
+    }
+
     /// Whether the counters were charged.
     pub fn taken(&self) -> bool {
         self.taken

@@ -69,8 +69,13 @@ fn is_port(text: &str) -> bool {
 /// * A translator's own prefix, also that for local use (`64:ff9b:1::/48`, RFC 8215): where in the address
 ///   the client's is, only the translator knows. Ask for more bits with
 ///   [`ipv6_prefix`](crate::Builder::ipv6_prefix) behind one.
+#[inline]
 pub(crate) fn canonical(ip: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = ip else { return ip };
+    canonical_v6(v6)
+}
+
+fn canonical_v6(v6: Ipv6Addr) -> IpAddr {
     let [.., a, b, c, d] = v6.octets();
     let v4 = Ipv4Addr::new(a, b, c, d);
     let is_inside = || v4.is_private() || v4.is_loopback() || v4.is_link_local();
@@ -78,7 +83,7 @@ pub(crate) fn canonical(ip: IpAddr) -> IpAddr {
         [0, 0, 0, 0, 0, 0xffff, _, _] => IpAddr::V4(v4),
         [0, 0, 0, 0, 0, 0, _, _] if a != 0 => IpAddr::V4(v4),
         [0x64, 0xff9b, 0, 0, 0, 0, _, _] if a != 0 && !is_inside() => IpAddr::V4(v4),
-        _ => ip,
+        _ => IpAddr::V6(v6),
     }
 }
 
