@@ -60,3 +60,17 @@ pub async fn refusal(settings: impl Fn() -> Builder) -> String {
         assert!(start.elapsed() < PATIENCE, "{error}");
     }
 }
+
+/// Makes sure that a limiter with these settings counts in its store, by a policy `two` for a key `x`.
+///
+/// # Panics
+///
+/// If it finds none, or another one decides.
+pub async fn counts(settings: impl Fn() -> Builder) {
+    const TWO: Policy = Policy::new("two").per_hour(2);
+    let limiter = built(|| settings().timeout(PATIENCE)).await;
+    for allowed in [true, true, false] {
+        let decision = limiter.check(&TWO, "x").await.expect("a decision");
+        assert_eq!((decision.is_allowed(), decision.is_degraded()), (allowed, false));
+    }
+}

@@ -3,22 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum_rate_limit::{BuildError, Builder, Policy, RateLimiter, RedisCredentials};
-use tests::{RedisServer, built, recovered, refusal};
-
-const TWO: Policy = Policy::new("two").per_hour(2);
+use axum_rate_limit::{BuildError, Policy, RateLimiter, RedisCredentials};
+use tests::{RedisServer, built, counts, recovered, refusal};
 
 /// A loaded machine is slow.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Asks three times, and makes sure that it was the store that answered.
-async fn counts(settings: impl Fn() -> Builder) {
-    let limiter = built(|| settings().timeout(PATIENCE)).await;
-    for allowed in [true, true, false] {
-        let decision = limiter.check(&TWO, "x").await.expect("a decision");
-        assert_eq!((decision.is_allowed(), decision.is_degraded()), (allowed, false));
-    }
-}
 
 async fn keys_of(server: &RedisServer, database: i64) -> Vec<String> {
     let mut connection = server.connection().await;

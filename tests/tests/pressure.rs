@@ -2,10 +2,8 @@
 //!
 //! What is asserted is who passes, what the log says and how much is kept; never how fast.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -16,10 +14,9 @@ use axum_rate_limit::{
     StoreError, rate_limit,
 };
 use redis::aio::MultiplexedConnection;
-use tests::{App, RedisServer};
+use tests::{App, Log, RedisServer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tracing_subscriber::fmt::MakeWriter;
 
 /// How long anything may take that must happen; a loaded machine is slow.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,46 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[rate_limit(name = "judged", per_hour = 2)]
 async fn judged(decisions: Decisions) -> String {
     format!("degraded: {}", decisions[0].is_degraded())
-}
-
-/// The lines of a log.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// All that this thread logs while the guard lives.
-    fn of_this_thread() -> (Self, tracing::subscriber::DefaultGuard) {
-        let log = Self::default();
-        let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
-        (log, tracing::subscriber::set_default(subscriber))
-    }
-
-    /// The lines of a level that have all of these words in them.
-    fn lines(&self, level: &str, words: &[&str]) -> Vec<String> {
-        let bytes = self.0.lock().expect("no panic").clone();
-        let text = String::from_utf8(bytes).expect("UTF-8");
-        let is_meant = |line: &&str| line.contains(level) && words.iter().all(|word| line.contains(word));
-        text.lines().filter(is_meant).map(str::to_owned).collect()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("no panic").extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
 }
 
 // ---- A Redis that refuses ----
@@ -124,8 +81,8 @@ async fn run(connection: &mut MultiplexedConnection, command: &str) {
 
 /// Each limiter complains of this once, however many requests it refuses.
 fn each_complains_once(log: &Log, of: &str) {
-    let lines = log.lines("ERROR", &["requests can't be counted", of]);
-    assert_eq!(lines.len(), CHOICES.len(), "{:?}", log.lines("", &[]));
+    let lines = log.lines_with("ERROR", &["requests can't be counted", of]);
+    assert_eq!(lines.len(), CHOICES.len(), "{:?}", log.lines());
     assert!(lines.iter().all(|line| line.len() < 1_000), "{lines:?}");
 }
 
@@ -177,7 +134,7 @@ async fn a_redis_that_wants_a_password() {
     run(&mut connection, "CONFIG SET requirepass secret").await;
     let apps = apps(&server).await;
     all_do_as_chosen(&apps).await;
-    let lines = log.lines("WARN", &["the rate limiter's store is away", "NOAUTH"]);
+    let lines = log.lines_with("WARN", &["the rate limiter's store is away", "NOAUTH"]);
     assert_eq!(lines.len(), CHOICES.len(), "{lines:?}");
     let required = RateLimiter::builder().redis(server.url()).require_store().build().await;
     let error = told(&required.expect_err("it wants a password")).join(": ");
@@ -226,9 +183,9 @@ async fn a_redis_that_is_loading() {
     };
     let ((), loading) = tokio::join!(server.restart(), meanwhile);
     assert!(loading.contains("the store is required"), "{loading}");
-    assert!(log.lines("WARN", &["the rate limiter's store is away"]).len() > CHOICES.len());
+    assert!(log.lines_with("WARN", &["the rate limiter's store is away"]).len() > CHOICES.len());
     all_recover(&apps).await;
-    assert_eq!(log.lines("ERROR", &[]), Vec::<String>::new());
+    assert_eq!(log.lines_with("ERROR", &[]), Vec::<String>::new());
 }
 
 // ---- Crowds of keys ----
@@ -281,7 +238,7 @@ async fn a_crowd_that_fills_the_memory_is_refused_and_pushes_nobody_out() {
     // Shards fill unevenly, and round up.
     let count = seated.len();
     assert!((MAX_KEYS / 2..=MAX_KEYS + MAX_KEYS / 100).contains(&count), "{count} of {MAX_KEYS}");
-    let lines = log.lines("ERROR", &["requests can't be counted", "raise `max_keys`, now 20000"]);
+    let lines = log.lines_with("ERROR", &["requests can't be counted", "raise `max_keys`, now 20000"]);
     assert!((1..20).contains(&lines.len()), "{} lines", lines.len());
     for number in seated {
         let decision = check(&denying, &policies, number).await.expect("it has a counter");

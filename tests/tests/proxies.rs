@@ -1,8 +1,6 @@
 //! Setups of proxies that look wrong are told to the log: once, with the line to write; and one that has no address.
 
-use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Body;
@@ -10,41 +8,11 @@ use axum::extract::connect_info::MockConnectInfo;
 use axum::routing::get;
 use axum_rate_limit::{RateLimiter, rate_limit};
 use http::Request;
+use tests::Log;
 use tower::ServiceExt as _;
-use tracing_subscriber::fmt::MakeWriter;
 
 #[rate_limit(name = "twice", per_hour = 2)]
 async fn twice() {}
-
-/// The lines of a log.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn lines(&self) -> Vec<String> {
-        let bytes = self.0.lock().expect("no panic").clone();
-        String::from_utf8(bytes).expect("UTF-8").lines().map(str::to_owned).collect()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("no panic").extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 /// The statuses of requests from `peer`, one for each list of fields.
 async fn statuses(limiter: RateLimiter, peer: [u8; 4], requests: &[&[(&str, &str)]]) -> Vec<u16> {
@@ -71,9 +39,7 @@ async fn trusting(networks: &[&str]) -> RateLimiter {
 // One test, since what it shows is told once in a process.
 #[tokio::test]
 async fn what_looks_wrong_is_told_once() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::of_this_thread();
     let field = |value| [("x-forwarded-for", value)];
     let (one, two, three) = (field("192.0.2.1"), field("192.0.2.2"), field("192.0.2.3"));
     let by_three: [&[(&str, &str)]; 3] = [&one, &two, &three];

@@ -3,20 +3,12 @@
 use std::time::Duration;
 
 use axum_rate_limit::{Builder, Policy, RateLimiter, RedisTls};
-use tests::{Authority, RedisCluster, TlsServer, built, recovered, refusal};
+use tests::{Authority, RedisCluster, TlsServer, built, counts, recovered, refusal};
 
 const TWO: Policy = Policy::new("two").per_hour(2);
 
 /// A loaded machine is slow.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-async fn counts(settings: impl Fn() -> Builder) {
-    let limiter = built(|| settings().timeout(PATIENCE)).await;
-    for allowed in [true, true, false] {
-        let decision = limiter.check(&TWO, "x").await.expect("a decision");
-        assert_eq!((decision.is_allowed(), decision.is_degraded()), (allowed, false));
-    }
-}
 
 #[tokio::test]
 async fn a_server_is_trusted_whose_authority_is() {

@@ -1,8 +1,6 @@
 //! A program that is put together wrongly: nothing is let through, and the log says what to add.
 
-use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Body;
@@ -10,8 +8,8 @@ use axum::extract::connect_info::MockConnectInfo;
 use axum::routing::get;
 use axum_rate_limit::{Decisions, RateLimiter, rate_limit};
 use http::{Request, StatusCode};
+use tests::Log;
 use tower::ServiceExt as _;
-use tracing_subscriber::fmt::MakeWriter;
 
 #[rate_limit(name = "handler", per_minute = 5)]
 async fn handler() -> &'static str {
@@ -23,36 +21,6 @@ fn routes() -> Router {
     Router::new().route("/", get(|| async { "ok" }))
 }
 
-/// The lines of a log.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn lines(&self) -> Vec<String> {
-        let bytes = self.0.lock().expect("no panic").clone();
-        String::from_utf8(bytes).expect("UTF-8").lines().map(str::to_owned).collect()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("no panic").extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
 async fn status(router: &Router) -> StatusCode {
     let request = Request::get("/").body(Body::empty()).expect("a request");
     router.clone().oneshot(request).await.expect("infallible").status()
@@ -61,9 +29,7 @@ async fn status(router: &Router) -> StatusCode {
 // One test, since what it shows is logged once in a process.
 #[tokio::test]
 async fn what_is_missing_is_500_and_one_line_that_says_what_to_add() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::of_this_thread();
 
     for router in [Router::new().route("/", get(handler)), routes()] {
         assert_eq!(status(&router).await, StatusCode::INTERNAL_SERVER_ERROR);
