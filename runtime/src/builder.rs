@@ -327,6 +327,9 @@ impl Builder {
     }
 
     /// Drives the memory by a clock of the test's (feature `test-util`).
+    ///
+    /// On Redis, sliding windows, logs and buckets go by it too; but a fixed window is a key that expires, and
+    /// ends by the server's own clock.
     #[cfg(feature = "test-util")]
     pub fn clock(mut self, clock: &crate::clock::ManualClock) -> Self {
         self.clock = Clock::Manual(clock.clone());
