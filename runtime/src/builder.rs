@@ -211,7 +211,9 @@ impl Builder {
         self
     }
 
-    /// How long a decision waits for the store before it counts as failed; default 100 ms.
+    /// How long a decision waits for the store before it counts as failed; default 100 ms. It may have to wait
+    /// for the call that is in flight, so it should be more than twice what the store takes to answer: where that
+    /// is not so, the log says it.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -337,7 +339,8 @@ impl Builder {
     }
 
     /// Makes the limiter, and connects it to its store. The runtime that this is awaited in serves the
-    /// connection, for as long as it runs.
+    /// connection, for as long as it runs; a runtime that nobody drives (a `current_thread` one outside of its
+    /// `block_on`) answers nobody, whatever the timeout.
     ///
     /// # Errors
     ///

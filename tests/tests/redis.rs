@@ -9,10 +9,11 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::routing::get;
 use axum_rate_limit::{
-    Decision, Decisions, Error, OnStoreError, Policy, RateLimiter, StoreError, rate_limit,
+    Decision, Decisions, Error, ManualClock, OnStoreError, Policy, RateLimiter, StoreError, rate_limit,
 };
+use futures_util::FutureExt as _;
 use reqwest::StatusCode;
-use tests::{App, LIMIT_FIELDS, RedisServer};
+use tests::{App, Fault, FaultProxy, LIMIT_FIELDS, Log, RedisServer, built};
 
 /// How long a limiter may take to notice that its server is back.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -586,6 +587,67 @@ async fn what_another_instance_forgets_is_known_within_a_second_or_at_once() {
     assert!(without_memory.check(&TEN, "x").await.expect("a decision").is_allowed());
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     assert!(limiter.check(&TEN, "x").await.expect("a decision").is_allowed());
+}
+
+/// Checks that come while a call is in flight would be too late.
+#[tokio::test]
+async fn a_store_that_is_too_far_away_is_told_to_the_log() {
+    const MANY: Policy = Policy::new("many").per_hour(1_000_000);
+    let (log, _guard) = Log::of_this_thread();
+    let server = RedisServer::start().await;
+    let proxy = FaultProxy::to(server.port());
+    let limiter = built(|| RateLimiter::builder().redis(proxy.url()).timeout(Duration::from_secs(1))).await;
+    let told = || log.lines_with("WARN", &["more than half of the timeout", "`.timeout(…)`"]).len();
+    for _ in 0..20 {
+        limiter.check(&MANY, "x").await.expect("a decision");
+    }
+    assert_eq!(told(), 0);
+    proxy.set(Fault::Delay(Duration::from_millis(550)));
+    let start = Instant::now();
+    while told() == 0 {
+        assert!(start.elapsed() < PATIENCE, "nothing is told: {:?}", log.lines());
+        limiter.check(&MANY, "x").await.expect("a decision");
+    }
+    for _ in 0..3 {
+        limiter.check(&MANY, "x").await.expect("a decision");
+    }
+    assert_eq!(told(), 1);
+}
+
+/// Nobody knows then whether it was forgotten, so Redis is asked.
+#[tokio::test]
+async fn a_reset_without_an_answer_ends_what_is_known_of_denials() {
+    let server = RedisServer::start().await;
+    let proxy = FaultProxy::to(server.port());
+    // It stands still, so that no denial is too old to be believed.
+    let clock = ManualClock::default();
+    let settings =
+        || RateLimiter::builder().redis(proxy.url()).timeout(Duration::from_millis(300)).clock(&clock);
+    let limiter = built(settings).await;
+    while limiter.check(&TEN, "x").await.expect("a decision").is_allowed() {}
+    proxy.set(Fault::Delay(Duration::from_secs(1)));
+    limiter.reset(&TEN, "x").await.expect_err("there is no answer in time");
+    proxy.set(Fault::None);
+    assert!(recovered(&limiter, &TEN, "x").await.is_allowed());
+}
+
+/// Whoever waits for a connection that is lost may hear of it when there has long been another one.
+#[tokio::test]
+async fn what_became_of_a_connection_before_says_nothing_of_the_one_that_serves() {
+    const MANY: Policy = Policy::new("many").per_hour(1_000_000);
+    let server = RedisServer::start().await;
+    let proxy = FaultProxy::to(server.port());
+    let limiter = built(|| RateLimiter::builder().redis(proxy.url()).timeout(PATIENCE)).await;
+    proxy.set(Fault::Swallow);
+    let mut late = Box::pin(limiter.check(&MANY, "x"));
+    assert!(late.as_mut().now_or_never().is_none(), "it waits");
+    // It is sent, before the line is cut.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    proxy.set(Fault::None);
+    proxy.cut();
+    recovered(&limiter, &MANY, "x").await;
+    assert!(late.await.expect("a decision").is_degraded());
+    assert!(!limiter.check(&MANY, "x").await.expect("a decision").is_degraded());
 }
 
 /// A client that hangs up leaves its place to nobody, and keeps nobody from theirs.

@@ -11,7 +11,8 @@ use super::redis::{self, RedisStore};
 use super::{AnyStore, Counter, Operation, Outcome};
 use crate::error::StoreError;
 
-/// How many failures in a row make the breaker leave the store alone.
+/// How many times a store of the user's may be too slow in a row before it is left alone. One that can't be
+/// reached is left alone at once, and Redis tells by itself when it is too slow.
 const MAX_FAILURES: u32 = 3;
 /// How long a probe may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -110,17 +111,19 @@ impl Remote {
         }
     }
 
+    /// What came of asking. Nothing is concluded of the store from that: it tells itself when it is lost, and
+    /// whoever hears of it here may have waited while it came back.
     // No other store is asked so.
     #[cfg_attr(not(feature = "redis"), allow(unused_variables, clippy::unused_self))]
     pub(super) fn conclude(
-        self: &Arc<Self>,
+        &self,
         operation: Operation,
         counters: &[Counter<'_>],
         asked: &Asked,
     ) -> Result<Outcome, StoreError> {
         match *asked {
             #[cfg(feature = "redis")]
-            Asked::Redis(ref ticket) => self.noted(ticket.outcome(operation, counters, self.timeout)),
+            Asked::Redis(ref ticket) => ticket.outcome(operation, counters, self.timeout),
         }
     }
 
@@ -208,6 +211,12 @@ impl Remote {
                     Ok(()) => {
                         remote.recovery.note();
                         tracing::info!("the rate limiter's store is back");
+                        drop(watch);
+                        // While it was watched over, nobody was told that it is lost.
+                        if remote.place.is_lost() {
+                            let error = "it was lost as soon as it was back";
+                            remote.leave_alone(&StoreError::Unreachable(error.into()));
+                        }
                         return;
                     }
                     Err(error) => tracing::debug!(%error, "the rate limiter's store is still away"),
@@ -239,6 +248,15 @@ impl Place {
         match self {
             #[cfg(feature = "redis")]
             Self::Redis(store) => store.mends_itself(),
+            Self::Custom(_) => false,
+        }
+    }
+
+    /// Whether it is known to be away, though it was there just now.
+    fn is_lost(&self) -> bool {
+        match self {
+            #[cfg(feature = "redis")]
+            Self::Redis(store) => store.is_lost(),
             Self::Custom(_) => false,
         }
     }

@@ -152,6 +152,7 @@ impl Courier {
         let lost = match alarm.within(deadline.into(), deciding).await {
             Some(Ok(answers)) => {
                 self.timeouts = 0;
+                lane.took(sent.elapsed());
                 lane.learn(&batch, &answers, sent_at);
                 let lost = answers.lost().cloned();
                 call.0.finish(Ok(answers));
@@ -159,11 +160,13 @@ impl Courier {
             }
             Some(Err(error)) => {
                 self.timeouts = 0;
+                lane.doubt(&batch);
                 let failure = Failure::Redis(error);
                 call.0.finish(Err(failure.clone()));
                 failure.is_away().then_some(failure)
             }
             None => {
+                lane.doubt(&batch);
                 call.0.finish(Err(Failure::Timeout));
                 // One that was late already says nothing of the store.
                 if sent.elapsed() * 2 >= lane.timeout() { self.timed_out().err() } else { None }

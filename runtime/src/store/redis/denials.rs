@@ -19,7 +19,7 @@ use smallvec::SmallVec;
 
 use super::MAX_AGE;
 use super::answers::Answers;
-use super::batch::{Batch, Check};
+use super::batch::{Batch, Check, Group};
 use crate::clock::{Clock, micros};
 use crate::store::{Counter, Operation, Outcome, Reading};
 
@@ -112,6 +112,15 @@ impl Denials {
             {
                 self.remember(&counters, &hashes, &outcome, sent);
             }
+        }
+    }
+
+    /// Forgets what was denied to all whom `batch` gives something: nobody knows whether it did.
+    pub(super) fn doubt(&self, batch: &Batch) {
+        let gives = |group: &&Group| matches!(group.operation, Operation::GiveBack | Operation::Reset);
+        for group in batch.groups().iter().filter(gives) {
+            let (counters, hashes) = batch.check(group);
+            counters.iter().zip(&hashes).for_each(|(counter, hash)| self.forget(*hash, counter.key));
         }
     }
 

@@ -147,6 +147,11 @@ impl RedisStore {
         !matches!(self, Self::One(_))
     }
 
+    /// Whether a connection is missing that is not sought by itself.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self, Self::One(one) if !one.lane.is_attached())
+    }
+
     /// Has `act` called when a connection serves no longer, whether anybody asks at that time or not.
     pub(crate) fn on_lost(&self, act: impl Fn(StoreError) + Send + Sync + 'static) {
         let (on_lost, timeout) = match self {

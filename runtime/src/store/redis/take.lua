@@ -1,7 +1,7 @@
 -- Takes from fixed windows, from one for each check: what most checks are. All others are for apply.lua,
 -- which does the same to a fixed window, with more ado.
 --
--- KEYS[i]   the counters; each comes once, or as often as it is asked for different things
+-- KEYS[i]   the counters; one that is asked for different things comes more than once
 -- ARGV      for each counter
 --             how many units all who ask for just this ask for together, with a minus before it if they are to
 --             be told when the window ends

@@ -1,7 +1,7 @@
 //! When fixed windows end, as Redis has told, so that it need not be asked with each check.
 //!
-//! A window's end stays where it is: only whoever resets the counter, or takes its TTL away, moves it. That
-//! somebody else does shows here after [`MAX_AGE`] at the latest. Nothing is decided by what is known here: it is
+//! A window's end stays where it is: only whoever resets the counter, takes its TTL away or empties the server
+//! moves it. That somebody else does shows here after [`MAX_AGE`] at the latest. Nothing is decided by what is known here: it is
 //! what a request that passes is told. One that is denied is told what Redis says.
 //!
 //! There is a place for so many windows. Each has one of two by the hash of its key; when others have both,
