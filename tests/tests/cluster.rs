@@ -1,9 +1,11 @@
 //! The same limits on a real Redis Cluster, whose nodes no script can span.
 
+use std::time::{Duration, Instant};
+
 use axum::Router;
 use axum::routing::get;
 use axum_rate_limit::{Decision, Decisions, Policy, rate_limit};
-use tests::{App, RedisCluster};
+use tests::{App, Log, RedisCluster, built, recovered, refusal};
 
 #[rate_limit(name = "hundred", per_hour = 100, per_day = 1_000)]
 async fn hundred() -> &'static str {
@@ -16,6 +18,9 @@ async fn hundred() -> &'static str {
 async fn stacked(decisions: Decisions) -> String {
     decisions.get("trial").is_some_and(Decision::is_exceeded).to_string()
 }
+
+/// How long anything may take; a loaded machine is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const ONE: Policy = Policy::new("one").per_hour(1);
 
@@ -71,4 +76,36 @@ async fn no_quota_is_exceeded_while_others_are_given_back() {
         assert!(admitted <= 2, "{admitted} of a quota of 2");
     }
     assert_eq!(app.get("/d").await.status.as_u16(), 200, "what was given back can be taken");
+}
+
+/// Like a server that takes no writes, such a node is away, and sought until it does: who has its slots is told, and
+/// the log why nothing is counted there.
+#[tokio::test]
+async fn a_node_that_takes_no_writes_is_away() {
+    const MANY: Policy = Policy::new("many").per_hour(1_000_000);
+    let (log, _guard) = Log::of_this_thread();
+    let cluster = RedisCluster::start().await;
+    let limiter = built(|| cluster.settings()).await;
+    for replicas in ["1", "0"] {
+        for node in cluster.nodes() {
+            let () = node.call(&["CONFIG", "SET", "min-replicas-to-write", replicas]).await;
+        }
+        if replicas == "0" {
+            recovered(&limiter, &MANY, "x").await;
+            continue;
+        }
+        let start = Instant::now();
+        let told = || log.lines_with("WARN", &["cluster", "NOREPLICAS"]).len();
+        let mut degraded = true;
+        while told() == 0 || start.elapsed() < Duration::from_secs(3) {
+            assert!(start.elapsed() < PATIENCE, "nothing is told: {:?}", log.lines());
+            degraded &= limiter.check(&MANY, "x").await.expect("a decision").is_degraded();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(degraded);
+        assert!(told() <= cluster.nodes().len(), "each is told once: {:?}", log.lines());
+        let refusal = refusal(|| cluster.settings()).await;
+        assert!(refusal.contains("NOREPLICAS"), "{refusal}");
+    }
+    assert!(!log.lines_with("INFO", &["cluster is reached again"]).is_empty(), "{:?}", log.lines());
 }

@@ -1,9 +1,10 @@
 //! When a store that is away is asked whether it is back.
 
+use std::future::pending;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// The pause before the second time it is asked; it doubles up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -43,10 +44,15 @@ pub(crate) struct Pauses(Duration);
 
 impl Pauses {
     pub(crate) async fn wait(&mut self) {
+        self.wait_or(pending()).await;
+    }
+
+    /// Waits for the next pause to pass, or to be woken from it.
+    pub(crate) async fn wait_or(&mut self, wake: impl Future<Output = ()>) {
         let pause = self.0;
         self.0 = longer(pause);
         if !pause.is_zero() {
-            tokio::time::sleep(pause.mul_f64(fastrand::f64() + 0.5)).await;
+            let _ = timeout(pause.mul_f64(fastrand::f64() + 0.5), wake).await;
         }
     }
 }

@@ -77,7 +77,7 @@ impl Remote {
         let result = self.probe().await;
         match &result {
             // What is there of it serves meanwhile.
-            Err(_) if self.place.mends_itself() => self.place.mend(),
+            Err(_) if self.place.mends_itself() => self.place.mend(None),
             Err(error) => self.leave_alone(error),
             Ok(()) => {}
         }
@@ -154,7 +154,7 @@ impl Remote {
         if let Place::Redis(store) = &self.place {
             let remote = Arc::downgrade(self);
             store.on_lost(move |error| match remote.upgrade() {
-                Some(remote) if remote.place.mends_itself() => remote.place.mend(),
+                Some(remote) if remote.place.mends_itself() => remote.place.mend(Some(&error)),
                 Some(remote) => remote.leave_alone(&error),
                 None => {}
             });
@@ -261,11 +261,12 @@ impl Place {
         }
     }
 
-    /// Has it reconnect, if it does that by itself.
-    fn mend(&self) {
+    /// Has it connect to what is missing, if it does that by itself; `lost` is why something is, that was not.
+    #[cfg_attr(not(feature = "redis"), allow(unused_variables))] // no other store does
+    fn mend(&self, lost: Option<&StoreError>) {
         match self {
             #[cfg(feature = "redis")]
-            Self::Redis(store) => store.mend(),
+            Self::Redis(store) => store.mend(lost),
             Self::Custom(_) => {}
         }
     }

@@ -21,6 +21,8 @@ use super::denials::Denials;
 use super::failure::Failure;
 use super::script::Decider;
 use crate::error::StoreError;
+#[cfg(feature = "redis-cluster")]
+use crate::store::recovery::Recovery;
 use crate::store::{Counter, Operation, Outcome};
 
 /// How many full calls may wait for the one in flight. What comes then is not taken: the store is slower
@@ -38,6 +40,8 @@ pub(super) struct Lane {
     on_lost: Arc<OnLost>,
     /// How many answers in a row have taken more than half of the deadline.
     slow: AtomicU32,
+    #[cfg(feature = "redis-cluster")]
+    recovery: Recovery,
 }
 
 /// What is to be done when a connection serves no longer.
@@ -89,7 +93,16 @@ impl Lane {
         timeout: Duration,
         on_lost: Arc<OnLost>,
     ) -> Self {
-        Self { queue: Mutex::default(), decider, denials, timeout, on_lost, slow: AtomicU32::new(0) }
+        Self {
+            queue: Mutex::default(),
+            decider,
+            denials,
+            timeout,
+            on_lost,
+            slow: AtomicU32::new(0),
+            #[cfg(feature = "redis-cluster")]
+            recovery: Recovery::default(),
+        }
     }
 
     /// Decides `check`, together with what else is asked at this time.
@@ -144,6 +157,12 @@ impl Lane {
         if let Some(on_lost) = self.on_lost.get() {
             on_lost(failure);
         }
+    }
+
+    /// How its server came back the last time.
+    #[cfg(feature = "redis-cluster")]
+    pub(super) fn recovery(&self) -> &Recovery {
+        &self.recovery
     }
 
     /// The deadline of a call.

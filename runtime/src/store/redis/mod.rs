@@ -163,12 +163,15 @@ impl RedisStore {
         let _ = on_lost.set(Box::new(move |failure| act(failure.into_store_error(timeout))));
     }
 
-    /// Has it reconnect, if it does that by itself.
-    pub(crate) fn mend(&self) {
-        match self {
-            Self::One(_) => {}
+    /// Has it connect to what is missing, if it does that by itself; `lost` is why something is, that was not.
+    #[cfg_attr(not(feature = "redis-cluster"), allow(unused_variables))]
+    pub(crate) fn mend(&self, lost: Option<&StoreError>) {
+        match (self, lost) {
+            (Self::One(_), _) => {}
             #[cfg(feature = "redis-cluster")]
-            Self::Cluster(cluster) => cluster.mend(),
+            (Self::Cluster(cluster), Some(error)) => cluster.lost(error),
+            #[cfg(feature = "redis-cluster")]
+            (Self::Cluster(cluster), None) => cluster.mend(),
         }
     }
 

@@ -1,22 +1,45 @@
 //! Finds out who has which slots, and connects to those who do.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
+use std::task::Poll;
+use std::time::Duration;
 
-use redis::{ConnectionAddr, ErrorKind, RedisError};
+use redis::{ConnectionAddr, ErrorKind, RedisError, RedisResult, Value};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::Cluster;
-use super::topology::{Assignment, Topology};
-use crate::store::recovery::Pauses;
+use super::topology::{Address, Assignment, Topology};
+use crate::error::StoreError;
+use crate::store::recovery::{Pauses, Recovery};
 use crate::store::redis::CONNECT_TIMEOUT;
-use crate::store::redis::connection::Endpoint;
+use crate::store::redis::connection::{Endpoint, Wire};
 use crate::store::redis::failure::Failure;
+use crate::store::redis::lane::Lane;
+
+/// How many nodes are asked at once who has which slots; when they fail, others are, and one more each time that
+/// none has answered for so long.
+const ASKED_AT_ONCE: usize = 3;
+const NEXT_IS_ASKED: Duration = Duration::from_millis(200);
+/// How long nodes that are being connected to keep the mender from looking after others.
+const ROUND: Duration = Duration::from_millis(300);
 
 impl Cluster {
     /// Asks who has which slots, and connects to all who are not connected. The error is what is missing
     /// then; what is there serves all the same.
     pub(in super::super) async fn connect(self: &Arc<Self>) -> Result<(), Failure> {
+        let mut connecting = Connecting::default();
+        let is_complete = self.look(&mut connecting).await?;
+        connecting.settle().await;
+        connecting.outcome(is_complete)
+    }
+
+    /// Asks who has which slots, and begins to connect to all who are not connected. Tells whether each slot is
+    /// somebody's.
+    async fn look(self: &Arc<Self>, connecting: &mut Connecting) -> Result<bool, Failure> {
         let assignment = self.assignment().await?;
         let is_complete = assignment.is_complete();
         let (topology, gone) = {
@@ -29,63 +52,88 @@ impl Cluster {
                 lane.detach();
             }
         }
-        let mut connecting = JoinSet::new();
         for (address, lane) in topology.nodes().filter(|(_, lane)| !lane.is_attached()) {
-            let endpoint = self.seeds[0].at(address.host.clone(), address.port);
-            let (cluster, lane) = (Arc::clone(self), Arc::clone(lane));
-            connecting.spawn(async move {
-                let mut connection = endpoint.connect(CONNECT_TIMEOUT).await?;
-                cluster.decider.load(&mut connection).await?;
-                lane.attach(connection);
-                Ok::<(), RedisError>(())
+            let reaching =
+                reach(Arc::clone(self), address.clone(), Arc::clone(lane), topology.key_at(address));
+            connecting.add(address, reaching);
+        }
+        Ok(is_complete)
+    }
+
+    /// Looks once, and waits a while for those who are being connected to, unless another node is lost meanwhile.
+    /// The error is what is missing then.
+    async fn round(self: &Arc<Self>, connecting: &mut Connecting) -> Result<(), Failure> {
+        let looking = timeout(CONNECT_TIMEOUT, self.look(connecting));
+        let is_complete = looking.await.unwrap_or(Err(Failure::Timeout))?;
+        {
+            let (mut woken, mut settling) = (pin!(self.wake.notified()), pin!(connecting.settle()));
+            let settled = poll_fn(|context| {
+                if woken.as_mut().poll(context).is_ready() {
+                    // Nor is there a pause then.
+                    self.wake.notify_one();
+                    return Poll::Ready(());
+                }
+                settling.as_mut().poll(context)
             });
+            let _ = timeout(ROUND, settled).await;
         }
-        let mut missing = None;
-        while let Some(connected) = connecting.join_next().await {
-            if let Ok(Err(error)) = connected {
-                missing = Some(error);
-            }
-        }
-        // It may have been closed meanwhile.
-        if self.closed.load(Ordering::Relaxed) {
-            self.close();
-        }
-        match missing {
-            Some(error) => Err(error.into()),
-            None if !is_complete => {
-                Err(RedisError::from((ErrorKind::Io, "some slots of the cluster are nobody's")).into())
-            }
-            None => Ok(()),
-        }
+        connecting.outcome(is_complete)
     }
 
-    /// What the first node says that answers and is at one with the others. All are asked at once, so that
-    /// none that is silent holds anything up.
+    /// What the first node says that answers and sees the cluster whole.
     async fn assignment(&self) -> Result<Assignment, Failure> {
-        let topology = self.topology();
-        let known = topology.nodes().map(|(node, _)| self.seeds[0].at(node.host.clone(), node.port));
-        let mut asked = JoinSet::new();
-        for node in self.seeds.iter().cloned().chain(known) {
-            asked.spawn(ask(node));
-        }
-        let mut failure = Failure::NoConnection;
-        while let Some(answer) = asked.join_next().await {
-            match answer {
-                Ok(Ok(assignment)) => return Ok(assignment),
-                Ok(Err(error)) => failure = error.into(),
-                Err(_) => {}
+        let mut nodes = self.seeds.clone();
+        for (node, _) in self.topology().nodes() {
+            let node = self.seeds[0].at(node.host.clone(), node.port);
+            if nodes.iter().all(|known| known.info().addr() != node.info().addr()) {
+                nodes.push(node);
             }
         }
-        Err(failure)
+        fastrand::shuffle(&mut nodes);
+        let (mut asked, mut failure) = (JoinSet::new(), Failure::NoConnection);
+        let mut at_once = ASKED_AT_ONCE;
+        loop {
+            while asked.len() < at_once
+                && let Some(node) = nodes.pop()
+            {
+                asked.spawn(ask(node));
+            }
+            match timeout(NEXT_IS_ASKED, asked.join_next()).await {
+                Ok(Some(Ok(Ok(assignment)))) => return Ok(assignment),
+                Ok(Some(Ok(Err(error)))) => failure = error.into(),
+                Ok(Some(Err(_))) => {}
+                Ok(None) => return Err(failure),
+                Err(_) => at_once += 1,
+            }
+        }
     }
 
-    /// Has a task of its own connect to what is missing, until nothing is.
-    pub(in super::super) fn mend(self: &Arc<Self>) {
-        if self.closed.load(Ordering::Relaxed) || self.mending.swap(true, Ordering::Relaxed) {
+    /// Has a node sought that has been lost, at once.
+    pub(in super::super) fn lost(self: &Arc<Self>, error: &StoreError) {
+        if self.closed.load(Ordering::Relaxed) {
             return;
         }
-        let (mender, pauses) = (Mender(Arc::downgrade(self)), self.recovery.pauses());
-        tokio::spawn(async move { mender.mend(pauses).await });
+        self.is_told.store(true, Ordering::Relaxed);
+        tracing::warn!(%error, "a node of the rate limiter's cluster is lost; it is sought until it is back");
+        if !self.mend_after(Recovery::default().pauses()) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Has a task of its own connect to what is missing, until nothing is. If it was whole just now, it is
+    /// left alone for a while: keys that move are followed one by one meanwhile.
+    pub(in super::super) fn mend(self: &Arc<Self>) {
+        self.mend_after(self.recovery.pauses());
+    }
+
+    /// Tells whether nobody was mending it yet.
+    fn mend_after(self: &Arc<Self>, pauses: Pauses) -> bool {
+        if self.closed.load(Ordering::Relaxed) || self.mending.swap(true, Ordering::Relaxed) {
+            return false;
+        }
+        let mender = Mender(Arc::downgrade(self));
+        tokio::spawn(mender.mend(pauses));
+        true
     }
 }
 
@@ -104,6 +152,85 @@ async fn ask(node: Endpoint) -> Result<Assignment, RedisError> {
     Assignment::parse(slots, &host).ok_or_else(unreadable)
 }
 
+/// Connects `lane` to the node at `address`, which has the slot of `key`.
+async fn reach(
+    cluster: Arc<Cluster>,
+    address: Address,
+    lane: Arc<Lane>,
+    key: Option<String>,
+) -> Result<(), Failure> {
+    lane.recovery().pauses().wait().await;
+    let endpoint = cluster.seeds[0].at(address.host, address.port);
+    let mut connection = endpoint.connect(CONNECT_TIMEOUT).await?;
+    if let Some(key) = key {
+        serves(&mut connection, &key).await?;
+    }
+    cluster.decider.load(&mut connection).await?;
+    lane.attach(connection);
+    lane.recovery().note();
+    if cluster.closed.load(Ordering::Relaxed) {
+        lane.detach();
+    }
+    Ok(())
+}
+
+/// A node that takes no writes, or sees the cluster down, takes the scripts, and refuses what they do.
+async fn serves(connection: &mut Wire, key: &str) -> Result<(), Failure> {
+    let unlinked: RedisResult<Value> = redis::cmd("UNLINK").arg(key).query_async(connection).await;
+    match unlinked.and_then(Value::extract_error).map_err(Failure::from) {
+        Err(failure) if failure.is_away() => Err(failure),
+        // Who may not write this key is believed, and whoever has lost its slot is found out by the next check.
+        _ => Ok(()),
+    }
+}
+
+/// The nodes that are being connected to.
+#[derive(Default)]
+struct Connecting {
+    tasks: JoinSet<(Address, Result<(), Failure>)>,
+    under_way: Vec<Address>,
+    /// What became of the last that could not be reached.
+    missing: Option<Failure>,
+}
+
+impl Connecting {
+    /// Begins to connect to the node at `address`, unless that is under way.
+    fn add(
+        &mut self,
+        address: &Address,
+        reaching: impl Future<Output = Result<(), Failure>> + Send + 'static,
+    ) {
+        if self.under_way.contains(address) {
+            return;
+        }
+        self.under_way.push(address.clone());
+        let address = address.clone();
+        self.tasks.spawn(async { (address, reaching.await) });
+    }
+
+    /// Waits until each is reached or not.
+    async fn settle(&mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Ok((address, reached)) = ended {
+                self.under_way.retain(|other| *other != address);
+                self.missing = reached.err().or(self.missing.take());
+            }
+        }
+    }
+
+    /// What is missing of a cluster, once all have been tried that could be.
+    fn outcome(&mut self, is_complete: bool) -> Result<(), Failure> {
+        match self.missing.take() {
+            Some(failure) => Err(failure),
+            None if !is_complete => {
+                Err(RedisError::from((ErrorKind::Io, "some slots of the cluster are nobody's")).into())
+            }
+            None if !self.tasks.is_empty() => Err(Failure::Timeout),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Mends a cluster. When it ends, whether the cluster is whole or the task was dropped with its runtime, the
 /// next failure calls for another one.
 struct Mender(Weak<Cluster>);
@@ -117,32 +244,38 @@ impl Drop for Mender {
 }
 
 impl Mender {
-    async fn mend(&self, mut pauses: Pauses) {
-        let mut is_told = false;
+    /// Mends until nothing is missing. A node that is silent holds nobody up who is lost meanwhile, nor what takes
+    /// its place.
+    async fn mend(self, mut pauses: Pauses) {
+        let Some(wake) = self.0.upgrade().map(|cluster| Arc::clone(&cluster.wake)) else { return };
+        let mut connecting = Connecting::default();
         loop {
-            pauses.wait().await;
+            pauses.wait_or(wake.notified()).await;
             // The limiter may be gone, or closed.
             let Some(cluster) = self.0.upgrade().filter(|cluster| !cluster.closed.load(Ordering::Relaxed))
             else {
                 return;
             };
-            let failure = match tokio::time::timeout(2 * CONNECT_TIMEOUT, cluster.connect()).await {
-                Ok(Ok(())) => {
+            let failure = match cluster.round(&mut connecting).await {
+                Ok(()) => {
                     cluster.recovery.note();
-                    if is_told {
+                    if cluster.is_told.swap(false, Ordering::Relaxed) {
                         tracing::info!("all of the rate limiter's cluster is reached again");
+                    }
+                    drop(self);
+                    // While it was mended, nobody else was called for what was lost meanwhile.
+                    if cluster.topology().lanes().any(|lane| !lane.is_attached()) {
+                        cluster.mend();
                     }
                     return;
                 }
-                Ok(Err(failure)) => failure,
-                Err(_) => Failure::Timeout,
+                Err(failure) => failure,
             };
-            let error = failure.into_store_error(2 * CONNECT_TIMEOUT);
-            if is_told {
+            let error = failure.into_store_error(CONNECT_TIMEOUT);
+            if cluster.is_told.swap(true, Ordering::Relaxed) {
                 tracing::debug!(%error, "a part of the rate limiter's cluster is still away");
             } else {
                 tracing::warn!(%error, "a part of the rate limiter's cluster is away; it is sought until it is back");
-                is_told = true;
             }
         }
     }

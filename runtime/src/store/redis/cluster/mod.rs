@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use redis::{ErrorKind, ServerErrorKind};
+use tokio::sync::Notify;
 
 use self::topology::{Address, Slot, Topology};
 use super::batch::Check;
@@ -43,6 +44,10 @@ pub(crate) struct Cluster {
     on_lost: Arc<OnLost>,
     /// Whether somebody is about to mend it.
     mending: AtomicBool,
+    /// Wakes whoever does, when a node is lost.
+    wake: Arc<Notify>,
+    /// Whether the log has been told that something is missing.
+    is_told: AtomicBool,
     recovery: Recovery,
     closed: AtomicBool,
 }
@@ -71,6 +76,8 @@ impl Cluster {
             timeout,
             on_lost: Arc::default(),
             mending: AtomicBool::new(false),
+            wake: Arc::default(),
+            is_told: AtomicBool::new(false),
             recovery: Recovery::default(),
             closed: AtomicBool::new(false),
         })

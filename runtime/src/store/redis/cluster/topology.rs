@@ -135,6 +135,16 @@ impl Topology {
         self.nodes().find(|(node, _)| *node == address).map(|(_, lane)| Arc::clone(lane))
     }
 
+    /// A key that nobody has, in a slot of the node at `address`.
+    pub(super) fn key_at(&self, address: &Address) -> Option<String> {
+        let node = self.nodes.iter().position(|(node, _)| node == address)?;
+        let is_there = |key: &String| {
+            self.slots.get(usize::from(Slot::of(key).0)).is_some_and(|other| usize::from(*other) == node)
+        };
+        // Some keys for each slot, since chance does not spread them evenly.
+        (0..u32::from(SLOTS) * 16).map(|number| format!("rl:{{}}{number}")).find(is_there)
+    }
+
     pub(super) fn nodes(&self) -> impl Iterator<Item = (&Address, &Arc<Lane>)> {
         self.nodes.iter().map(|(address, lane)| (address, lane))
     }
