@@ -211,9 +211,7 @@ impl Builder {
         self
     }
 
-    /// How long a decision waits for the store before it counts as failed; default 100 ms. It may have to wait
-    /// for the call that is in flight, so it should be more than twice what the store takes to answer: where that
-    /// is not so, the log says it.
+    /// How long a decision waits for the store before it counts as failed; default 100 ms.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self

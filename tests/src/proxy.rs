@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// What is wrong with the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +128,21 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
     let _ = tokio::io::copy(&mut from, &mut to).await;
 }
 
-async fn carry_replies(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, line: &Line) {
+async fn carry_replies(from: OwnedReadHalf, mut to: OwnedWriteHalf, line: &Line) {
+    let (later, mut due) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+    // A long line is not a narrow one: what is under way does not keep others from setting out.
+    let arriving = async {
+        while let Some((at, bytes)) = due.recv().await {
+            tokio::time::sleep_until(at).await;
+            if to.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(set_out(from, later, line), arriving);
+}
+
+async fn set_out(mut from: OwnedReadHalf, later: mpsc::UnboundedSender<(Instant, Vec<u8>)>, line: &Line) {
     let mut buffer = vec![0; 64 * 1024];
     // A reply that is lost must not be followed by one that isn't: it would be taken for the lost one.
     let mut lost = false;
@@ -140,17 +155,15 @@ async fn carry_replies(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, line: &L
         if lost {
             continue;
         }
-        if let Fault::Delay(delay) = fault {
-            tokio::time::sleep(delay).await;
-        }
-        if let Fault::Cut(after) = fault {
-            let _ = to.write_all(&buffer[..after.min(length)]).await;
-            return;
-        }
-        if fault == Fault::CutOnce && line.heal() {
-            return;
-        }
-        if to.write_all(&buffer[..length]).await.is_err() {
+        let delay = if let Fault::Delay(delay) = fault { delay } else { Duration::ZERO };
+        let is_cut = matches!(fault, Fault::Cut(_)) || fault == Fault::CutOnce && line.heal();
+        let length = match fault {
+            Fault::Cut(after) => after.min(length),
+            _ if is_cut => 0,
+            _ => length,
+        };
+        let sent = later.send((Instant::now() + delay, buffer[..length].to_vec()));
+        if is_cut || sent.is_err() {
             return;
         }
     }

@@ -62,9 +62,9 @@ impl Standing {
 impl Answers {
     /// What was answered to the parts of `batch`, which were asked at `now`, in microseconds of the clock. What
     /// that tells of windows is remembered.
-    pub(super) fn read<'p, 'b: 'p>(
+    pub(super) fn read(
         batch: &Batch,
-        replies: impl IntoIterator<Item = (&'p Part<'b>, RedisResult<Value>)>,
+        replies: impl IntoIterator<Item = (Part, RedisResult<Value>)>,
         windows: &mut Windows,
         now: u64,
     ) -> RedisResult<Self> {
@@ -73,9 +73,9 @@ impl Answers {
             Self { groups: vec![undecided; batch.groups().len()], standings: Vec::new(), told: Vec::new() };
         for (part, reply) in replies {
             match reply {
-                Ok(reply) => answers.add(part, reply, windows, now)?,
+                Ok(reply) => answers.add(batch, &part, reply)?,
                 Err(error) => {
-                    for (group, _) in part.groups() {
+                    for (group, _) in part.groups(batch) {
                         answers.groups[group].1 = Err(error.clone().into());
                     }
                 }
@@ -86,16 +86,17 @@ impl Answers {
     }
 
     /// Adds what was answered to `part`.
-    fn add(&mut self, part: &Part<'_>, reply: Value, windows: &Windows, now: u64) -> RedisResult<()> {
-        let batch = part.batch;
+    fn add(&mut self, batch: &Batch, part: &Part, reply: Value) -> RedisResult<()> {
+        let mut known = part.known.iter().copied();
         let mut reply = match reply {
             Value::Array(reply) => reply,
             one => vec![one],
         }
         .into_iter();
-        for (index, group) in part.groups() {
+        for (index, group) in part.groups(batch) {
             let first = self.standings.len();
             let counter = if part.is_simple { fixed(batch, group) } else { None };
+            let known = known.next().flatten();
             let decided = match (reply.next().ok_or_else(unexpected)?, counter) {
                 (Value::Int(used), Some(counter)) => {
                     let left = if used < 0 {
@@ -104,7 +105,7 @@ impl Answers {
                         self.told.push((index, left));
                         left
                     } else {
-                        windows.left(batch.hash_of(group), &counter, now).ok_or_else(unexpected)?
+                        known.ok_or_else(unexpected)?
                     };
                     let (passed, standing) = Standing::of_fixed(group, &counter, used.unsigned_abs(), left);
                     self.standings.push(standing);

@@ -2,23 +2,28 @@
 //!
 //! A check that finds nothing in flight goes out at once. What arrives meanwhile goes with the next call, when
 //! the answer is there. One call is in flight: more would be less shared, and cost more than they bring,
-//! whether few ask or many.
+//! whether few ask or many. Only where the server is so far away, or so slow, that whoever waits for the call
+//! before would be too late, others follow it before it is answered.
 //!
 //! The calls belong to the task: a request whose client goes away takes nothing with it that others wait
 //! for. No call is sent again once its outcome may be unknown.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use redis::{ErrorKind, RedisError, Value};
+use redis::{ErrorKind, RedisError, RedisResult, Value};
+use tokio::time::{timeout, timeout_at};
 
 use super::alarm::Alarm;
-use super::connection::Wire;
+use super::batch::Batch;
+use super::connection::{Requests, Wire};
 use super::failure::Failure;
 use super::lane::{Call, Filling, Lane};
+use super::script::Question;
 use super::windows::Windows;
 
 /// How many calls in a row may stay without an answer before the connection is given up.
@@ -29,14 +34,21 @@ const QUIET: Duration = Duration::from_secs(5);
 /// How many checks are many for a call. After it the task lets others go first, whom the answer has woken: so
 /// what they ask next goes with the next call, and calls become fewer where there are many.
 const MANY: u32 = 8;
+/// In how many parts of the timeout a call may be answered before another one follows: so whoever comes meanwhile
+/// loses no more than one of them.
+const PARTS: u32 = 8;
+/// How many calls are in flight at most.
+const MAX_IN_FLIGHT: usize = PARTS as usize;
 
 /// Sends the calls of a lane, as long as one connection serves.
 pub(super) struct Courier {
     lane: Arc<Lane>,
     generation: u64,
     windows: Windows,
-    /// How many calls in a row had no answer.
+    /// How many calls in a row had no answer, one after the other.
     timeouts: u32,
+    /// When the last of them was given up.
+    timed_out: Option<Instant>,
 }
 
 /// When the task ends, for whatever reason, nobody waits for it any longer.
@@ -55,10 +67,29 @@ enum Next {
     End,
 }
 
-/// A call in flight, which fails when it is dropped without an answer.
-struct InFlight(Arc<Call>);
+/// What comes while calls are in flight.
+enum Came {
+    /// The answer to the first of them, or why there is none.
+    Answer(RedisResult<()>),
+    /// What is to be sent next; none if another connection serves.
+    Next(Option<Filling>),
+}
 
-impl Drop for InFlight {
+/// A call in flight.
+struct Flight {
+    batch: Batch,
+    question: Question,
+    call: Waited,
+    sent: Instant,
+    /// The same, by the clock of what is remembered.
+    sent_at: u64,
+    deadline: Instant,
+}
+
+/// A call that checks wait for, which fails when it is dropped without an answer.
+struct Waited(Arc<Call>);
+
+impl Drop for Waited {
     fn drop(&mut self) {
         self.0.finish(Err(Failure::NoConnection));
     }
@@ -66,7 +97,7 @@ impl Drop for InFlight {
 
 impl Courier {
     pub(super) fn new(lane: Arc<Lane>, generation: u64) -> Self {
-        Self { lane, generation, windows: Windows::new(), timeouts: 0 }
+        Self { lane, generation, windows: Windows::new(), timeouts: 0, timed_out: None }
     }
 
     /// Serves until there is another connection, or this one serves no longer.
@@ -89,7 +120,7 @@ impl Courier {
                         tokio::task::yield_now().await;
                     }
                 }
-                Next::Ping => self.ping(wire, &mut alarm).await?,
+                Next::Ping => self.ping(wire).await?,
                 Next::End => return Ok(()),
             }
         }
@@ -107,26 +138,31 @@ impl Courier {
 
     /// Makes sure that the connection still answers; the error is why it serves no longer. When there is no
     /// answer, it asks again at once, unless somebody has come whose check is as good.
-    async fn ping(&mut self, wire: &mut Wire, alarm: &mut Alarm) -> Result<(), Failure> {
+    async fn ping(&mut self, wire: &mut Wire) -> Result<(), Failure> {
         while !self.lane.is_waited_for() {
-            let deadline = Instant::now() + self.lane.timeout();
+            let sent = Instant::now();
             wire.call().command("PING", 0);
-            let answer = alarm.within(deadline.into(), wire.answer()).await;
+            let answer = timeout(self.lane.timeout(), wire.answer()).await;
             match answer.map(|answer| answer.and_then(Value::extract_error).map_err(Failure::from)) {
-                Some(Err(failure)) if failure.is_away() => return Err(failure),
+                Ok(Err(failure)) if failure.is_away() => return Err(failure),
                 // Whatever else it says, it is there.
-                Some(_) => {
+                Ok(_) => {
                     self.timeouts = 0;
                     return Ok(());
                 }
-                None => self.timed_out()?,
+                Err(_) => self.timed_out(sent)?,
             }
         }
         Ok(())
     }
 
-    /// Notes that a call had no answer; the error is that there were too many in a row.
-    fn timed_out(&mut self) -> Result<(), Failure> {
+    /// Notes that a call had no answer; the error is that there were too many in a row. What was under way together
+    /// counts once.
+    fn timed_out(&mut self, sent: Instant) -> Result<(), Failure> {
+        if self.timed_out.is_some_and(|before| sent < before) {
+            return Ok(());
+        }
+        self.timed_out = Some(Instant::now());
         self.timeouts += 1;
         if self.timeouts < MAX_TIMEOUTS {
             return Ok(());
@@ -136,43 +172,165 @@ impl Courier {
 
     /// Sends one call and waits for its answer; the error is why the connection serves no longer.
     async fn send(&mut self, wire: &mut Wire, filling: Filling, alarm: &mut Alarm) -> Result<(), Failure> {
+        let Some(mut flight) = self.depart(wire.call(), filling) else { return Ok(()) };
+        let next = self.next_departs(&flight).min(flight.deadline);
+        match alarm.within(next.into(), flight.question.hear(wire, &flight.batch)).await {
+            Some(Ok(())) if flight.question.has_lost() => {
+                self.send_more(wire, VecDeque::new(), vec![flight]).await
+            }
+            Some(heard) => self.arrive(flight, Some(heard)),
+            None => self.send_more(wire, VecDeque::from([flight]), Vec::new()).await,
+        }
+    }
+
+    /// Asks what is to be asked next; `None` if that is late already: it would count, and nobody would know.
+    fn depart(&mut self, requests: &mut Requests, filling: Filling) -> Option<Flight> {
         let Filling { batch, call, since } = filling;
-        let call = InFlight(call);
-        let (lane, windows) = (Arc::clone(&self.lane), &mut self.windows);
-        let (sent, sent_at) = (Instant::now(), lane.now());
-        let deadline = since + lane.timeout();
-        let deciding = async {
-            // What is late already is not sent: it would count, and nobody would know.
-            if sent >= deadline {
-                std::future::pending().await
-            } else {
-                lane.decider().decide(wire, &batch, windows, sent_at).await
+        let (call, sent, deadline) = (Waited(call), Instant::now(), since + self.lane.timeout());
+        if sent >= deadline {
+            call.0.finish(Err(Failure::Timeout));
+            self.lane.recycle(batch);
+            return None;
+        }
+        let sent_at = self.lane.now();
+        let question = self.lane.decider().ask(requests, &batch, &mut self.windows, sent_at);
+        Some(Flight { batch, question, call, sent, sent_at, deadline })
+    }
+
+    /// When the next call follows that one, should it not be answered by then.
+    fn next_departs(&self, flight: &Flight) -> Instant {
+        flight.sent + self.lane.timeout() / PARTS
+    }
+
+    /// Goes on with a call that has been under way for long, or whose script is `lost`: others follow it, until all
+    /// are answered.
+    async fn send_more(
+        &mut self,
+        wire: &mut Wire,
+        mut flights: VecDeque<Flight>,
+        mut lost: Vec<Flight>,
+    ) -> Result<(), Failure> {
+        let served = loop {
+            if let Err(failure) = self.send_after(wire, &mut flights, &mut lost).await {
+                break Err(failure);
+            }
+            let Some(latest) = lost.last() else { break Ok(()) };
+            // Nothing else is under way.
+            let loading = self.lane.decider().load(wire);
+            if let Ok(Err(error)) = timeout_at(latest.deadline.into(), loading).await {
+                break Err(error.into());
+            }
+            if let Err(failure) = self.ask_again(wire.call(), &mut flights, &mut lost) {
+                break Err(failure);
             }
         };
-        let lost = match alarm.within(deadline.into(), deciding).await {
+        for flight in flights.iter().chain(&lost) {
+            self.lane.doubt(&flight.batch);
+        }
+        served
+    }
+
+    /// Asks anew what a server has not run that had lost a script, but for what is late by now.
+    fn ask_again(
+        &mut self,
+        requests: &mut Requests,
+        flights: &mut VecDeque<Flight>,
+        lost: &mut Vec<Flight>,
+    ) -> Result<(), Failure> {
+        let now = Instant::now();
+        for mut flight in lost.drain(..) {
+            if now >= flight.deadline {
+                self.arrive(flight, None)?;
+                continue;
+            }
+            let Flight { batch, question, .. } = &mut flight;
+            self.lane.decider().ask_again(requests, batch, question, &self.windows);
+            flights.push_back(flight);
+        }
+        Ok(())
+    }
+
+    /// Has other calls follow the first of `flights`, until all are answered, or `lost` with a script: those are to
+    /// be asked again, once nothing else is under way.
+    async fn send_after(
+        &mut self,
+        wire: &mut Wire,
+        flights: &mut VecDeque<Flight>,
+        lost: &mut Vec<Flight>,
+    ) -> Result<(), Failure> {
+        let mut is_over = false;
+        while let Some(last) = flights.back() {
+            let departs = self.next_departs(last);
+            let may_follow = !is_over && lost.is_empty() && wire.is_sent() && flights.len() < MAX_IN_FLIGHT;
+            let front = &mut flights[0];
+            let (deadline, now) = (front.deadline, Instant::now());
+            let wait = if may_follow && now < departs { departs.min(deadline) } else { deadline };
+            let came = {
+                let mut hearing = pin!(front.question.hear(wire, &front.batch));
+                let came = poll_fn(|context| match hearing.as_mut().poll(context) {
+                    Poll::Ready(heard) => Poll::Ready(Came::Answer(heard)),
+                    Poll::Pending if may_follow && now >= departs => {
+                        self.lane.poll_next(self.generation, context).map(Came::Next)
+                    }
+                    Poll::Pending => Poll::Pending,
+                });
+                timeout_at(wait.into(), came).await
+            };
+            match came {
+                Ok(Came::Answer(heard)) => {
+                    let Some(flight) = flights.pop_front() else { break };
+                    if heard.is_ok() && flight.question.has_lost() {
+                        lost.push(flight);
+                    } else {
+                        self.arrive(flight, Some(heard))?;
+                    }
+                }
+                Ok(Came::Next(Some(filling))) => match wire.call_as_well() {
+                    Some(requests) => {
+                        flights.extend(self.depart(requests, filling));
+                        wire.push().await;
+                    }
+                    None => drop(Waited(filling.call)),
+                },
+                Ok(Came::Next(None)) => is_over = true,
+                Err(_) if Instant::now() >= deadline => {
+                    wire.give_up(front.question.awaited(&front.batch));
+                    let Some(flight) = flights.pop_front() else { break };
+                    self.arrive(flight, None)?;
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells what was answered, if something was; the error is why the connection serves no longer.
+    fn arrive(&mut self, flight: Flight, heard: Option<RedisResult<()>>) -> Result<(), Failure> {
+        let Flight { batch, question, call, sent, sent_at, deadline: _ } = flight;
+        let answers = heard.map(|heard| heard.and_then(|()| question.answers(&batch, &mut self.windows)));
+        let lost = match answers {
             Some(Ok(answers)) => {
                 self.timeouts = 0;
-                lane.took(sent.elapsed());
-                lane.learn(&batch, &answers, sent_at);
+                self.lane.learn(&batch, &answers, sent_at);
                 let lost = answers.lost().cloned();
                 call.0.finish(Ok(answers));
                 lost
             }
             Some(Err(error)) => {
                 self.timeouts = 0;
-                lane.doubt(&batch);
+                self.lane.doubt(&batch);
                 let failure = Failure::Redis(error);
                 call.0.finish(Err(failure.clone()));
                 failure.is_away().then_some(failure)
             }
             None => {
-                lane.doubt(&batch);
+                self.lane.doubt(&batch);
                 call.0.finish(Err(Failure::Timeout));
-                // One that was late already says nothing of the store.
-                if sent.elapsed() * 2 >= lane.timeout() { self.timed_out().err() } else { None }
+                // One that was late when it was sent says nothing of the store.
+                if sent.elapsed() * 2 >= self.lane.timeout() { self.timed_out(sent).err() } else { None }
             }
         };
-        lane.recycle(batch);
+        self.lane.recycle(batch);
         lost.map_or(Ok(()), Err)
     }
 }

@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -28,8 +27,6 @@ use crate::store::{Counter, Operation, Outcome};
 /// How many full calls may wait for the one in flight. What comes then is not taken: the store is slower
 /// than what is asked of it.
 const MAX_WAITING: usize = 32;
-/// After how many slow answers in a row it is told that the store is too far away.
-const MANY_SLOW: u32 = 10;
 
 /// Where checks wait for their call, and for its answer.
 pub(super) struct Lane {
@@ -38,8 +35,6 @@ pub(super) struct Lane {
     denials: Arc<Denials>,
     timeout: Duration,
     on_lost: Arc<OnLost>,
-    /// How many answers in a row have taken more than half of the deadline.
-    slow: AtomicU32,
     #[cfg(feature = "redis-cluster")]
     recovery: Recovery,
 }
@@ -99,7 +94,6 @@ impl Lane {
             denials,
             timeout,
             on_lost,
-            slow: AtomicU32::new(0),
             #[cfg(feature = "redis-cluster")]
             recovery: Recovery::default(),
         }
@@ -177,25 +171,6 @@ impl Lane {
     /// What time it is, for [`learn`](Self::learn).
     pub(super) fn now(&self) -> u64 {
         self.denials.now()
-    }
-
-    /// Notes how long an answer took. If that is more than half of the deadline, whoever comes while a call is in
-    /// flight is too late by the time the next one is answered.
-    pub(super) fn took(&self, time: Duration) {
-        let slow = self.slow.load(Ordering::Relaxed);
-        if time * 2 <= self.timeout {
-            if (1..MANY_SLOW).contains(&slow) {
-                self.slow.store(0, Ordering::Relaxed);
-            }
-        } else if slow < MANY_SLOW && self.slow.fetch_add(1, Ordering::Relaxed) + 1 == MANY_SLOW {
-            tracing::warn!(
-                ?time,
-                timeout = ?self.timeout,
-                "the rate limiter's store takes more than half of the timeout to answer, so that checks which wait \
-                 for a call in flight are too late and count as failed: write a `.timeout(…)` of more than twice \
-                 that, or bring the store nearer (told once)"
-            );
-        }
     }
 
     /// Learns what has been denied by a call that was sent at `sent`.

@@ -1,5 +1,7 @@
 //! What of a batch one run of a script decides.
 
+use std::time::Duration;
+
 use smallvec::SmallVec;
 
 use super::batch::{Batch, Group};
@@ -7,67 +9,67 @@ use crate::algorithm::Algorithm;
 use crate::store::{Counter, Operation};
 
 /// Some groups of a batch.
-pub(super) struct Part<'b> {
-    pub(super) batch: &'b Batch,
+#[derive(Debug)]
+pub(super) struct Part {
     groups: SmallVec<[usize; 1]>,
     /// Whether `take.lua` can decide them.
     pub(super) is_simple: bool,
+    /// How long the window of each lasts, if that was known when it was asked and so is not told.
+    pub(super) known: SmallVec<[Option<Duration>; 1]>,
 }
 
-impl<'b> Part<'b> {
+impl Part {
     /// Each group by itself: on a cluster no script spans the keys of several slots.
-    pub(super) fn each(batch: &'b Batch) -> Vec<Self> {
-        let part = |(index, group)| Self::new(batch, [index], fixed(batch, group).is_some());
+    pub(super) fn each(batch: &Batch) -> Vec<Self> {
+        let part = |(index, group)| Self::new([index], fixed(batch, group).is_some());
         batch.groups().iter().enumerate().map(part).collect()
     }
 
     /// What `take.lua` can decide, and what it can't. Should a key be in both, all is one part: else the checks
     /// of that key would be decided in another order than that in which they came.
-    pub(super) fn by_script(batch: &'b Batch) -> Vec<Self> {
+    pub(super) fn by_script(batch: &Batch) -> Vec<Self> {
         let all = 0..batch.groups().len();
         let is_simple = |group: &usize| fixed(batch, &batch.groups()[*group]).is_some();
         let (simple, others): (Vec<usize>, Vec<usize>) = all.clone().partition(is_simple);
-        let (simple, others) = (Self::new(batch, simple, true), Self::new(batch, others, false));
+        let (simple, others) = (Self::new(simple, true), Self::new(others, false));
         if others.groups.is_empty() {
             vec![simple]
         } else if simple.groups.is_empty() {
             vec![others]
-        } else if simple.shares_a_key_with(&others) {
-            vec![Self::new(batch, all, false)]
+        } else if simple.shares_a_key_with(&others, batch) {
+            vec![Self::new(all, false)]
         } else {
             vec![simple, others]
         }
     }
 
-    fn new(batch: &'b Batch, groups: impl IntoIterator<Item = usize>, is_simple: bool) -> Self {
-        Self { batch, groups: groups.into_iter().collect(), is_simple }
+    fn new(groups: impl IntoIterator<Item = usize>, is_simple: bool) -> Self {
+        Self { groups: groups.into_iter().collect(), is_simple, known: SmallVec::new() }
     }
 
-    fn shares_a_key_with(&self, other: &Self) -> bool {
-        let mut keys: Vec<u64> = other.hashes().collect();
+    fn shares_a_key_with(&self, other: &Self, batch: &Batch) -> bool {
+        let mut keys: Vec<u64> = other.hashes(batch).collect();
         keys.sort_unstable();
-        self.hashes().any(|key| keys.binary_search(&key).is_ok())
+        self.hashes(batch).any(|key| keys.binary_search(&key).is_ok())
     }
 
     /// The groups, and which of the batch they are.
-    pub(super) fn groups(&self) -> impl Iterator<Item = (usize, &'b Group)> + Clone {
-        let batch = self.batch;
+    pub(super) fn groups<'b>(&self, batch: &'b Batch) -> impl Iterator<Item = (usize, &'b Group)> + Clone {
         self.groups.iter().map(|group| (*group, &batch.groups()[*group]))
     }
 
     /// The counters of all groups.
-    pub(super) fn counters(&self) -> impl Iterator<Item = Counter<'b>> + Clone {
-        let batch = self.batch;
-        self.groups().flat_map(|(_, group)| batch.counters_of(group))
+    pub(super) fn counters<'b>(&self, batch: &'b Batch) -> impl Iterator<Item = Counter<'b>> + Clone {
+        self.groups(batch).flat_map(|(_, group)| batch.counters_of(group))
     }
 
-    fn hashes(&self) -> impl Iterator<Item = u64> {
-        self.groups().flat_map(|(_, group)| self.batch.hashes_of(group))
+    fn hashes(&self, batch: &Batch) -> impl Iterator<Item = u64> {
+        self.groups(batch).flat_map(|(_, group)| batch.hashes_of(group))
     }
 
     /// Whether it is asked of a node of a cluster that is about to get the keys.
-    pub(super) fn is_asking(&self) -> bool {
-        self.groups().any(|(_, group)| group.asking)
+    pub(super) fn is_asking(&self, batch: &Batch) -> bool {
+        self.groups(batch).any(|(_, group)| group.asking)
     }
 }
 
@@ -107,7 +109,7 @@ mod tests {
                 let check = std::slice::from_ref(counter);
                 batch.add(&Check::new(&random, Operation::Take, check)).expect("there is room");
             }
-            let part = |part: &Part<'_>| (part.is_simple, part.groups().map(|(index, _)| index).collect());
+            let part = |part: &Part| (part.is_simple, part.groups.iter().copied().collect());
             Part::by_script(&batch).iter().map(part).collect::<Vec<(bool, Vec<usize>)>>()
         };
         assert_eq!(parts(&[counter("a"), counter("b")]), [(true, vec![0, 1])]);

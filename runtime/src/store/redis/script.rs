@@ -47,62 +47,52 @@ impl Decider {
         Ok(())
     }
 
-    /// Decides all of `batch`: one round trip, and three more when the server has lost a script, which it
-    /// then has not run. `now` is the time of the clock, in microseconds.
-    pub(super) async fn decide(
+    /// Asks for a decision of all of `batch` at `now`, in microseconds of the clock.
+    pub(super) fn ask(
         &self,
-        wire: &mut Wire,
+        requests: &mut Requests,
         batch: &Batch,
         windows: &mut Windows,
         now: u64,
-    ) -> RedisResult<Answers> {
+    ) -> Question {
         windows.forget_resets(batch);
         let parts = if self.is_sharded { Part::each(batch) } else { Part::by_script(batch) };
-        let all: Vec<&Part<'_>> = parts.iter().collect();
-        let mut replies = self.ask(wire, &all, windows, now).await?;
-        let lost: Vec<usize> =
-            (0..parts.len()).filter(|index| replies[*index].as_ref().is_err_and(is_lost)).collect();
-        if !lost.is_empty() {
-            self.load(wire).await?;
-            let asked: Vec<&Part<'_>> = lost.iter().map(|index| &parts[*index]).collect();
-            let again = self.ask(wire, &asked, windows, now).await?;
-            for (index, reply) in lost.into_iter().zip(again) {
-                replies[index] = reply;
-            }
-        }
-        Answers::read(batch, parts.iter().zip(replies), windows, now)
+        let replies = parts.iter().map(|_| None).collect();
+        let mut question = Question { parts, replies, now, heard_asking: false, is_asked_again: false };
+        self.put(requests, batch, &mut question, windows);
+        question
     }
 
-    /// What the server says to each of `parts`, which are sent together.
-    async fn ask(
+    /// Asks anew for what a server that had lost a script has not run, now that it [knows](Self::load) it.
+    pub(super) fn ask_again(
         &self,
-        wire: &mut Wire,
-        parts: &[&Part<'_>],
+        requests: &mut Requests,
+        batch: &Batch,
+        question: &mut Question,
         windows: &Windows,
-        now: u64,
-    ) -> RedisResult<Vec<RedisResult<Value>>> {
-        let requests = wire.call();
-        for part in parts {
-            if part.is_asking() {
+    ) {
+        for reply in &mut question.replies {
+            reply.take_if(|reply| reply.as_ref().is_err_and(is_lost));
+        }
+        question.is_asked_again = true;
+        self.put(requests, batch, question, windows);
+    }
+
+    /// Asks for a decision of all parts that have not been answered.
+    fn put(&self, requests: &mut Requests, batch: &Batch, question: &mut Question, windows: &Windows) {
+        let Question { parts, replies, now, .. } = question;
+        for (part, _) in parts.iter_mut().zip(replies).filter(|(_, reply)| reply.is_none()) {
+            if part.is_asking(batch) {
                 requests.command("ASKING", 0);
             }
-            self.call(requests, part, windows, now);
+            self.call(requests, batch, part, windows, *now);
         }
-        let mut replies = Vec::with_capacity(parts.len());
-        for part in parts {
-            if part.is_asking() {
-                // Should it be refused, so is what it was sent for.
-                wire.answer().await?;
-            }
-            replies.push(wire.answer().await?.extract_error());
-        }
-        Ok(replies)
     }
 
     /// Asks for a decision of `part`.
-    fn call(&self, requests: &mut Requests, part: &Part<'_>, windows: &Windows, now: u64) {
-        let rules = Rules::of(part);
-        let count = part.counters().count();
+    fn call(&self, requests: &mut Requests, batch: &Batch, part: &mut Part, windows: &Windows, now: u64) {
+        let rules = Rules::of(part, batch);
+        let count = part.counters(batch).count();
         let (script, arguments) = if part.is_simple {
             (&self.take, count * (1 + usize::from(rules.0.len() > 1)) + rules.0.len() * TAKE_RULE_NUMBERS)
         } else {
@@ -111,19 +101,20 @@ impl Decider {
         requests.command("EVALSHA", 2 + count + arguments);
         requests.argument(script.get_hash().as_bytes());
         requests.number(count);
-        for counter in part.counters() {
+        for counter in part.counters(batch) {
             StoredKey::from(&counter).write(requests);
         }
         if part.is_simple {
-            take(requests, part, &rules, windows, now);
+            take(requests, batch, part, &rules, windows, now);
         } else {
-            requests.argument(&self.plan(part, &rules));
+            requests.argument(&self.plan(batch, part, &rules));
         }
     }
 
     /// What `apply.lua` is told besides the keys.
-    fn plan(&self, part: &Part<'_>, rules: &Rules<'_>) -> Vec<u8> {
-        let checks = part.groups().count() * CHECK_NUMBERS + part.counters().count() * COUNTER_NUMBERS;
+    fn plan(&self, batch: &Batch, part: &Part, rules: &Rules<'_>) -> Vec<u8> {
+        let checks =
+            part.groups(batch).count() * CHECK_NUMBERS + part.counters(batch).count() * COUNTER_NUMBERS;
         let mut plan = Plan::new(2 + rules.0.len() * RULE_NUMBERS + checks);
         match self.clock.injected_micros() {
             Some(micros) => plan.put(micros),
@@ -139,8 +130,8 @@ impl Decider {
             plan.put(rule.burst());
             plan.put(asked.shadow.into());
         }
-        for (_, group) in part.groups() {
-            let counters = part.batch.counters_of(group);
+        for (_, group) in part.groups(batch) {
+            let counters = batch.counters_of(group);
             plan.put(code(group.operation));
             plan.put(group.count.into());
             plan.put(counters.len() as u64);
@@ -153,17 +144,74 @@ impl Decider {
     }
 }
 
+/// What has been asked of a server.
+pub(super) struct Question {
+    parts: Vec<Part>,
+    /// What was answered to each part so far.
+    replies: Vec<Option<RedisResult<Value>>>,
+    /// When it was asked, in microseconds of the clock.
+    now: u64,
+    /// Whether what comes before the next answer has been heard: see [`Part::is_asking`].
+    heard_asking: bool,
+    is_asked_again: bool,
+}
+
+impl Question {
+    /// Waits for the answers. If it is given up, it may go on later.
+    pub(super) async fn hear(&mut self, wire: &mut Wire, batch: &Batch) -> RedisResult<()> {
+        for (part, reply) in self.parts.iter().zip(&mut self.replies).filter(|(_, reply)| reply.is_none()) {
+            if part.is_asking(batch) && !self.heard_asking {
+                // Should it be refused, so is what it was sent for.
+                wire.answer().await?;
+                self.heard_asking = true;
+            }
+            *reply = Some(wire.answer().await?.extract_error());
+            self.heard_asking = false;
+        }
+        Ok(())
+    }
+
+    /// How many answers are still to come.
+    pub(super) fn awaited(&self, batch: &Batch) -> usize {
+        let unanswered = self.parts.iter().zip(&self.replies).filter(|(_, reply)| reply.is_none());
+        let answers = unanswered.map(|(part, _)| 1 + usize::from(part.is_asking(batch))).sum::<usize>();
+        answers - usize::from(self.heard_asking)
+    }
+
+    /// Whether the server had lost a script, and so has not run all. It may lose one once.
+    pub(super) fn has_lost(&self) -> bool {
+        !self.is_asked_again && self.replies.iter().flatten().any(|reply| reply.as_ref().is_err_and(is_lost))
+    }
+
+    /// What the answers mean, once all are there.
+    pub(super) fn answers(self, batch: &Batch, windows: &mut Windows) -> RedisResult<Answers> {
+        let answered = self.parts.into_iter().zip(self.replies);
+        let replies = answered.filter_map(|(part, reply)| Some((part, reply?)));
+        Answers::read(batch, replies, windows, self.now)
+    }
+}
+
 /// What `take.lua` is told besides the keys.
-fn take(requests: &mut Requests, part: &Part<'_>, rules: &Rules<'_>, windows: &Windows, now: u64) {
-    let batch = part.batch;
-    for (group, counter) in part.groups().filter_map(|(_, group)| Some((group, fixed(batch, group)?))) {
-        let is_told = windows.left(batch.hash_of(group), &counter, now).is_some();
+fn take(
+    requests: &mut Requests,
+    batch: &Batch,
+    part: &mut Part,
+    rules: &Rules<'_>,
+    windows: &Windows,
+    now: u64,
+) {
+    let groups = part.groups(batch).filter_map(|(_, group)| Some((group, fixed(batch, group)?)));
+    let mut known = SmallVec::new();
+    for (group, counter) in groups {
+        let left = windows.left(batch.hash_of(group), &counter, now);
         let units = units(group, &counter);
-        requests.number(if is_told { units } else { -units });
+        requests.number(if left.is_some() { units } else { -units });
         if rules.0.len() > 1 {
             requests.number(rules.number_of(&counter));
         }
+        known.push(left);
     }
+    part.known = known;
     for rule in &rules.0 {
         requests.number(rule.quota.limit());
         requests.number(rule.cost);
@@ -175,9 +223,9 @@ fn take(requests: &mut Requests, part: &Part<'_>, rules: &Rules<'_>, windows: &W
 struct Rules<'a>(SmallVec<[Counter<'a>; 4]>);
 
 impl<'a> Rules<'a> {
-    fn of(part: &Part<'a>) -> Self {
+    fn of(part: &Part, batch: &'a Batch) -> Self {
         let mut rules = Self(SmallVec::new());
-        for counter in part.counters() {
+        for counter in part.counters(batch) {
             if rules.position(&counter).is_none() {
                 rules.0.push(counter);
             }

@@ -1,4 +1,4 @@
-//! A connection to a server, on which one call is made at a time.
+//! A connection to a server, for one who calls.
 //!
 //! Those of the `redis` crate are for many who call at once, for whom a task of theirs sends and receives. Where
 //! there is one who calls, that costs more than the call; so of that crate are only the greeting, and what the
@@ -11,6 +11,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
+use std::pin::pin;
 use std::task::Poll;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
@@ -98,6 +99,38 @@ impl Wire {
         self.begin = self.requests.bytes.len();
         self.late += std::mem::take(&mut self.awaited);
         &mut self.requests
+    }
+
+    /// Whether all calls have been sent.
+    pub(in super::super) fn is_sent(&self) -> bool {
+        self.sent == self.requests.bytes.len()
+    }
+
+    /// Begins another call, though the one at hand has not been answered, whose answers come first; `None` unless
+    /// that [has been sent](Self::is_sent).
+    pub(in super::super) fn call_as_well(&mut self) -> Option<&mut Requests> {
+        if !self.is_sent() {
+            return None;
+        }
+        self.requests.truncate(0);
+        (self.begin, self.sent) = (0, 0);
+        Some(&mut self.requests)
+    }
+
+    /// Sends as much as can be sent at once. Should that fail, the next answer does.
+    pub(in super::super) async fn push(&mut self) {
+        poll_fn(|context| {
+            let _ = pin!(self.send()).poll(context);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Gives up the next so many answers that are to come to the calls at hand.
+    pub(in super::super) fn give_up(&mut self, answers: usize) {
+        let answers = answers.min(self.awaited);
+        self.awaited -= answers;
+        self.late += answers;
     }
 
     /// The answer to the next command of the call. An error of the server is one of the values.
@@ -324,6 +357,33 @@ mod tests {
         };
         let ((), answer) = tokio::join!(serving, wire.answer());
         assert_eq!(answer, Ok(Value::Int(2)));
+    }
+
+    #[tokio::test]
+    async fn a_call_may_follow_another_that_is_not_answered_or_never() {
+        for given_up in [0, 1] {
+            let (mut wire, mut server) = wire(1024);
+            wire.call().command("A", 0);
+            wire.push().await;
+            wire.call_as_well().expect("the first is sent").command("B", 0);
+            wire.push().await;
+            receives(&mut server, &format!("{A}{B}")).await;
+            wire.give_up(given_up);
+            server.write_all(b":1\r\n:2\r\n").await.expect("it is read");
+            for expected in [1, 2].into_iter().skip(given_up) {
+                assert_eq!(wire.answer().await, Ok(Value::Int(expected)));
+            }
+        }
+        let (mut wire, mut server) = wire(4);
+        wire.call().command("A", 0);
+        wire.push().await;
+        assert!(wire.call_as_well().is_none(), "the first is on its way");
+        let serving = async {
+            receives(&mut server, A).await;
+            server.write_all(b":1\r\n").await.expect("it is read");
+        };
+        let ((), answer) = tokio::join!(serving, wire.answer());
+        assert_eq!(answer, Ok(Value::Int(1)));
     }
 
     #[tokio::test]
