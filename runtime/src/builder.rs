@@ -137,7 +137,8 @@ impl Builder {
         self
     }
 
-    /// Counts in the Redis Cluster that these nodes belong to: `redis://` URLs of one or more.
+    /// Counts in the Redis Cluster that these nodes belong to: `redis://` URLs of one or more, which have
+    /// the same scheme, user and password, since so are all nodes greeted that the cluster tells of.
     ///
     /// A check of one policy is one call of one node. Several policies on one item may have their
     /// counters on different nodes: they are charged one after the other, and when one denies, those

@@ -40,7 +40,7 @@ pub(super) type Fault = String;
 
 impl Server {
     pub(crate) fn single(url: &str, access: &Access) -> Result<Self, Fault> {
-        Ok(Self::Single(Box::new(Endpoint::parse(url, access)?)))
+        Ok(Self::Single(Box::new(Endpoint::parse(url, access, Endpoint::GRAMMAR)?)))
     }
 
     /// The master called `master`, a name or a URL whose host is the name, of which `sentinels` know.
