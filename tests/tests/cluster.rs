@@ -1,9 +1,11 @@
 //! The same limits on a real Redis Cluster, whose nodes no script can span.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::routing::get;
-use axum_rate_limit::{Decision, Decisions, Policy, rate_limit};
-use tests::{App, RedisCluster};
+use axum_rate_limit::{Decision, Decisions, OnStoreError, Policy, RateLimiter, rate_limit};
+use tests::{App, RedisCluster, RedisServer, built, refusal};
 
 #[rate_limit(name = "hundred", per_hour = 100, per_day = 1_000)]
 async fn hundred() -> &'static str {
@@ -18,6 +20,9 @@ async fn stacked(decisions: Decisions) -> String {
 }
 
 const ONE: Policy = Policy::new("one").per_hour(1);
+
+/// A loaded machine is slow.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn limits_hold_on_a_cluster() {
@@ -71,4 +76,40 @@ async fn no_quota_is_exceeded_while_others_are_given_back() {
         assert!(admitted <= 2, "{admitted} of a quota of 2");
     }
     assert_eq!(app.get("/d").await.status.as_u16(), 200, "what was given back can be taken");
+}
+
+#[tokio::test]
+async fn a_node_is_not_taken_for_a_server_of_its_own() {
+    let cluster = RedisCluster::start().await;
+    for node in cluster.nodes() {
+        let error = refusal(|| RateLimiter::builder().redis(node.url())).await;
+        assert!(error.contains("node of a cluster") && error.contains("`redis_cluster`"), "{error}");
+    }
+    // One who may write nothing but counters learns it by those.
+    let node = &cluster.nodes()[0];
+    let () = node.call(&["ACL", "SETUSER", "app", "on", ">secret", "~own:*", "+@all"]).await;
+    let url = format!("redis://app:secret@127.0.0.1:{}", node.port());
+    let settings = || RateLimiter::builder().redis(&url).key_prefix("own:").timeout(PATIENCE);
+    let limiter = built(|| settings().on_store_error(OnStoreError::Deny)).await;
+    let mut errors = Vec::new();
+    for key in 0..50 {
+        errors.extend(limiter.check(&ONE, key.to_string()).await.err().map(|error| error.to_string()));
+    }
+    assert!(!errors.is_empty(), "the other nodes have most of the slots");
+    for error in errors {
+        assert!(error.contains("node of a cluster") && error.contains("`redis_cluster`"), "{error}");
+    }
+}
+
+/// As with a cluster behind a translator of addresses: it can be asked, and tells of what can't be reached.
+#[tokio::test]
+async fn a_node_that_is_not_where_the_cluster_says_is_told() {
+    let arguments = ["--save", "", "--cluster-enabled", "yes", "--cluster-announce-port", "1"];
+    let node = RedisServer::start_with(&arguments).await;
+    let slots: Vec<String> = (0..16_384).map(|slot| slot.to_string()).collect();
+    let assign = ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str));
+    let () = node.call(&assign.collect::<Vec<_>>()).await;
+    node.until(&["CLUSTER", "INFO"], |info| info.contains("cluster_state:ok")).await;
+    let error = refusal(|| RateLimiter::builder().redis_cluster([node.url()])).await;
+    assert!(error.contains("127.0.0.1:1: ") && error.contains("refused"), "{error}");
 }

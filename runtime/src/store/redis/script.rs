@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use super::answers::Answers;
 use super::batch::Batch;
 use super::connection::{Requests, Wire};
+use super::failure::node_of_cluster;
 use super::key::StoredKey;
 use super::part::{Part, fixed, units};
 use super::windows::Windows;
@@ -94,7 +95,9 @@ impl Decider {
                 // Should it be refused, so is what it was sent for.
                 wire.answer().await?;
             }
-            replies.push(wire.answer().await?.extract_error());
+            let reply = wire.answer().await?.extract_error();
+            let of_one = |error: RedisError| node_of_cluster(&error).unwrap_or(error);
+            replies.push(if self.is_sharded { reply } else { reply.map_err(of_one) });
         }
         Ok(replies)
     }
