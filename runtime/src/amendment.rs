@@ -159,7 +159,8 @@ pub(crate) fn apply(
         pending.change(AMEND, &name, policy, amend)?;
     }
     for (variable, value) in variables {
-        let (Ok(variable), Some(value)) = (variable.into_string(), value.to_str()) else { continue };
+        // What is not UTF-8 is no name and no value, and is refused as any other that is none.
+        let (variable, value) = (variable.to_string_lossy(), value.to_string_lossy());
         if let Some(rest) = variable.strip_prefix(PREFIX) {
             apply_variable(&mut pending, &variable, rest, value.trim(), declared)?;
         }
@@ -182,8 +183,10 @@ fn apply_variable(
     let fault = |fault: &str| setting(FROM_ENV, variable, fault);
     let parse = |(suffix, setting): (&str, Setting)| Some((rest.strip_suffix(suffix)?, setting));
     let Some((name, what)) = SUFFIXES.into_iter().find_map(parse) else {
-        let mut names = declared.iter().map(|policy| in_environment(policy.name()) + "_");
-        if names.any(|name| rest.starts_with(&name)) {
+        let mut names = declared.iter().map(|policy| in_environment(policy.name()));
+        if names
+            .any(|name| rest.strip_prefix(&name).is_some_and(|end| end.is_empty() || end.starts_with('_')))
+        {
             let suffixes: Vec<&str> = SUFFIXES.iter().map(|(suffix, _)| *suffix).collect();
             return Err(fault(&format!("after the name comes one of {}", suffixes.join(", "))));
         }
@@ -302,6 +305,7 @@ mod tests {
         for (name, value, text) in [
             ("RATE_LIMIT_HARDWORK_PER_MINUTE", "20", "did you mean `HARD_WORK`?"),
             ("RATE_LIMIT_HARD_WORK_PER_MINUT", "20", "one of _PER_SECOND, _PER_MINUTE"),
+            ("RATE_LIMIT_HARD_WORK", "20", "one of _PER_SECOND, _PER_MINUTE"),
             ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "0", "deny every request"),
             ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "many", "`many` is no whole number"),
             ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "-1", "`-1` is no whole number"),
@@ -312,6 +316,23 @@ mod tests {
         ] {
             let fault = fault(&[(name, value)]);
             assert!(fault.contains(text), "{name}={value}: {fault}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_not_utf_8_is_refused() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let fault = |name: &[u8], value: &[u8]| {
+            let variable = (OsString::from_vec(name.to_vec()), OsString::from_vec(value.to_vec()));
+            apply(Vec::new(), [variable], &[HARDWORK]).map(|_| ()).map_err(|error| error.to_string())
+        };
+        let error = fault(b"RATE_LIMIT_HARD_WORK_PER_MINUTE", b"2\xff").expect_err("it is no number");
+        assert!(error.contains("no whole number"), "{error}");
+        let error = fault(b"RATE_LIMIT_HARD_WORK_PER_\xff", b"20").expect_err("it is no window");
+        assert!(error.contains("one of _PER_SECOND"), "{error}");
+        for other in [b"RATE_LIMIT_\xff".as_slice(), b"\xff"] {
+            assert_eq!(fault(other, b"\xff"), Ok(()), "it is not meant");
         }
     }
 

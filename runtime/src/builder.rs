@@ -17,7 +17,7 @@ use crate::amendment::{self, Amend, Amendment};
 use crate::clock::Clock;
 use crate::error::BuildError;
 use crate::http::{Answers, Denied, Headers, OnDenied};
-use crate::key::{ClientIpHeader, Prefixes, Proxies};
+use crate::key::{ClientIpHeader, Prefixes, Proxies, canonical_network};
 use crate::limiter::Limiter;
 use crate::policy::Policy;
 use crate::rate_limiter::{RateLimiter, Shared};
@@ -137,7 +137,8 @@ impl Builder {
         self
     }
 
-    /// Counts in the Redis Cluster that these nodes belong to: `redis://` URLs of one or more.
+    /// Counts in the Redis Cluster that these nodes belong to: `redis://` URLs of one or more, which have
+    /// the same scheme, user and password, since so are all nodes greeted that the cluster tells of.
     ///
     /// A check of one policy is one call of one node. Several policies on one item may have their
     /// counters on different nodes: they are charged one after the other, and when one denies, those
@@ -211,7 +212,7 @@ impl Builder {
         self
     }
 
-    /// How long a decision waits for the store before it counts as failed; default 100 ms.
+    /// How long a decision waits for the store before it counts as failed, from 1 ms to an hour; default 100 ms.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -376,7 +377,7 @@ impl Builder {
         let settings = Settings { timeout: self.timeout, deny_memory: self.deny_memory, clock: self.clock };
         let place: Option<Place> = match self.store {
             Choice::Memory => None,
-            Choice::Environment => match redis_url()? {
+            Choice::Environment => match redis_url(std::env::var(REDIS_URL))? {
                 Some(url) => Some(redis(REDIS_URL, &url, &self.access, settings)?),
                 None => None,
             },
@@ -416,7 +417,7 @@ impl Builder {
         let network = |text: &String| {
             let one = || text.parse::<IpAddr>().map(IpNet::from);
             let network = text.parse::<IpNet>().or_else(|_| one());
-            network.map(|network| network.trunc()).map_err(|_| BuildError::Setting {
+            network.map(|network| canonical_network(network.trunc())).map_err(|_| BuildError::Setting {
                 setting: "trusted_proxies",
                 problem: format!("`{text}` is no network: write `10.0.0.0/8`, `fd00::/8` or one address"),
             })
@@ -430,7 +431,16 @@ impl Builder {
     fn validate(&self) -> Result<(), BuildError> {
         let status = self.answers.status;
         let faults = [
-            (self.timeout.is_zero(), "timeout", "a store needs time to answer: write at least 1 ms"),
+            (
+                self.timeout < Duration::from_millis(1),
+                "timeout",
+                "a store needs time to answer: write at least 1 ms",
+            ),
+            (
+                self.timeout > Duration::from_secs(3_600),
+                "timeout",
+                "no request waits that long for a decision: write 100 ms or the like, and an hour at most",
+            ),
             (
                 !(self.local_share > 0.0 && self.local_share <= 1.0),
                 "local_share",
@@ -457,9 +467,9 @@ impl Builder {
     }
 }
 
-/// Where the environment says that Redis is, if it does.
-fn redis_url() -> Result<Option<String>, BuildError> {
-    match std::env::var(REDIS_URL) {
+/// Where Redis is, if the variable says it.
+fn redis_url(variable: Result<String, VarError>) -> Result<Option<String>, BuildError> {
+    match variable {
         Ok(url) if !url.is_empty() => {
             tracing::info!("rate limits are counted in Redis, since {REDIS_URL} is set");
             Ok(Some(url))
@@ -468,8 +478,10 @@ fn redis_url() -> Result<Option<String>, BuildError> {
             tracing::info!("rate limits are counted in this process, since {REDIS_URL} is not set");
             Ok(None)
         }
-        Err(error @ VarError::NotUnicode(_)) => {
-            Err(BuildError::Setting { setting: REDIS_URL, problem: error.to_string() })
+        // What stands there may be a password.
+        Err(VarError::NotUnicode(_)) => {
+            let problem = "it is not UTF-8: percent-encode what is not ASCII, as `%E9`".to_owned();
+            Err(BuildError::Setting { setting: REDIS_URL, problem })
         }
     }
 }
@@ -516,5 +528,20 @@ impl fmt::Debug for Builder {
             .field("max_keys", &self.max_keys)
             .field("answers", &self.answers)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_url_that_is_not_utf_8_is_refused_and_not_told() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let url = std::ffi::OsString::from_vec(b"redis://:secret\xff@localhost".to_vec());
+        let error = redis_url(Err(VarError::NotUnicode(url))).expect_err("it is no URL").to_string();
+        assert!(error.contains("percent-encode"), "{error}");
+        assert!(!error.contains("secret"), "{error}");
     }
 }

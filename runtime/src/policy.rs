@@ -404,6 +404,11 @@ impl Policy {
         self.location
     }
 
+    /// How many quotas the fields of a response may tell of.
+    pub(crate) const fn most_quotas(&self) -> usize {
+        if self.quotas_by.is_some() { Quota::MAX_PER_POLICY } else { self.quotas().len() }
+    }
+
     pub(crate) fn key_parts(&self) -> &'static [KeyPart] {
         self.key
     }

@@ -54,7 +54,7 @@ pub(crate) fn find_conflict(policies: &[Policy]) -> Result<(), BuildError> {
         }
     }
     for policy in by_name.values() {
-        let quotas = 2..=policy.quotas().len();
+        let quotas = 2..=policy.most_quotas();
         let taken = quotas.map(|number| format!("{}.{number}", policy.name()));
         if let Some(other) = taken.into_iter().find_map(|name| by_name.get(name.as_str())) {
             return Err(BuildError::NameTaken { policy: Box::new(**policy), other: Box::new(**other) });
@@ -85,5 +85,15 @@ mod tests {
         let error = find_conflict(&[one, Policy::new("api.2").per_minute(1)]).unwrap_err().to_string();
         assert!(error.contains("`api.2`"), "{error}");
         assert!(find_conflict(&[one, Policy::new("api.3").per_minute(1)]).is_ok());
+    }
+
+    #[test]
+    fn a_name_is_none_of_the_quotas_that_depend_on_who_asks() {
+        let one = Policy::new("api").per_minute(5).quotas_by(|_| None);
+        for taken in ["api.2", "api.8"] {
+            let error = find_conflict(&[Policy::new(taken).per_minute(1), one]).unwrap_err().to_string();
+            assert!(error.contains(taken), "{error}");
+        }
+        assert!(find_conflict(&[one, Policy::new("api.9").per_minute(1)]).is_ok());
     }
 }

@@ -57,6 +57,7 @@ async fn a_wrong_password_is_told() {
         let error = refusal(|| RateLimiter::builder().redis(&url)).await;
         assert!(error.contains("uthentication") || error.contains("WRONGPASS"), "{error}");
         assert!(!error.contains("blurt"), "{error}");
+        assert!(error.contains(&format!("127.0.0.1:{}: ", server.port())), "it is told where: {error}");
     }
     let error = refusal(|| RateLimiter::builder().redis(server.url())).await;
     assert!(error.contains("NOAUTH"), "{error}");
@@ -68,6 +69,21 @@ async fn a_database_that_does_not_exist_is_told() {
     let url = format!("redis://127.0.0.1:{}/99", server.port());
     let error = refusal(|| RateLimiter::builder().redis(&url)).await;
     assert!(error.contains("switch database"), "{error}");
+    assert!(error.contains(&format!("127.0.0.1:{}: ", server.port())), "{error}");
+}
+
+#[tokio::test]
+async fn where_nobody_listens_is_told() {
+    for (url, address) in [
+        ("redis://user:secret@127.0.0.1:1/2", "127.0.0.1:1: "),
+        ("redis://user:secret@[::1]:1", "[::1]:1: "),
+        #[cfg(unix)]
+        ("redis+unix:///nowhere/redis.sock?user=user&pass=secret", "/nowhere/redis.sock: "),
+    ] {
+        let error = refusal(|| RateLimiter::builder().redis(url)).await;
+        assert!(error.contains("not reachable") && error.contains(address), "{error}");
+        assert!(!error.contains("secret") && !error.contains("user"), "{error}");
+    }
 }
 
 #[cfg(unix)]

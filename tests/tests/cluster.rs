@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::get;
-use axum_rate_limit::{Decision, Decisions, Policy, rate_limit};
-use tests::{App, Log, RedisCluster, built, recovered, refusal};
+use axum_rate_limit::{Decision, Decisions, OnStoreError, Policy, RateLimiter, rate_limit};
+use tests::{App, Log, RedisCluster, RedisServer, built, recovered, refusal};
 
 #[rate_limit(name = "hundred", per_hour = 100, per_day = 1_000)]
 async fn hundred() -> &'static str {
@@ -108,4 +108,40 @@ async fn a_node_that_takes_no_writes_is_away() {
         assert!(refusal.contains("NOREPLICAS"), "{refusal}");
     }
     assert!(!log.lines_with("INFO", &["cluster is reached again"]).is_empty(), "{:?}", log.lines());
+}
+
+#[tokio::test]
+async fn a_node_is_not_taken_for_a_server_of_its_own() {
+    let cluster = RedisCluster::start().await;
+    for node in cluster.nodes() {
+        let error = refusal(|| RateLimiter::builder().redis(node.url())).await;
+        assert!(error.contains("node of a cluster") && error.contains("`redis_cluster`"), "{error}");
+    }
+    // One who may write nothing but counters learns it by those.
+    let node = &cluster.nodes()[0];
+    let () = node.call(&["ACL", "SETUSER", "app", "on", ">secret", "~own:*", "+@all"]).await;
+    let url = format!("redis://app:secret@127.0.0.1:{}", node.port());
+    let settings = || RateLimiter::builder().redis(&url).key_prefix("own:").timeout(PATIENCE);
+    let limiter = built(|| settings().on_store_error(OnStoreError::Deny)).await;
+    let mut errors = Vec::new();
+    for key in 0..50 {
+        errors.extend(limiter.check(&ONE, key.to_string()).await.err().map(|error| error.to_string()));
+    }
+    assert!(!errors.is_empty(), "the other nodes have most of the slots");
+    for error in errors {
+        assert!(error.contains("node of a cluster") && error.contains("`redis_cluster`"), "{error}");
+    }
+}
+
+/// As with a cluster behind a translator of addresses: it can be asked, and tells of what can't be reached.
+#[tokio::test]
+async fn a_node_that_is_not_where_the_cluster_says_is_told() {
+    let arguments = ["--save", "", "--cluster-enabled", "yes", "--cluster-announce-port", "1"];
+    let node = RedisServer::start_with(&arguments).await;
+    let slots: Vec<String> = (0..16_384).map(|slot| slot.to_string()).collect();
+    let assign = ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str));
+    let () = node.call(&assign.collect::<Vec<_>>()).await;
+    node.until(&["CLUSTER", "INFO"], |info| info.contains("cluster_state:ok")).await;
+    let error = refusal(|| RateLimiter::builder().redis_cluster([node.url()])).await;
+    assert!(error.contains("127.0.0.1:1: ") && error.contains("refused"), "{error}");
 }

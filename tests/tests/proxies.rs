@@ -36,6 +36,19 @@ async fn trusting(networks: &[&str]) -> RateLimiter {
     builder.build().await.expect("it builds")
 }
 
+#[tokio::test]
+async fn a_proxy_may_be_named_as_a_socket_for_both_families_says_it() {
+    let (one, two) = ([("x-forwarded-for", "192.0.2.11")], [("x-forwarded-for", "192.0.2.12")]);
+    for network in ["::ffff:10.0.0.1", "::ffff:10.0.0.0/104", "::10.0.0.1", "::ffff:10.0.0.1/128"] {
+        let limiter = trusting(&[network]).await;
+        assert_eq!(
+            statuses(limiter, [10, 0, 0, 1], &[&one, &one, &two, &one]).await,
+            [200, 200, 200, 503],
+            "{network}"
+        );
+    }
+}
+
 // One test, since what it shows is told once in a process.
 #[tokio::test]
 async fn what_looks_wrong_is_told_once() {

@@ -124,11 +124,21 @@ async fn what_is_wrong_is_told() {
     };
     let error = refusal("other", group.urls()).await;
     assert!(error.contains("`other`") && error.contains("unknown"), "{error}");
-    let error = refusal("main", vec!["redis://127.0.0.1:1".to_owned()]).await;
+    let nobody = ["redis://u:p@127.0.0.1:1", "redis://127.0.0.1:2"].map(str::to_owned);
+    let error = refusal("main", nobody.to_vec()).await;
     assert!(error.contains("no sentinel tells") && error.contains("refused"), "{error}");
-    let server = RedisServer::start().await;
+    assert!(error.contains("`main`, as asked of 127.0.0.1:1, 127.0.0.1:2: "), "{error}");
+    let mut server = RedisServer::start().await;
     let error = refusal("main", vec![server.url()]).await;
     assert!(error.contains("no sentinel tells") && error.contains("SENTINEL"), "{error}");
+    // As where the sentinels tell of an address that has a meaning to them alone.
+    server.kill();
+    group.appoint(&server).await;
+    let error = refusal("main", group.urls()).await;
+    assert!(
+        error.contains(&format!("127.0.0.1:{}: ", server.port())) && error.contains("refused"),
+        "{error}"
+    );
     let built = RateLimiter::builder().redis_sentinel("main", [""; 0]).build().await;
     assert!(matches!(built, Err(BuildError::Setting { setting: "redis_sentinel", .. })), "{built:?}");
 }

@@ -18,6 +18,7 @@ use crate::text::Text;
 
 pub use client_ip::ClientIpHeader;
 pub(crate) use client_ip::Proxies;
+pub(crate) use client_ip::address::canonical_network;
 pub(crate) use prefix::Prefixes;
 
 const HEX: [u8; 16] = *b"0123456789abcdef";

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::{IpNet, Ipv4Net};
+
 /// What HTTP lets stand around the members of a list.
 const BLANK: [char; 2] = [' ', '\t'];
 
@@ -85,6 +87,17 @@ fn canonical_v6(v6: Ipv6Addr) -> IpAddr {
         [0x64, 0xff9b, 0, 0, 0, 0, _, _] if a != 0 && !is_inside() => IpAddr::V4(v4),
         _ => IpAddr::V6(v6),
     }
+}
+
+/// The network of those who are in `network`, as they are told apart: an IPv4-mapped one is IPv4, and one
+/// address is [canonical]. What has other addresses in it, too, stays as it is.
+pub(crate) fn canonical_network(network: IpNet) -> IpNet {
+    if network.prefix_len() == network.max_prefix_len() {
+        return canonical(network.addr()).into();
+    }
+    let IpNet::V6(v6) = network else { return network };
+    let mapped = v6.network().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
+    mapped.and_then(|(v4, bits)| Ipv4Net::new(v4, bits).ok()).map_or(network, IpNet::V4)
 }
 
 #[cfg(test)]
@@ -184,6 +197,24 @@ mod tests {
         ] {
             let ip: IpAddr = ip.parse().unwrap();
             assert_eq!(canonical(ip), ip);
+        }
+    }
+
+    #[test]
+    fn a_network_is_that_of_the_clients_in_it() {
+        for (written, meant) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("fd00::/8", "fd00::/8"),
+            ("::ffff:10.0.0.1/128", "10.0.0.1/32"),
+            ("::10.0.0.1/128", "10.0.0.1/32"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::ffff:0:0/95", "::fffe:0:0/95"),
+            ("::/0", "::/0"),
+            ("::1/128", "::1/128"),
+        ] {
+            let network = canonical_network(written.parse::<IpNet>().unwrap().trunc());
+            assert_eq!(network.to_string(), meant, "{written}");
         }
     }
 

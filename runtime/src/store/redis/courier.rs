@@ -307,7 +307,8 @@ impl Courier {
     /// Tells what was answered, if something was; the error is why the connection serves no longer.
     fn arrive(&mut self, flight: Flight, heard: Option<RedisResult<()>>) -> Result<(), Failure> {
         let Flight { batch, question, call, sent, sent_at, deadline: _ } = flight;
-        let answers = heard.map(|heard| heard.and_then(|()| question.answers(&batch, &mut self.windows)));
+        let (decider, windows) = (self.lane.decider(), &mut self.windows);
+        let answers = heard.map(|heard| heard.and_then(|()| decider.answers(question, &batch, windows)));
         let lost = match answers {
             Some(Ok(answers)) => {
                 self.timeouts = 0;

@@ -23,7 +23,8 @@ impl Failure {
     /// What is wrong with one check, as the script says it.
     pub(super) fn of_check(fault: &str) -> Self {
         // Until version 7 the place in the script comes first: `@user_script: 57: -READONLY …`.
-        let fault = fault.rsplit_once(": -").map_or(fault, |(_, fault)| fault).trim_end().to_owned();
+        let placed = fault.strip_prefix("@user_script: ").and_then(|placed| placed.split_once(": -"));
+        let fault = placed.map_or(fault, |(_, fault)| fault).trim_end().to_owned();
         let kind =
             if is_unwritable(&fault) { ServerErrorKind::ReadOnly } else { ServerErrorKind::ResponseError };
         Self::Redis((ErrorKind::Server(kind), "the script was refused a command", fault).into())
@@ -80,6 +81,17 @@ pub(super) fn is_unwritable(error: &str) -> bool {
     ["READONLY", "NOREPLICAS", "MISCONF"].iter().any(|code| error.starts_with(code))
 }
 
+/// What to make of an error by which a server shows that it is a node of a cluster, where that is not known.
+pub(super) fn node_of_cluster(error: &RedisError) -> Option<RedisError> {
+    let ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask | ServerErrorKind::CrossSlot) =
+        error.kind()
+    else {
+        return None;
+    };
+    let instead = "use `redis_cluster`, of the feature `redis-cluster`".to_owned();
+    Some((ErrorKind::InvalidClientConfig, "this server is a node of a cluster", instead).into())
+}
+
 impl From<RedisError> for Failure {
     fn from(error: RedisError) -> Self {
         Self::Redis(error)
@@ -104,6 +116,8 @@ mod tests {
             "WRONGTYPE Operation against a key",
             "OOM command not allowed",
             "ERR rl:{a: -b} holds no counter",
+            "ERR rl:{a: -READONLY} holds no counter",
+            "@user_script: 57: -WRONGTYPE Operation against rl:{a: -READONLY}\r\n",
         ] {
             assert!(!Failure::of_check(fault).is_away(), "{fault}");
         }

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use super::answers::Answers;
 use super::batch::Batch;
 use super::connection::{Requests, Wire};
+use super::failure::node_of_cluster;
 use super::key::StoredKey;
 use super::part::{Part, fixed, units};
 use super::windows::Windows;
@@ -76,6 +77,21 @@ impl Decider {
         }
         question.is_asked_again = true;
         self.put(requests, batch, question, windows);
+    }
+
+    /// What the answers to `question` mean, once all are there.
+    pub(super) fn answers(
+        &self,
+        question: Question,
+        batch: &Batch,
+        windows: &mut Windows,
+    ) -> RedisResult<Answers> {
+        let Question { parts, replies, now, .. } = question;
+        let of_one = |error: RedisError| node_of_cluster(&error).unwrap_or(error);
+        let told = |reply: RedisResult<Value>| if self.is_sharded { reply } else { reply.map_err(of_one) };
+        let answered = parts.into_iter().zip(replies);
+        let replies = answered.filter_map(|(part, reply)| Some((part, told(reply?))));
+        Answers::read(batch, replies, windows, now)
     }
 
     /// Asks for a decision of all parts that have not been answered.
@@ -181,13 +197,6 @@ impl Question {
     /// Whether the server had lost a script, and so has not run all. It may lose one once.
     pub(super) fn has_lost(&self) -> bool {
         !self.is_asked_again && self.replies.iter().flatten().any(|reply| reply.as_ref().is_err_and(is_lost))
-    }
-
-    /// What the answers mean, once all are there.
-    pub(super) fn answers(self, batch: &Batch, windows: &mut Windows) -> RedisResult<Answers> {
-        let answered = self.parts.into_iter().zip(self.replies);
-        let replies = answered.filter_map(|(part, reply)| Some((part, reply?)));
-        Answers::read(batch, replies, windows, self.now)
     }
 }
 

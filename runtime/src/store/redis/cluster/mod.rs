@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
-use redis::{ErrorKind, ServerErrorKind};
+use redis::{ConnectionAddr, ErrorKind, ServerErrorKind};
 use tokio::sync::Notify;
 
 use self::topology::{Address, Slot, Topology};
@@ -53,20 +53,33 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// The cluster that the nodes at `urls` belong to; the error says what is wrong with one of them.
+    /// The cluster that the nodes at `urls` belong to; the error says which of them is wrong, and
+    /// what to write instead.
     pub(super) fn new(urls: &[String], access: &Access, settings: Settings) -> Result<Self, String> {
         let grammar = "write one or more nodes, as `redis://[user:password@]host[:port]`";
         if urls.is_empty() {
             return Err(format!("there is no node to ask: {grammar}"));
         }
-        let seed = |url: &String| {
-            let seed = Endpoint::parse(url, access)?;
-            match seed.info().redis_settings().db() {
-                0 => Ok(seed),
-                _ => Err(format!("a cluster has no databases but 0: {grammar}")),
+        let seed = |url: &str| {
+            let seed = Endpoint::parse(url, access, grammar)?;
+            match (seed.info().addr(), seed.info().redis_settings().db()) {
+                (ConnectionAddr::Unix(_), _) => {
+                    Err(format!("the nodes of a cluster are not reached by a socket: {grammar}"))
+                }
+                (_, 0) => Ok(seed),
+                _ => Err(format!("this library uses database 0 of a cluster: {grammar}")),
             }
         };
-        let seeds = urls.iter().map(seed).collect::<Result<_, String>>()?;
+        let seeds = Endpoint::each("node", urls, seed)?;
+        // Those that the cluster tells of are greeted as the first.
+        if let Some(other) = seeds.iter().position(|seed| !seed.is_greeted_as(&seeds[0])) {
+            return Err(format!(
+                "node {} of {} is not greeted as the first, but all nodes are greeted alike: write the same \
+                 scheme, user, password and protocol for each",
+                other + 1,
+                seeds.len()
+            ));
+        }
         let Settings { timeout, deny_memory, clock } = settings;
         Ok(Self {
             seeds,
@@ -215,5 +228,57 @@ impl Redirection {
             ErrorKind::Server(ServerErrorKind::TryAgain) => Some(Self::Moving),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    fn cluster(urls: &[&str]) -> Result<Cluster, String> {
+        let urls: Vec<String> = urls.iter().map(|&url| url.to_owned()).collect();
+        let settings =
+            Settings { timeout: Duration::from_secs(1), deny_memory: true, clock: Clock::default() };
+        Cluster::new(&urls, &Access::default(), settings)
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_node_is_told() {
+        for (urls, words) in [
+            (&[][..], "one or more"),
+            (
+                &["redis://a", "b:7000", "redis://c"],
+                "node 2 of 3: Redis URL did not parse: write one or more",
+            ),
+            (&["redis://a", "redis://b/1"], "node 2 of 2: this library uses database 0 of a cluster"),
+            (&["redis://a?db=1"], "node 1 of 1: the database does not stand behind a `?`"),
+            (&["redis://:se/cret@a"], "`%2F` for `/`"),
+            #[cfg(unix)]
+            (&["redis+unix:///tmp/a.sock"], "not reached by a socket"),
+        ] {
+            let fault = cluster(urls).map(|_| ()).expect_err(words);
+            assert!(fault.contains(words), "{fault}");
+            assert!(!fault.contains("[/database]") && !fault.contains("unix"), "{fault}");
+            assert!(!fault.contains("cret"), "no secret is told: {fault}");
+        }
+    }
+
+    #[test]
+    fn all_nodes_are_greeted_alike() {
+        for urls in [
+            ["redis://:secret@a", "redis://b"],
+            ["redis://u:secret@a", "redis://:secret@b"],
+            ["redis://:secret@a", "redis://:other@b"],
+            ["redis://a", "redis://b?protocol=resp3"],
+            #[cfg(feature = "redis-tls")]
+            ["redis://a", "rediss://b"],
+        ] {
+            let fault = cluster(&urls).map(|_| ()).expect_err(urls[1]);
+            assert!(fault.contains("node 2 of 2") && fault.contains("greeted alike"), "{fault}");
+            assert!(!fault.contains("secret"), "no secret is told: {fault}");
+        }
+        let alike = ["redis://u:p@a:7000?protocol=3", "valkey://u:p@b/0?protocol=resp3"];
+        assert!(cluster(&alike).is_ok());
     }
 }

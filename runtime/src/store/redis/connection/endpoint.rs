@@ -1,11 +1,13 @@
 //! Where a server is, and how it is spoken to.
 
+use std::error::Error as _;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{
     ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisConnectionInfo, RedisError,
-    RedisResult,
+    RedisResult, ServerError, Value,
 };
 
 use super::Fault;
@@ -31,12 +33,17 @@ pub(crate) struct Endpoint {
     credentials: Option<Provider>,
 }
 
-const GRAMMAR: &str =
-    "write `redis://[user:password@]host[:port][/database]`, or `redis+unix:///path[?db=number]`";
+/// What to write where a password ends too early.
+const ENCODED: &str =
+    "in a user and a password write `%2F` for `/`, `%3F` for `?`, `%23` for `#` and `%40` for `@`";
 
 impl Endpoint {
-    /// The endpoint at `url`.
-    pub(in super::super) fn parse(url: &str, access: &Access) -> Result<Self, Fault> {
+    /// What to write for a server of its own.
+    pub(super) const GRAMMAR: &str =
+        "write `redis://[user:password@]host[:port][/database]`, or `redis+unix:///path[?db=number]`";
+
+    /// The endpoint at `url`; `grammar` is what to write instead of one that is wrong.
+    pub(in super::super) fn parse(url: &str, access: &Access, grammar: &str) -> Result<Self, Fault> {
         #[cfg(not(feature = "redis-tls"))]
         if url
             .split_once(':')
@@ -46,14 +53,18 @@ impl Endpoint {
                 "TLS is not compiled in: enable the feature `redis-tls` of axum-rate-limit".to_owned()
             );
         }
-        let info = url.into_connection_info().map_err(|error| format!("{}: {GRAMMAR}", reason(&error)))?;
+        let instead = if is_cut_short(url) { ENCODED } else { grammar };
+        if let Some(fault) = ignored(url) {
+            return Err(format!("{fault}: {instead}"));
+        }
+        let info = url.into_connection_info().map_err(|error| format!("{}: {instead}", reason(&error)))?;
         if let ConnectionAddr::TcpTls { insecure: true, .. } = info.addr() {
             let instead = "drop `#insecure`, and say by `redis_tls` whom to trust";
             return Err(format!("certificates are always checked: {instead}"));
         }
         let greeting = info.redis_settings();
         if greeting.db() < 0 {
-            return Err(format!("no database has a negative number: {GRAMMAR}"));
+            return Err(format!("no database has a negative number: {grammar}"));
         }
         // `redis://secret@host` is easily written, and would be silently no authentication at all.
         if greeting.username().is_some() && greeting.password().is_none() && access.credentials.is_none() {
@@ -68,6 +79,33 @@ impl Endpoint {
         #[cfg(not(feature = "redis-tls"))]
         let tls = None;
         Ok(Self { info, tls, credentials: access.credentials.clone() })
+    }
+
+    /// Those at `urls`, each of which is a `what`; the error says which one is wrong.
+    #[cfg(any(feature = "redis-cluster", feature = "redis-sentinel"))]
+    pub(in super::super) fn each(
+        what: &str,
+        urls: &[String],
+        parse: impl Fn(&str) -> Result<Self, Fault>,
+    ) -> Result<Vec<Self>, Fault> {
+        let one = |(index, url): (usize, &String)| {
+            parse(url).map_err(|fault| format!("{what} {} of {}: {fault}", index + 1, urls.len()))
+        };
+        urls.iter().enumerate().map(one).collect()
+    }
+
+    /// Whether what is said to `other` before the first call is what is said here.
+    #[cfg(feature = "redis-cluster")]
+    pub(in super::super) fn is_greeted_as(&self, other: &Self) -> bool {
+        let (own, others) = (self.info.redis_settings(), other.info.redis_settings());
+        let credentials_agree = || {
+            // Those of a provider take their place.
+            self.credentials.is_some()
+                || (own.username(), own.password()) == (others.username(), others.password())
+        };
+        self.tls.is_some() == other.tls.is_some()
+            && own.protocol() == others.protocol()
+            && credentials_agree()
     }
 
     /// The same greeting at another address.
@@ -112,7 +150,67 @@ impl Endpoint {
         tokio::time::timeout(timeout, connecting)
             .await
             .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+            .map_err(|error| self.located(error))
     }
+
+    /// Where it is: `host:port`, or the path of a socket.
+    pub(super) fn address(&self) -> String {
+        match self.info.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }
+                if host.contains(':') =>
+            {
+                format!("[{host}]:{port}")
+            }
+            address => address.to_string(),
+        }
+    }
+
+    /// The same error, which says where it was met.
+    fn located(&self, error: RedisError) -> RedisError {
+        let (address, source) = (self.address(), error.source());
+        let shared = source.and_then(|source| source.downcast_ref::<Arc<BoxedError>>());
+        if let Some(error) = shared.and_then(|error| error.downcast_ref::<io::Error>()) {
+            return io::Error::new(error.kind(), format!("{address}: {error}")).into();
+        }
+        if let Some(said) = source.and_then(|source| source.downcast_ref::<ServerError>()) {
+            // Nothing but a server's own words have a code: so they are said again.
+            let said = format!("-{} {address}: {}\r\n", said.code(), said.details().unwrap_or_default());
+            let said = redis::parse_redis_value(said.as_bytes()).and_then(Value::extract_error);
+            return said.err().unwrap_or(error);
+        }
+        let detail = error.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
+        (error.kind(), "the server does not serve", format!("{address}: {}{detail}", reason(&error))).into()
+    }
+}
+
+/// What a [`RedisError`] has of an error that is not its own, behind an [`Arc`].
+type BoxedError = dyn std::error::Error + Send + Sync;
+
+/// What is said in a URL and would be passed over in silence. None of it is repeated, since it may be a part
+/// of a password.
+fn ignored(url: &str) -> Option<&'static str> {
+    let url = redis::parse_redis_url(url)?;
+    let is_socket = url.scheme().ends_with("unix");
+    let means = |key: &str| key == "protocol" || (is_socket && ["db", "user", "pass"].contains(&key));
+    if let Some((key, _)) = url.query_pairs().find(|(key, _)| !means(key)) {
+        return Some(match key.as_ref() {
+            _ if is_socket => "behind the `?` of a socket stand `db`, `user`, `pass` and `protocol` alone",
+            "db" => "the database does not stand behind a `?`",
+            _ => "behind the `?` stands `protocol=resp2` or `protocol=resp3` alone",
+        });
+    }
+    if is_socket && (!url.username().is_empty() || url.password().is_some()) {
+        return Some("user and password of a socket stand behind its path, as `?user=name&pass=word`");
+    }
+    // That certificates are checked all the same is said elsewhere.
+    let is_known = |fragment: &str| fragment == "insecure" && ["rediss", "valkeys"].contains(&url.scheme());
+    url.fragment().filter(|fragment| !is_known(fragment)).map(|_| "nothing stands behind a `#`")
+}
+
+/// Whether user and password seem to end too early, at what should be percent-encoded.
+fn is_cut_short(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split_once(['/', '?', '#']).is_some_and(|(_, rest)| rest.contains('@'))
 }
 
 fn no_credentials(detail: String) -> RedisError {
@@ -129,8 +227,12 @@ fn reason(error: &RedisError) -> String {
 mod tests {
     use super::*;
 
+    fn parse(url: &str) -> Result<Endpoint, Fault> {
+        Endpoint::parse(url, &Access::default(), Endpoint::GRAMMAR)
+    }
+
     fn fault(url: &str) -> String {
-        Endpoint::parse(url, &Access::default()).map(|_| ()).expect_err(url)
+        parse(url).map(|_| ()).expect_err(url)
     }
 
     #[test]
@@ -145,10 +247,28 @@ mod tests {
             ("redis://localhost/-1", "negative number"),
             ("redis://localhost/?protocol=4", "Invalid protocol version"),
             ("redis://secret@localhost", "user without a password"),
+            ("redis://:se/cret@localhost", "`%2F` for `/`"),
+            ("redis://:se#cret@localhost", "`%23` for `#`"),
+            ("redis://user:1/secret@localhost", "`%2F` for `/`"),
+            ("redis://user:1#secret@localhost", "`%23` for `#`"),
+            ("redis://user:1?secret@localhost", "`%3F` for `?`"),
+            ("redis://localhost#secret", "nothing stands behind a `#`: write `redis://"),
+            ("redis://localhost#insecure", "nothing stands behind a `#`: write `redis://"),
+            ("redis://localhost?db=2", "the database does not stand behind a `?`: write `redis://"),
+            ("redis://localhost?protocl=resp3", "`protocol=resp2` or `protocol=resp3` alone"),
+            ("valkey://localhost/2?protocol=resp3&secret=x", "`protocol=resp2` or `protocol=resp3` alone"),
             #[cfg(not(feature = "redis-tls"))]
             ("rediss://localhost", "feature `redis-tls`"),
             #[cfg(feature = "redis-tls")]
             ("rediss://localhost/#insecure", "`redis_tls`"),
+            #[cfg(feature = "redis-tls")]
+            ("rediss://localhost/#other", "nothing stands behind a `#`"),
+            #[cfg(unix)]
+            ("redis+unix:///tmp/a.sock?database=2", "`db`, `user`, `pass` and `protocol` alone"),
+            #[cfg(unix)]
+            ("redis+unix:///tmp/a.sock#secret", "nothing stands behind a `#`"),
+            #[cfg(unix)]
+            ("unix://user:secret@localhost/tmp/a.sock", "as `?user=name&pass=word`"),
         ] {
             let fault = fault(url);
             assert!(fault.contains(words), "{url}: {fault}");
@@ -157,8 +277,35 @@ mod tests {
     }
 
     #[test]
+    fn an_error_says_where_it_was_met_and_is_what_it_was() {
+        let endpoint = parse("redis://user:secret@[::1]:7").expect("it is a URL");
+        let said = |text: &[u8]| {
+            let said = redis::parse_redis_value(text).and_then(Value::extract_error);
+            said.expect_err("it is an error")
+        };
+        for error in [
+            io::Error::from(io::ErrorKind::ConnectionRefused).into(),
+            io::Error::from(io::ErrorKind::TimedOut).into(),
+            (ErrorKind::AuthenticationFailed, "it failed").into(),
+            (ErrorKind::Client, "it failed", "in detail".to_owned()).into(),
+            said(b"-NOAUTH Authentication required.\r\n"),
+            said(b"-LOADING it is not ready\r\n"),
+            said(b"-MISCONF\r\n"),
+        ] {
+            let located = endpoint.located(error.clone());
+            let text = located.to_string();
+            assert_eq!((located.kind(), located.code()), (error.kind(), error.code()), "{text}");
+            assert_eq!(located.is_timeout(), error.is_timeout(), "{text}");
+            assert_eq!(located.is_connection_refusal(), error.is_connection_refusal(), "{text}");
+            assert!(text.contains("[::1]:7: ") && !text.contains("secret"), "{text}");
+            let what = error.detail().map_or_else(|| reason(&error), str::to_owned);
+            assert!(text.contains(&what), "{text}");
+        }
+    }
+
+    #[test]
     fn what_a_url_says_is_understood() {
-        let parse = |url: &str| Endpoint::parse(url, &Access::default()).expect("it is a URL").info;
+        let parse = |url: &str| parse(url).expect("it is a URL").info;
         let info = parse("valkey://a%40b:p%2Fw@[::1]:7/3?protocol=resp3");
         assert_eq!(*info.addr(), ConnectionAddr::Tcp("::1".to_owned(), 7));
         let greeting = info.redis_settings();
@@ -169,7 +316,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn what_a_sockets_url_says_is_understood() {
-        let parse = |url: &str| Endpoint::parse(url, &Access::default()).expect("it is a URL").info;
+        let parse = |url: &str| parse(url).expect("it is a URL").info;
         let info = parse("redis+unix:///tmp/a%20b.sock?db=2&user=u&pass=p");
         assert_eq!(*info.addr(), ConnectionAddr::Unix("/tmp/a b.sock".into()));
         let greeting = info.redis_settings();

@@ -23,7 +23,7 @@ use self::sentinels::Sentinels;
 #[cfg(feature = "redis-tls")]
 pub use self::tls::RedisTls;
 pub(super) use self::wire::Wire;
-use super::failure::is_unwritable;
+use super::failure::{is_unwritable, node_of_cluster};
 
 /// Where to connect to.
 pub(crate) enum Server {
@@ -32,15 +32,15 @@ pub(crate) enum Server {
     Sentinels(Box<Sentinels>),
 }
 
-/// A key that nobody has.
-const UNUSED: &str = "rl:{}";
+/// Keys that nobody has, in two slots.
+const UNUSED: [&str; 2] = ["rl:{}", "rl:{}2"];
 
 /// What is wrong with an address, and what to write instead.
 pub(super) type Fault = String;
 
 impl Server {
     pub(crate) fn single(url: &str, access: &Access) -> Result<Self, Fault> {
-        Ok(Self::Single(Box::new(Endpoint::parse(url, access)?)))
+        Ok(Self::Single(Box::new(Endpoint::parse(url, access, Endpoint::GRAMMAR)?)))
     }
 
     /// The master called `master`, a name or a URL whose host is the name, of which `sentinels` know.
@@ -61,14 +61,15 @@ impl Server {
     }
 }
 
-/// A server that takes no writes takes the script, and refuses what it does. Who may not write this key is
-/// believed.
+/// A server that takes no writes takes the script, and refuses what it does; a node of a cluster may take it
+/// for the keys that are its own. Who may not write these keys is believed.
 async fn takes_writes(connection: &mut Wire) -> RedisResult<()> {
-    let unlinked: RedisResult<Value> = redis::cmd("UNLINK").arg(UNUSED).query_async(connection).await;
+    let unlinked: RedisResult<Value> = redis::cmd("UNLINK").arg(&UNUSED).query_async(connection).await;
     match unlinked.and_then(Value::extract_error) {
         Err(error) if error.code().is_some_and(is_unwritable) => {
             Err(RedisError::from((ErrorKind::Io, "the server takes no writes", error.to_string())))
         }
-        _ => Ok(()),
+        Err(error) => node_of_cluster(&error).map_or(Ok(()), Err),
+        Ok(_) => Ok(()),
     }
 }

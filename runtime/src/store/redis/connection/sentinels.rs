@@ -12,6 +12,8 @@ use super::endpoint::{Access, Endpoint};
 /// The port of a sentinel whose URL has none.
 const SENTINEL_PORT: u16 = 26_379;
 
+const SENTINEL_GRAMMAR: &str = "write `redis://[user:password@]host[:port]`";
+
 /// Sentinels, and the master they are asked for.
 pub(crate) struct Sentinels {
     name: String,
@@ -32,13 +34,12 @@ impl Sentinels {
     /// `master` is a name, or a URL whose host is the name.
     pub(super) fn parse(master: &str, sentinels: &[String], access: &Access) -> Result<Self, Fault> {
         if sentinels.is_empty() {
-            return Err("there is no sentinel to ask: write one or more, as `redis://host:26379`".to_owned());
+            return Err(format!("there is no sentinel to ask: {SENTINEL_GRAMMAR} of one or more"));
         }
         // Credentials are the master's: who is known there need not be known to the sentinels.
         let mut own = access.clone();
         own.credentials = None;
-        let sentinels =
-            sentinels.iter().map(|url| sentinel(url, &own)).collect::<Result<Vec<Endpoint>, Fault>>()?;
+        let sentinels = Endpoint::each("sentinel", sentinels, |url| sentinel(url, &own))?;
         let url = if master.contains("://") {
             master.to_owned()
         } else {
@@ -47,11 +48,11 @@ impl Sentinels {
         };
         let grammar = "write the name that the sentinels `monitor`, or \
                        `redis://[user:password@]name[/database]` with that name";
-        let parsed = redis::parse_redis_url(&url);
-        if parsed.is_none_or(|url| url.port().is_some() || url.path().trim_matches('/').contains('/')) {
+        let endpoint =
+            Endpoint::parse(&url, access, grammar).map_err(|fault| format!("the master: {fault}"))?;
+        if redis::parse_redis_url(&url).is_some_and(|url| url.port().is_some()) {
             return Err(format!("this is no name of a master: {grammar}"));
         }
-        let endpoint = Endpoint::parse(&url, access)?;
         let name = match endpoint.info().addr() {
             ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
             _ => String::new(),
@@ -65,9 +66,9 @@ impl Sentinels {
 
     /// Where the master is by now.
     ///
-    /// All sentinels are asked at once, for half of `timeout`: one that is dead or silent holds nobody up.
-    /// When most have answered, the one who has heard of the latest failover is believed, since one that
-    /// was cut off from the others may still tell of the master they have replaced.
+    /// All sentinels are asked at once. When most have answered, or half of `timeout` is over, the one who has
+    /// heard of the latest failover is believed, since one that was cut off from the others may still tell of
+    /// the master they have replaced. So one that is dead or silent holds nobody up as long as most answer.
     pub(super) async fn master(&self, timeout: Duration) -> RedisResult<Endpoint> {
         // Those who have not answered in the end are given up with the set.
         let mut answers = JoinSet::new();
@@ -100,13 +101,14 @@ impl Sentinels {
             return Ok(self.master.at(host, port));
         }
         let why = failure.map_or_else(|| "none of them answers".to_owned(), |error| error.to_string());
-        let detail = format!("`{}`: {why}", self.name);
+        let asked: Vec<String> = self.asked.iter().map(Endpoint::address).collect();
+        let detail = format!("`{}`, as asked of {}: {why}", self.name, asked.join(", "));
         Err((ErrorKind::Io, "no sentinel tells where the master is", detail).into())
     }
 }
 
 fn sentinel(url: &str, access: &Access) -> Result<Endpoint, Fault> {
-    let endpoint = Endpoint::parse(url, access)?;
+    let endpoint = Endpoint::parse(url, access, SENTINEL_GRAMMAR)?;
     let address = endpoint.info().addr().clone();
     if endpoint.info().redis_settings().db() != 0 {
         return Err("a sentinel has no databases: the master has, as `redis://name/database`".to_owned());
@@ -180,7 +182,15 @@ mod tests {
         for (master, sentinels, words) in [
             ("main", &[][..], "one or more"),
             ("main", &["localhost:26379"][..], "write `redis://"),
+            ("main", &["redis://a", "redis://b#", "redis://c"][..], "sentinel 2 of 3: nothing stands behind"),
+            ("main", &["redis://localhost?db=1"][..], "sentinel 1 of 1: the database"),
             ("main", &["redis://localhost/1"][..], "no databases"),
+            (
+                "redis://:se/cret@main",
+                &["redis://localhost"][..],
+                "the master: Redis URL did not parse: in a",
+            ),
+            ("redis://main?db=1", &["redis://localhost"][..], "the master: the database does not stand"),
             ("", &["redis://localhost"][..], "name"),
             ("two words", &["redis://localhost"][..], "the name that the sentinels `monitor`"),
             ("localhost:6379", &["redis://localhost"][..], "the name that the sentinels `monitor`"),
@@ -189,6 +199,7 @@ mod tests {
         ] {
             let fault = parse(master, sentinels).map(|_| ()).expect_err(master);
             assert!(fault.contains(words), "{master}: {fault}");
+            assert!(!fault.contains("cret"), "no secret is told: {fault}");
         }
     }
 }
