@@ -1,9 +1,14 @@
 //! The same limits on a real Redis Cluster, whose nodes no script can span.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::routing::get;
-use axum_rate_limit::{Decision, Decisions, Policy, rate_limit};
-use tests::{App, RedisCluster};
+use axum_rate_limit::{Decision, Decisions, Policy, RateLimiter, rate_limit};
+use tests::{App, RedisCluster, built};
+
+/// A loaded machine is slow.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[rate_limit(name = "hundred", per_hour = 100, per_day = 1_000)]
 async fn hundred() -> &'static str {
@@ -71,4 +76,29 @@ async fn no_quota_is_exceeded_while_others_are_given_back() {
         assert!(admitted <= 2, "{admitted} of a quota of 2");
     }
     assert_eq!(app.get("/d").await.status.as_u16(), 200, "what was given back can be taken");
+}
+
+/// A node says `?` for the host of those whose hostname it prefers to tell and does not know.
+#[tokio::test]
+async fn nodes_without_a_hostname_are_found_by_their_address() {
+    const MANY: Policy = Policy::new("many").per_hour(1_000);
+    let cluster = RedisCluster::start().await;
+    for node in cluster.nodes() {
+        let preferred = ["CONFIG", "SET", "cluster-preferred-endpoint-type", "hostname"];
+        // Before version 7 there are no hostnames.
+        if node.try_call::<()>(&preferred).await.is_err() {
+            return;
+        }
+    }
+    // Where it is asked, there is no other.
+    let asked = &cluster.nodes()[0];
+    let () = asked.call(&["CONFIG", "SET", "bind", "127.0.0.1 127.0.0.2"]).await;
+    for protocol in ["resp2", "resp3"] {
+        let url = format!("redis://127.0.0.2:{}/?protocol={protocol}", asked.port());
+        let limiter = built(|| RateLimiter::builder().redis_cluster([&url]).timeout(PATIENCE)).await;
+        for key in 0..100 {
+            let decision = limiter.check(&MANY, key.to_string()).await.expect("a decision");
+            assert!(!decision.is_degraded(), "{protocol} {key}");
+        }
+    }
 }
