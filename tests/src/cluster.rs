@@ -149,6 +149,21 @@ impl RedisCluster {
         &self.nodes
     }
 
+    /// Which of its nodes keeps `key`.
+    ///
+    /// # Panics
+    ///
+    /// If none does.
+    pub async fn keeper(&self, key: &str) -> usize {
+        for (index, node) in self.nodes.iter().enumerate() {
+            // All others say where it is.
+            if node.try_call::<u64>(&["EXISTS", key]).await.is_ok() {
+                return index;
+            }
+        }
+        panic!("no node keeps {key}");
+    }
+
     /// A limiter that counts here, and nowhere else.
     ///
     /// # Panics

@@ -102,3 +102,29 @@ async fn nodes_without_a_hostname_are_found_by_their_address() {
         }
     }
 }
+
+#[tokio::test]
+async fn who_asks_for_keys_that_are_about_to_move_waits_until_they_have() {
+    const PAIR: Policy = Policy::new("pair").per_hour(1_000).per_day(2_000);
+    let cluster = RedisCluster::start().await;
+    let limiter = cluster.limiter().await;
+    let key = "rl:{pair::x}3600000";
+    let from = cluster.keeper(key).await;
+    let (from, to) = (&cluster.nodes()[from], &cluster.nodes()[(from + 1) % 3]);
+    let slot: u64 = from.call(&["CLUSTER", "KEYSLOT", key]).await;
+    let slot = slot.to_string();
+    let (from_id, to_id): (String, String) =
+        (from.call(&["CLUSTER", "MYID"]).await, to.call(&["CLUSTER", "MYID"]).await);
+    let () = to.call(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]).await;
+    let () = from.call(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]).await;
+
+    // The one sends it to the other, which has neither key yet.
+    let check = tokio::spawn(async move { limiter.check(&PAIR, "x").await });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!check.is_finished(), "{:?}", check.await);
+    for node in [to, from] {
+        let () = node.call(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]).await;
+    }
+    let decision = check.await.expect("it does not panic").expect("a decision");
+    assert!(decision.is_allowed() && !decision.is_degraded());
+}
