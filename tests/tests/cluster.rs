@@ -1,11 +1,11 @@
 //! The same limits on a real Redis Cluster, whose nodes no script can span.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::get;
-use axum_rate_limit::{Decision, Decisions, Policy, RateLimiter, rate_limit};
-use tests::{App, RedisCluster, built};
+use axum_rate_limit::{Decision, Decisions, Key, KeyPart, OnStoreError, Policy, RateLimiter, rate_limit};
+use tests::{App, Fault, RedisCluster, built};
 
 /// A loaded machine is slow.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -76,6 +76,112 @@ async fn no_quota_is_exceeded_while_others_are_given_back() {
         assert!(admitted <= 2, "{admitted} of a quota of 2");
     }
     assert_eq!(app.get("/d").await.status.as_u16(), 200, "what was given back can be taken");
+}
+
+#[rate_limit(name = "charged", per_hour = 10, by_resource)]
+#[rate_limit(name = "tried", per_hour = 10, by_resource, shadow)]
+async fn tried() -> &'static str {
+    "ok"
+}
+
+#[rate_limit(name = "once", per_hour = 1, by_resource)]
+#[rate_limit(name = "often", per_hour = 10, by_resource)]
+async fn once() -> &'static str {
+    "ok"
+}
+
+/// A path of which one policy counts the requests on another node than the other policy, and that other's
+/// node.
+async fn path_across(cluster: &RedisCluster, one: &str, other: &str) -> (String, usize) {
+    for path in 0.. {
+        let key = |policy: &str| format!("rl:{{{policy}::127.0.0.1::GET:/{path}}}3600000");
+        let (one, other) = (cluster.keeper(&key(one)).await, cluster.keeper(&key(other)).await);
+        if one != other {
+            return (format!("/{path}"), other);
+        }
+    }
+    unreachable!("there are paths without end")
+}
+
+#[tokio::test]
+async fn a_policy_in_shadow_on_a_silent_node_denies_nothing() {
+    let cluster = RedisCluster::start().await;
+    let settings = || cluster.settings().timeout(Duration::from_secs(5)).on_store_error(OnStoreError::Deny);
+    let app = App::serve(Router::new().route("/{path}", get(tried)).layer(built(settings).await)).await;
+    let (path, silent) = path_across(&cluster, "charged", "tried").await;
+    cluster.nodes()[silent].signal("STOP");
+    let answer = app.get(&path).await;
+    cluster.nodes()[silent].signal("CONT");
+    assert_eq!(answer.status.as_u16(), 200, "{}", answer.body);
+    let limits = answer.field("ratelimit");
+    assert!(limits.contains(r#""charged";r=9;"#), "{limits}");
+}
+
+#[tokio::test]
+async fn what_one_policy_denies_is_denied_though_the_node_of_another_is_silent() {
+    let cluster = RedisCluster::start().await;
+    let settings = || cluster.settings().timeout(Duration::from_secs(5)).on_store_error(OnStoreError::Allow);
+    let app = App::serve(Router::new().route("/{path}", get(once)).layer(built(settings).await)).await;
+    let (path, silent) = path_across(&cluster, "once", "often").await;
+    assert_eq!(app.get(&path).await.status.as_u16(), 200);
+    cluster.nodes()[silent].signal("STOP");
+    let answer = app.get(&path).await;
+    cluster.nodes()[silent].signal("CONT");
+    assert_eq!(answer.status.as_u16(), 503);
+    let limits = answer.field("ratelimit");
+    assert!(limits.contains(r#""once";r=0;"#), "{limits}");
+}
+
+const A: Policy = Policy::new("a").per_hour(10).key(&[KeyPart::Global]);
+const B: Policy = Policy::new("b").per_hour(10).key(&[KeyPart::Global]);
+const C: Policy = Policy::new("c").per_hour(10).key(&[KeyPart::Global]);
+const D: Policy = Policy::new("d").per_hour(10).key(&[KeyPart::Global]);
+const E: Policy = Policy::new("e").per_hour(10).key(&[KeyPart::Global]);
+
+#[rate_limit(policy = A)]
+#[rate_limit(policy = B)]
+async fn two() -> &'static str {
+    "ok"
+}
+
+#[rate_limit(policy = C)]
+#[rate_limit(policy = D)]
+#[rate_limit(policy = E)]
+async fn three() -> &'static str {
+    "ok"
+}
+
+/// Whether the one that is late is the last or not: all that was charged is given back.
+#[tokio::test]
+async fn who_is_told_that_it_took_too_long_is_charged_nothing() {
+    let cluster = RedisCluster::start_behind_lines().await;
+    // One answer is in time, and two are not.
+    let settings =
+        || cluster.settings().timeout(Duration::from_millis(3_500)).on_store_error(OnStoreError::Deny);
+    let router = Router::new().route("/two", get(two)).route("/three", get(three));
+    let app = App::serve(router.layer(built(settings).await)).await;
+    for path in ["/two", "/three"] {
+        assert_eq!(app.get(path).await.status.as_u16(), 200);
+    }
+    let before = cluster.scripts().await;
+    for path in ["/two", "/three"] {
+        cluster.set(Fault::Delay(Duration::from_secs(2)));
+        assert_eq!(app.get(path).await.status.as_u16(), 503);
+        cluster.set(Fault::None);
+    }
+    let (limiter, start, mut peeks) = (cluster.limiter().await, Instant::now(), 0);
+    for policy in [A, B, C, D, E] {
+        loop {
+            peeks += 1;
+            if limiter.peek(&policy, Key::global()).await.expect("a decision").remaining() == 9 {
+                break;
+            }
+            assert!(start.elapsed() < PATIENCE, "{} is still charged", policy.name());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    // Two are charged of each, and given back.
+    assert_eq!(cluster.scripts().await - before, 8 + peeks, "what is too late is not begun");
 }
 
 /// A node says `?` for the host of those whose hostname it prefers to tell and does not know.
