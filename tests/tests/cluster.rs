@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::get;
-use axum_rate_limit::{Decision, Decisions, Key, KeyPart, OnStoreError, Policy, RateLimiter, rate_limit};
+use axum_rate_limit::{
+    Decision, Decisions, Key, KeyPart, ManualClock, OnStoreError, Policy, RateLimiter, rate_limit,
+};
 use tests::{App, Fault, RedisCluster, built};
 
 /// A loaded machine is slow.
@@ -182,6 +184,46 @@ async fn who_is_told_that_it_took_too_long_is_charged_nothing() {
     }
     // Two are charged of each, and given back.
     assert_eq!(cluster.scripts().await - before, 8 + peeks, "what is too late is not begun");
+}
+
+#[rate_limit(name = "roomy", per_hour = 1_000, key = global)]
+#[rate_limit(policy = TIGHT)]
+#[rate_limit(name = "each", per_hour = 1_000, by_resource)]
+async fn flooded() -> &'static str {
+    "ok"
+}
+
+const TIGHT: Policy = Policy::new("tight").per_hour(1).key(&[KeyPart::Global]);
+
+#[tokio::test]
+async fn a_flood_of_what_several_policies_deny_does_not_reach_the_nodes() {
+    let (cluster, clock) = (RedisCluster::start().await, ManualClock::default());
+    let limiter = built(|| cluster.settings().timeout(PATIENCE).clock(&clock)).await;
+    let app = App::serve(Router::new().route("/{path}", get(flooded)).layer(limiter.clone())).await;
+    assert_eq!(app.statuses("/a", 2).await, [200, 503]);
+    let denied = app.get("/a").await.field("ratelimit");
+    for limits in [r#""roomy";r=999;"#, r#""tight";r=0;"#, r#""each";r=999;"#] {
+        assert!(denied.contains(limits), "{denied}");
+    }
+
+    let before = cluster.scripts().await;
+    assert_eq!(app.statuses("/a", 100).await, [503; 100]);
+    assert_eq!(cluster.scripts().await - before, 0);
+
+    // Who asks for something else is only told where the rest stands.
+    assert_eq!(app.get("/b").await.status.as_u16(), 503);
+    assert_eq!(cluster.scripts().await - before, 2, "none takes, and none gives back");
+
+    // What Redis has said is believed for a second, and then asked anew.
+    clock.advance(Duration::from_secs(2));
+    let before = cluster.scripts().await;
+    assert_eq!(app.statuses("/a", 2).await, [503, 503]);
+    assert!(cluster.scripts().await > before);
+
+    limiter.reset(&TIGHT, Key::global()).await.expect("it is forgotten");
+    assert_eq!(app.statuses("/a", 2).await, [200, 503], "it is known at once");
+    limiter.give_back(&TIGHT, Key::global(), 1).await.expect("a decision");
+    assert_eq!(app.statuses("/a", 2).await, [200, 503], "it is known at once");
 }
 
 /// A node says `?` for the host of those whose hostname it prefers to tell and does not know.

@@ -1,12 +1,16 @@
 //! Several policies on a cluster: their keys may be on different nodes, which no script can span.
 //!
 //! Those that can deny are charged one after the other. When one denies or fails, or the deadline passes, no
-//! further one is charged, and what has been charged is given back. That is done in a task of its
-//! own, so that a caller who goes away, or whose deadline passes, leaves nothing half done.
+//! further one is charged, and what has been charged is given back. That is done in a task of its own, so that
+//! a caller who goes away, or whose deadline passes, leaves nothing half done.
 //!
 //! What all of these say is the verdict, and it stands whatever becomes of the rest. If they pass, those in
 //! shadow are charged; if one denies, all others are asked where they stand. That is asked of all at once, and
 //! what has no answer by the deadline is told as if nobody had used it.
+//!
+//! A policy that is [known](crate::store::redis::denials) to deny is not asked, and then no other is charged.
+//! Once the others have said where they stand, that is remembered as long as the denial: whoever asks for
+//! the same again is denied without a call, and told of the others where they stood.
 //!
 //! So what is denied takes nothing in the end. Between the charge and its return another request may be
 //! denied that had room: by at most as many units as are asked for by requests that are being denied, or
@@ -25,6 +29,7 @@ use smallvec::SmallVec;
 use super::Cluster;
 use crate::algorithm::Reading;
 use crate::store::redis::answers::untouched;
+use crate::store::redis::batch::Check;
 use crate::store::redis::failure::Failure;
 use crate::store::{Boxed, Counter, Operation, Outcome};
 
@@ -68,7 +73,7 @@ impl Progress {
 }
 
 async fn take(cluster: &Arc<Cluster>, counters: &[Counter<'_>]) -> Result<Outcome, Failure> {
-    let start = Instant::now();
+    let (start, asked) = (Instant::now(), cluster.denials.now());
     let policies = by_policy(counters);
     let progress = Arc::new(Mutex::new(Progress { verdict: None, answers: vec![None; policies.len()] }));
     let keys: Vec<String> = counters.iter().map(|counter| counter.key.to_owned()).collect();
@@ -91,7 +96,11 @@ async fn take(cluster: &Arc<Cluster>, counters: &[Counter<'_>]) -> Result<Outcom
         Some(answer) => answer.readings().iter().copied().collect(),
         None => policy.iter().map(untouched).collect::<SmallVec<[Reading; 2]>>(),
     });
-    Ok(Outcome::new(passes, readings))
+    let outcome = Outcome::new(passes, readings);
+    if !passes && ended.is_ok() && progress.answers.iter().all(Option::is_some) {
+        cluster.denials.remember_several(counters, &outcome, asked);
+    }
+    Ok(outcome)
 }
 
 /// Takes what is enforced, of one policy after the other, and then does the rest for all at once.
@@ -104,6 +113,13 @@ async fn take_in_turn(
     let is_shadow = |index: &usize| policies[*index].iter().any(|counter| counter.shadow);
     let (shadows, enforced): (Vec<usize>, Vec<usize>) = (0..policies.len()).partition(is_shadow);
     let mut verdict = Ok(true);
+    for index in &enforced {
+        let check = Check::new(&cluster.denials.hasher, Operation::Take, policies[*index]);
+        if let Some(denied) = cluster.denials.recall(&check) {
+            progress.lock().answers[*index] = Some(denied);
+            verdict = Ok(false);
+        }
+    }
     let mut charged: Vec<usize> = Vec::new();
     for index in enforced {
         if !matches!(verdict, Ok(true)) {
