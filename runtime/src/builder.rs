@@ -233,10 +233,10 @@ impl Builder {
     /// Whether to remember what Redis has denied; default true.
     ///
     /// Until the instant at which it can next be admitted, and for at most a second, the same request of the
-    /// same key is then denied in this process, without asking Redis: denials cost next to nothing, and an
-    /// attacker's flood does not reach Redis. What this limiter [gives back](RateLimiter::give_back) or
-    /// [forgets](RateLimiter::reset) is known at once; that another instance did so is known within that
-    /// second. No request is admitted that Redis would deny.
+    /// same key is then denied in this process, without asking Redis: denials cost next to nothing, and a flood
+    /// of them does not reach Redis, whether one policy is asked or several. What this limiter
+    /// [gives back](RateLimiter::give_back) or [forgets](RateLimiter::reset) is known at once; that another
+    /// instance did so is known within that second. No request is admitted that Redis would deny.
     pub fn deny_memory(mut self, remember: bool) -> Self {
         self.deny_memory = remember;
         self

@@ -149,6 +149,37 @@ impl RedisCluster {
         &self.nodes
     }
 
+    /// Which of its nodes keeps `key`.
+    ///
+    /// # Panics
+    ///
+    /// If none does.
+    pub async fn keeper(&self, key: &str) -> usize {
+        for (index, node) in self.nodes.iter().enumerate() {
+            // All others say where it is.
+            if node.try_call::<u64>(&["EXISTS", key]).await.is_ok() {
+                return index;
+            }
+        }
+        panic!("no node keeps {key}");
+    }
+
+    /// How many scripts its nodes have run.
+    ///
+    /// # Panics
+    ///
+    /// If one of them does not answer.
+    pub async fn scripts(&self) -> u64 {
+        let mut scripts = 0;
+        for node in &self.nodes {
+            let info: String = node.call(&["INFO", "commandstats"]).await;
+            let told = info.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+            let calls = told.and_then(|told| told.split_once(',')).and_then(|(calls, _)| calls.parse().ok());
+            scripts += calls.unwrap_or(0);
+        }
+        scripts
+    }
+
     /// A limiter that counts here, and nowhere else.
     ///
     /// # Panics

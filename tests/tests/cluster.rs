@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::get;
-use axum_rate_limit::{Decision, Decisions, OnStoreError, Policy, RateLimiter, rate_limit};
-use tests::{App, Log, RedisCluster, RedisServer, built, recovered, refusal};
+use axum_rate_limit::{
+    Decision, Decisions, Key, KeyPart, ManualClock, OnStoreError, Policy, RateLimiter, rate_limit,
+};
+use tests::{App, Fault, Log, RedisCluster, RedisServer, built, recovered, refusal};
 
 #[rate_limit(name = "hundred", per_hour = 100, per_day = 1_000)]
 async fn hundred() -> &'static str {
@@ -144,4 +146,201 @@ async fn a_node_that_is_not_where_the_cluster_says_is_told() {
     node.until(&["CLUSTER", "INFO"], |info| info.contains("cluster_state:ok")).await;
     let error = refusal(|| RateLimiter::builder().redis_cluster([node.url()])).await;
     assert!(error.contains("127.0.0.1:1: ") && error.contains("refused"), "{error}");
+}
+
+#[rate_limit(name = "charged", per_hour = 10, by_resource)]
+#[rate_limit(name = "tried", per_hour = 10, by_resource, shadow)]
+async fn tried() -> &'static str {
+    "ok"
+}
+
+#[rate_limit(name = "once", per_hour = 1, by_resource)]
+#[rate_limit(name = "often", per_hour = 10, by_resource)]
+async fn once() -> &'static str {
+    "ok"
+}
+
+/// A path of which one policy counts the requests on another node than the other policy, and that other's
+/// node.
+async fn path_across(cluster: &RedisCluster, one: &str, other: &str) -> (String, usize) {
+    for path in 0.. {
+        let key = |policy: &str| format!("rl:{{{policy}::127.0.0.1::GET:/{path}}}3600000");
+        let (one, other) = (cluster.keeper(&key(one)).await, cluster.keeper(&key(other)).await);
+        if one != other {
+            return (format!("/{path}"), other);
+        }
+    }
+    unreachable!("there are paths without end")
+}
+
+#[tokio::test]
+async fn a_policy_in_shadow_on_a_silent_node_denies_nothing() {
+    let cluster = RedisCluster::start().await;
+    let settings = || cluster.settings().timeout(Duration::from_secs(5)).on_store_error(OnStoreError::Deny);
+    let app = App::serve(Router::new().route("/{path}", get(tried)).layer(built(settings).await)).await;
+    let (path, silent) = path_across(&cluster, "charged", "tried").await;
+    cluster.nodes()[silent].signal("STOP");
+    let answer = app.get(&path).await;
+    cluster.nodes()[silent].signal("CONT");
+    assert_eq!(answer.status.as_u16(), 200, "{}", answer.body);
+    let limits = answer.field("ratelimit");
+    assert!(limits.contains(r#""charged";r=9;"#), "{limits}");
+}
+
+#[tokio::test]
+async fn what_one_policy_denies_is_denied_though_the_node_of_another_is_silent() {
+    let cluster = RedisCluster::start().await;
+    let settings = || cluster.settings().timeout(Duration::from_secs(5)).on_store_error(OnStoreError::Allow);
+    let app = App::serve(Router::new().route("/{path}", get(once)).layer(built(settings).await)).await;
+    let (path, silent) = path_across(&cluster, "once", "often").await;
+    assert_eq!(app.get(&path).await.status.as_u16(), 200);
+    cluster.nodes()[silent].signal("STOP");
+    let answer = app.get(&path).await;
+    cluster.nodes()[silent].signal("CONT");
+    assert_eq!(answer.status.as_u16(), 503);
+    let limits = answer.field("ratelimit");
+    assert!(limits.contains(r#""once";r=0;"#), "{limits}");
+}
+
+const A: Policy = Policy::new("a").per_hour(10).key(&[KeyPart::Global]);
+const B: Policy = Policy::new("b").per_hour(10).key(&[KeyPart::Global]);
+const C: Policy = Policy::new("c").per_hour(10).key(&[KeyPart::Global]);
+const D: Policy = Policy::new("d").per_hour(10).key(&[KeyPart::Global]);
+const E: Policy = Policy::new("e").per_hour(10).key(&[KeyPart::Global]);
+
+#[rate_limit(policy = A)]
+#[rate_limit(policy = B)]
+async fn two() -> &'static str {
+    "ok"
+}
+
+#[rate_limit(policy = C)]
+#[rate_limit(policy = D)]
+#[rate_limit(policy = E)]
+async fn three() -> &'static str {
+    "ok"
+}
+
+/// Whether the one that is late is the last or not: all that was charged is given back.
+#[tokio::test]
+async fn who_is_told_that_it_took_too_long_is_charged_nothing() {
+    let cluster = RedisCluster::start_behind_lines().await;
+    // One answer is in time, and two are not.
+    let settings =
+        || cluster.settings().timeout(Duration::from_millis(3_500)).on_store_error(OnStoreError::Deny);
+    let router = Router::new().route("/two", get(two)).route("/three", get(three));
+    let app = App::serve(router.layer(built(settings).await)).await;
+    for path in ["/two", "/three"] {
+        assert_eq!(app.get(path).await.status.as_u16(), 200);
+    }
+    let before = cluster.scripts().await;
+    for path in ["/two", "/three"] {
+        cluster.set(Fault::Delay(Duration::from_secs(2)));
+        assert_eq!(app.get(path).await.status.as_u16(), 503);
+        cluster.set(Fault::None);
+    }
+    let (limiter, start, mut peeks) = (cluster.limiter().await, Instant::now(), 0);
+    for policy in [A, B, C, D, E] {
+        loop {
+            peeks += 1;
+            if limiter.peek(&policy, Key::global()).await.expect("a decision").remaining() == 9 {
+                break;
+            }
+            assert!(start.elapsed() < PATIENCE, "{} is still charged", policy.name());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    // Two are charged of each, and given back.
+    assert_eq!(cluster.scripts().await - before, 8 + peeks, "what is too late is not begun");
+}
+
+#[rate_limit(name = "roomy", per_hour = 1_000, key = global)]
+#[rate_limit(policy = TIGHT)]
+#[rate_limit(name = "each", per_hour = 1_000, by_resource)]
+async fn flooded() -> &'static str {
+    "ok"
+}
+
+const TIGHT: Policy = Policy::new("tight").per_hour(1).key(&[KeyPart::Global]);
+
+#[tokio::test]
+async fn a_flood_of_what_several_policies_deny_does_not_reach_the_nodes() {
+    let (cluster, clock) = (RedisCluster::start().await, ManualClock::default());
+    let limiter = built(|| cluster.settings().timeout(PATIENCE).clock(&clock)).await;
+    let app = App::serve(Router::new().route("/{path}", get(flooded)).layer(limiter.clone())).await;
+    assert_eq!(app.statuses("/a", 2).await, [200, 503]);
+    let denied = app.get("/a").await.field("ratelimit");
+    for limits in [r#""roomy";r=999;"#, r#""tight";r=0;"#, r#""each";r=999;"#] {
+        assert!(denied.contains(limits), "{denied}");
+    }
+
+    let before = cluster.scripts().await;
+    assert_eq!(app.statuses("/a", 100).await, [503; 100]);
+    assert_eq!(cluster.scripts().await - before, 0);
+
+    // Who asks for something else is only told where the rest stands.
+    assert_eq!(app.get("/b").await.status.as_u16(), 503);
+    assert_eq!(cluster.scripts().await - before, 2, "none takes, and none gives back");
+
+    // What Redis has said is believed for a second, and then asked anew.
+    clock.advance(Duration::from_secs(2));
+    let before = cluster.scripts().await;
+    assert_eq!(app.statuses("/a", 2).await, [503, 503]);
+    assert!(cluster.scripts().await > before);
+
+    limiter.reset(&TIGHT, Key::global()).await.expect("it is forgotten");
+    assert_eq!(app.statuses("/a", 2).await, [200, 503], "it is known at once");
+    limiter.give_back(&TIGHT, Key::global(), 1).await.expect("a decision");
+    assert_eq!(app.statuses("/a", 2).await, [200, 503], "it is known at once");
+}
+
+/// A node says `?` for the host of those whose hostname it prefers to tell and does not know.
+#[tokio::test]
+async fn nodes_without_a_hostname_are_found_by_their_address() {
+    const MANY: Policy = Policy::new("many").per_hour(1_000);
+    let cluster = RedisCluster::start().await;
+    for node in cluster.nodes() {
+        let preferred = ["CONFIG", "SET", "cluster-preferred-endpoint-type", "hostname"];
+        // Before version 7 there are no hostnames.
+        if node.try_call::<()>(&preferred).await.is_err() {
+            return;
+        }
+    }
+    // Where it is asked, there is no other.
+    let asked = &cluster.nodes()[0];
+    let () = asked.call(&["CONFIG", "SET", "bind", "127.0.0.1 127.0.0.2"]).await;
+    for protocol in ["resp2", "resp3"] {
+        let url = format!("redis://127.0.0.2:{}/?protocol={protocol}", asked.port());
+        let limiter = built(|| RateLimiter::builder().redis_cluster([&url]).timeout(PATIENCE)).await;
+        for key in 0..100 {
+            let decision = limiter.check(&MANY, key.to_string()).await.expect("a decision");
+            assert!(!decision.is_degraded(), "{protocol} {key}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_asks_for_keys_that_are_about_to_move_waits_until_they_have() {
+    const PAIR: Policy = Policy::new("pair").per_hour(1_000).per_day(2_000);
+    let cluster = RedisCluster::start().await;
+    let limiter = cluster.limiter().await;
+    let key = "rl:{pair::x}3600000";
+    let from = cluster.keeper(key).await;
+    let (from, to) = (&cluster.nodes()[from], &cluster.nodes()[(from + 1) % 3]);
+    let slot: u64 = from.call(&["CLUSTER", "KEYSLOT", key]).await;
+    let slot = slot.to_string();
+    let (from_id, to_id): (String, String) =
+        (from.call(&["CLUSTER", "MYID"]).await, to.call(&["CLUSTER", "MYID"]).await);
+    let () = to.call(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]).await;
+    let () = from.call(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]).await;
+
+    // The one sends it to the other, which has neither key yet.
+    let check = tokio::spawn(async move { limiter.check(&PAIR, "x").await });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!check.is_finished(), "{:?}", check.await);
+    for node in [to, from] {
+        let () = node.call(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]).await;
+    }
+    let decision = check.await.expect("it does not panic").expect("a decision");
+    assert!(decision.is_allowed() && !decision.is_degraded());
 }

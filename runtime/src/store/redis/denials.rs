@@ -5,7 +5,7 @@
 //! before is denied here, without a call. Other instances may give back or forget what they took meanwhile,
 //! so a denial stands for at most [`MAX_AGE`] before Redis is asked again; what this instance gives back or
 //! forgets is known at once. Where several counters were asked together, those that had room are told as they
-//! stood then.
+//! stood then. Policies that are asked one by one, on a cluster, are denied together by the denial of one.
 //!
 //! There is room for so many denials. A set of four is found by the hash of a key; when it is full, the
 //! one that ends first makes room. Who is forgotten is asked of Redis again, so nothing depends on it.
@@ -52,6 +52,16 @@ struct Denial {
     until: u64,
     /// Where all that was asked together stood.
     readings: SmallVec<[Reading; 1]>,
+    /// The same of all policies, if this one was not asked together with the others.
+    several: Option<Box<Several>>,
+}
+
+/// Policies that are denied since one of them is.
+#[derive(Debug)]
+struct Several {
+    together: u64,
+    /// Where they stood, as told when that one was denied.
+    readings: SmallVec<[Reading; 2]>,
 }
 
 impl Denials {
@@ -83,8 +93,12 @@ impl Denials {
                 set.swap_remove(index);
                 return None;
             }
-            let denial = &set[index];
-            (denial.together == self.together(check.counters)).then(|| denial.outcome(now))
+            let (denial, together) = (&set[index], self.together(check.counters));
+            if denial.together == together {
+                return Some(denial.outcome(&denial.readings, now));
+            }
+            let several = denial.several.as_ref().filter(|several| several.together == together)?;
+            Some(denial.outcome(&several.readings, now))
         })
     }
 
@@ -154,7 +168,33 @@ impl Denials {
             told,
             until,
             readings: outcome.readings().iter().copied().collect(),
+            several: None,
         });
+    }
+
+    /// Remembers where several policies stand that were asked one by one from `asked` on, as long as the denial
+    /// of one of them stands.
+    #[cfg(feature = "redis-cluster")]
+    pub(super) fn remember_several(&self, counters: &[Counter<'_>], outcome: &Outcome, asked: u64) {
+        let denying = counters
+            .iter()
+            .zip(outcome.readings())
+            .filter(|(counter, reading)| !reading.fits && !counter.shadow);
+        for (counter, _) in denying {
+            let hash = self.hasher.hash_one(counter.key);
+            let Some(mut set) = self.set(hash) else { return };
+            if let Some(denial) = set.iter_mut().find(|denial| denial.is(hash, counter)) {
+                // The denial may have been known already.
+                let passed = Duration::from_micros(asked.saturating_sub(denial.told));
+                let readings = outcome.readings().iter().map(|reading| Reading {
+                    reset: reading.reset.saturating_add(passed),
+                    retry_after: reading.retry_after.map(|wait| wait.saturating_add(passed)),
+                    ..*reading
+                });
+                let (together, readings) = (self.together(counters), readings.collect());
+                denial.several = Some(Box::new(Several { together, readings }));
+            }
+        }
     }
 
     /// Forgets all that was denied to a key.
@@ -192,14 +232,14 @@ impl Denial {
             && *self.key == *counter.key
     }
 
-    /// What was told, as it is to be told now.
-    fn outcome(&self, now: u64) -> Outcome {
+    /// What was told with `readings`, as it is to be told now.
+    fn outcome(&self, readings: &[Reading], now: u64) -> Outcome {
         let passed = Duration::from_micros(now.saturating_sub(self.told));
         let reading = |reading: &Reading| Reading {
             reset: reading.reset.saturating_sub(passed),
             retry_after: reading.retry_after.map(|wait| wait.saturating_sub(passed)),
             ..*reading
         };
-        Outcome::new(false, self.readings.iter().map(reading))
+        Outcome::new(false, readings.iter().map(reading))
     }
 }

@@ -30,8 +30,8 @@ use crate::store::{Counter, Operation, Outcome, Settings};
 
 /// How often a check follows a key that has moved to another node.
 const MAX_REDIRECTS: usize = 5;
-/// How long a check waits while its keys are partly here and partly there.
-const MOVING: Duration = Duration::from_millis(2);
+/// How long a check waits while its keys are partly here and partly there, at first and at most.
+const MOVING: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(20)];
 
 /// The masters of a cluster.
 pub(crate) struct Cluster {
@@ -144,25 +144,35 @@ impl Cluster {
         }
     }
 
-    /// Sends a check to where its slot is by now, if that is what the failure tells.
+    /// Sends a check to where its slot is by now, if that is what the failure tells. Whoever calls it sets
+    /// the limit to how long it waits for keys that are moving.
     async fn follow(
         self: &Arc<Self>,
         mut failure: Failure,
         slot: Slot,
         mut check: Check<'_, '_>,
     ) -> Result<Outcome, Failure> {
-        for _ in 0..MAX_REDIRECTS {
+        let (mut redirects, mut is_moving, [mut pause, longest]) = (0, false, MOVING);
+        while redirects < MAX_REDIRECTS {
+            let was_moving = std::mem::take(&mut is_moving);
             let lane = match Redirection::of(&failure) {
                 Some(Redirection::Moved(address)) => {
+                    redirects += 1;
                     check.asking = false;
                     Some(self.moved(slot, address))
                 }
                 Some(Redirection::Ask(address)) => {
+                    // The same way again, as long as the keys are moving.
+                    if !was_moving {
+                        redirects += 1;
+                    }
                     check.asking = true;
                     self.topology().lane_at(&address)
                 }
                 Some(Redirection::Moving) => {
-                    tokio::time::sleep(MOVING).await;
+                    is_moving = true;
+                    tokio::time::sleep(pause).await;
+                    pause = longest.min(2 * pause);
                     check.asking = false;
                     self.topology().lane_of(slot)
                 }

@@ -1,25 +1,37 @@
 //! Several policies on a cluster: their keys may be on different nodes, which no script can span.
 //!
-//! The policies are charged one after the other; when one denies, those before it get back what they were
-//! charged. That is done in a task of its own, so that a caller who goes away, or whose deadline passes,
-//! leaves nothing half done.
+//! Those that can deny are charged one after the other. When one denies or fails, or the deadline passes, no
+//! further one is charged, and what has been charged is given back. That is done in a task of its own, so that
+//! a caller who goes away, or whose deadline passes, leaves nothing half done.
+//!
+//! What all of these say is the verdict, and it stands whatever becomes of the rest. If they pass, those in
+//! shadow are charged; if one denies, all others are asked where they stand. That is asked of all at once, and
+//! what has no answer by the deadline is told as if nobody had used it.
+//!
+//! A policy that is [known](crate::store::redis::denials) to deny is not asked, and then no other is charged.
+//! Once the others have said where they stand, that is remembered as long as the denial: whoever asks for
+//! the same again is denied without a call, and told of the others where they stood.
 //!
 //! So what is denied takes nothing in the end. Between the charge and its return another request may be
-//! denied that had room: by at most as many units as are asked for by requests that are being denied in
-//! that moment. A unit that is returned when its window has just ended is the next window's, which may
-//! then admit so much more; and one that can't be returned, since its node has gone, stays charged until
-//! its window ends.
+//! denied that had room: by at most as many units as are asked for by requests that are being denied, or
+//! fail, in that moment. A unit that is returned when its window has just ended is the next window's, which
+//! may then admit so much more; and one that can't be returned, since its node has gone or has not told that
+//! it was charged, stays charged until its window ends.
 
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::Cluster;
 use crate::algorithm::Reading;
 use crate::store::redis::answers::untouched;
+use crate::store::redis::batch::Check;
 use crate::store::redis::failure::Failure;
-use crate::store::{Counter, Operation, Outcome};
+use crate::store::{Boxed, Counter, Operation, Outcome};
 
 /// Applies `operation` to `counters`, those of each policy in a call of its own.
 pub(super) async fn decide(
@@ -28,8 +40,7 @@ pub(super) async fn decide(
     counters: &[Counter<'_>],
 ) -> Result<Outcome, Failure> {
     if operation == Operation::Take {
-        let taking = tokio::time::timeout(cluster.timeout, take(Arc::clone(cluster), counters));
-        return taking.await.unwrap_or(Err(Failure::Timeout));
+        return take(cluster, counters).await;
     }
     let deciding = async {
         let mut readings: SmallVec<[Reading; 4]> = SmallVec::new();
@@ -45,73 +56,133 @@ fn by_policy<'a, 'k>(counters: &'a [Counter<'k>]) -> Vec<&'a [Counter<'k>]> {
     counters.chunk_by(|one, other| one.policy == other.policy).collect()
 }
 
-async fn take(cluster: Arc<Cluster>, counters: &[Counter<'_>]) -> Result<Outcome, Failure> {
+/// What is known so far, to the task that takes and to the caller who waits for it.
+struct Progress {
+    /// Whether what is enforced passes, or why that is not known. It is said once, so that the task keeps no
+    /// charge of which the caller has been told otherwise.
+    verdict: Option<Result<bool, Failure>>,
+    /// What each policy has answered.
+    answers: Vec<Option<Outcome>>,
+}
+
+impl Progress {
+    /// The verdict: this one, unless there is one.
+    fn settle(&mut self, verdict: Result<bool, Failure>) -> Result<bool, Failure> {
+        self.verdict.get_or_insert(verdict).clone()
+    }
+}
+
+async fn take(cluster: &Arc<Cluster>, counters: &[Counter<'_>]) -> Result<Outcome, Failure> {
+    let (start, asked) = (Instant::now(), cluster.denials.now());
+    let policies = by_policy(counters);
+    let progress = Arc::new(Mutex::new(Progress { verdict: None, answers: vec![None; policies.len()] }));
     let keys: Vec<String> = counters.iter().map(|counter| counter.key.to_owned()).collect();
     let rest: Vec<Counter<'static>> =
         counters.iter().map(|counter| Counter { key: "", ..*counter }).collect();
-    let task = tokio::spawn(async move {
-        let counters: Vec<Counter<'_>> =
-            rest.iter().zip(&keys).map(|(counter, key)| Counter { key, ..*counter }).collect();
-        take_in_turn(&cluster, &by_policy(&counters)).await
+    let task = tokio::spawn({
+        let (cluster, progress) = (Arc::clone(cluster), Arc::clone(&progress));
+        async move {
+            let counters: Vec<Counter<'_>> =
+                rest.iter().zip(&keys).map(|(counter, key)| Counter { key, ..*counter }).collect();
+            take_in_turn(&cluster, &by_policy(&counters), start, &progress).await;
+        }
     });
-    task.await.unwrap_or(Err(Failure::NoConnection))
+    let ended = tokio::time::timeout(cluster.timeout, task).await;
+    let mut progress = progress.lock();
+    // A task that has ended without a verdict was dropped with its runtime.
+    let unsettled = if ended.is_ok() { Failure::NoConnection } else { Failure::Timeout };
+    let passes = progress.settle(Err(unsettled))?;
+    let readings = policies.iter().zip(&progress.answers).flat_map(|(policy, answer)| match answer {
+        Some(answer) => answer.readings().iter().copied().collect(),
+        None => policy.iter().map(untouched).collect::<SmallVec<[Reading; 2]>>(),
+    });
+    let outcome = Outcome::new(passes, readings);
+    if !passes && ended.is_ok() && progress.answers.iter().all(Option::is_some) {
+        cluster.denials.remember_several(counters, &outcome, asked);
+    }
+    Ok(outcome)
 }
 
-async fn take_in_turn(cluster: &Arc<Cluster>, policies: &[&[Counter<'_>]]) -> Result<Outcome, Failure> {
-    let is_shadow = |policy: &[Counter<'_>]| policy.iter().any(|counter| counter.shadow);
-    // Those in shadow come last: they are only charged for what passes.
-    let (shadows, enforced): (Vec<usize>, Vec<usize>) =
-        (0..policies.len()).partition(|index| is_shadow(policies[*index]));
-    let mut answers: Vec<Option<Outcome>> = vec![None; policies.len()];
-    let mut charged: SmallVec<[usize; 4]> = SmallVec::new();
-    let mut denied = false;
-    let mut failed = None;
+/// Takes what is enforced, of one policy after the other, and then does the rest for all at once.
+async fn take_in_turn(
+    cluster: &Arc<Cluster>,
+    policies: &[&[Counter<'_>]],
+    start: Instant,
+    progress: &Mutex<Progress>,
+) {
+    let is_shadow = |index: &usize| policies[*index].iter().any(|counter| counter.shadow);
+    let (shadows, enforced): (Vec<usize>, Vec<usize>) = (0..policies.len()).partition(is_shadow);
+    let mut verdict = Ok(true);
+    for index in &enforced {
+        let check = Check::new(&cluster.denials.hasher, Operation::Take, policies[*index]);
+        if let Some(denied) = cluster.denials.recall(&check) {
+            progress.lock().answers[*index] = Some(denied);
+            verdict = Ok(false);
+        }
+    }
+    let mut charged: Vec<usize> = Vec::new();
     for index in enforced {
-        // After a denial the others are only asked where they stand.
-        let operation = if denied { Operation::Peek } else { Operation::Take };
-        match cluster.decide(operation, policies[index]).await {
+        if !matches!(verdict, Ok(true)) {
+            break;
+        }
+        let answer = if start.elapsed() < cluster.timeout {
+            cluster.decide(Operation::Take, policies[index]).await
+        } else {
+            Err(Failure::Timeout)
+        };
+        match answer {
             Ok(outcome) => {
                 if outcome.taken() {
                     charged.push(index);
                 } else {
-                    denied = true;
+                    verdict = Ok(false);
                 }
-                answers[index] = Some(outcome);
+                progress.lock().answers[index] = Some(outcome);
             }
-            Err(failure) => {
-                failed = Some(failure);
-                break;
-            }
+            Err(failure) => verdict = Err(failure),
         }
     }
-    if denied || failed.is_some() {
-        for index in charged {
-            let returned = cluster.decide(Operation::GiveBack, policies[index]).await;
-            match (returned, &mut answers[index]) {
-                // It had room, and stands where it stood.
-                (Ok(returned), Some(answer)) => {
-                    let readings = returned.readings().iter().map(|reading| Reading {
-                        fits: true,
-                        retry_after: Some(Duration::ZERO),
-                        ..*reading
-                    });
-                    *answer = Outcome::new(false, readings);
-                }
-                (Err(failure), _) => tracing::warn!(?failure, "a charge could not be given back"),
-                (Ok(_), None) => {}
+    let rest: Vec<(Operation, usize)> = {
+        let mut progress = progress.lock();
+        let charged = charged.into_iter().map(|index| (Operation::GiveBack, index));
+        match progress.settle(verdict) {
+            Ok(true) => shadows.into_iter().map(|index| (Operation::Take, index)).collect(),
+            Ok(false) => {
+                let others = (0..policies.len()).filter(|index| progress.answers[*index].is_none());
+                charged.chain(others.map(|index| (Operation::Peek, index))).collect()
             }
+            Err(_) => charged.collect(),
         }
-    }
-    if let Some(failure) = failed {
-        return Err(failure);
-    }
-    for index in shadows {
-        let operation = if denied { Operation::Peek } else { Operation::Take };
-        let answer = cluster.decide(operation, policies[index]).await;
-        // What is in shadow holds nobody up, least of all by failing.
-        let unknown = |_| Outcome::new(false, policies[index].iter().map(untouched));
-        answers[index] = Some(answer.unwrap_or_else(unknown));
-    }
-    let readings = answers.into_iter().flatten().flat_map(|outcome| outcome.readings().to_vec());
-    Ok(Outcome::new(!denied, readings))
+    };
+    let finish = |(operation, index): (Operation, usize)| -> Boxed<'_, ()> {
+        Box::pin(async move {
+            match cluster.decide(operation, policies[index]).await {
+                Ok(outcome) if operation == Operation::GiveBack => {
+                    progress.lock().answers[index] = Some(given_back(&outcome));
+                }
+                Ok(outcome) => progress.lock().answers[index] = Some(outcome),
+                Err(failure) if operation == Operation::GiveBack => {
+                    tracing::warn!(?failure, "a charge could not be given back");
+                }
+                // The verdict stands without it.
+                Err(_) => {}
+            }
+        })
+    };
+    all(rest.into_iter().map(finish).collect()).await;
+}
+
+/// What a policy says that had room, and stands where it stood.
+fn given_back(outcome: &Outcome) -> Outcome {
+    let had_room = |reading: &Reading| Reading { fits: true, retry_after: Some(Duration::ZERO), ..*reading };
+    Outcome::new(false, outcome.readings().iter().map(had_room))
+}
+
+/// Waits for all of `futures`, none of which holds up another.
+async fn all(mut futures: Vec<Boxed<'_, ()>>) {
+    poll_fn(|context| {
+        futures.retain_mut(|future| future.as_mut().poll(context).is_pending());
+        if futures.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }

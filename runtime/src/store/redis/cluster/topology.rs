@@ -10,6 +10,8 @@ use crate::store::redis::lane::Lane;
 const SLOTS: u16 = 16_384;
 /// The node of a slot that nobody has.
 const NOBODY: u16 = u16::MAX;
+/// The host of a node that has no name, where names are told.
+const UNKNOWN: &str = "?";
 
 /// The slot of a key: the CRC16 of its hash tag.
 ///
@@ -33,10 +35,11 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// `192.0.2.7:6379`, `::1:6379`; none if the node does not know its own host.
+    /// `192.0.2.7:6379`, `::1:6379`; none if the node that tells it does not know the host.
     pub(super) fn parse(address: &str) -> Option<Self> {
         let (host, port) = address.rsplit_once(':')?;
-        (!host.is_empty()).then(|| Some(Self { host: host.to_owned(), port: port.parse().ok()? }))?
+        let is_known = !matches!(host, "" | UNKNOWN);
+        is_known.then(|| Some(Self { host: host.to_owned(), port: port.parse().ok()? }))?
     }
 }
 
@@ -45,8 +48,9 @@ impl Address {
 pub(super) struct Assignment(Vec<(u16, u16, Address)>);
 
 impl Assignment {
-    /// What `CLUSTER SLOTS` answers; `host` is where it was asked, for nodes that do not know theirs.
-    pub(super) fn parse(reply: Value, host: &str) -> Option<Self> {
+    /// What `CLUSTER SLOTS` answers; `asked` is the host that was asked, which is meant where none is told. The
+    /// slots of a node that can't be found are nobody's.
+    pub(super) fn parse(reply: Value, asked: &str) -> Option<Self> {
         let Value::Array(ranges) = reply else { return None };
         let range = |range: Value| {
             let Value::Array(range) = range else { return None };
@@ -54,16 +58,16 @@ impl Assignment {
             let (first, last) = (slot(&range.next()?)?, slot(&range.next()?)?);
             let Value::Array(master) = range.next()? else { return None };
             let mut master = master.into_iter();
-            let told = match master.next()? {
-                Value::BulkString(host) => String::from_utf8(host).ok()?,
-                Value::SimpleString(host) => host,
-                _ => String::new(),
-            };
-            let host = if matches!(told.as_str(), "" | "?") { host.to_owned() } else { told };
+            let told = text(&master.next()?)?.to_owned();
             let Value::Int(port) = master.next()? else { return None };
-            Some((first, last, Address { host, port: u16::try_from(port).ok()? }))
+            let port = u16::try_from(port).ok()?;
+            // Its identifier comes before what else is known of it.
+            let told = if told == UNKNOWN { master.nth(1).and_then(ip) } else { Some(told) };
+            let host = told.map(|told| if told.is_empty() { asked.to_owned() } else { told });
+            Some(host.map(|host| (first, last, Address { host, port })))
         };
-        ranges.into_iter().map(range).collect::<Option<_>>().map(Self)
+        let ranges = ranges.into_iter().map(range).collect::<Option<Vec<_>>>()?;
+        Some(Self(ranges.into_iter().flatten().collect()))
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -75,6 +79,30 @@ impl Assignment {
 fn slot(value: &Value) -> Option<u16> {
     let Value::Int(slot) = value else { return None };
     u16::try_from(*slot).ok().filter(|slot| *slot < SLOTS)
+}
+
+/// A text as it is told; nothing is an empty one.
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(text) => str::from_utf8(text).ok(),
+        Value::SimpleString(text) => Some(text),
+        Value::Nil => Some(""),
+        _ => None,
+    }
+}
+
+/// The address among what else is known of a node.
+fn ip(known: Value) -> Option<String> {
+    let known: Vec<(Value, Value)> = match known {
+        Value::Map(known) => known,
+        Value::Array(known) => {
+            let mut known = known.into_iter();
+            std::iter::from_fn(|| Some((known.next()?, known.next()?))).collect()
+        }
+        _ => return None,
+    };
+    let (_, ip) = known.iter().find(|(name, _)| text(name) == Some("ip"))?;
+    text(ip).map(str::to_owned)
 }
 
 /// The masters, and who has which slot.
@@ -171,7 +199,7 @@ mod tests {
         for (text, host, port) in [("192.0.2.7:1", "192.0.2.7", 1), ("::1:7000", "::1", 7_000)] {
             assert_eq!(Address::parse(text), Some(Address { host: host.to_owned(), port }));
         }
-        for text in ["", ":7000", "host", "host:", "host:70000"] {
+        for text in ["", ":7000", "?:7000", "host", "host:", "host:70000"] {
             assert_eq!(Address::parse(text), None, "{text}");
         }
     }
@@ -195,6 +223,27 @@ mod tests {
             [Value::Nil, Value::Array(vec![Value::Int(1)]), Value::Array(vec![range(0, 16_384, text("a"))])]
         {
             assert!(Assignment::parse(bad, "seed").is_none());
+        }
+    }
+
+    #[test]
+    fn a_node_without_a_name_is_found_by_its_address() {
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let addresses = |known: Option<Value>| {
+            let master = [text("?"), Value::Int(7), text("id")].into_iter().chain(known).collect();
+            let range = Value::Array(vec![Value::Int(0), Value::Int(16_383), Value::Array(master)]);
+            let assignment = Assignment::parse(Value::Array(vec![range]), "seed").expect("it is one");
+            assert_eq!(assignment.is_complete(), !assignment.0.is_empty());
+            assignment.0.into_iter().map(|(_, _, address)| address.host).collect::<Vec<_>>()
+        };
+        let ip = || vec![(text("shard"), text("ip")), (text("ip"), text("192.0.2.8"))];
+        assert_eq!(addresses(Some(Value::Map(ip()))), ["192.0.2.8"]);
+        let flat = ip().into_iter().flat_map(|(name, value)| [name, value]).collect();
+        assert_eq!(addresses(Some(Value::Array(flat))), ["192.0.2.8"]);
+        // The node itself, whose address nobody has told it yet.
+        assert_eq!(addresses(Some(Value::Array(vec![text("ip"), text("")]))), ["seed"]);
+        for unknown in [None, Some(Value::Array(vec![])), Some(Value::Map(vec![])), Some(Value::Nil)] {
+            assert!(addresses(unknown).is_empty(), "its slots are nobody's");
         }
     }
 }
