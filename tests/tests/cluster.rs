@@ -1,13 +1,17 @@
 //! The same limits on a real Redis Cluster, whose nodes no script can span.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::get;
 use axum_rate_limit::{
-    Decision, Decisions, Key, KeyPart, ManualClock, OnStoreError, Policy, RateLimiter, rate_limit,
+    Charge, Decision, Decisions, Error, Key, KeyPart, ManualClock, OnStoreError, Policy, RateLimiter,
+    rate_limit,
 };
+use http::Method;
 use tests::{App, Fault, Log, RedisCluster, RedisServer, built, recovered, refusal};
+use tokio::sync::Notify;
 
 #[rate_limit(name = "hundred", per_hour = 100, per_day = 1_000)]
 async fn hundred() -> &'static str {
@@ -292,6 +296,47 @@ async fn a_flood_of_what_several_policies_deny_does_not_reach_the_nodes() {
     assert_eq!(app.statuses("/a", 2).await, [200, 503], "it is known at once");
     limiter.give_back(&TIGHT, Key::global(), 1).await.expect("a decision");
     assert_eq!(app.statuses("/a", 2).await, [200, 503], "it is known at once");
+}
+
+/// When the handler of [`dear`] may go on.
+static KNOWN: Notify = Notify::const_new();
+
+#[rate_limit(name = "here", per_hour = 10, by_resource)]
+#[rate_limit(name = "there", per_hour = 10, by_resource)]
+async fn dear(charge: Charge) -> Result<(), Error> {
+    KNOWN.notified().await;
+    charge.add(3).await
+}
+
+#[tokio::test]
+async fn what_is_charged_later_is_charged_though_the_node_of_another_policy_is_silent() {
+    let cluster = RedisCluster::start().await;
+    let settings = || cluster.settings().timeout(Duration::from_secs(5)).on_store_error(OnStoreError::Deny);
+    let limiter = built(settings).await;
+    let app = App::serve(Router::new().route("/{path}", get(dear)).layer(limiter)).await;
+    let (path, silent) = path_across(&cluster, "there", "here").await;
+    let asking = async {
+        let keys = async || {
+            [
+                cluster.nodes()[0].keys().await,
+                cluster.nodes()[1].keys().await,
+                cluster.nodes()[2].keys().await,
+            ]
+            .concat()
+        };
+        while keys().await.len() < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        cluster.nodes()[silent].signal("STOP");
+        KNOWN.notify_one();
+    };
+    let (answer, ()) = tokio::join!(app.get(&path), asking);
+    cluster.nodes()[silent].signal("CONT");
+    assert_eq!(answer.status.as_u16(), 503, "one of them has no answer");
+    let there = Policy::new("there").per_hour(10).by_resource();
+    let key = Key::from(IpAddr::from(Ipv4Addr::LOCALHOST)).resource(&Method::GET, &path);
+    let left = cluster.limiter().await.peek(&there, key).await.expect("a decision").remaining();
+    assert_eq!(left, 6);
 }
 
 /// A node says `?` for the host of those whose hostname it prefers to tell and does not know.

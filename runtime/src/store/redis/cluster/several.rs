@@ -33,7 +33,8 @@ use crate::store::redis::batch::Check;
 use crate::store::redis::failure::Failure;
 use crate::store::{Boxed, Counter, Operation, Outcome};
 
-/// Applies `operation` to `counters`, those of each policy in a call of its own.
+/// Applies `operation` to `counters`, those of each policy in a call of its own. All but a take is done at once, and if
+/// it fails for one policy, it is done for the others all the same.
 pub(super) async fn decide(
     cluster: &Arc<Cluster>,
     operation: Operation,
@@ -42,14 +43,21 @@ pub(super) async fn decide(
     if operation == Operation::Take {
         return take(cluster, counters).await;
     }
-    let deciding = async {
-        let mut readings: SmallVec<[Reading; 4]> = SmallVec::new();
-        for policy in by_policy(counters) {
-            readings.extend(cluster.decide(operation, policy).await?.readings().iter().copied());
-        }
-        Ok(Outcome::new(matches!(operation, Operation::Add | Operation::GiveBack), readings))
+    let policies = by_policy(counters);
+    let answers = Mutex::new(vec![Err(Failure::Timeout); policies.len()]);
+    let decide = |(index, policy)| -> Boxed<'_, ()> {
+        let answers = &answers;
+        Box::pin(async move {
+            let answer = cluster.decide(operation, policy).await;
+            answers.lock()[index] = answer;
+        })
     };
-    tokio::time::timeout(cluster.timeout, deciding).await.unwrap_or(Err(Failure::Timeout))
+    all(policies.iter().copied().enumerate().map(decide).collect()).await;
+    let mut readings: SmallVec<[Reading; 4]> = SmallVec::new();
+    for answer in answers.into_inner() {
+        readings.extend(answer?.readings().iter().copied());
+    }
+    Ok(Outcome::new(matches!(operation, Operation::Add | Operation::GiveBack), readings))
 }
 
 fn by_policy<'a, 'k>(counters: &'a [Counter<'k>]) -> Vec<&'a [Counter<'k>]> {
