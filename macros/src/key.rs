@@ -58,6 +58,16 @@ impl Parse for KeyPart {
     }
 }
 
+impl KeyPart {
+    /// The name of a header, which is all that can be at fault once it is evaluated.
+    pub(crate) fn header(&self) -> Option<&Expr> {
+        match self {
+            Self::Header(_, name) => Some(name),
+            Self::Ip(_) | Self::Global(_) | Self::Function(_) => None,
+        }
+    }
+}
+
 impl Parse for Function {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         if input.peek(Token![|]) || input.peek(Token![||]) {

@@ -38,7 +38,7 @@ use proc_macro::TokenStream;
 /// | `algorithm = …` | `fixed_window` (default), `sliding_window` (two weighted counters), `sliding_log` (exact, counts up to 10,000), `token_bucket` (GCRA) |
 /// | `burst = N` | `token_bucket` only: how many may pass at once; default the quota's own count |
 /// | `by_resource` | a quota for each `METHOD:path` as asked for; `HEAD` counts as `GET` |
-/// | `by_route` | a quota for each `METHOD:template`, e.g. `GET:/users/{id}` |
+/// | `by_route` | a quota for each `METHOD:template`, e.g. `GET:/users/{id}`. What a limited router serves by `nest_service` has no template there, and shares one quota |
 /// | `key = …` | who shares a quota: `ip` (default), `global`, `header("x-api-key")`, the path of a `fn(&Parts) -> Option<String>`, or a tuple of these. A part that a request lacks is replaced by the client's address. A header that anyone can send gives anyone any number of quotas |
 /// | `cost = …` | a constant, or the path of a `fn(&Parts) -> u32`; default 1; 0 is free. A path in capitals is a constant |
 /// | `quotas_by = path` | `fn(&Parts) -> Option<Quotas>`: the quotas of whoever asks, else those declared |
@@ -57,11 +57,20 @@ use proc_macro::TokenStream;
 ///
 /// * On a **handler**: an `async fn`, or a `fn` that returns `impl Future`, with up to 15
 ///   extractors of its own.
-/// * On a **function that returns `Router<S>` or `MethodRouter<S, E>`**: all routes in what it
-///   returns are limited. A path that no route matches (404) is not counted; a method that a
-///   matching route lacks (405) is. The fallback of a `Router` is not limited.
-/// * On an **inline module**: as if on each function directly inside that returns a router. The
-///   module's limit is asked first, then that of a function, then that of a handler.
+/// * On a **function that returns `Router<S>` or `MethodRouter<S, E>`**, under that name or an alias
+///   that ends in `Router`: all routes in what it returns are limited. A path that no route matches
+///   (404) is not counted; a method that a matching route lacks (405) is. The fallback of a `Router`
+///   is not limited, nor is a `method_not_allowed_fallback` that is added to what the function
+///   returns.
+/// * On an **inline module**: as if on each such function directly inside. The module's limit is asked
+///   first, then that of a function, then that of a handler.
+///
+/// The layer of the limiter goes outside of a limited function or module, to the router that merges
+/// or nests what it returns: added inside, it comes after the limit, and each request is answered
+/// with 500.
+///
+/// Where the path has to be the first extractor of a handler, as in the typed routing of axum-extra
+/// (`typed_get`), limit the router function: on a handler the limit comes first.
 ///
 /// One request is charged once for one policy, however many routers that carry it are merged or
 /// nested.

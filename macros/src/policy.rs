@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use proc_macro2::{Span, TokenStream};
+use quote::ToTokens;
 use syn::{Expr, ExprLit, ExprUnary, Ident, Lit, LitStr, Path, UnOp};
 
 use crate::args::{Algorithm, Args, Given, OnStoreError, Quota, Resource, Window, unwrapped};
@@ -53,6 +54,27 @@ pub(crate) struct Declared {
     pub(crate) message: Option<Expr>,
     pub(crate) on_store_error: Option<(Ident, OnStoreError)>,
     pub(crate) shadow: Option<Ident>,
+}
+
+impl Declared {
+    /// The functions by their text, if there are any: of one call of a macro, where all attributes have one
+    /// place, it tells those apart that call different ones.
+    pub(crate) fn functions(&self) -> Option<String> {
+        let key = self.key.iter().flat_map(|key| &key.0).filter_map(|part| match part {
+            KeyPart::Function(function) => Some(("key", function.to_token_stream())),
+            _ => None,
+        });
+        let cost = self.cost.iter().filter_map(|cost| match cost {
+            Cost::Function(function) => Some(("cost", function.to_token_stream())),
+            Cost::Constant(_) => None,
+        });
+        let quotas_by = self.quotas_by.iter().map(|function| ("quotas_by", function.to_token_stream()));
+        let skip_if = self.skip_if.iter().map(|function| ("skip_if", function.to_token_stream()));
+        let functions = key.chain(cost).chain(quotas_by).chain(skip_if);
+        let functions: Vec<String> =
+            functions.map(|(argument, function)| format!("{argument} = {function}")).collect();
+        (!functions.is_empty()).then(|| functions.join(", "))
+    }
 }
 
 /// `cost = …`

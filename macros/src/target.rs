@@ -77,9 +77,8 @@ impl Target {
         match kind(&function.sig.output) {
             Kind::Router => function.router(),
             Kind::Future => function.handler(),
-            Kind::Other if function.sig.asyncness.is_some() => function.handler(),
-            Kind::Other if is_named_router(&function.sig.output) => function.router(),
             Kind::Wrapped(ty) => Err(wrapped(ty)),
+            Kind::Other if function.sig.asyncness.is_some() => function.handler(),
             Kind::Other => Err(syn::Error::new_spanned(
                 if let ReturnType::Type(_, ty) = &function.sig.output {
                     ty.to_token_stream()
@@ -192,9 +191,12 @@ impl Parse for ModuleItem {
         let vis = input.parse()?;
         let function = Function::parse(attrs, vis, input)?;
         Ok(match kind(&function.sig.output) {
-            Kind::Router => Self::Router(function),
-            // By its name an alias; should it be none, the guard says so.
-            Kind::Other if is_named_router(&function.sig.output) => Self::Router(function),
+            Kind::Router => {
+                if let Some(attr) = function.attrs.iter().find(|attr| is_conditional_limit(attr)) {
+                    return Err(conditional(attr));
+                }
+                Self::Router(function)
+            }
             // Passed over, it would be the one function here that is not limited.
             Kind::Wrapped(ty) => return Err(wrapped(ty)),
             _ => Self::Function(function),
@@ -231,7 +233,7 @@ fn wrapped(ty: &Type) -> syn::Error {
     syn::Error::new_spanned(
         ty,
         "only a router itself can be limited: write a function that returns the `Router` under \
-         `#[rate_limit]`, and another one elsewhere that wraps it",
+         `#[rate_limit]` (an `async fn … -> Router` if it waits), and another one elsewhere that wraps it",
     )
 }
 
@@ -240,31 +242,84 @@ fn kind(output: &ReturnType) -> Kind<'_> {
     if is_router(ty) {
         return Kind::Router;
     }
+    if holds_router(ty) {
+        return Kind::Wrapped(ty);
+    }
     match unwrapped(ty) {
         Type::ImplTrait(bounds) if bounds.bounds.iter().any(is_future) => Kind::Future,
-        Type::Path(path) if ends_in(&path.path, &["BoxFuture", "LocalBoxFuture"]) => Kind::Future,
-        Type::Path(path) if ends_in(&path.path, &["Pin"]) => Kind::Future,
-        Type::Path(path) if ends_in(&path.path, WRAPPERS) && arguments(&path.path).any(is_router) => {
-            Kind::Wrapped(ty)
-        }
-        Type::Tuple(tuple) if tuple.elems.iter().any(is_router) => Kind::Wrapped(ty),
+        Type::Path(path) if ends_in(&path.path, &["Pin", "BoxFuture", "LocalBoxFuture"]) => Kind::Future,
         _ => Kind::Other,
     }
 }
 
-/// What a fallible or shared router comes in; a handler's `Json<Router>` is an answer.
-const WRAPPERS: &[&str] = &["Result", "Option", "Box", "Arc", "IntoMakeService"];
+/// What a router comes in that is fallible, late, shared or one of many; a handler's `Json<Router>` is an answer.
+const WRAPPERS: &[&str] = &[
+    "Result",
+    "Option",
+    "Box",
+    "Rc",
+    "Arc",
+    "Pin",
+    "BoxFuture",
+    "LocalBoxFuture",
+    "Ready",
+    "Cow",
+    "LazyLock",
+    "OnceLock",
+    "OnceCell",
+    "Mutex",
+    "RwLock",
+    "Vec",
+    "VecDeque",
+    "HashMap",
+    "BTreeMap",
+    "IntoMakeService",
+    "IntoMakeServiceWithConnectInfo",
+    "NormalizePath",
+];
 
-/// Whether the type is called a router: `AppRouter` may be an alias.
-fn is_named_router(output: &ReturnType) -> bool {
-    let ReturnType::Type(_, ty) = output else { return false };
+/// Whether there is a router in a value of this type, or to be had of it.
+fn holds_router(ty: &Type) -> bool {
+    match unwrapped(ty) {
+        Type::Path(path) if ends_in(&path.path, WRAPPERS) => arguments(&path.path).any(holds_router),
+        Type::Path(_) => is_router(ty),
+        Type::Tuple(tuple) => tuple.elems.iter().any(holds_router),
+        Type::Array(array) => holds_router(&array.elem),
+        Type::Slice(slice) => holds_router(&slice.elem),
+        Type::Reference(reference) => holds_router(&reference.elem),
+        Type::ImplTrait(bounds) => bounds.bounds.iter().any(gives_router),
+        Type::TraitObject(bounds) => bounds.bounds.iter().any(gives_router),
+        Type::BareFn(function) => returns_router(&function.output),
+        _ => false,
+    }
+}
+
+/// Whether a router is to be had of what has this bound, `Future<Output = Router>` or `Fn() -> Router` say.
+fn gives_router(bound: &TypeParamBound) -> bool {
+    let TypeParamBound::Trait(bound) = bound else { return false };
+    match bound.path.segments.last().map(|last| &last.arguments) {
+        Some(PathArguments::AngleBracketed(arguments)) => {
+            arguments.args.iter().any(|argument| match argument {
+                GenericArgument::Type(ty) => holds_router(ty),
+                GenericArgument::AssocType(associated) => holds_router(&associated.ty),
+                GenericArgument::Constraint(constraint) => constraint.bounds.iter().any(gives_router),
+                _ => false,
+            })
+        }
+        Some(PathArguments::Parenthesized(function)) => returns_router(&function.output),
+        _ => false,
+    }
+}
+
+fn returns_router(output: &ReturnType) -> bool {
+    matches!(output, ReturnType::Type(_, ty) if holds_router(ty))
+}
+
+/// Whether the type is called a router: `AppRouter` may be an alias. Should it be none, the guard says so.
+fn is_router(ty: &Type) -> bool {
     path_of(ty)
         .and_then(|path| path.segments.last())
         .is_some_and(|last| last.ident.to_string().ends_with("Router"))
-}
-
-fn is_router(ty: &Type) -> bool {
-    path_of(ty).is_some_and(|path| ends_in(path, &["Router", "MethodRouter"]))
 }
 
 fn is_future(bound: &TypeParamBound) -> bool {
@@ -342,6 +397,39 @@ fn aliased(ident: &Ident) -> syn::Error {
         ident.span(),
         "several `rate_limit` attributes are decided together only when each bears that name: write \
          `#[rate_limit(…)]` for each, and not an alias from `use … as …`",
+    )
+}
+
+/// Whether a `#[cfg_attr]` may become a `rate_limit` attribute.
+fn is_conditional_limit(attr: &Attribute) -> bool {
+    fn names_limit(list: TokenStream) -> bool {
+        let is_comma = |token: &TokenTree| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ',');
+        let mut attributes = list.into_iter().skip_while(|token| !is_comma(token));
+        while let Some(token) = attributes.next() {
+            match token {
+                TokenTree::Ident(ident) if ident == "rate_limit" => return true,
+                TokenTree::Ident(ident) if ident == "cfg_attr" => {
+                    if let Some(TokenTree::Group(nested)) = attributes.next()
+                        && names_limit(nested.stream())
+                    {
+                        return true;
+                    }
+                }
+                _ => {}
+            }
+        }
+        false
+    }
+    attr.path().is_ident("cfg_attr")
+        && attr.meta.require_list().is_ok_and(|list| names_limit(list.tokens.clone()))
+}
+
+fn conditional(attr: &Attribute) -> syn::Error {
+    syn::Error::new_spanned(
+        attr,
+        "the compiler looks into this only after the module's `rate_limit`, too late to decide the two together: \
+         write the function twice, with `#[cfg(…)] #[rate_limit(…)]` and with `#[cfg(not(…))]`, or put the \
+         conditional limit on its handlers",
     )
 }
 

@@ -47,6 +47,8 @@ pub struct Policy {
     pub(crate) on_store_error: Option<OnStoreError>,
     pub(crate) shadow: bool,
     location: &'static Location<'static>,
+    /// The text of the functions, where the attribute tells it.
+    functions: &'static str,
 }
 
 /// The quotas of whoever asks, or `None` for those declared.
@@ -152,6 +154,7 @@ impl Named {
             on_store_error: None,
             shadow: false,
             location: self.location,
+            functions: "",
         }
     }
 }
@@ -318,7 +321,8 @@ impl Policy {
         self
     }
 
-    /// Keeps a quota for each `METHOD:template`, such as `GET:/users/{id}`.
+    /// Keeps a quota for each `METHOD:template`, such as `GET:/users/{id}`; and one for all that has no
+    /// template, as what a limited router serves by `nest_service`.
     ///
     /// # Panics
     ///
@@ -357,6 +361,13 @@ impl Policy {
     pub const fn message(mut self, message: &'static str) -> Self {
         assert!(!message.is_empty(), "the message of a denial is empty: write what a client should read");
         self.message = Some(message);
+        self
+    }
+
+    /// For the expansion of the attribute alone: how the functions are written in it.
+    #[doc(hidden)]
+    pub const fn __functions(mut self, functions: &'static str) -> Self {
+        self.functions = functions;
         self
     }
 
@@ -407,6 +418,12 @@ impl Policy {
     /// How many quotas the fields of a response may tell of.
     pub(crate) const fn most_quotas(&self) -> usize {
         if self.quotas_by.is_some() { Quota::MAX_PER_POLICY } else { self.quotas().len() }
+    }
+
+    /// What tells declarations apart. Those that one call of a macro makes have one place, but not the same
+    /// functions.
+    pub(crate) fn declaration(&self) -> (&'static Location<'static>, &'static str) {
+        (self.location, self.functions)
     }
 
     pub(crate) fn key_parts(&self) -> &'static [KeyPart] {
@@ -496,8 +513,8 @@ impl Policy {
     /// otherwise (their addresses are not unique).
     pub(crate) fn is_same_rule(&self, other: &Self) -> bool {
         let Self { name, quotas, algorithm, scope, key, cost, quotas_by, skip_if, .. } = self;
-        let Self { status, message, on_store_error, shadow, location, .. } = self;
-        let one_declaration = *location == other.location;
+        let Self { status, message, on_store_error, shadow, .. } = self;
+        let one_declaration = self.declaration() == other.declaration();
         let keys_agree = || {
             key.len() == other.key.len()
                 && key.iter().zip(other.key).all(|(one, other)| one.is_same(other, one_declaration))
@@ -548,7 +565,7 @@ const fn bucket_fault(quota: &Quota, burst: Option<u32>) -> Option<&'static str>
 /// The same rule, declared in the same place.
 impl PartialEq for Policy {
     fn eq(&self, other: &Self) -> bool {
-        self.is_same_rule(other) && self.location == other.location
+        self.is_same_rule(other) && self.declaration() == other.declaration()
     }
 }
 
@@ -592,6 +609,21 @@ mod tests {
         assert!(one.is_same_rule(&other));
         assert_ne!(one, other);
         assert_eq!(one, one.clone());
+    }
+
+    #[test]
+    fn functions_of_one_place_are_told_apart_by_their_text() {
+        fn made(user: fn(&Parts) -> Option<String>, text: &'static str) -> Policy {
+            let key: &'static [KeyPart] = Vec::leak(vec![KeyPart::By(user)]);
+            Policy::new("made").per_second(1).key(key).__functions(text)
+        }
+        let (one, again, other) =
+            (made(|_| None, "key = a"), made(|_| None, "key = a"), made(|_| Some(String::new()), "key = b"));
+        assert_eq!(one.location(), other.location());
+        assert!(one.is_same_rule(&again));
+        assert_eq!(one, again);
+        assert!(!one.is_same_rule(&other));
+        assert_ne!(one, other);
     }
 
     #[test]

@@ -34,10 +34,7 @@ pub fn policies() -> Vec<&'static Policy> {
     let declarations = inventory::iter::<Declaration>.into_iter();
     let mut policies: Vec<&'static Policy> =
         declarations.flat_map(|declaration| declaration.policies.iter().copied()).collect();
-    policies.sort_by_key(|policy| {
-        let at = policy.location();
-        (policy.name(), at.file(), at.line(), at.column())
-    });
+    policies.sort_by_key(|policy| (policy.name(), policy.declaration()));
     // Macros such as `debug_handler` emit the item they stand on twice.
     policies.dedup();
     policies

@@ -26,6 +26,8 @@ on_both_stores!(
     stacked_attributes_take_all_or_nothing,
     a_rejected_request_is_counted_and_told,
     a_router_is_limited_route_by_route,
+    what_is_added_to_a_limited_router_is_not_limited,
+    a_nested_service_has_one_quota_for_its_routes,
     a_method_router_is_limited,
     a_module_is_asked_before_its_handlers,
     one_request_is_charged_once,
@@ -240,6 +242,27 @@ async fn a_router_is_limited_route_by_route(limiter: Instances) {
     assert!(nowhere.field("ratelimit").is_empty(), "a path that no route matches is not");
 }
 
+async fn what_is_added_to_a_limited_router_is_not_limited(limiter: Instances) {
+    let router = routes().method_not_allowed_fallback(ok);
+    let app = App::serve(router.route("/free", get(ok)).layer(limiter)).await;
+    assert_eq!(app.statuses("/free", 3).await, [200; 3]);
+    assert_eq!(app.send(Method::DELETE, "/b").await.field("ratelimit"), "");
+    assert_eq!(app.statuses("/b", 3).await, [200, 200, 503]);
+}
+
+#[rate_limit(name = "services", per_minute = 2, by_route)]
+fn services() -> Router {
+    let service = Router::new().route("/a", get(ok)).route("/b", get(ok));
+    Router::new().route("/a", get(ok)).nest_service("/service", service)
+}
+
+async fn a_nested_service_has_one_quota_for_its_routes(limiter: Instances) {
+    let app = App::serve(services().layer(limiter)).await;
+    assert_eq!(app.statuses("/service/a", 1).await, [200]);
+    assert_eq!(app.statuses("/service/b", 2).await, [200, 503]);
+    assert_eq!(app.statuses("/a", 1).await, [200]);
+}
+
 #[rate_limit(name = "methods", per_minute = 1, by_resource)]
 fn methods() -> MethodRouter {
     get(ok).post(ok)
@@ -382,10 +405,17 @@ mod aliases {
     }
 }
 
+#[rate_limit(name = "late_alias", per_minute = 1)]
+async fn late_alias() -> aliases::AppRouter {
+    Router::new().route("/late_alias", get(ok))
+}
+
 async fn an_alias_of_a_router_is_limited(limiter: Instances) {
-    let app = App::serve(aliases::plain().merge(aliases::alias()).layer(limiter)).await;
+    let router = aliases::plain().merge(aliases::alias()).merge(late_alias().await);
+    let app = App::serve(router.layer(limiter)).await;
     assert_eq!(app.statuses("/plain", 1).await, [200]);
     assert_eq!(app.statuses("/alias", 1).await, [503]);
+    assert_eq!(app.statuses("/late_alias", 2).await, [200, 503]);
 }
 
 /// Sends a request again when its answer is 503, as retrying middleware does.

@@ -1,6 +1,7 @@
 //! What the attributes of a program declare, and the refusal of declarations that contradict.
 #![expect(dead_code, reason = "what is declared counts, not what is called")]
 
+use axum::http::{Method, Uri};
 use axum_rate_limit::{BuildError, Policy, RateLimiter, policies, rate_limit};
 
 #[rate_limit(name = "agreed", per_minute = 5)]
@@ -24,6 +25,10 @@ async fn uses_shared() {}
 #[rate_limit(policy = SHARED)]
 async fn uses_shared_too() {}
 
+/// The limit is no eighth argument, of which Clippy would complain.
+#[rate_limit(name = "many_extractors", per_minute = 5)]
+async fn many_extractors(_: Method, _: Method, _: Method, _: Uri, _: Uri, _: Uri, _: String) {}
+
 #[tokio::test]
 async fn policies_are_listed_once_each() {
     let named = |name: &str| policies().into_iter().filter(|policy| policy.name() == name).count();
@@ -34,7 +39,7 @@ async fn policies_are_listed_once_each() {
         .filter(|policy| policy.name() == "agreed")
         .map(|policy| policy.location().line())
         .collect();
-    assert_eq!(agreed, [6, 9]);
+    assert_eq!(agreed, [7, 10]);
 }
 
 #[tokio::test]
@@ -43,8 +48,8 @@ async fn contradicting_declarations_are_refused_with_their_places() {
     assert!(matches!(error, BuildError::Conflict { .. }));
     assert_eq!(
         error.to_string(),
-        "two different policies are named `quarrel`: one at tests/tests/registry.rs:12:1, one at \
-         tests/tests/registry.rs:15:1; give one of them another name, or make them the same `const` policy"
+        "two different policies are named `quarrel`: one at tests/tests/registry.rs:13:1, one at \
+         tests/tests/registry.rs:16:1; give one of them another name, or make them the same `const` policy"
     );
 }
 

@@ -21,6 +21,11 @@ fn routes() -> Router {
     Router::new().route("/", get(|| async { "ok" }))
 }
 
+#[rate_limit(name = "inside", per_minute = 5)]
+fn layer_inside() -> Router {
+    Router::new().route("/", get(|| async { "ok" })).layer(RateLimiter::memory())
+}
+
 async fn status(router: &Router) -> StatusCode {
     let request = Request::get("/").body(Body::empty()).expect("a request");
     router.clone().oneshot(request).await.expect("infallible").status()
@@ -31,13 +36,14 @@ async fn status(router: &Router) -> StatusCode {
 async fn what_is_missing_is_500_and_one_line_that_says_what_to_add() {
     let (log, _guard) = Log::of_this_thread();
 
-    for router in [Router::new().route("/", get(handler)), routes()] {
+    for router in [Router::new().route("/", get(handler)), routes(), layer_inside()] {
         assert_eq!(status(&router).await, StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(status(&router).await, StatusCode::INTERNAL_SERVER_ERROR);
     }
     let lines = log.lines();
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("ERROR") && lines[0].contains("add `.layer(limiter)`"), "{lines:?}");
+    assert!(lines[0].contains("outside of limited router functions and modules"), "{lines:?}");
 
     for router in [Router::new().route("/", get(handler)), routes()] {
         let router = router.layer(RateLimiter::memory());

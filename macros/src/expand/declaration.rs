@@ -78,8 +78,9 @@ impl Declaration {
             add(resource.name(), ident, TokenStream::new());
         }
         if let Some(key) = &declared.key {
-            let parts: Vec<_> = key.0.iter().map(|part| key_part(krate, part)).collect();
-            add("key", &quote!(#(#parts)*), quote!(&[#(#parts),*]));
+            let parts = key.0.iter().map(|part| key_part(krate, part));
+            let headers = key.0.iter().filter_map(KeyPart::header);
+            add("key", &quote!(#(#headers)*), quote!(&[#(#parts),*]));
         }
         match &declared.cost {
             Some(Cost::Constant(cost)) => add("cost", cost, cost.to_token_stream()),
@@ -103,6 +104,9 @@ impl Declaration {
         }
         if let Some(shadow) = &declared.shadow {
             add("shadow", shadow, TokenStream::new());
+        }
+        if let Some(functions) = declared.functions() {
+            policy = call(&policy, "__functions", name, &functions.to_token_stream());
         }
         quote!(&#policy)
     }

@@ -1,11 +1,14 @@
 //! A handler asks for a permit, as its first extractor.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote};
 use syn::parse_quote;
 
 use crate::expand::declaration::Declaration;
 use crate::target::Function;
+
+/// As many arguments as Clippy lets pass, unless it is told otherwise.
+const MOST_ARGUMENTS: usize = 7;
 
 /// The struct bears a name of its own: one that it shared with the function would be in the way of
 /// modules, crates and types of that name.
@@ -21,17 +24,20 @@ use crate::target::Function;
 /// ```
 pub(crate) fn expand(declaration: &Declaration, mut function: Function) -> TokenStream {
     let krate = &declaration.krate;
-    let name = format_ident!("__rate_limit_{}", function.sig.ident);
+    // Its span is the attribute's, so that lints, which pass over what macros of other crates write, find
+    // nothing in it, and none has to be allowed: where it is forbidden, that would be an error.
+    let name = format_ident!("__rate_limit_{}", function.sig.ident, span = Span::call_site());
     let vis = &function.vis;
     let policies = declaration.carried_by(&quote!(#name));
-    // It is named after a function, never made, and as visible as the handler whose signature it is in.
+    // It is named after a function, and as visible as the handler whose signature it is in.
     let carrier = quote! {
         #[doc(hidden)]
-        #[allow(non_camel_case_types, dead_code, unreachable_pub, missing_debug_implementations)]
         #vis struct #name {}
         #policies
     };
     let permit = parse_quote!(_: #krate::__private::Permit<#name>);
+    let is_one_too_many = function.sig.inputs.len() == MOST_ARGUMENTS;
+    let allow = is_one_too_many.then(|| quote!(#[allow(clippy::too_many_arguments)]));
     function.sig.inputs.insert(0, permit);
-    quote!(#function #carrier)
+    quote!(#allow #function #carrier)
 }

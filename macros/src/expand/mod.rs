@@ -10,7 +10,7 @@ mod snapshots;
 use proc_macro2::{Span, TokenStream};
 use quote::quote;
 use syn::parse::{ParseStream, Parser};
-use syn::{Attribute, Meta};
+use syn::{Attribute, Ident, ItemConst, Meta, Path, parse_quote};
 
 use crate::errors::Errors;
 use crate::expand::declaration::Declaration;
@@ -22,6 +22,9 @@ use crate::target::Target;
 /// A faulty attribute yields its errors and the item as it was, so that editors keep working; since
 /// the errors stop the compilation, no unlimited item is ever built from it.
 pub(crate) fn rate_limit(args: TokenStream, item: &TokenStream) -> TokenStream {
+    if is_use(&args, item) {
+        return TokenStream::new();
+    }
     let (mut attrs, rest) = match split.parse2(item.clone()) {
         Ok(split) => split,
         Err(error) => {
@@ -31,17 +34,23 @@ pub(crate) fn rate_limit(args: TokenStream, item: &TokenStream) -> TokenStream {
     };
     let mut errors = Errors::default();
     let own = Policy::read(args, Span::call_site(), &mut errors);
-    let siblings = absorb(&mut attrs, &mut errors);
-    let declaration = Declaration::new(std::iter::once(own).chain(siblings));
+    let Siblings { policies, used } = absorb(&mut attrs, &mut errors);
+    let declaration = Declaration::new(std::iter::once(own).chain(policies));
     let unguarded = quote!(#(#attrs)* #rest);
 
     let target = |input: ParseStream<'_>| Target::parse(attrs, input);
     let target = target.parse2(rest).map_err(|error| errors.push(error));
     match (target, declaration) {
         (Ok(target), Some(declaration)) if errors.is_empty() => match target {
-            Target::Handler(function) => handler::expand(&declaration, function),
-            Target::Router(function) => router::expand(&declaration, function),
-            Target::Module(module) => module::expand(&declaration, module),
+            Target::Handler(function) => {
+                let handler = handler::expand(&declaration, function);
+                quote!(#handler #used)
+            }
+            Target::Router(function) => router::expand(&declaration, &used, function),
+            Target::Module(module) => {
+                let module = module::expand(&declaration, module);
+                quote!(#module #used)
+            }
         },
         _ => {
             let errors = errors.into_compile_errors();
@@ -55,13 +64,22 @@ fn split(input: ParseStream<'_>) -> syn::Result<(Vec<Attribute>, TokenStream)> {
     Ok((input.call(Attribute::parse_outer)?, input.parse()?))
 }
 
+/// The other `rate_limit` attributes of an item.
+struct Siblings {
+    /// What they declare; `None` is one that is faulty.
+    policies: Vec<Option<Policy>>,
+    /// What resolves their paths, so that nobody's import of them is called unused.
+    used: TokenStream,
+}
+
 /// Takes the `rate_limit` attributes out of `attrs`, so that what stands on one item is decided at
-/// once by the first of them to expand. `None` in the list is one that is faulty.
-fn absorb(attrs: &mut Vec<Attribute>, errors: &mut Errors) -> Vec<Option<Policy>> {
+/// once by the first of them to expand.
+fn absorb(attrs: &mut Vec<Attribute>, errors: &mut Errors) -> Siblings {
     let is_ours =
         |attr: &Attribute| attr.path().segments.last().is_some_and(|last| last.ident == "rate_limit");
     let (ours, others): (Vec<_>, _) = std::mem::take(attrs).into_iter().partition(is_ours);
     *attrs = others;
+    let used = ours.iter().map(|attr| use_of(attr.path())).collect();
     let read = |attr: Attribute| {
         let span = attr.path().segments.last().map_or_else(Span::call_site, |last| last.ident.span());
         let tokens = match attr.meta {
@@ -75,5 +93,23 @@ fn absorb(attrs: &mut Vec<Attribute>, errors: &mut Errors) -> Vec<Option<Policy>
         };
         Policy::read(tokens, span, errors)
     };
-    ours.into_iter().map(read).collect()
+    Siblings { policies: ours.into_iter().map(read).collect(), used }
+}
+
+/// An item that the attribute at `path` makes nothing of: see [`is_use`].
+fn use_of(path: &Path) -> TokenStream {
+    let nothing = nothing();
+    quote!(#[#path(__used)] #nothing)
+}
+
+/// Whether this is an item of [`use_of`], and no other: on anything else its word is an unknown argument.
+fn is_use(args: &TokenStream, item: &TokenStream) -> bool {
+    let is_word = syn::parse2::<Ident>(args.clone()).is_ok_and(|word| word == "__used");
+    is_word && syn::parse2(item.clone()).is_ok_and(|item: ItemConst| item == nothing())
+}
+
+fn nothing() -> ItemConst {
+    parse_quote! {
+        const _: () = ();
+    }
 }

@@ -5,10 +5,10 @@ use quote::{ToTokens, quote};
 
 use crate::errors::Errors;
 use crate::expand::declaration::Declaration;
-use crate::expand::{absorb, router};
+use crate::expand::{Siblings, absorb, router};
 use crate::target::{Function, Module, ModuleItem};
 
-/// The `impl` stands beside the module, where the attribute stands and the names in it are seen.
+/// The `impl`s stand beside the module, where the attribute stands and the names in it are seen.
 ///
 /// ```text
 /// // Input:
@@ -20,8 +20,11 @@ use crate::target::{Function, Module, ModuleItem};
 /// mod resources {
 ///     pub(super) struct __RateLimit {}
 ///     pub fn router() -> Router {
-///         guard::<self::__RateLimit, Router>(move || -> Router { … })
+///         self::__RateLimit::guard::<Router>(move || -> Router { … })
 ///     }
+/// }
+/// impl resources::__RateLimit {
+///     fn guard<R: Guarded>(make: impl FnOnce() -> R) -> R { guard::<Self, R>(make) }
 /// }
 /// impl Policies for resources::__RateLimit { … }
 /// ```
@@ -30,18 +33,23 @@ pub(crate) fn expand(declaration: &Declaration, module: Module) -> TokenStream {
     let items = items.into_iter().map(|item| match item {
         ModuleItem::Function(function) => function.into_token_stream(),
         ModuleItem::Other(item) => item.into_token_stream(),
-        ModuleItem::Router(function) => guarded(declaration, function),
+        ModuleItem::Router(function) => guarded(function),
     });
     let carried = declaration.carried_by(&quote!(#ident::__RateLimit));
-    // The carrier is visible to the `impl` beside the module, whether or not that is public itself.
+    let krate = &declaration.krate;
+    // The carrier is visible to the `impl`s beside the module, whether or not that is public itself.
     quote! {
         #(#attrs)*
         #vis mod #ident {
             #(#inner)*
             #[doc(hidden)]
-            #[allow(unreachable_pub)]
             pub(super) struct __RateLimit {}
             #(#items)*
+        }
+        impl #ident::__RateLimit {
+            fn guard<R: #krate::__private::Guarded>(make: impl ::core::ops::FnOnce() -> R) -> R {
+                #krate::__private::guard::<Self, R>(make)
+            }
         }
         #carried
     }
@@ -49,21 +57,17 @@ pub(crate) fn expand(declaration: &Declaration, module: Module) -> TokenStream {
 
 /// Attributes of the function's own are absorbed, so that the module's limit is asked first; if one
 /// is faulty, the function is left as it is, for the attribute to expand by itself and to say so.
-fn guarded(declaration: &Declaration, mut function: Function) -> TokenStream {
+fn guarded(mut function: Function) -> TokenStream {
     let unguarded = function.to_token_stream();
-    let own = absorb(&mut function.attrs, &mut Errors::default());
+    let Siblings { policies: own, used } = absorb(&mut function.attrs, &mut Errors::default());
     let mut items = TokenStream::new();
     if !own.is_empty() {
         let Some(own) = Declaration::new(own) else { return unguarded };
-        let carried = own.carried_by(&quote!(__RateLimit));
-        items = quote! {
-            #[doc(hidden)]
-            struct __RateLimit {}
-            #carried
-        };
-        function.body = router::braced(router::guarded(&own.krate, &quote!(__RateLimit), &function));
+        let (carrier, guarded) = router::guarded_here(&own, &function);
+        items = quote!(#used #carrier);
+        function.body = router::braced(guarded);
     }
-    let guarded = router::guarded(&declaration.krate, &quote!(self::__RateLimit), &function);
+    let guarded = router::guarded(&quote!(self::__RateLimit::guard), &TokenStream::new(), &function);
     function.body = router::braced(quote!(#items #guarded));
     function.into_token_stream()
 }

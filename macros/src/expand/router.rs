@@ -2,7 +2,7 @@
 
 use proc_macro2::{Delimiter, Group, TokenStream};
 use quote::{ToTokens, quote};
-use syn::{Path, ReturnType, Type};
+use syn::{ReturnType, Type};
 
 use crate::expand::declaration::Declaration;
 use crate::target::Function;
@@ -18,21 +18,29 @@ use crate::target::Function;
 ///     guard::<__RateLimit, Router>(move || -> Router { … })
 /// }
 /// ```
-pub(crate) fn expand(declaration: &Declaration, mut function: Function) -> TokenStream {
-    let krate = &declaration.krate;
-    let carried = declaration.carried_by(&quote!(__RateLimit));
-    let guarded = guarded(krate, &quote!(__RateLimit), &function);
-    function.body = braced(quote! {
-        #[doc(hidden)]
-        struct __RateLimit {}
-        #carried
-        #guarded
-    });
+///
+/// What stands beside it goes inside, since the function may be one of an `impl` block.
+pub(crate) fn expand(declaration: &Declaration, used: &TokenStream, mut function: Function) -> TokenStream {
+    let (items, guarded) = guarded_here(declaration, &function);
+    function.body = braced(quote!(#used #items #guarded));
     function.into_token_stream()
 }
 
-/// The call of the guard with the body of `function`, in which `return` keeps its meaning.
-pub(crate) fn guarded(krate: &Path, carrier: &TokenStream, function: &Function) -> TokenStream {
+/// The policies on a carrier of the function's own, and its body behind a guard with them.
+pub(crate) fn guarded_here(declaration: &Declaration, function: &Function) -> (TokenStream, TokenStream) {
+    let krate = &declaration.krate;
+    let carried = declaration.carried_by(&quote!(__RateLimit));
+    let items = quote! {
+        #[doc(hidden)]
+        struct __RateLimit {}
+        #carried
+    };
+    (items, guarded(&quote!(#krate::__private::guard), &quote!(__RateLimit,), function))
+}
+
+/// The call of `guard` with the body of `function`, in which `return` keeps its meaning. `generics` come
+/// before the router's type.
+pub(crate) fn guarded(guard: &TokenStream, generics: &TokenStream, function: &Function) -> TokenStream {
     let body = &function.body;
     let ty = match &function.sig.output {
         ReturnType::Type(_, ty) => ty.to_token_stream(),
@@ -47,10 +55,10 @@ pub(crate) fn guarded(krate: &Path, carrier: &TokenStream, function: &Function) 
     if function.sig.asyncness.is_some() {
         return quote! {
             let router: #generic = async move #body.await;
-            #krate::__private::guard::<#carrier, #generic>(move || router)
+            #guard::<#generics #generic>(move || router)
         };
     }
-    quote!(#krate::__private::guard::<#carrier, #generic>(move || #result #body))
+    quote!(#guard::<#generics #generic>(move || #result #body))
 }
 
 pub(crate) fn braced(tokens: TokenStream) -> Group {

@@ -38,7 +38,6 @@ fn a_handler() {
                 body(state)
             }
             #[doc(hidden)]
-            #[allow(non_camel_case_types, dead_code, unreachable_pub, missing_debug_implementations)]
             pub(crate) struct __rate_limit_calculate {}
             impl ::axum_rate_limit::__private::Policies for __rate_limit_calculate {
                 const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[
@@ -65,7 +64,6 @@ fn stacked_attributes_on_a_handler() {
         &expect![[r#"
             async fn calculate(_: ::axum_rate_limit::__private::Permit<__rate_limit_calculate>) {}
             #[doc(hidden)]
-            #[allow(non_camel_case_types, dead_code, unreachable_pub, missing_debug_implementations)]
             struct __rate_limit_calculate {}
             impl ::axum_rate_limit::__private::Policies for __rate_limit_calculate {
                 const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[
@@ -79,6 +77,88 @@ fn stacked_attributes_on_a_handler() {
             }
             ::axum_rate_limit::__private::inventory::submit! {
                 ::axum_rate_limit::__private::Declaration::new(< __rate_limit_calculate as
+                ::axum_rate_limit::__private::Policies > ::POLICIES)
+            }
+            #[rate_limit(__used)]
+            const _: () = ();
+            #[axum_rate_limit::rate_limit(__used)]
+            const _: () = ();
+        "#]],
+    );
+}
+
+#[test]
+fn a_handler_with_seven_extractors_of_its_own() {
+    check(
+        quote!(name = "many", per_minute = 5),
+        &quote! {
+            async fn many(_: A, _: B, _: C, _: D, _: E, _: F, _: G) {}
+        },
+        &expect![[r##"
+            #[allow(clippy::too_many_arguments)]
+            async fn many(
+                _: ::axum_rate_limit::__private::Permit<__rate_limit_many>,
+                _: A,
+                _: B,
+                _: C,
+                _: D,
+                _: E,
+                _: F,
+                _: G,
+            ) {}
+            #[doc(hidden)]
+            struct __rate_limit_many {}
+            impl ::axum_rate_limit::__private::Policies for __rate_limit_many {
+                const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[
+                    &(::axum_rate_limit::Policy::new("many")).per_minute(5),
+                ];
+            }
+            ::axum_rate_limit::__private::inventory::submit! {
+                ::axum_rate_limit::__private::Declaration::new(< __rate_limit_many as
+                ::axum_rate_limit::__private::Policies > ::POLICIES)
+            }
+        "##]],
+    );
+}
+
+#[test]
+fn functions() {
+    check(
+        quote!(
+            name = "functions",
+            per_minute = 5,
+            key = (ip, header(HEADER), user),
+            cost = weigh,
+            quotas_by = tiers::of,
+            skip_if = |parts| parts.method == Method::OPTIONS
+        ),
+        &quote! {
+            async fn functions() {}
+        },
+        &expect![[r#"
+            async fn functions(_: ::axum_rate_limit::__private::Permit<__rate_limit_functions>) {}
+            #[doc(hidden)]
+            struct __rate_limit_functions {}
+            impl ::axum_rate_limit::__private::Policies for __rate_limit_functions {
+                const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[
+                    &((((((::axum_rate_limit::Policy::new("functions")).per_minute(5))
+                        .key(
+                            &[
+                                ::axum_rate_limit::KeyPart::Ip,
+                                ::axum_rate_limit::KeyPart::Header(HEADER),
+                                ::axum_rate_limit::KeyPart::By(user),
+                            ],
+                        ))
+                        .cost_by(weigh))
+                        .quotas_by(tiers::of))
+                        .skip_if(|parts| parts.method == Method::OPTIONS))
+                        .__functions(
+                            "key = user, cost = weigh, quotas_by = tiers :: of, skip_if = | parts | parts . method == Method :: OPTIONS",
+                        ),
+                ];
+            }
+            ::axum_rate_limit::__private::inventory::submit! {
+                ::axum_rate_limit::__private::Declaration::new(< __rate_limit_functions as
                 ::axum_rate_limit::__private::Policies > ::POLICIES)
             }
         "#]],
@@ -176,16 +256,16 @@ fn a_module() {
             pub mod resources {
                 #![allow(unused)]
                 #[doc(hidden)]
-                #[allow(unreachable_pub)]
                 pub(super) struct __RateLimit {}
                 use super::*;
                 pub fn router() -> Router {
-                    ::axum_rate_limit::__private::guard::<
-                        self::__RateLimit,
+                    self::__RateLimit::guard::<
                         Router,
                     >(move || -> Router { Router::new().route("/", get(list)) })
                 }
                 fn own() -> MethodRouter<(), Error> {
+                    #[rate_limit(__used)]
+                    const _: () = ();
                     #[doc(hidden)]
                     struct __RateLimit {}
                     impl ::axum_rate_limit::__private::Policies for __RateLimit {
@@ -197,8 +277,7 @@ fn a_module() {
                         ::axum_rate_limit::__private::Declaration::new(< __RateLimit as
                         ::axum_rate_limit::__private::Policies > ::POLICIES)
                     }
-                    ::axum_rate_limit::__private::guard::<
-                        self::__RateLimit,
+                    self::__RateLimit::guard::<
                         MethodRouter<(), Error>,
                     >(move || -> MethodRouter<(), Error> {
                         ::axum_rate_limit::__private::guard::<
@@ -208,6 +287,13 @@ fn a_module() {
                     })
                 }
                 async fn list() {}
+            }
+            impl resources::__RateLimit {
+                fn guard<R: ::axum_rate_limit::__private::Guarded>(
+                    make: impl ::core::ops::FnOnce() -> R,
+                ) -> R {
+                    ::axum_rate_limit::__private::guard::<Self, R>(make)
+                }
             }
             impl ::axum_rate_limit::__private::Policies for resources::__RateLimit {
                 const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[

@@ -272,7 +272,7 @@ fn no_layer(policies: &[&'static Policy]) -> Response {
         tracing::error!(
             policy,
             "a rate-limited route has no limiter, so its requests are answered with 500: \
-             add `.layer(limiter)` to the router, after its routes"
+             add `.layer(limiter)` to the router, after its routes and outside of limited router functions and modules"
         );
     });
     internal_error()

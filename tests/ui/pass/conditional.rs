@@ -37,11 +37,18 @@ fn router(#[cfg(any())] _: Missing) -> Router {
 #[rate_limit(name = "module", per_minute = 5)]
 mod module {
     use axum::Router;
+    use axum::routing::get;
+    use axum_rate_limit::rate_limit;
 
     #[cfg(not(any()))]
+    #[rate_limit(name = "own", per_minute = 5)]
+    #[cfg_attr(not(any()), must_use)]
     pub(super) fn router() -> Router {
-        Router::new()
+        Router::new().route("/in_a_module", get(handler))
     }
+
+    #[cfg_attr(not(any()), rate_limit(name = "handler", per_minute = 5))]
+    async fn handler() {}
 
     #[cfg(any())]
     pub(super) fn router() -> Router {
@@ -57,5 +64,5 @@ fn main() {
         .route("/attribute", get(attribute));
     let mut names: Vec<_> = axum_rate_limit::policies().iter().map(|policy| policy.name()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["argument", "attribute", "attribute_too", "module", "present", "router"]);
+    assert_eq!(names, ["argument", "attribute", "attribute_too", "handler", "module", "own", "present", "router"]);
 }

@@ -46,6 +46,34 @@ mod module {
     }
 }
 
+#[my::limits::rate_limit(name = "relative_module", per_minute = 5, crate = my::limits)]
+mod relative_module {
+    pub(super) fn router() -> axum::Router {
+        super::module::router()
+    }
+}
+
+#[my::limits::rate_limit(name = "module_from_here", per_minute = 5, crate = self::my::limits)]
+mod module_from_here {
+    use super::my::limits;
+
+    #[limits::rate_limit(name = "in_a_relative_module", per_minute = 5, crate = limits)]
+    pub(super) async fn router() -> axum::Router {
+        super::relative_module::router()
+    }
+}
+
+mod imported {
+    use super::my::limits;
+
+    #[limits::rate_limit(name = "imported_module", per_minute = 5, crate = limits)]
+    pub(super) mod routes {
+        pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> axum::Router<S> {
+            axum::Router::new()
+        }
+    }
+}
+
 mod shadowed {
     //! Names like those of the runtime mean nothing to the attribute.
     #![allow(dead_code, clippy::module_inception)]
@@ -60,5 +88,17 @@ mod shadowed {
 }
 
 fn main() {
-    let _: Router = module::router().route("/shadowed", get(shadowed::handler));
+    #[my::limits::rate_limit(name = "local_module", per_minute = 5, crate = my::limits)]
+    mod local {
+        pub(super) fn router() -> axum::Router {
+            axum::Router::new()
+        }
+    }
+
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let _: Router = runtime
+        .block_on(module_from_here::router())
+        .merge(imported::routes::router())
+        .merge(local::router())
+        .route("/shadowed", get(shadowed::handler));
 }

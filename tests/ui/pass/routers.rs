@@ -75,6 +75,13 @@ async fn late(name: &str) -> Router {
     Router::new().route("/late", get(list))
 }
 
+type AppRouter = Router;
+
+#[rate_limit(name = "late_alias", per_minute = 5)]
+async fn late_alias() -> AppRouter {
+    Router::new().route("/late_alias", get(list))
+}
+
 #[rate_limit(name = "early_return", per_minute = 5)]
 fn early_return(on: bool) -> Router {
     if !on {
@@ -157,6 +164,7 @@ fn main() {
         .route("/method_router_of_state", method_router_of_state().with_state(AppState(5)))
         .route("/method_router_of_error", method_router_of_error())
         .merge(runtime.block_on(late("late")))
+        .merge(runtime.block_on(late_alias()))
         .merge(early_return(true))
         .merge(early_return(false))
         .merge(mutable(Router::new(), ("/mutable", 5), &mut names))
