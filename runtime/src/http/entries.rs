@@ -72,7 +72,7 @@ impl Entries {
         for entry in self.all.iter_mut().filter(|entry| entry.is_asked(admission)) {
             let part = entry.ask.part_of(&mut outcome);
             // What one denies is charged by none.
-            if part.taken() && !part.is_exceeded() && !part.readings().is_empty() {
+            if part.is_charged() {
                 entry.charged = entry.ask.cost;
             }
             entry.ask.report(&part);

@@ -1,4 +1,4 @@
-//! One timer for all calls of a connection.
+//! One timer for the calls of a connection that are answered soon.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};

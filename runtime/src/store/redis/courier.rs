@@ -3,7 +3,7 @@
 //! A check that finds nothing in flight goes out at once. What arrives meanwhile goes with the next call, when
 //! the answer is there. One call is in flight: more would be less shared, and cost more than they bring,
 //! whether few ask or many. Only where the server is so far away, or so slow, that whoever waits for the call
-//! before would be too late, others follow it before it is answered.
+//! before might be too late, others follow it before it is answered.
 //!
 //! The calls belong to the task: a request whose client goes away takes nothing with it that others wait
 //! for. No call is sent again once its outcome may be unknown.
@@ -34,8 +34,8 @@ const QUIET: Duration = Duration::from_secs(5);
 /// How many checks are many for a call. After it the task lets others go first, whom the answer has woken: so
 /// what they ask next goes with the next call, and calls become fewer where there are many.
 const MANY: u32 = 8;
-/// In how many parts of the timeout a call may be answered before another one follows: so whoever comes meanwhile
-/// loses no more than one of them.
+/// Another call follows one that has been under way for one of so many parts of the timeout: so whoever comes
+/// meanwhile loses no more than that, unless all that may be are in flight.
 const PARTS: u32 = 8;
 /// How many calls are in flight at most.
 const MAX_IN_FLIGHT: usize = PARTS as usize;
@@ -199,7 +199,11 @@ impl Courier {
 
     /// When the next call follows that one, should it not be answered by then.
     fn next_departs(&self, flight: &Flight) -> Instant {
-        flight.sent + self.lane.timeout() / PARTS
+        flight.sent + self.part()
+    }
+
+    fn part(&self) -> Duration {
+        self.lane.timeout() / PARTS
     }
 
     /// Goes on with a call that has been under way for long, or whose script is `lost`: others follow it, until all
@@ -217,10 +221,8 @@ impl Courier {
             let Some(latest) = lost.last() else { break Ok(()) };
             // Nothing else is under way.
             let loading = self.lane.decider().load(wire);
-            if let Ok(Err(error)) = timeout_at(latest.deadline.into(), loading).await {
-                break Err(error.into());
-            }
-            if let Err(failure) = self.ask_again(wire.call(), &mut flights, &mut lost) {
+            let loaded = timeout_at(latest.deadline.into(), loading).await.unwrap_or(Ok(()));
+            if let Err(failure) = self.ask_again(wire.call(), &loaded, &mut flights, &mut lost) {
                 break Err(failure);
             }
         };
@@ -230,15 +232,22 @@ impl Courier {
         served
     }
 
-    /// Asks anew what a server has not run that had lost a script, but for what is late by now.
+    /// Asks anew what a server has not run that had lost a script, if it has been `loaded`, but for what is late by
+    /// now.
     fn ask_again(
         &mut self,
         requests: &mut Requests,
+        loaded: &RedisResult<()>,
         flights: &mut VecDeque<Flight>,
         lost: &mut Vec<Flight>,
     ) -> Result<(), Failure> {
         let now = Instant::now();
-        for mut flight in lost.drain(..) {
+        while !lost.is_empty() {
+            let mut flight = lost.remove(0);
+            if let Err(error) = loaded {
+                self.arrive(flight, Some(Err(error.clone())))?;
+                continue;
+            }
             if now >= flight.deadline {
                 self.arrive(flight, None)?;
                 continue;
@@ -261,10 +270,18 @@ impl Courier {
         let mut is_over = false;
         while let Some(last) = flights.back() {
             let departs = self.next_departs(last);
-            let may_follow = !is_over && lost.is_empty() && wire.is_sent() && flights.len() < MAX_IN_FLIGHT;
+            let has_room = !is_over && lost.is_empty() && flights.len() < MAX_IN_FLIGHT;
+            let may_follow = has_room && wire.is_sent();
             let front = &mut flights[0];
             let (deadline, now) = (front.deadline, Instant::now());
-            let wait = if may_follow && now < departs { departs.min(deadline) } else { deadline };
+            let wait = if has_room && now < departs {
+                departs.min(deadline)
+            } else if has_room && !may_follow {
+                // What is being sent will have been by then.
+                (now + self.part()).min(deadline)
+            } else {
+                deadline
+            };
             let came = {
                 let mut hearing = pin!(front.question.hear(wire, &front.batch));
                 let came = poll_fn(|context| match hearing.as_mut().poll(context) {

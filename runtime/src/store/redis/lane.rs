@@ -24,7 +24,7 @@ use crate::error::StoreError;
 use crate::store::recovery::Recovery;
 use crate::store::{Counter, Operation, Outcome};
 
-/// How many full calls may wait for the one in flight. What comes then is not taken: the store is slower
+/// How many full calls may wait for those in flight. What comes then is not taken: the store is slower
 /// than what is asked of it.
 const MAX_WAITING: usize = 32;
 

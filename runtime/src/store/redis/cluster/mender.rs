@@ -55,7 +55,7 @@ impl Cluster {
         for (address, lane) in topology.nodes().filter(|(_, lane)| !lane.is_attached()) {
             let reaching =
                 reach(Arc::clone(self), address.clone(), Arc::clone(lane), topology.key_at(address));
-            connecting.add(address, reaching);
+            connecting.add(lane, reaching);
         }
         Ok(is_complete)
     }
@@ -160,15 +160,20 @@ async fn reach(
     key: Option<String>,
 ) -> Result<(), Failure> {
     lane.recovery().pauses().wait().await;
-    let endpoint = cluster.seeds[0].at(address.host, address.port);
-    let mut connection = endpoint.connect(CONNECT_TIMEOUT).await?;
-    if let Some(key) = key {
-        serves(&mut connection, &key).await?;
-    }
-    cluster.decider.load(&mut connection).await?;
-    lane.attach(connection);
+    let endpoint = cluster.seeds[0].at(address.host.clone(), address.port);
+    let connecting = async {
+        let mut connection = endpoint.connect(CONNECT_TIMEOUT).await?;
+        if let Some(key) = key {
+            serves(&mut connection, &key).await?;
+        }
+        cluster.decider.load(&mut connection).await?;
+        Ok(connection)
+    };
+    lane.attach(timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or(Err(Failure::Timeout))?);
     lane.recovery().note();
-    if cluster.closed.load(Ordering::Relaxed) {
+    // Meanwhile the cluster may have been closed, or another lane may lead there, or none.
+    let is_used = cluster.topology().lane_at(&address).is_some_and(|used| Arc::ptr_eq(&used, &lane));
+    if !is_used || cluster.closed.load(Ordering::Relaxed) {
         lane.detach();
     }
     Ok(())
@@ -187,38 +192,38 @@ async fn serves(connection: &mut Wire, key: &str) -> Result<(), Failure> {
 /// The nodes that are being connected to.
 #[derive(Default)]
 struct Connecting {
-    tasks: JoinSet<(Address, Result<(), Failure>)>,
-    under_way: Vec<Address>,
+    tasks: JoinSet<(Arc<Lane>, Result<(), Failure>)>,
+    under_way: Vec<Arc<Lane>>,
     /// What became of the last that could not be reached.
     missing: Option<Failure>,
 }
 
 impl Connecting {
-    /// Begins to connect to the node at `address`, unless that is under way.
+    /// Begins to connect `lane`, unless that is under way.
     fn add(
         &mut self,
-        address: &Address,
+        lane: &Arc<Lane>,
         reaching: impl Future<Output = Result<(), Failure>> + Send + 'static,
     ) {
-        if self.under_way.contains(address) {
+        if self.under_way.iter().any(|other| Arc::ptr_eq(other, lane)) {
             return;
         }
-        self.under_way.push(address.clone());
-        let address = address.clone();
-        self.tasks.spawn(async { (address, reaching.await) });
+        self.under_way.push(Arc::clone(lane));
+        let lane = Arc::clone(lane);
+        self.tasks.spawn(async { (lane, reaching.await) });
     }
 
     /// Waits until each is reached or not.
     async fn settle(&mut self) {
         while let Some(ended) = self.tasks.join_next().await {
-            if let Ok((address, reached)) = ended {
-                self.under_way.retain(|other| *other != address);
+            if let Ok((lane, reached)) = ended {
+                self.under_way.retain(|other| !Arc::ptr_eq(other, &lane));
                 self.missing = reached.err().or(self.missing.take());
             }
         }
     }
 
-    /// What is missing of a cluster, once all have been tried that could be.
+    /// What is missing of a cluster, as far as is known by now.
     fn outcome(&mut self, is_complete: bool) -> Result<(), Failure> {
         match self.missing.take() {
             Some(failure) => Err(failure),

@@ -6,7 +6,7 @@
 //!
 //! What all of these say is the verdict, and it stands whatever becomes of the rest. If they pass, those in
 //! shadow are charged; if one denies, all others are asked where they stand. That is asked of all at once, and
-//! what has no answer by the deadline is told as if nobody had used it.
+//! what has none by the deadline is told as if nobody had used it, and can't be given back.
 //!
 //! A policy that is [known](crate::store::redis::denials) to deny is not asked, and then no other is charged.
 //! Once the others have said where they stand, that is remembered as long as the denial: whoever asks for
@@ -100,11 +100,19 @@ async fn take(cluster: &Arc<Cluster>, counters: &[Counter<'_>]) -> Result<Outcom
     // A task that has ended without a verdict was dropped with its runtime.
     let unsettled = if ended.is_ok() { Failure::NoConnection } else { Failure::Timeout };
     let passes = progress.settle(Err(unsettled))?;
-    let readings = policies.iter().zip(&progress.answers).flat_map(|(policy, answer)| match answer {
-        Some(answer) => answer.readings().iter().copied().collect(),
-        None => policy.iter().map(untouched).collect::<SmallVec<[Reading; 2]>>(),
-    });
-    let outcome = Outcome::new(passes, readings);
+    let (mut readings, mut unanswered) = (Vec::new(), Vec::new());
+    for (policy, answer) in policies.iter().zip(&progress.answers) {
+        if let Some(answer) = answer {
+            readings.extend_from_slice(answer.readings());
+        } else {
+            unanswered.extend(readings.len()..readings.len() + policy.len());
+            readings.extend(policy.iter().map(untouched));
+        }
+    }
+    let mut outcome = Outcome::new(passes, readings);
+    for reading in unanswered {
+        outcome.leave_open(reading);
+    }
     if !passes && ended.is_ok() && progress.answers.iter().all(Option::is_some) {
         cluster.denials.remember_several(counters, &outcome, asked);
     }

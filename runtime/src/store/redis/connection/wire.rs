@@ -31,14 +31,14 @@ const CHUNK: usize = 8 * 1024;
 pub(in super::super) struct Wire {
     socket: Socket,
     requests: Requests,
-    /// Where in the requests those of the call at hand begin.
+    /// Where in the requests those of the last call begin.
     begin: usize,
     /// How many bytes of the requests have been sent.
     sent: usize,
     input: Vec<u8>,
     /// How many bytes of the input have been read.
     read: usize,
-    /// How many answers are still to come to the call at hand,
+    /// How many answers are still to come to the calls at hand,
     awaited: usize,
     /// and before them to calls that were given up.
     late: usize,
@@ -128,12 +128,13 @@ impl Wire {
 
     /// Gives up the next so many answers that are to come to the calls at hand.
     pub(in super::super) fn give_up(&mut self, answers: usize) {
+        debug_assert!(self.requests.commands == 0 || self.sent <= self.begin, "what is sent is counted");
         let answers = answers.min(self.awaited);
         self.awaited -= answers;
         self.late += answers;
     }
 
-    /// The answer to the next command of the call. An error of the server is one of the values.
+    /// The answer to the next command of the calls at hand. An error of the server is one of the values.
     pub(in super::super) async fn answer(&mut self) -> RedisResult<Value> {
         self.send().await?;
         loop {
