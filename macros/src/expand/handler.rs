@@ -36,6 +36,7 @@ pub(crate) fn expand(declaration: &Declaration, mut function: Function) -> Token
         #policies
     };
     let permit = parse_quote!(_: #krate::__private::Permit<#name>);
+    // The permit is the one too many, and not one of the user's.
     let is_one_too_many = function.sig.inputs.len() == MOST_ARGUMENTS;
     let allow = is_one_too_many.then(|| quote!(#[allow(clippy::too_many_arguments)]));
     function.sig.inputs.insert(0, permit);

@@ -19,7 +19,7 @@ mod fallible {
     }
 
     pub fn fallible() -> Result<Router, String> {
-        unimplemented!()
+        unreachable!()
     }
 }
 
@@ -32,7 +32,7 @@ mod fallible_option {
     }
 
     pub fn fallible_option() -> Result<Option<Router>, String> {
-        unimplemented!()
+        unreachable!()
     }
 }
 
@@ -45,7 +45,7 @@ mod fallible_pair {
     }
 
     pub fn fallible_pair() -> Result<(Router, u32), ()> {
-        unimplemented!()
+        unreachable!()
     }
 }
 
@@ -58,7 +58,7 @@ mod several {
     }
 
     pub fn several() -> Vec<Router> {
-        unimplemented!()
+        unreachable!()
     }
 }
 
@@ -71,7 +71,7 @@ mod an_array {
     }
 
     pub fn an_array() -> [MethodRouter; 2] {
-        unimplemented!()
+        unreachable!()
     }
 }
 
@@ -84,7 +84,7 @@ mod a_list {
     }
 
     pub fn a_list() -> Vec<(&'static str, MethodRouter)> {
-        unimplemented!()
+        unreachable!()
     }
 }
 
@@ -97,7 +97,7 @@ mod borrowed {
     }
 
     pub fn borrowed() -> &'static Router {
-        unimplemented!()
+        unreachable!()
     }
 }
 
@@ -110,7 +110,7 @@ mod borrowed_slice {
     }
 
     pub fn borrowed_slice() -> &'static [Router] {
-        unimplemented!()
+        unreachable!()
     }
 }
 
@@ -123,7 +123,7 @@ mod shared {
     }
 
     pub fn shared() -> &'static OnceLock<Router> {
-        unimplemented!()
+        unreachable!()
     }
 }
 
@@ -162,7 +162,7 @@ mod a_boxed_future {
     }
 
     pub fn a_boxed_future() -> BoxFuture<'static, Router> {
-        unimplemented!()
+        unreachable!()
     }
 }
 
@@ -175,7 +175,7 @@ mod a_pinned_future {
     }
 
     pub fn a_pinned_future() -> Pin<Box<dyn Future<Output = Router>>> {
-        unimplemented!()
+        unreachable!()
     }
 }
 
@@ -214,7 +214,7 @@ mod a_function {
     }
 
     pub fn a_function() -> fn() -> Router {
-        unimplemented!()
+        unreachable!()
     }
 }
 
@@ -240,7 +240,7 @@ mod an_alias {
     }
 
     pub fn an_alias() -> Option<AppRouter> {
-        unimplemented!()
+        unreachable!()
     }
 }
 
@@ -251,17 +251,17 @@ fn late_router() -> impl Future<Output = Router> {
 
 #[rate_limit(name = "limited", per_minute = 5)]
 fn late_boxed_router() -> BoxFuture<'static, Router> {
-    unimplemented!()
+    unreachable!()
 }
 
 #[rate_limit(name = "limited", per_minute = 5)]
 fn routers() -> Vec<Router> {
-    unimplemented!()
+    unreachable!()
 }
 
 #[rate_limit(name = "limited", per_minute = 5)]
 async fn late_pair() -> Result<(Router, u32), String> {
-    unimplemented!()
+    unreachable!()
 }
 
 fn main() {}

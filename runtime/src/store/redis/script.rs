@@ -169,6 +169,7 @@ pub(super) struct Question {
     now: u64,
     /// Whether what comes before the next answer has been heard: see [`Part::is_asking`].
     heard_asking: bool,
+    /// Whether it is the second time, after a script was lost.
     is_asked_again: bool,
 }
 
