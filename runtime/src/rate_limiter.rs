@@ -33,7 +33,7 @@ use crate::store::Operation;
 /// ```
 ///
 /// Add the layer after the routes: axum's [`Router::layer`](axum::Router::layer) wraps what is there
-/// when it is called.
+/// when it is called. [`layer`](Self::layer) puts the limiter around the whole router instead, at less cost.
 #[derive(Clone)]
 #[must_use = "a limiter does nothing until it is a layer of a router, or asked with `check`"]
 pub struct RateLimiter(pub(crate) Arc<Shared>);

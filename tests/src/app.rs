@@ -1,9 +1,11 @@
 //! An application served on loopback.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Deref;
 
 use axum::Router;
+use axum_rate_limit::RateLimitService;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -23,14 +25,34 @@ impl App {
     ///
     /// If loopback has no free port.
     pub async fn serve(router: Router) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback has a free port");
+        let listener = listen().await;
         let address = listener.local_addr().expect("it is bound");
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        let server = tokio::spawn(async move {
-            axum::serve(listener, service).await.expect("the server runs until it is stopped");
-        });
+        let server = axum::serve(listener, service).into_future();
+        Self::run(address, server)
+    }
+
+    /// Serves a router that a limiter is around.
+    ///
+    /// # Panics
+    ///
+    /// If loopback has no free port.
+    pub async fn serve_inside(limiter: RateLimitService<Router>) -> Self {
+        let listener = listen().await;
+        let address = listener.local_addr().expect("it is bound");
+        let service = limiter.into_make_service_with_connect_info::<SocketAddr>();
+        let server = axum::serve(listener, service).into_future();
+        Self::run(address, server)
+    }
+
+    fn run(address: SocketAddr, server: impl Future<Output = io::Result<()>> + Send + 'static) -> Self {
+        let server = tokio::spawn(async { server.await.expect("the server runs until it is stopped") });
         Self { client: Client::at(address), server }
     }
+}
+
+async fn listen() -> TcpListener {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback has a free port")
 }
 
 impl Deref for App {

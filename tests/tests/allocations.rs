@@ -3,6 +3,7 @@
 //! The numbers below are bounds. Whoever gets one down writes it down here; whoever needs one more gives the
 //! reason for it.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use allocation_counter::measure;
@@ -15,6 +16,7 @@ use axum_rate_limit::store::{Counter, MemoryStore, Operation};
 use axum_rate_limit::{Algorithm, Headers, Quota, RateLimiter, rate_limit};
 use futures_util::FutureExt as _;
 use http::Request;
+use tower::Service;
 use tower::ServiceExt as _;
 use tower::layer::util::Identity;
 
@@ -65,8 +67,12 @@ fn app() -> Router {
         .merge(router())
 }
 
+async fn limiter(headers: Headers) -> RateLimiter {
+    RateLimiter::builder().headers(headers).build().await.expect("a limiter")
+}
+
 async fn limited(headers: Headers) -> Router {
-    app().layer(RateLimiter::builder().headers(headers).build().await.expect("a limiter"))
+    app().layer(limiter(headers).await)
 }
 
 fn request(path: &str) -> Request<Body> {
@@ -75,7 +81,10 @@ fn request(path: &str) -> Request<Body> {
 }
 
 /// How many allocations a request takes, from the router on, once it has been seen before.
-fn allocations(app: &Router, path: &str) -> u64 {
+fn allocations<S>(app: &S, path: &str) -> u64
+where
+    S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone,
+{
     let send = |request| {
         let mut response: Option<Response> = None;
         let mut app = Some(app.clone());
@@ -93,6 +102,17 @@ fn allocations(app: &Router, path: &str) -> u64 {
     let counts = [(); 5].map(|()| send(request(path)));
     assert!(counts.iter().all(|count| *count == counts[0]), "{path}: {counts:?}");
     counts[0]
+}
+
+/// Nothing is cloned or boxed for it then, so nothing comes on top of a router without a layer.
+#[tokio::test]
+async fn a_limiter_around_the_router_adds_its_record_alone() {
+    let bare = allocations(&Router::new().route("/free", get(free)), "/free");
+    let limited = limiter(Headers::Off).await.layer(app());
+    for (path, decided) in [("/free", 0), ("/one", LABELS)] {
+        let added = allocations(&limited, path).saturating_sub(bare);
+        assert!(added <= LAYER + decided, "{path}: {added}");
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use axum::extract::connect_info::MockConnectInfo;
 use axum::routing::get;
 use axum_rate_limit::{Decisions, RateLimiter, rate_limit};
 use http::{Request, StatusCode};
-use tests::Log;
+use tests::{App, Log};
 use tower::ServiceExt as _;
 
 #[rate_limit(name = "handler", per_minute = 5)]
@@ -24,6 +24,11 @@ fn routes() -> Router {
 #[rate_limit(name = "inside", per_minute = 5)]
 fn layer_inside() -> Router {
     Router::new().route("/", get(|| async { "ok" })).layer(RateLimiter::memory())
+}
+
+#[rate_limit(name = "merged", per_minute = 5)]
+fn merged() -> Router {
+    Router::new().route("/merged", get(|| async { "ok" }))
 }
 
 async fn status(router: &Router) -> StatusCode {
@@ -53,6 +58,32 @@ async fn what_is_missing_is_500_and_one_line_that_says_what_to_add() {
     let lines = log.lines();
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[1].contains("into_make_service_with_connect_info::<SocketAddr>()"), "{lines:?}");
+}
+
+/// Around the router the limiter serves all routes, also those that are added after it was decided upon.
+#[tokio::test]
+async fn a_limiter_around_the_router_serves_all_of_it() {
+    let limiter = RateLimiter::memory();
+    let nested = Router::new().route("/twice", get(handler)).layer(limiter.clone());
+    let router = Router::new().route("/", get(handler)).merge(merged()).nest("/nested", nested);
+    let app = limiter.layer(router.route("/later", get(handler)));
+    let app = App::serve_inside(app).await;
+    for (path, policy, left) in [
+        ("/", "handler", 4),
+        ("/later", "handler", 3),
+        ("/nested/twice", "handler", 2),
+        ("/merged", "merged", 4),
+    ] {
+        let answer = app.get(path).await;
+        assert_eq!((answer.status, answer.parameter("r")), (StatusCode::OK, Some(left)), "{path}");
+        assert!(answer.field("ratelimit").starts_with(&format!("\"{policy}\"")), "{path}");
+    }
+    for _ in 0..2 {
+        assert_eq!(app.get("/").await.status, StatusCode::OK);
+    }
+    assert_eq!(app.get("/").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    let unknown = app.get("/unknown").await;
+    assert_eq!((unknown.status, unknown.field("ratelimit").as_str()), (StatusCode::NOT_FOUND, ""));
 }
 
 #[tokio::test]

@@ -3,7 +3,11 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::{Extensions, Request, Response};
+use axum::ServiceExt;
+use axum::extract::Request;
+use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
+use axum::routing::{IntoMakeService, Router};
+use http::{Extensions, HeaderMap, Response};
 use pin_project_lite::pin_project;
 use smallvec::SmallVec;
 use tower_layer::Layer;
@@ -15,23 +19,70 @@ use crate::decision::Decision;
 use crate::rate_limiter::RateLimiter;
 
 /// A service whose requests a [`RateLimiter`] counts, where an attribute below asks for it.
+///
+/// That of a whole application is made with [`RateLimiter::layer`], and served as a router is.
 #[derive(Clone, Debug)]
 pub struct RateLimitService<S> {
     inner: S,
     limiter: RateLimiter,
 }
 
-impl<S> Layer<S> for RateLimiter {
-    type Service = RateLimitService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
+impl RateLimiter {
+    /// Puts the limiter around a service, which may be a whole router: `limiter.layer(app)` instead of
+    /// `app.layer(limiter)`.
+    ///
+    /// [`Router::layer`] puts a layer around each route, so that each request takes a clone of
+    /// the route and a box for the layer's future, and routes that are added later are without it. Around the router
+    /// there is one for all, at less cost.
+    ///
+    /// ```no_run
+    /// use std::net::SocketAddr;
+    /// use axum::Router;
+    /// use axum_rate_limit::RateLimiter;
+    ///
+    /// # async fn serve(app: Router, listener: tokio::net::TcpListener) -> Result<(), Box<dyn std::error::Error>> {
+    /// let limiter = RateLimiter::from_env().await?;
+    /// let app = limiter.layer(app);
+    /// axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// It is what [`tower::Layer`](tower_layer::Layer) has under this name, without that trait in scope.
+    pub fn layer<S>(&self, inner: S) -> RateLimitService<S> {
         RateLimitService { inner, limiter: self.clone() }
     }
 }
 
-impl<S, Body, ResBody> Service<Request<Body>> for RateLimitService<S>
+/// What `axum::serve` takes, as [`Router`] has it. For other services there is [`axum::ServiceExt`].
+impl RateLimitService<Router> {
+    /// As [`Router::into_make_service`]. Nobody is then told by an address.
+    pub fn into_make_service(self) -> IntoMakeService<Self> {
+        ServiceExt::<Request>::into_make_service(self.finished())
+    }
+
+    /// As [`Router::into_make_service_with_connect_info`]: with the address that tells who asks.
+    pub fn into_make_service_with_connect_info<C>(self) -> IntoMakeServiceWithConnectInfo<Self, C> {
+        ServiceExt::<Request>::into_make_service_with_connect_info(self.finished())
+    }
+
+    /// With handlers made into routes once, as axum does where it serves a router, and not for each request.
+    fn finished(self) -> Self {
+        Self { inner: self.inner.with_state(()), ..self }
+    }
+}
+
+impl<S> Layer<S> for RateLimiter {
+    type Service = RateLimitService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RateLimiter::layer(self, inner)
+    }
+}
+
+impl<S, Body, ResBody> Service<http::Request<Body>> for RateLimitService<S>
 where
-    S: Service<Request<Body>, Response = Response<ResBody>>,
+    S: Service<http::Request<Body>, Response = Response<ResBody>>,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -41,7 +92,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let told = self.limiter.enter(request.extensions_mut());
         ResponseFuture { inner: self.inner.call(request), told }
     }
@@ -54,8 +105,10 @@ impl RateLimiter {
         let told = (self.0.answers.headers != Headers::Off).then(|| ledger.clone());
         let outer = extensions.insert(ledger);
         // The same limiter may be a layer of a router and of one nested in it: the outer one writes.
-        if let Some(outer) = outer.filter(|outer| outer.limiter().is(self)) {
-            extensions.insert(outer);
+        if let Some(outer) = outer.filter(|outer| outer.limiter().is(self))
+            && let Some(ledger) = extensions.get_mut()
+        {
+            *ledger = outer;
             return None;
         }
         told
@@ -88,9 +141,15 @@ where
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
         if let Some(ledger) = this.told {
-            let decisions: SmallVec<[Decision; 2]> = ledger.entries().decisions().collect();
-            ledger.limiter().0.answers.headers.write(&decisions, response.headers_mut());
+            tell(ledger, response.headers_mut());
         }
         Poll::Ready(Ok(response))
     }
+}
+
+/// Writes the fields that tell what has been decided.
+#[inline(never)] // it is long, and needed where fields are
+fn tell(ledger: &Ledger, headers: &mut HeaderMap) {
+    let decisions: SmallVec<[Decision; 2]> = ledger.with_entries(|entries| entries.decisions().collect());
+    ledger.limiter().0.answers.headers.write(&decisions, headers);
 }

@@ -72,11 +72,16 @@ const CANDIDATES: &[Candidate] = &[
     candidate("bare-denial", "bare axum, always denying", Kind::Bare, Store::None, false, DENIED),
     candidate("ours-memory", "axum-rate-limit, fields off", Kind::Ours, Store::Memory, false, ALL),
     candidate("ours-memory-fields", "axum-rate-limit", Kind::Ours, Store::Memory, true, HOT),
+    candidate("ours-memory-outermost", "axum-rate-limit, outermost, fields off", Kind::Ours, Store::Memory, false, ALL),
+    candidate("ours-memory-outermost-fields", "axum-rate-limit, outermost", Kind::Ours, Store::Memory, true, HOT),
     candidate("tower_governor", "tower_governor", Kind::Peer, Store::Memory, false, ALL),
+    candidate("tower_governor-outermost", "tower_governor, outermost", Kind::Peer, Store::Memory, false, HOT),
     candidate("axum-governor", "axum-governor", Kind::Peer, Store::Memory, true, ALL),
     candidate("limitador-memory", "limitador", Kind::Peer, Store::Memory, false, ALL),
     candidate("ours-redis", "axum-rate-limit, fields off", Kind::Ours, Store::Redis, false, ALL),
     candidate("ours-redis-fields", "axum-rate-limit", Kind::Ours, Store::Redis, true, HOT_AND_DENIED),
+    candidate("ours-redis-outermost", "axum-rate-limit, outermost, fields off", Kind::Ours, Store::Redis, false, ALL),
+    candidate("ours-redis-outermost-fields", "axum-rate-limit, outermost", Kind::Ours, Store::Redis, true, HOT_AND_DENIED),
     candidate("limitador-redis", "limitador", Kind::Peer, Store::Redis, false, ALL),
     candidate("limitador-cached", "limitador, cached", Kind::Peer, Store::Redis, false, ALL),
     candidate("axum-limit-redis", "axum-limit", Kind::Peer, Store::Redis, false, ALL),
@@ -88,7 +93,7 @@ const CANDIDATES: &[Candidate] = &[
 ];
 
 /// Those whose latency is measured, too.
-pub(crate) const ONE_BY_ONE: [&str; 3] = ["bare", "ours-redis", "evalsha"];
+pub(crate) const ONE_BY_ONE: [&str; 4] = ["bare", "ours-redis", "ours-redis-outermost", "evalsha"];
 
 impl Candidate {
     /// Whether it lets some through and denies others.

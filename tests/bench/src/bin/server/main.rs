@@ -17,13 +17,19 @@ mod tower_governor;
 #[cfg(feature = "tower-rate-limiter")]
 mod tower_rate_limiter;
 
+use std::convert::Infallible;
 use std::error::Error;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 
-use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
+use axum::{Router, ServiceExt};
 use axum_rate_limit::Headers;
 use bench::Column;
 use tokio::net::TcpListener;
+use tower_service::Service;
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -41,36 +47,61 @@ async fn main() -> Result<()> {
         [candidate, column, url] => (candidate, column, url),
         _ => return Err("arguments: <candidate> <column> [redis url]".into()),
     };
-    let app = app(candidate, column.parse()?, url).await?;
+    let serve = app(candidate, column.parse()?, url).await?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     println!("{}", listener.local_addr()?.port());
-    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
+    serve(listener).await?;
     Ok(())
 }
 
-async fn app(candidate: &str, column: Column, url: &str) -> Result<Router> {
+/// Serves an application.
+type Serve = Box<dyn FnOnce(TcpListener) -> Pin<Box<dyn Future<Output = io::Result<()>>>>>;
+
+fn router(router: Router) -> Serve {
+    service(router.with_state(()))
+}
+
+fn service<S>(service: S) -> Serve
+where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
+{
+    let service = ServiceExt::into_make_service_with_connect_info::<SocketAddr>(service);
+    Box::new(|listener| Box::pin(axum::serve(listener, service).into_future()))
+}
+
+fn limited((router, limiter): ours::Limited) -> Serve {
+    let service = limiter.layer(router).into_make_service_with_connect_info::<SocketAddr>();
+    Box::new(|listener| Box::pin(axum::serve(listener, service).into_future()))
+}
+
+async fn app(candidate: &str, column: Column, url: &str) -> Result<Serve> {
     Ok(match candidate {
-        "bare" => bare::plain(),
-        "bare-fields" => bare::with_fields(),
-        "bare-layer" => bare::with_layer(),
-        "bare-denial" => bare::denying(),
-        "ours-memory" => ours::memory(column, Headers::Off).await?,
-        "ours-memory-fields" => ours::memory(column, Headers::Draft).await?,
-        "ours-redis" => ours::redis(column, Headers::Off, url).await?,
-        "ours-redis-fields" => ours::redis(column, Headers::Draft, url).await?,
-        "evalsha" => commands::evalsha(column, url).await?,
-        "incr" => commands::incr(column, url).await?,
-        "incr-expire" => commands::incr_expire(column, url).await?,
-        "tower_governor" => tower_governor::app(column)?,
-        "axum-governor" => axum_governor::app(column)?,
-        "axum-limit-redis" => axum_limit::app(column, url).await?,
-        "limitador-memory" => limitador::memory(column)?,
+        "bare" => router(bare::plain()),
+        "bare-fields" => router(bare::with_fields()),
+        "bare-layer" => router(bare::with_layer()),
+        "bare-denial" => router(bare::denying()),
+        "ours-memory" => router(ours::inside(ours::memory(column, Headers::Off).await?)),
+        "ours-memory-fields" => router(ours::inside(ours::memory(column, Headers::Draft).await?)),
+        "ours-memory-outermost" => limited(ours::memory(column, Headers::Off).await?),
+        "ours-memory-outermost-fields" => limited(ours::memory(column, Headers::Draft).await?),
+        "ours-redis" => router(ours::inside(ours::redis(column, Headers::Off, url).await?)),
+        "ours-redis-fields" => router(ours::inside(ours::redis(column, Headers::Draft, url).await?)),
+        "ours-redis-outermost" => limited(ours::redis(column, Headers::Off, url).await?),
+        "ours-redis-outermost-fields" => limited(ours::redis(column, Headers::Draft, url).await?),
+        "evalsha" => router(commands::evalsha(column, url).await?),
+        "incr" => router(commands::incr(column, url).await?),
+        "incr-expire" => router(commands::incr_expire(column, url).await?),
+        "tower_governor" => router(tower_governor::app(column)?),
+        "tower_governor-outermost" => tower_governor::outermost(column)?,
+        "axum-governor" => router(axum_governor::app(column)?),
+        "axum-limit-redis" => router(axum_limit::app(column, url).await?),
+        "limitador-memory" => router(limitador::memory(column)?),
         #[cfg(feature = "limitador-redis")]
-        "limitador-redis" => limitador::redis(column, url).await?,
+        "limitador-redis" => router(limitador::redis(column, url).await?),
         #[cfg(feature = "limitador-redis")]
-        "limitador-cached" => limitador::cached(column, url).await?,
+        "limitador-cached" => router(limitador::cached(column, url).await?),
         #[cfg(feature = "tower-rate-limiter")]
-        "tower-rate-limiter-redis" => tower_rate_limiter::app(column, url).await?,
+        "tower-rate-limiter-redis" => router(tower_rate_limiter::app(column, url).await?),
         _ => return Err(format!("{candidate:?} is not built").into()),
     })
 }

@@ -24,12 +24,15 @@ async fn denied() -> &'static str {
     "ok"
 }
 
-pub(crate) async fn memory(column: Column, headers: Headers) -> Result<Router> {
+/// A router, and the limiter for it.
+pub(crate) type Limited = (Router, RateLimiter);
+
+pub(crate) async fn memory(column: Column, headers: Headers) -> Result<Limited> {
     app(column, RateLimiter::builder().memory().headers(headers)).await
 }
 
 /// All as by default, but for a store that fails: the run has to show that, not go on in memory.
-pub(crate) async fn redis(column: Column, headers: Headers, url: &str) -> Result<Router> {
+pub(crate) async fn redis(column: Column, headers: Headers, url: &str) -> Result<Limited> {
     let builder = RateLimiter::builder()
         .redis(url)
         .headers(headers)
@@ -39,11 +42,16 @@ pub(crate) async fn redis(column: Column, headers: Headers, url: &str) -> Result
     app(column, builder).await
 }
 
-async fn app(column: Column, builder: Builder) -> Result<Router> {
+/// With the limiter as a layer of the router, and so around each of its routes.
+pub(crate) fn inside((router, limiter): Limited) -> Router {
+    router.layer(limiter)
+}
+
+async fn app(column: Column, builder: Builder) -> Result<Limited> {
     let handler = match column {
         Column::Hot => get(hot),
         Column::Keys => get(keys),
         Column::Denied => get(denied),
     };
-    Ok(Router::new().route("/", handler).layer(builder.build().await?))
+    Ok((Router::new().route("/", handler), builder.build().await?))
 }

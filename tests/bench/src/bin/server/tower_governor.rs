@@ -11,20 +11,34 @@ use http::Request;
 use tower_governor::governor::GovernorConfigBuilder;
 use tower_governor::key_extractor::KeyExtractor;
 use tower_governor::{GovernorError, GovernorLayer};
+use tower_layer::Layer as _;
 
-use crate::{Result, ok};
+use crate::{Result, Serve, ok, service};
 
 pub(crate) fn app(column: Column) -> Result<Router> {
-    let app = Router::new().route("/", get(ok));
-    let limit = NonZeroU32::new(column.limit()).ok_or("a limit is not 0")?;
+    let (app, (period, burst)) = (Router::new().route("/", get(ok)), quota(column)?);
     let mut builder = GovernorConfigBuilder::default();
-    builder.period(Duration::from_hours(1) / limit.get()).burst_size(limit.get());
+    builder.period(period).burst_size(burst);
     Ok(if column == Column::Keys {
         let config = builder.key_extractor(ByHeader).finish().ok_or("a quota is not 0")?;
         app.layer(GovernorLayer::new(Arc::new(config)))
     } else {
         app.layer(GovernorLayer::new(Arc::new(builder.finish().ok_or("a quota is not 0")?)))
     })
+}
+
+/// With one layer around the router, not one around each of its routes.
+pub(crate) fn outermost(column: Column) -> Result<Serve> {
+    let (app, (period, burst)) = (Router::new().route("/", get(ok)).with_state(()), quota(column)?);
+    let config = GovernorConfigBuilder::default().period(period).burst_size(burst).finish();
+    let layer = GovernorLayer::new(Arc::new(config.ok_or("a quota is not 0")?));
+    Ok(service(layer.layer(app)))
+}
+
+/// After how long a request comes back, and how many may pass at once.
+fn quota(column: Column) -> Result<(Duration, u32)> {
+    let limit = NonZeroU32::new(column.limit()).ok_or("a limit is not 0")?;
+    Ok((Duration::from_hours(1) / limit.get(), limit.get()))
 }
 
 #[derive(Clone)]
