@@ -145,7 +145,7 @@ mod tests {
 
     fn reading(remaining: u32, reset: u64, fits: bool) -> Reading {
         let reset = Duration::from_secs(reset);
-        Reading { fits, remaining, reset, retry_after: Some(if fits { Duration::ZERO } else { reset }) }
+        Reading::new(fits, remaining, reset, Some(if fits { Duration::ZERO } else { reset }))
     }
 
     fn decision(one: Reading, other: Reading) -> Decision {

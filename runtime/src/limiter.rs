@@ -63,6 +63,18 @@ impl Ask<'_> {
         self.own_quotas.as_ref().map_or(self.policy.quotas(), |quotas| quotas.as_slice())
     }
 
+    /// What it asks for, as the `policy`th of those that are asked together.
+    fn counters(&self, policy: usize) -> impl Iterator<Item = Counter<'_>> {
+        self.quotas().iter().map(move |quota| Counter {
+            key: self.key.as_str(),
+            quota: *quota,
+            algorithm: self.policy.algorithm,
+            cost: self.cost,
+            policy,
+            shadow: self.policy.shadow,
+        })
+    }
+
     /// Takes its part out of the outcome of several.
     pub(crate) fn part_of(&self, outcome: &mut Outcome) -> Outcome {
         outcome.split_off(self.quotas().len())
@@ -124,6 +136,19 @@ impl Limiter {
         operation: Operation,
         asks: impl IntoIterator<Item = &'a Ask<'p>> + Clone,
     ) -> Begun {
+        // Most ask one policy with one quota.
+        if let Some(counter) = only_counter(asks.clone()) {
+            return self.store.begin(operation, &[counter], || self.strictest(asks));
+        }
+        self.begin_all(operation, asks)
+    }
+
+    #[inline(never)] // most ask for one counter
+    fn begin_all<'a, 'p: 'a>(
+        &self,
+        operation: Operation,
+        asks: impl IntoIterator<Item = &'a Ask<'p>> + Clone,
+    ) -> Begun {
         let counters = counters(asks.clone());
         if counters.is_empty() {
             return Begun::Decided(Ok(Outcome::new(true, [])));
@@ -163,21 +188,17 @@ impl Limiter {
 }
 
 fn counters<'a, 'p: 'a>(asks: impl IntoIterator<Item = &'a Ask<'p>>) -> SmallVec<[Counter<'a>; 2]> {
-    let mut counters = SmallVec::new_const();
-    for (index, ask) in asks.into_iter().enumerate() {
-        let key = ask.key.as_str();
-        for quota in ask.quotas() {
-            counters.push(Counter {
-                key,
-                quota: *quota,
-                algorithm: ask.policy.algorithm,
-                cost: ask.cost,
-                policy: index,
-                shadow: ask.policy.shadow,
-            });
-        }
-    }
-    counters
+    let of = |(policy, ask): (usize, &'a Ask<'p>)| ask.counters(policy);
+    asks.into_iter().enumerate().flat_map(of).collect()
+}
+
+/// The counter that `asks` come to, if it is one.
+fn only_counter<'a, 'p: 'a>(asks: impl IntoIterator<Item = &'a Ask<'p>>) -> Option<Counter<'a>> {
+    let mut asks = asks.into_iter();
+    let (only, None) = (asks.next()?, asks.next()) else { return None };
+    let mut counters = only.counters(0);
+    let (only, None) = (counters.next()?, counters.next()) else { return None };
+    Some(only)
 }
 
 impl fmt::Debug for Limiter {

@@ -7,33 +7,46 @@ use arrayvec::ArrayString;
 
 /// How much has room in place: a key of a prefix, a name, an address and a short path; or what a response
 /// field says of two quotas.
-const IN_PLACE: usize = 96;
+const IN_PLACE: usize = 80;
 
 /// ASCII text that is appended to. Most keys and response fields fit in place, and take no memory of their
 /// own.
-#[derive(Clone, Default)]
-pub(crate) struct Text {
-    place: ArrayString<IN_PLACE>,
-    /// All of it, once it has outgrown its place.
-    long: Option<String>,
+#[derive(Clone)]
+pub(crate) enum Text {
+    Short(ArrayString<IN_PLACE>),
+    Long(String),
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self::Short(ArrayString::new())
+    }
 }
 
 impl Text {
     pub(crate) fn as_str(&self) -> &str {
-        self.long.as_ref().map_or(self.place.as_str(), String::as_str)
+        match self {
+            Self::Short(text) => text,
+            Self::Long(text) => text,
+        }
     }
 
     #[inline] // most pieces are constants, of which so nothing is left but a move
     pub(crate) fn push_str(&mut self, text: &str) {
-        if self.long.is_some() || self.place.try_push_str(text).is_err() {
-            self.push_long(text);
+        if let Self::Short(short) = self
+            && short.try_push_str(text).is_ok()
+        {
+            return;
         }
+        self.push_long(text);
     }
 
     #[cold]
     fn push_long(&mut self, text: &str) {
-        let place = &self.place;
-        self.long.get_or_insert_with(|| place.as_str().to_owned()).push_str(text);
+        match self {
+            Self::Short(short) => *self = Self::Long([short, text].concat()),
+            Self::Long(long) => long.push_str(text),
+        }
     }
 
     pub(crate) fn push_number(&mut self, number: u64) {

@@ -97,12 +97,15 @@ pub struct Reading {
     /// After how long what was asked for would fit; zero if it fits, `None` if it never will, since
     /// it is more than the quota.
     pub retry_after: Option<Duration>,
+    /// Whether a store has said so. If not, nobody knows where the counter stands, and it must not be given
+    /// back.
+    pub(crate) known: bool,
 }
 
 impl Reading {
     /// What a store of one's own answers; `retry_after` is `None` if what was asked for never fits.
     pub fn new(fits: bool, remaining: u32, reset: Duration, retry_after: Option<Duration>) -> Self {
-        Self { fits, remaining, reset, retry_after }
+        Self { fits, remaining, reset, retry_after, known: true }
     }
 }
 
@@ -200,6 +203,7 @@ fn reading(fits: bool, remaining: u64, reset: u64, wait: Option<u64>) -> Reading
         remaining: u32::try_from(remaining).unwrap_or(u32::MAX),
         reset: Duration::from_micros(reset),
         retry_after: if fits { Some(Duration::ZERO) } else { wait.map(Duration::from_micros) },
+        known: true,
     }
 }
 

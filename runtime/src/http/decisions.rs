@@ -54,7 +54,7 @@ impl<S: Sync> FromRequestParts<S> for Decisions {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
         let ledger = parts.extensions.get::<Ledger>().ok_or(NoLayer)?;
-        Ok(Self(ledger.entries().decisions().collect()))
+        Ok(Self(ledger.with_entries(|entries| entries.decisions().collect())))
     }
 }
 

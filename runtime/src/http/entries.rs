@@ -1,5 +1,7 @@
 //! What the policies that a request met have said.
 
+use std::ops::Range;
+
 use smallvec::SmallVec;
 
 use crate::decision::Decision;
@@ -63,20 +65,24 @@ impl Entries {
     }
 
     /// Those that are asked together, and wait for a decision.
-    pub(super) fn asked(&self, admission: u32) -> impl Iterator<Item = &Entry> + Clone {
-        self.all.iter().filter(move |entry| entry.is_asked(admission))
+    pub(super) fn asked(&self, admission: u32) -> &[Entry] {
+        &self.all[self.places(admission)]
+    }
+
+    /// Where those are that are asked together: they were entered one after the other.
+    fn places(&self, admission: u32) -> Range<usize> {
+        let is_asked = |entry: &Entry| entry.is_asked(admission);
+        let first = self.all.iter().position(is_asked).unwrap_or(self.all.len());
+        let count = self.all[first..].iter().take_while(|entry| is_asked(entry)).count();
+        first..first + count
     }
 
     /// Notes what has been decided of those that were asked together.
-    pub(super) fn settle(&mut self, admission: u32, mut outcome: Outcome) {
-        for entry in self.all.iter_mut().filter(|entry| entry.is_asked(admission)) {
-            let part = entry.ask.part_of(&mut outcome);
-            // What one denies is charged by none.
-            if part.is_charged() {
-                entry.charged = entry.ask.cost;
-            }
-            entry.ask.report(&part);
-            entry.outcome = Some(part);
+    pub(super) fn settle(&mut self, admission: u32, outcome: Outcome) {
+        let places = self.places(admission);
+        match &mut self.all[places] {
+            [entry] => entry.settle(outcome),
+            entries => settle_each(entries, outcome),
         }
     }
 
@@ -86,9 +92,27 @@ impl Entries {
     }
 }
 
+/// Gives each its part.
+#[inline(never)] // most requests ask one
+fn settle_each(entries: &mut [Entry], mut outcome: Outcome) {
+    for entry in entries {
+        let part = entry.ask.part_of(&mut outcome);
+        entry.settle(part);
+    }
+}
+
 impl Entry {
     fn is_asked(&self, admission: u32) -> bool {
         self.outcome.is_none() && self.admission == admission
+    }
+
+    fn settle(&mut self, part: Outcome) {
+        // What one denies is charged by none.
+        if part.is_charged() {
+            self.charged = self.ask.cost;
+        }
+        self.ask.report(&part);
+        self.outcome = Some(part);
     }
 
     /// Whether the request must not pass.

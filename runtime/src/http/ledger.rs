@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use axum::response::Response;
 use http::StatusCode;
 use http::request::Parts;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::Answers;
@@ -35,22 +35,22 @@ struct Record {
 }
 
 /// Whether a request may go on.
-pub(super) enum Admission {
+pub(super) enum Admission<'a> {
     /// It is known.
     Now(Option<Result<(), Response>>),
     /// The store has been asked: its answer is waited for here.
-    Asked(Waiting, Asked),
+    Asked(Waiting<'a>, Asked),
     /// The store is asked by a future of its own.
-    Later(Boxed<'static, Result<(), Response>>),
+    Later(Boxed<'a, Result<(), Response>>),
 }
 
-impl Admission {
+impl Admission<'_> {
     fn denied(answer: Response) -> Self {
         Self::Now(Some(Err(answer)))
     }
 }
 
-impl Future for Admission {
+impl Future for Admission<'_> {
     type Output = Result<(), Response>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -67,20 +67,33 @@ impl Future for Admission {
 }
 
 /// A request that waits for a decision. When it does so no longer, what has not been decided is struck out.
-pub(super) struct Waiting {
-    ledger: Ledger,
+pub(super) struct Waiting<'a> {
+    ledger: &'a Ledger,
     admission: u32,
     policies: &'static [&'static Policy],
 }
 
-impl Waiting {
+impl<'a> Waiting<'a> {
     /// The answer to the request, if the store has answered that it is denied.
     fn conclude(&self, asked: &Asked) -> Option<Response> {
         let Shared { limiter, .. } = &*self.ledger.limiter().0;
-        let mut entries = self.ledger.entries();
-        let asks = entries.asked(self.admission).map(|entry| &entry.ask);
-        let outcome = limiter.conclude(Operation::Take, asks, asked);
-        self.settle(&mut entries, outcome)
+        self.ledger.with_entries(|entries| {
+            let asks = entries.asked(self.admission).iter().map(|entry| &entry.ask);
+            let outcome = limiter.conclude(Operation::Take, asks, asked);
+            self.settle(entries, outcome)
+        })
+    }
+
+    /// Asks the store by a future of its own.
+    #[cold]
+    fn ask(self, entries: &Entries) -> Boxed<'a, Result<(), Response>> {
+        let asks: SmallVec<[Ask<'static>; 1]> =
+            entries.asked(self.admission).iter().map(|entry| entry.ask.clone()).collect();
+        Box::pin(async move {
+            let Shared { limiter, .. } = &*self.ledger.limiter().0;
+            let outcome = limiter.answer_later(Operation::Take, &asks).await;
+            self.ledger.with_entries(|entries| self.settle(entries, outcome)).map_or(Ok(()), Err)
+        })
     }
 
     fn settle(&self, entries: &mut Entries, outcome: Result<Outcome, StoreError>) -> Option<Response> {
@@ -88,9 +101,9 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.ledger.entries().withdraw(self.admission);
+        self.ledger.with_entries(|entries| entries.withdraw(self.admission));
     }
 }
 
@@ -103,50 +116,49 @@ impl Ledger {
         &self.0.limiter
     }
 
-    /// What has been decided so far.
-    pub(super) fn entries(&self) -> MutexGuard<'_, Entries> {
-        self.0.entries.lock()
+    /// Shows `see` what has been decided so far, under a lock.
+    pub(super) fn with_entries<T>(&self, see: impl FnOnce(&mut Entries) -> T) -> T {
+        see(&mut self.0.entries.lock())
     }
 
     /// Asks all of `policies` that have not been asked in this request yet, in one call.
     ///
     /// The error is the answer to the request.
-    pub(super) fn admit(parts: &Parts, policies: &'static [&'static Policy]) -> Admission {
-        let Some(ledger) = parts.extensions.get::<Self>() else {
-            return Admission::denied(no_layer(policies));
-        };
-        let Shared { limiter, answers } = &*ledger.limiter().0;
-        let mut entries = ledger.entries();
+    pub(super) fn admit<'a>(parts: &'a Parts, policies: &'static [&'static Policy]) -> Admission<'a> {
+        match parts.extensions.get::<Self>() {
+            Some(ledger) => ledger.with_entries(|entries| ledger.ask(entries, parts, policies)),
+            None => Admission::denied(no_layer(policies)),
+        }
+    }
+
+    fn ask<'a>(
+        &'a self,
+        entries: &mut Entries,
+        parts: &Parts,
+        policies: &'static [&'static Policy],
+    ) -> Admission<'a> {
+        let Shared { limiter, answers } = &*self.limiter().0;
         // A denial stands, whoever sends the same request through a router again.
         if entries.has_denial()
-            && let Some(denial) = denial(&entries, policies, answers)
+            && let Some(denial) = denial(entries, policies, answers)
         {
             return Admission::denied(denial);
         }
         let admission = entries.begin();
-        if enter(&mut entries, admission, parts, policies, limiter).is_err() {
+        if enter(entries, admission, parts, policies, limiter).is_err() {
             entries.withdraw(admission);
             return Admission::denied(no_peer());
         }
-        let begun = limiter.begin(Operation::Take, entries.asked(admission).map(|entry| &entry.ask));
-        let waiting = || Waiting { ledger: ledger.clone(), admission, policies };
+        let begun = limiter.begin(Operation::Take, entries.asked(admission).iter().map(|entry| &entry.ask));
+        let waiting = || Waiting { ledger: self, admission, policies };
         match begun {
             // Most are decided where they stand, without a future that would have to be moved from place to place.
             Begun::Decided(outcome) => {
-                let denial = settle(&mut entries, admission, outcome, policies, answers);
+                let denial = settle(entries, admission, outcome, policies, answers);
                 Admission::Now(Some(denial.map_or(Ok(()), Err)))
             }
             Begun::Asked(asked) => Admission::Asked(waiting(), asked),
-            Begun::Later => {
-                let asks: SmallVec<[Ask<'static>; 1]> =
-                    entries.asked(admission).map(|entry| entry.ask.clone()).collect();
-                let waiting = waiting();
-                Admission::Later(Box::pin(async move {
-                    let Shared { limiter, .. } = &*waiting.ledger.limiter().0;
-                    let outcome = limiter.answer_later(Operation::Take, &asks).await;
-                    waiting.settle(&mut waiting.ledger.entries(), outcome).map_or(Ok(()), Err)
-                }))
-            }
+            Begun::Later => Admission::Later(waiting().ask(entries)),
         }
     }
 
@@ -167,8 +179,7 @@ impl Ledger {
         policy: Option<&str>,
         cost: impl Fn(u32) -> u32,
     ) -> Result<(), StoreError> {
-        let asks: SmallVec<[Ask<'static>; 1]> = {
-            let mut entries = self.entries();
+        let asks: SmallVec<[Ask<'static>; 1]> = self.with_entries(|entries| {
             let concerned = entries
                 .decided_mut()
                 .filter(|entry| policy.is_none_or(|policy| policy == entry.ask.policy.name()));
@@ -181,19 +192,20 @@ impl Ledger {
                 Ask { cost, ..entry.ask.clone() }
             };
             concerned.map(ask).filter(|ask| ask.cost > 0).collect()
-        };
+        });
         let mut outcome = self.limiter().0.limiter.decide(operation, &asks).await?;
-        let mut entries = self.entries();
-        for ask in &asks {
-            let part = ask.part_of(&mut outcome);
-            let of = |entry: &&mut Entry| entry.ask.policy.name() == ask.policy.name();
-            if let Some(entry) = entries.decided_mut().find(of) {
-                if operation == Operation::Add && !part.readings().is_empty() {
-                    entry.charged = entry.charged.saturating_add(ask.cost);
+        self.with_entries(|entries| {
+            for ask in &asks {
+                let part = ask.part_of(&mut outcome);
+                let of = |entry: &&mut Entry| entry.ask.policy.name() == ask.policy.name();
+                if let Some(entry) = entries.decided_mut().find(of) {
+                    if operation == Operation::Add && !part.readings().is_empty() {
+                        entry.charged = entry.charged.saturating_add(ask.cost);
+                    }
+                    entry.update(&part);
                 }
-                entry.update(&part);
             }
-        }
+        });
         Ok(())
     }
 }
@@ -237,17 +249,22 @@ fn settle(
             entries.settle(admission, outcome);
             if entries.has_denial() { denial(entries, policies, answers) } else { None }
         }
-        Err(error) => {
-            let denial = entries.asked(admission).next().map_or_else(internal_error, |entry| {
-                Denied::by_store(error, &entry.ask.policy).into_response(answers)
-            });
-            entries.withdraw(admission);
-            Some(denial)
-        }
+        Err(error) => Some(refuse(entries, admission, error, answers)),
     }
 }
 
+/// Strikes out those that were asked together, since the store has failed, and tells the answer.
+#[cold]
+fn refuse(entries: &mut Entries, admission: u32, error: StoreError, answers: &Answers) -> Response {
+    let denial = entries.asked(admission).first().map_or_else(internal_error, |entry| {
+        Denied::by_store(error, &entry.ask.policy).into_response(answers)
+    });
+    entries.withdraw(admission);
+    denial
+}
+
 /// The answer to a request, if one of `policies` has denied it.
+#[cold]
 fn denial(entries: &Entries, policies: &[&'static Policy], answers: &Answers) -> Option<Response> {
     let is_asked = |entry: &&Entry| policies.iter().any(|policy| policy.name() == entry.ask.policy.name());
     let denying = entries.decided().filter(|entry| entry.is_denied()).filter(is_asked);
@@ -265,6 +282,7 @@ pub(super) fn once(logged: &AtomicBool, log: impl FnOnce()) {
     }
 }
 
+#[cold]
 fn no_layer(policies: &[&'static Policy]) -> Response {
     static LOGGED: AtomicBool = AtomicBool::new(false);
     once(&LOGGED, || {
@@ -278,6 +296,7 @@ fn no_layer(policies: &[&'static Policy]) -> Response {
     internal_error()
 }
 
+#[cold]
 fn no_peer() -> Response {
     static LOGGED: AtomicBool = AtomicBool::new(false);
     once(&LOGGED, || {

@@ -30,12 +30,12 @@ impl<S: Sync, P: Policies> FromRequestParts<S> for Permit<P> {
 }
 
 /// The answer to whoever asks for a permit. Mostly it is there at once, and then nothing is moved about.
-struct Asking<P> {
-    admission: Admission,
+struct Asking<'a, P> {
+    admission: Admission<'a>,
     permit: PhantomData<fn() -> P>,
 }
 
-impl<P> Future for Asking<P> {
+impl<P> Future for Asking<'_, P> {
     type Output = Result<Permit<P>, Response>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {

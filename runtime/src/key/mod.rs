@@ -109,27 +109,35 @@ impl KeyPart {
         cut: Prefixes,
         key: &mut Text,
     ) -> Result<(), E> {
+        if matches!(self, Self::Ip) || !self.write_own(request, key) {
+            cut.write(client()?, key);
+        }
+        Ok(())
+    }
+
+    /// Writes what the request has of it, if it does.
+    #[inline(never)] // most keys need none of it, and it is long
+    fn write_own(&self, request: &Parts, key: &mut Text) -> bool {
         match self {
             Self::Global => {
                 key.push(GLOBAL);
-                return Ok(());
+                return true;
             }
             Self::Header(name) => {
                 if let Some(value) = request.headers.get(*name).filter(|value| !value.is_empty()) {
                     write_hash('=', value.as_bytes(), key);
-                    return Ok(());
+                    return true;
                 }
             }
             Self::By(read) => {
                 if let Some(text) = read(request).filter(|text| !text.is_empty()) {
                     write_text(&text, key);
-                    return Ok(());
+                    return true;
                 }
             }
             Self::Ip => {}
         }
-        cut.write(client()?, key);
-        Ok(())
+        false
     }
 }
 

@@ -24,11 +24,15 @@ impl Prefixes {
     /// Writes the network of `ip`, which is [canonical](super::client_ip::address::canonical): `192.0.2.7`,
     /// `192.0.2.0/24`, `[2001:db8::/56]`.
     pub(super) fn write(self, ip: IpAddr, out: &mut Text) {
+        match ip {
+            IpAddr::V4(ip) if self.ipv4 >= 32 => write_whole(ip, out),
+            ip => self.write_network(ip, out),
+        }
+    }
+
+    #[inline(never)] // most addresses are written without the machinery that formats
+    fn write_network(self, ip: IpAddr, out: &mut Text) {
         let _ = match ip {
-            IpAddr::V4(ip) if self.ipv4 >= 32 => {
-                write_whole(ip, out);
-                Ok(())
-            }
             IpAddr::V4(ip) => {
                 let mask = u32::MAX.checked_shl(32 - u32::from(self.ipv4)).unwrap_or(0);
                 write!(out, "{}/{}", Ipv4Addr::from(u32::from(ip) & mask), self.ipv4)

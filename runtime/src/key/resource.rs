@@ -31,6 +31,7 @@ const IN_SEGMENT: &AsciiSet = &CONTROLS
 /// so all spellings that axum's `Path` extractor, or a service that serves files, takes for one are one
 /// resource. Some that axum tells apart, such as `/a%2Fb` and `/a/b`, share it; the other way would give
 /// whoever asks a quota for each way to write a wildcard's path.
+#[inline(never)] // it is long, and most keys have none
 pub(super) fn write_path(method: &Method, path: &str, out: &mut Text) {
     if is_canonical(path) {
         let start = begin(method, out);
@@ -62,6 +63,7 @@ fn is_canonical(path: &str) -> bool {
 
 /// `GET:/users/%7Bid%7D`: the template as the program declares it, with its braces encoded, since
 /// they delimit the hash tag.
+#[inline(never)] // it is long, and most keys have none
 pub(super) fn write_route(method: &Method, template: &str, out: &mut Text) {
     write_segments(method, template.split('/').map(str::as_bytes), out);
 }

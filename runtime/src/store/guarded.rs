@@ -111,6 +111,7 @@ impl Guarded {
     }
 
     /// What is to be done where the store has failed.
+    #[cold]
     fn instead(
         &self,
         operation: Operation,

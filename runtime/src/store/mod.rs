@@ -139,22 +139,20 @@ pub struct Outcome {
     /// no readings.
     degraded: bool,
     readings: SmallVec<[Reading; 2]>,
-    /// A bit for each of the first readings: whether nobody knows where it stands, so that it must not be given back.
-    unanswered: u64,
 }
 
 impl Outcome {
     /// Whether the counters were charged, and where each of them stands afterwards: a reading for each,
     /// in the order in which they were asked for. Whether a request passes is what the readings say.
     pub fn new(taken: bool, readings: impl IntoIterator<Item = Reading>) -> Self {
-        Self { taken, degraded: false, readings: readings.into_iter().collect(), unanswered: 0 }
+        Self { taken, degraded: false, readings: readings.into_iter().collect() }
     }
 
     /// The same for one counter.
     pub(crate) fn of_one(taken: bool, reading: Reading) -> Self {
         let mut readings = SmallVec::new_const();
         readings.push(reading);
-        Self { taken, degraded: false, readings, unanswered: 0 }
+        Self { taken, degraded: false, readings }
     }
 
     pub(crate) fn degraded(self) -> Self {
@@ -175,21 +173,14 @@ impl Outcome {
         if count >= self.readings.len() {
             return Self { readings: std::mem::take(&mut self.readings), ..*self };
         }
-        let unanswered = self.unanswered & !(u64::MAX << count.min(63));
-        self.unanswered = self.unanswered.checked_shr(u32::try_from(count).unwrap_or(u32::MAX)).unwrap_or(0);
-        Self { readings: self.readings.drain(..count).collect(), unanswered, ..*self }
-    }
-
-    /// Notes that nobody knows where the reading of that number stands.
-    #[cfg(feature = "redis-cluster")]
-    pub(crate) fn leave_open(&mut self, reading: usize) {
-        let bit = u32::try_from(reading).ok().and_then(|reading| 1_u64.checked_shl(reading));
-        self.unanswered |= bit.unwrap_or(0);
+        Self { readings: self.readings.drain(..count).collect(), ..*self }
     }
 
     /// Whether all counters were charged, as far as anybody knows.
     pub(crate) fn is_charged(&self) -> bool {
-        self.taken && !self.is_exceeded() && !self.readings.is_empty() && self.unanswered == 0
+        self.taken
+            && !self.readings.is_empty()
+            && self.readings.iter().all(|reading| reading.fits && reading.known)
     }
 
     /// Where the same counters stand after they have been changed.
@@ -246,15 +237,15 @@ impl<S: Store> AnyStore for S {
     }
 }
 
-#[cfg(all(test, feature = "redis-cluster"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_nobody_knows_is_no_charge_of_its_policy() {
         let reading = Reading::new(true, 1, Duration::ZERO, Some(Duration::ZERO));
-        let mut outcome = Outcome::new(true, [reading; 5]);
-        outcome.leave_open(2);
+        let unknown = Reading { known: false, ..reading };
+        let mut outcome = Outcome::new(true, [reading, reading, unknown, reading, reading]);
         let parts = [1, 2, 2].map(|count| outcome.split_off(count));
         assert_eq!(parts.each_ref().map(|part| part.readings().len()), [1, 2, 2]);
         assert_eq!(parts.map(|part| part.is_charged()), [true, false, true]);

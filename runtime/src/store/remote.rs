@@ -90,6 +90,7 @@ impl Remote {
     }
 
     #[cfg_attr(not(feature = "redis"), allow(unused_variables))] // no other store is asked so
+    #[inline(never)] // it is long, and not for those who count in memory
     pub(super) fn begin(self: &Arc<Self>, operation: Operation, counters: &[Counter<'_>]) -> Begun {
         match &self.place {
             #[cfg(feature = "redis")]

@@ -73,13 +73,17 @@ impl Doubt<'_> {
     /// Tells `doubt` to the log, if this process has not had such a one yet.
     pub(super) fn tell_once<'a>(doubt: impl FnOnce() -> Option<Doubt<'a>>) {
         static LOOKED: AtomicU32 = AtomicU32::new(0);
-        static TOLD: [AtomicBool; 4] = [const { AtomicBool::new(false) }; 4];
         let looked = LOOKED.load(Ordering::Relaxed);
-        if looked >= LOOKS {
-            return;
+        if looked < LOOKS {
+            // Nothing is lost if two requests at once count as one.
+            LOOKED.store(looked + 1, Ordering::Relaxed);
+            Self::tell(doubt);
         }
-        // Nothing is lost if two requests at once count as one.
-        LOOKED.store(looked + 1, Ordering::Relaxed);
+    }
+
+    #[cold]
+    fn tell<'a>(doubt: impl FnOnce() -> Option<Doubt<'a>>) {
+        static TOLD: [AtomicBool; 4] = [const { AtomicBool::new(false) }; 4];
         let Some(doubt) = doubt() else { return };
         if !TOLD[doubt.kind()].swap(true, Ordering::Relaxed) {
             tracing::warn!("{doubt} (told once)");

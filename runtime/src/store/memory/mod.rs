@@ -89,22 +89,34 @@ impl MemoryStore {
         let mut shard = lock(&self.shards[self.shard_of(hash)]);
         // Not before, or a counter would see time go back: another may have had the lock meanwhile.
         let now = self.clock.now_micros();
-        let reading = if let Some(slot) = shard.find_mut(hash, counter) {
-            slot.take(&rule, now, cost)
-        } else {
-            let mut state = State::new(counter.algorithm);
-            let reading = state.take(&rule, now, cost);
-            if reading.fits && cost > 0 {
-                let expires = state.expires(&rule);
-                let slot = Slot::new(counter, state, expires);
-                let added = shard.insert(&self.hasher, hash, slot, now, self.max_per_shard());
-                if added.is_err() && !counter.shadow {
-                    return Err(StoreError::Full { max_keys: self.max_keys });
-                }
-            }
-            reading
+        let reading = match shard.find_mut(hash, counter) {
+            Some(slot) => slot.take(&rule, now, cost),
+            None => self.take_first(&mut shard, hash, counter, &rule, now)?,
         };
         Ok(Outcome::of_one(reading.fits || counter.shadow, reading))
+    }
+
+    /// Takes from a counter that nothing has been taken from.
+    #[inline(never)] // it is long, and most keys are known
+    fn take_first(
+        &self,
+        shard: &mut Shard,
+        hash: u64,
+        counter: &Counter<'_>,
+        rule: &Rule,
+        now: u64,
+    ) -> Result<Reading, StoreError> {
+        let (mut state, cost) = (State::new(counter.algorithm), u64::from(counter.cost));
+        let reading = state.take(rule, now, cost);
+        if reading.fits && cost > 0 {
+            let expires = state.expires(rule);
+            let slot = Slot::new(counter, state, expires);
+            let added = shard.insert(&self.hasher, hash, slot, now, self.max_per_shard());
+            if added.is_err() && !counter.shadow {
+                return Err(StoreError::Full { max_keys: self.max_keys });
+            }
+        }
+        Ok(reading)
     }
 
     /// Applies `operation` to any counters.

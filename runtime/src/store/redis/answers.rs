@@ -196,6 +196,7 @@ impl Answers {
                 } else {
                     standing.wait.map(Duration::from_micros)
                 },
+                known: true,
             }
         };
         let taken = match operation {

@@ -100,19 +100,15 @@ async fn take(cluster: &Arc<Cluster>, counters: &[Counter<'_>]) -> Result<Outcom
     // A task that has ended without a verdict was dropped with its runtime.
     let unsettled = if ended.is_ok() { Failure::NoConnection } else { Failure::Timeout };
     let passes = progress.settle(Err(unsettled))?;
-    let (mut readings, mut unanswered) = (Vec::new(), Vec::new());
+    let mut readings = Vec::with_capacity(counters.len());
     for (policy, answer) in policies.iter().zip(&progress.answers) {
         if let Some(answer) = answer {
             readings.extend_from_slice(answer.readings());
         } else {
-            unanswered.extend(readings.len()..readings.len() + policy.len());
-            readings.extend(policy.iter().map(untouched));
+            readings.extend(policy.iter().map(|counter| Reading { known: false, ..untouched(counter) }));
         }
     }
-    let mut outcome = Outcome::new(passes, readings);
-    for reading in unanswered {
-        outcome.leave_open(reading);
-    }
+    let outcome = Outcome::new(passes, readings);
     if !passes && ended.is_ok() && progress.answers.iter().all(Option::is_some) {
         cluster.denials.remember_several(counters, &outcome, asked);
     }
