@@ -16,7 +16,7 @@ use crate::report::{Report, heading};
 pub(crate) struct Chart<'a>(pub(crate) &'a Report<'a>);
 
 /// Sizes in pixels.
-const WIDTH: f64 = 840.0;
+const WIDTH: f64 = 880.0;
 const LEFT: f64 = 26.0;
 const TOP: f64 = 96.0;
 const ROW: f64 = 21.0;
@@ -25,8 +25,8 @@ const HEADING: f64 = 36.0;
 /// What a panel has below its bars.
 const FOOT: f64 = 40.0;
 /// Where the bars begin, and where one as fast as bare axum ends.
-const NONE: f64 = 300.0;
-const ALL: f64 = 690.0;
+const NONE: f64 = 385.0;
+const ALL: f64 = 735.0;
 /// No bar is longer, in parts of bare axum's.
 const LONGEST: f64 = 1.06;
 
