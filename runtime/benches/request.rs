@@ -20,8 +20,11 @@ use axum::{Extension, Router};
 use axum_rate_limit::{BuildError, Headers, RateLimiter, rate_limit};
 use tower_service::Service;
 
+/// The first ones find nothing in place.
+const WARM_UP: usize = 2_000;
 const ROUNDS: usize = 20_000;
-/// How much is written between two requests: more than the caches of a core's own usually hold.
+/// How much is written between two requests: more than the caches hold that many a core has for itself. Where they
+/// hold more, some of it stays warm.
 const EVICTED: usize = 768 * 1024;
 const LINE: usize = 64;
 
@@ -83,7 +86,7 @@ fn request() -> Request {
 /// The median of each, when `evicted` bytes are written before each request.
 async fn medians(candidates: &mut [Candidate], evicted: usize) -> Vec<u64> {
     let mut memory = vec![0_u8; evicted];
-    for round in 0..ROUNDS {
+    for round in 0..WARM_UP + ROUNDS {
         for Candidate { ask, took, .. } in &mut *candidates {
             let request = request();
             for byte in memory.iter_mut().step_by(LINE) {
@@ -94,8 +97,7 @@ async fn medians(candidates: &mut [Candidate], evicted: usize) -> Vec<u64> {
             let answer = ask(request).await;
             let time = begin.elapsed();
             black_box(answer).expect("infallible");
-            // The first ones find nothing in place.
-            if round > ROUNDS / 10 {
+            if round >= WARM_UP {
                 took.push(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
             }
         }

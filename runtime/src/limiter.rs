@@ -192,7 +192,7 @@ fn counters<'a, 'p: 'a>(asks: impl IntoIterator<Item = &'a Ask<'p>>) -> SmallVec
     asks.into_iter().enumerate().flat_map(of).collect()
 }
 
-/// The counter that `asks` come to, if it is one.
+/// The counter of `asks`, if they are one with one quota.
 fn only_counter<'a, 'p: 'a>(asks: impl IntoIterator<Item = &'a Ask<'p>>) -> Option<Counter<'a>> {
     let mut asks = asks.into_iter();
     let (only, None) = (asks.next()?, asks.next()) else { return None };

@@ -31,9 +31,8 @@ impl RateLimiter {
     /// Puts the limiter around a service, which may be a whole router: `limiter.layer(app)` instead of
     /// `app.layer(limiter)`.
     ///
-    /// [`Router::layer`] puts a layer around each route, so that each request takes a clone of
-    /// the route and a box for the layer's future, and routes that are added later are without it. Around the router
-    /// there is one for all, at less cost.
+    /// [`Router::layer`] puts a layer around each route: each request takes a clone of the route and a box for
+    /// a future, and routes that are added later are without it. Around the router there is one for all, at less cost.
     ///
     /// ```no_run
     /// use std::net::SocketAddr;
@@ -56,12 +55,12 @@ impl RateLimiter {
 
 /// What `axum::serve` takes, as [`Router`] has it. For other services there is [`axum::ServiceExt`].
 impl RateLimitService<Router> {
-    /// As [`Router::into_make_service`]. Nobody is then told by an address.
+    /// As [`Router::into_make_service`]: without the address of the peer, by which most policies tell who asks.
     pub fn into_make_service(self) -> IntoMakeService<Self> {
         ServiceExt::<Request>::into_make_service(self.finished())
     }
 
-    /// As [`Router::into_make_service_with_connect_info`]: with the address that tells who asks.
+    /// As [`Router::into_make_service_with_connect_info`]: with that address.
     pub fn into_make_service_with_connect_info<C>(self) -> IntoMakeServiceWithConnectInfo<Self, C> {
         ServiceExt::<Request>::into_make_service_with_connect_info(self.finished())
     }

@@ -116,9 +116,9 @@ impl Ledger {
         &self.0.limiter
     }
 
-    /// Shows `see` what has been decided so far, under a lock.
-    pub(super) fn with_entries<T>(&self, see: impl FnOnce(&mut Entries) -> T) -> T {
-        see(&mut self.0.entries.lock())
+    /// Has `work` look at what has been asked so far, or change it, under a lock.
+    pub(super) fn with_entries<T>(&self, work: impl FnOnce(&mut Entries) -> T) -> T {
+        work(&mut self.0.entries.lock())
     }
 
     /// Asks all of `policies` that have not been asked in this request yet, in one call.

@@ -150,7 +150,7 @@ impl Outcome {
 
     /// The same for one counter.
     pub(crate) fn of_one(taken: bool, reading: Reading) -> Self {
-        let mut readings = SmallVec::new_const();
+        let mut readings = SmallVec::new();
         readings.push(reading);
         Self { taken, degraded: false, readings }
     }

@@ -69,6 +69,7 @@ where
     Box::new(|listener| Box::pin(axum::serve(listener, service).into_future()))
 }
 
+/// As the documentation has it, with the limiter around the router.
 fn limited((router, limiter): ours::Limited) -> Serve {
     let service = limiter.layer(router).into_make_service_with_connect_info::<SocketAddr>();
     Box::new(|listener| Box::pin(axum::serve(listener, service).into_future()))
@@ -92,7 +93,7 @@ async fn app(candidate: &str, column: Column, url: &str) -> Result<Serve> {
         "incr" => router(commands::incr(column, url).await?),
         "incr-expire" => router(commands::incr_expire(column, url).await?),
         "tower_governor" => router(tower_governor::app(column)?),
-        "tower_governor-outermost" => tower_governor::outermost(column)?,
+        "tower_governor-outermost" => tower_governor::outermost()?,
         "axum-governor" => router(axum_governor::app(column)?),
         "axum-limit-redis" => router(axum_limit::app(column, url).await?),
         "limitador-memory" => router(limitador::memory(column)?),

@@ -28,8 +28,8 @@ pub(crate) fn app(column: Column) -> Result<Router> {
 }
 
 /// With one layer around the router, not one around each of its routes.
-pub(crate) fn outermost(column: Column) -> Result<Serve> {
-    let (app, (period, burst)) = (Router::new().route("/", get(ok)).with_state(()), quota(column)?);
+pub(crate) fn outermost() -> Result<Serve> {
+    let (app, (period, burst)) = (Router::new().route("/", get(ok)).with_state(()), quota(Column::Hot)?);
     let config = GovernorConfigBuilder::default().period(period).burst_size(burst).finish();
     let layer = GovernorLayer::new(Arc::new(config.ok_or("a quota is not 0")?));
     Ok(service(layer.layer(app)))
