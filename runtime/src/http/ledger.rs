@@ -85,10 +85,8 @@ impl<'a> Waiting<'a> {
     }
 
     /// Asks the store by a future of its own.
-    #[cold]
-    fn ask(self, entries: &Entries) -> Boxed<'a, Result<(), Response>> {
-        let asks: SmallVec<[Ask<'static>; 1]> =
-            entries.asked(self.admission).iter().map(|entry| entry.ask.clone()).collect();
+    #[inline(never)] // it is long, and not for those who count in memory
+    fn ask(self, asks: SmallVec<[Ask<'static>; 1]>) -> Boxed<'a, Result<(), Response>> {
         Box::pin(async move {
             let Shared { limiter, .. } = &*self.ledger.limiter().0;
             let outcome = limiter.answer_later(Operation::Take, &asks).await;
@@ -158,7 +156,10 @@ impl Ledger {
                 Admission::Now(Some(denial.map_or(Ok(()), Err)))
             }
             Begun::Asked(asked) => Admission::Asked(waiting(), asked),
-            Begun::Later => Admission::Later(waiting().ask(entries)),
+            Begun::Later => {
+                let asks = entries.asked(admission).iter().map(|entry| entry.ask.clone()).collect();
+                Admission::Later(waiting().ask(asks))
+            }
         }
     }
 
@@ -264,7 +265,7 @@ fn refuse(entries: &mut Entries, admission: u32, error: StoreError, answers: &An
 }
 
 /// The answer to a request, if one of `policies` has denied it.
-#[cold]
+#[cold] // most requests pass
 fn denial(entries: &Entries, policies: &[&'static Policy], answers: &Answers) -> Option<Response> {
     let is_asked = |entry: &&Entry| policies.iter().any(|policy| policy.name() == entry.ask.policy.name());
     let denying = entries.decided().filter(|entry| entry.is_denied()).filter(is_asked);
