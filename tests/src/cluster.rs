@@ -164,20 +164,17 @@ impl RedisCluster {
         panic!("no node keeps {key}");
     }
 
-    /// How many scripts its nodes have run.
+    /// How many times its nodes have decided.
     ///
     /// # Panics
     ///
     /// If one of them does not answer.
-    pub async fn scripts(&self) -> u64 {
-        let mut scripts = 0;
+    pub async fn calls(&self) -> u64 {
+        let mut calls = 0;
         for node in &self.nodes {
-            let info: String = node.call(&["INFO", "commandstats"]).await;
-            let told = info.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
-            let calls = told.and_then(|told| told.split_once(',')).and_then(|(calls, _)| calls.parse().ok());
-            scripts += calls.unwrap_or(0);
+            calls += node.calls().await;
         }
-        scripts
+        calls
     }
 
     /// A limiter that counts here, and nowhere else.

@@ -177,6 +177,27 @@ impl RedisServer {
         keys
     }
 
+    /// How many times it has decided: the scripts and transactions that it has run.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
+    pub async fn calls(&self) -> u64 {
+        self.runs("evalsha").await + self.runs("exec").await
+    }
+
+    /// How many times it has run a command.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not answer.
+    pub async fn runs(&self, command: &str) -> u64 {
+        let told: String = self.call(&["INFO", "commandstats"]).await;
+        let start = format!("cmdstat_{command}:calls=");
+        let calls = told.lines().find_map(|line| line.strip_prefix(&start)?.split(',').next()?.parse().ok());
+        calls.unwrap_or(0)
+    }
+
     /// The milliseconds that a key has left; -1 if it never expires.
     ///
     /// # Panics

@@ -237,7 +237,7 @@ async fn who_is_told_that_it_took_too_long_is_charged_nothing() {
     for path in ["/two", "/three"] {
         assert_eq!(app.get(path).await.status.as_u16(), 200);
     }
-    let before = cluster.scripts().await;
+    let before = cluster.calls().await;
     for path in ["/two", "/three"] {
         cluster.set(Fault::Delay(Duration::from_secs(2)));
         assert_eq!(app.get(path).await.status.as_u16(), 503);
@@ -255,7 +255,7 @@ async fn who_is_told_that_it_took_too_long_is_charged_nothing() {
         }
     }
     // Two are charged of each, and given back.
-    assert_eq!(cluster.scripts().await - before, 8 + peeks, "what is too late is not begun");
+    assert_eq!(cluster.calls().await - before, 8 + peeks, "what is too late is not begun");
 }
 
 #[rate_limit(name = "roomy", per_hour = 1_000, key = global)]
@@ -278,19 +278,19 @@ async fn a_flood_of_what_several_policies_deny_does_not_reach_the_nodes() {
         assert!(denied.contains(limits), "{denied}");
     }
 
-    let before = cluster.scripts().await;
+    let before = cluster.calls().await;
     assert_eq!(app.statuses("/a", 100).await, [503; 100]);
-    assert_eq!(cluster.scripts().await - before, 0);
+    assert_eq!(cluster.calls().await - before, 0);
 
     // Who asks for something else is only told where the rest stands.
     assert_eq!(app.get("/b").await.status.as_u16(), 503);
-    assert_eq!(cluster.scripts().await - before, 2, "none takes, and none gives back");
+    assert_eq!(cluster.calls().await - before, 2, "none takes, and none gives back");
 
     // What Redis has said is believed for a second, and then asked anew.
     clock.advance(Duration::from_secs(2));
-    let before = cluster.scripts().await;
+    let before = cluster.calls().await;
     assert_eq!(app.statuses("/a", 2).await, [503, 503]);
-    assert!(cluster.scripts().await > before);
+    assert!(cluster.calls().await > before);
 
     limiter.reset(&TIGHT, Key::global()).await.expect("it is forgotten");
     assert_eq!(app.statuses("/a", 2).await, [200, 503], "it is known at once");

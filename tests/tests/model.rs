@@ -327,9 +327,9 @@ fn checks_that_share_a_call_are_decided_one_after_the_other() {
                     });
                     futures_util::future::join_all(checks.collect::<Vec<_>>())
                 };
-                let before = calls(&mut connection.clone()).await;
+                let before = server.calls().await;
                 let said = ask(&without_memory).await;
-                let taken = calls(&mut connection.clone()).await - before;
+                let taken = server.calls().await - before;
                 prop_assert_eq!(taken, scripts(&checks), "{} checks share a call", checks.len());
                 let remembered = ask(&with_memory).await;
                 for (index, (policy, key)) in checks.iter().enumerate() {
@@ -367,13 +367,4 @@ fn scripts(checks: &[(usize, usize)]) -> u64 {
     let (simple, others) = (keys(simple), keys(others));
     let are_two = !simple.is_empty() && !others.is_empty() && simple.is_disjoint(&others);
     if are_two { 2 } else { 1 }
-}
-
-/// How many times a script has been run.
-async fn calls(connection: &mut MultiplexedConnection) -> u64 {
-    let stats: String =
-        redis::cmd("INFO").arg("commandstats").query_async(connection).await.expect("INFO answers");
-    let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:"));
-    let calls = line.and_then(|line| line.split(['=', ',']).nth(1)).and_then(|calls| calls.parse().ok());
-    calls.unwrap_or(0)
 }

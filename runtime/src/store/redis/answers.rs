@@ -6,8 +6,8 @@ use redis::{ErrorKind, RedisError, RedisResult, Value};
 
 use super::batch::{Batch, Group, Place};
 use super::failure::Failure;
-use super::part::{Part, fixed, units};
-use super::windows::Windows;
+use super::part::{By, Part, fixed, units};
+use super::windows::{Window, Windows};
 use crate::algorithm::{Algorithm, Reading, Rule, State};
 use crate::store::{Counter, Operation, Outcome};
 
@@ -20,8 +20,6 @@ pub(super) struct Answers {
     /// Where the standings of each group begin, and how many of its checks pass, or why it is not decided.
     groups: Vec<(usize, Result<u32, Failure>)>,
     standings: Vec<Standing>,
-    /// How long the windows of some groups last, as Redis has told.
-    told: Vec<(usize, Duration)>,
 }
 
 /// Where a counter stands: see `take.lua` and `apply.lua`.
@@ -69,11 +67,10 @@ impl Answers {
         now: u64,
     ) -> RedisResult<Self> {
         let undecided = (0, Err(Failure::NoConnection));
-        let mut answers =
-            Self { groups: vec![undecided; batch.groups().len()], standings: Vec::new(), told: Vec::new() };
+        let mut answers = Self { groups: vec![undecided; batch.groups().len()], standings: Vec::new() };
         for (part, reply) in replies {
             match reply {
-                Ok(reply) => answers.add(batch, &part, reply)?,
+                Ok(reply) => answers.add(batch, &part, reply, windows, now)?,
                 Err(error) => {
                     for (group, _) in part.groups(batch) {
                         answers.groups[group].1 = Err(error.clone().into());
@@ -81,12 +78,20 @@ impl Answers {
                 }
             }
         }
-        answers.teach(batch, windows, now);
+        // What was told before a reset of the same batch is no longer true.
+        windows.forget_resets(batch);
         Ok(answers)
     }
 
     /// Adds what was answered to `part`.
-    fn add(&mut self, batch: &Batch, part: &Part, reply: Value) -> RedisResult<()> {
+    fn add(
+        &mut self,
+        batch: &Batch,
+        part: &Part,
+        reply: Value,
+        windows: &mut Windows,
+        now: u64,
+    ) -> RedisResult<()> {
         let mut known = part.known.iter().copied();
         let mut reply = match reply {
             Value::Array(reply) => reply,
@@ -95,19 +100,21 @@ impl Answers {
         .into_iter();
         for (index, group) in part.groups(batch) {
             let first = self.standings.len();
-            let counter = if part.is_simple { fixed(batch, group) } else { None };
+            let counter = if part.by == By::Apply { None } else { fixed(batch, group) };
             let known = known.next().flatten();
             let decided = match (reply.next().ok_or_else(unexpected)?, counter) {
-                (Value::Int(used), Some(counter)) => {
-                    let left = if used < 0 {
+                (Value::Int(taken), Some(counter)) => {
+                    let (used, hash) = (taken.unsigned_abs(), batch.hash_of(group));
+                    let left = if taken < 0 {
                         let Some(Value::Int(millis)) = reply.next() else { return Err(unexpected()) };
                         let left = Duration::from_millis(millis.max(0).unsigned_abs());
-                        self.told.push((index, left));
+                        windows.learn(hash, &counter, now, Window { left, used });
                         left
                     } else {
-                        known.ok_or_else(unexpected)?
+                        windows.count(hash, &counter, used);
+                        known.ok_or_else(unexpected)?.left
                     };
-                    let (passed, standing) = Standing::of_fixed(group, &counter, used.unsigned_abs(), left);
+                    let (passed, standing) = Standing::of_fixed(group, &counter, used, left);
                     self.standings.push(standing);
                     Ok(passed)
                 }
@@ -126,19 +133,6 @@ impl Answers {
         if reply.next().is_some() { Err(unexpected()) } else { Ok(()) }
     }
 
-    /// Remembers what a call that was made at `now` has told of windows: not before all has been read, since
-    /// what is learnt may take the place of what the script was not asked for.
-    fn teach(&self, batch: &Batch, windows: &mut Windows, now: u64) {
-        for (group, left) in &self.told {
-            let group = &batch.groups()[*group];
-            if let Some(counter) = fixed(batch, group) {
-                windows.learn(batch.hash_of(group), &counter, now, *left);
-            }
-        }
-        // What was told before a reset of the same batch is no longer true.
-        windows.forget_resets(batch);
-    }
-
     /// How many checks of a group pass, or why it is not decided.
     pub(super) fn passed(&self, group: usize) -> Result<u32, &Failure> {
         self.groups[group].1.as_ref().copied()
@@ -146,8 +140,12 @@ impl Answers {
 
     /// What a check was told that makes another server worth a try: all others will be told the same.
     pub(super) fn lost(&self) -> Option<&Failure> {
-        let mut failures = self.groups.iter().filter_map(|(_, decided)| decided.as_ref().err());
-        failures.find(|failure| failure.is_away())
+        self.failures().find(|failure| failure.is_away())
+    }
+
+    /// Why some groups are not decided.
+    pub(super) fn failures(&self) -> impl Iterator<Item = &Failure> {
+        self.groups.iter().filter_map(|(_, decided)| decided.as_ref().err())
     }
 
     /// What the check at `place` is told, whose group asked for `counters`.

@@ -45,6 +45,8 @@ pub(super) struct Courier {
     lane: Arc<Lane>,
     generation: u64,
     windows: Windows,
+    /// Whether the server has transactions.
+    transacts: bool,
     /// How many calls in a row had no answer, one after the other.
     timeouts: u32,
     /// When the last of them was given up.
@@ -97,11 +99,12 @@ impl Drop for Waited {
 
 impl Courier {
     pub(super) fn new(lane: Arc<Lane>, generation: u64) -> Self {
-        Self { lane, generation, windows: Windows::new(), timeouts: 0, timed_out: None }
+        Self { lane, generation, windows: Windows::new(), transacts: false, timeouts: 0, timed_out: None }
     }
 
     /// Serves until there is another connection, or this one serves no longer.
     pub(super) async fn serve(mut self, mut wire: Wire) {
+        self.transacts = wire.transacts();
         let Err(failure) = self.serve_until(&mut wire).await else { return };
         if self.lane.lose(Some(self.generation), &failure) {
             self.lane.report(failure);
@@ -175,7 +178,7 @@ impl Courier {
         let Some(mut flight) = self.depart(wire.call(), filling) else { return Ok(()) };
         let next = self.next_departs(&flight).min(flight.deadline);
         match alarm.within(next.into(), flight.question.hear(wire, &flight.batch)).await {
-            Some(Ok(())) if flight.question.has_lost() => {
+            Some(Ok(())) if flight.question.reopen(&flight.batch) => {
                 self.send_more(wire, VecDeque::new(), vec![flight]).await
             }
             Some(heard) => self.arrive(flight, Some(heard)),
@@ -193,7 +196,7 @@ impl Courier {
             return None;
         }
         let sent_at = self.lane.now();
-        let question = self.lane.decider().ask(requests, &batch, &mut self.windows, sent_at);
+        let question = self.lane.decider().ask(requests, &batch, &mut self.windows, sent_at, self.transacts);
         Some(Flight { batch, question, call, sent, sent_at, deadline })
     }
 
@@ -206,44 +209,48 @@ impl Courier {
         self.lane.timeout() / PARTS
     }
 
-    /// Goes on with a call that has been under way for long, or whose script is `lost`: others follow it, until all
-    /// are answered.
+    /// Goes on with a call that has been under way for long, or is `open` again: others follow it, until all are
+    /// answered.
     async fn send_more(
         &mut self,
         wire: &mut Wire,
         mut flights: VecDeque<Flight>,
-        mut lost: Vec<Flight>,
+        mut open: Vec<Flight>,
     ) -> Result<(), Failure> {
         let served = loop {
-            if let Err(failure) = self.send_after(wire, &mut flights, &mut lost).await {
+            if let Err(failure) = self.send_after(wire, &mut flights, &mut open).await {
                 break Err(failure);
             }
-            let Some(latest) = lost.last() else { break Ok(()) };
+            let Some(latest) = open.last() else { break Ok(()) };
             // Nothing else is under way.
-            let loading = self.lane.decider().load(wire);
-            let loaded = timeout_at(latest.deadline.into(), loading).await.unwrap_or(Ok(()));
-            if let Err(failure) = self.ask_again(wire.call(), &loaded, &mut flights, &mut lost) {
+            let has_lost = open.iter().any(|flight| flight.question.has_lost());
+            let loaded = if has_lost {
+                let loading = self.lane.decider().load(wire);
+                timeout_at(latest.deadline.into(), loading).await.unwrap_or(Ok(()))
+            } else {
+                Ok(())
+            };
+            if let Err(failure) = self.ask_again(wire.call(), &loaded, &mut flights, &mut open) {
                 break Err(failure);
             }
         };
-        for flight in flights.iter().chain(&lost) {
+        for flight in flights.iter().chain(&open) {
             self.lane.doubt(&flight.batch);
         }
         served
     }
 
-    /// Asks anew what a server has not run that had lost a script, if it has been `loaded`, but for what is late by
-    /// now.
+    /// Asks anew what is `open` again, if the scripts that it takes have been `loaded`, but for what is late by now.
     fn ask_again(
         &mut self,
         requests: &mut Requests,
         loaded: &RedisResult<()>,
         flights: &mut VecDeque<Flight>,
-        lost: &mut Vec<Flight>,
+        open: &mut Vec<Flight>,
     ) -> Result<(), Failure> {
         let now = Instant::now();
-        while !lost.is_empty() {
-            let mut flight = lost.remove(0);
+        while !open.is_empty() {
+            let mut flight = open.remove(0);
             if let Err(error) = loaded {
                 self.arrive(flight, Some(Err(error.clone())))?;
                 continue;
@@ -253,24 +260,24 @@ impl Courier {
                 continue;
             }
             let Flight { batch, question, .. } = &mut flight;
-            self.lane.decider().ask_again(requests, batch, question, &self.windows);
+            self.lane.decider().ask_again(requests, batch, question);
             flights.push_back(flight);
         }
         Ok(())
     }
 
-    /// Has other calls follow the first of `flights`, until all are answered, or `lost` with a script: those are to
-    /// be asked again, once nothing else is under way.
+    /// Has other calls follow the first of `flights`, until all are answered, or `open` again: those are to be asked
+    /// once more, when nothing else is under way.
     async fn send_after(
         &mut self,
         wire: &mut Wire,
         flights: &mut VecDeque<Flight>,
-        lost: &mut Vec<Flight>,
+        open: &mut Vec<Flight>,
     ) -> Result<(), Failure> {
         let mut is_over = false;
         while let Some(last) = flights.back() {
             let departs = self.next_departs(last);
-            let has_room = !is_over && lost.is_empty() && flights.len() < MAX_IN_FLIGHT;
+            let has_room = !is_over && open.is_empty() && flights.len() < MAX_IN_FLIGHT;
             let may_follow = has_room && wire.is_sent();
             let front = &mut flights[0];
             let (deadline, now) = (front.deadline, Instant::now());
@@ -295,9 +302,9 @@ impl Courier {
             };
             match came {
                 Ok(Came::Answer(heard)) => {
-                    let Some(flight) = flights.pop_front() else { break };
-                    if heard.is_ok() && flight.question.has_lost() {
-                        lost.push(flight);
+                    let Some(mut flight) = flights.pop_front() else { break };
+                    if heard.is_ok() && flight.question.reopen(&flight.batch) {
+                        open.push(flight);
                     } else {
                         self.arrive(flight, Some(heard))?;
                     }
@@ -330,6 +337,7 @@ impl Courier {
             Some(Ok(answers)) => {
                 self.timeouts = 0;
                 self.lane.learn(&batch, &answers, sent_at);
+                self.transacts &= !answers.failures().any(Failure::is_forbidden);
                 let lost = answers.lost().cloned();
                 call.0.finish(Ok(answers));
                 lost

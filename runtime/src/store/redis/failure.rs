@@ -55,6 +55,11 @@ impl Failure {
         }
     }
 
+    /// Whether the user may not do what was asked.
+    pub(super) fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Redis(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm))
+    }
+
     /// Whether the keys are elsewhere.
     #[cfg(feature = "redis-cluster")]
     pub(super) fn is_redirection(&self) -> bool {

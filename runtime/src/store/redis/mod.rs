@@ -19,6 +19,7 @@ mod key;
 mod lane;
 mod part;
 mod script;
+mod transaction;
 mod windows;
 
 use std::sync::Arc;
@@ -187,7 +188,7 @@ impl RedisStore {
 impl One {
     async fn connect(&self) -> Result<(), Failure> {
         let mut connection = self.server.connect(CONNECT_TIMEOUT).await?;
-        self.decider.load(&mut connection).await?;
+        self.decider.meet(&mut connection).await?;
         self.lane.attach(connection);
         Ok(())
     }

@@ -1,10 +1,10 @@
-//! What of a batch one run of a script decides.
+//! What of a batch is decided at once.
 
-use std::time::Duration;
-
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::batch::{Batch, Group};
+use super::transaction;
+use super::windows::{Window, Windows};
 use crate::algorithm::Algorithm;
 use crate::store::{Counter, Operation};
 
@@ -12,16 +12,32 @@ use crate::store::{Counter, Operation};
 #[derive(Debug)]
 pub(super) struct Part {
     groups: SmallVec<[usize; 1]>,
-    /// Whether `take.lua` can decide them.
-    pub(super) is_simple: bool,
-    /// How long the window of each lasts, if that was known when it was asked and so is not told.
-    pub(super) known: SmallVec<[Option<Duration>; 1]>,
+    pub(super) by: By,
+    /// What was known of the window of each when it was asked, unless `apply.lua` decides. The end of a window that is
+    /// known is not told.
+    pub(super) known: SmallVec<[Option<Window>; 1]>,
+}
+
+/// What decides a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// A [`transaction`](super::transaction), that one counter is charged by which has much room.
+    Transaction,
+    /// `take.lua`, after a transaction of which so much came of the one counter, if there was one.
+    Take { charged: Option<i64> },
+    /// `apply.lua`.
+    Apply,
+}
+
+impl By {
+    const TAKE: Self = Self::Take { charged: None };
 }
 
 impl Part {
     /// Each group by itself: on a cluster no script spans the keys of several slots.
     pub(super) fn each(batch: &Batch) -> Vec<Self> {
-        let part = |(index, group)| Self::new([index], fixed(batch, group).is_some());
+        let by = |group| if fixed(batch, group).is_some() { By::TAKE } else { By::Apply };
+        let part = |(index, group)| Self::new([index], by(group));
         batch.groups().iter().enumerate().map(part).collect()
     }
 
@@ -31,20 +47,45 @@ impl Part {
         let all = 0..batch.groups().len();
         let is_simple = |group: &usize| fixed(batch, &batch.groups()[*group]).is_some();
         let (simple, others): (Vec<usize>, Vec<usize>) = all.clone().partition(is_simple);
-        let (simple, others) = (Self::new(simple, true), Self::new(others, false));
+        let (simple, others) = (Self::new(simple, By::TAKE), Self::new(others, By::Apply));
         if others.groups.is_empty() {
             vec![simple]
         } else if simple.groups.is_empty() {
             vec![others]
         } else if simple.shares_a_key_with(&others, batch) {
-            vec![Self::new(all, false)]
+            vec![Self::new(all, By::Apply)]
         } else {
             vec![simple, others]
         }
     }
 
-    fn new(groups: impl IntoIterator<Item = usize>, is_simple: bool) -> Self {
-        Self { groups: groups.into_iter().collect(), is_simple, known: SmallVec::new() }
+    fn new(groups: impl IntoIterator<Item = usize>, by: By) -> Self {
+        Self { groups: groups.into_iter().collect(), by, known: SmallVec::new() }
+    }
+
+    /// Looks up what is known at `now` of the windows that `take.lua` decides; where that is enough, a transaction
+    /// decides instead, if the server has them.
+    pub(super) fn look_up(&mut self, batch: &Batch, windows: &Windows, now: u64, transacts: bool) {
+        if self.by == By::Apply {
+            return;
+        }
+        let fixed = self.groups(batch).filter_map(|(_, group)| Some((group, fixed(batch, group)?)));
+        let known: SmallVec<_> =
+            fixed.clone().map(|(group, counter)| windows.get(batch.hash_of(group), &counter, now)).collect();
+        if let ([Some(window)], Some((group, counter))) = (&known[..], fixed.last())
+            && transacts
+            && transaction::suits(group, &counter, window)
+        {
+            self.by = By::Transaction;
+        }
+        self.known = known;
+    }
+
+    /// Leaves it to `take.lua` after all, after a transaction of which so much came of the one counter, if it was
+    /// charged.
+    pub(super) fn take_after(&mut self, charged: Option<i64>) {
+        self.by = By::Take { charged };
+        self.known = smallvec![None];
     }
 
     fn shares_a_key_with(&self, other: &Self, batch: &Batch) -> bool {
@@ -65,6 +106,14 @@ impl Part {
 
     fn hashes(&self, batch: &Batch) -> impl Iterator<Item = u64> {
         self.groups(batch).flat_map(|(_, group)| batch.hashes_of(group))
+    }
+
+    /// How many answers come before the one that decides.
+    pub(super) fn answers_before(&self, batch: &Batch) -> usize {
+        match self.by {
+            By::Transaction => transaction::ANSWERS_BEFORE,
+            By::Take { .. } | By::Apply => usize::from(self.is_asking(batch)),
+        }
     }
 
     /// Whether it is asked of a node of a cluster that is about to get the keys.
@@ -109,7 +158,7 @@ mod tests {
                 let check = std::slice::from_ref(counter);
                 batch.add(&Check::new(&random, Operation::Take, check)).expect("there is room");
             }
-            let part = |part: &Part| (part.is_simple, part.groups.iter().copied().collect());
+            let part = |part: &Part| (part.by == By::TAKE, part.groups.iter().copied().collect());
             Part::by_script(&batch).iter().map(part).collect::<Vec<(bool, Vec<usize>)>>()
         };
         assert_eq!(parts(&[counter("a"), counter("b")]), [(true, vec![0, 1])]);

@@ -1,4 +1,4 @@
-//! The scripts that decide, and how a batch is put to them.
+//! What decides, and how a batch is put to it: scripts, but for what a [`transaction`] can do.
 
 use redis::{ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value};
 use rmp::encode::{write_array_len, write_sint, write_uint};
@@ -9,7 +9,8 @@ use super::batch::Batch;
 use super::connection::{Requests, Wire};
 use super::failure::node_of_cluster;
 use super::key::StoredKey;
-use super::part::{Part, fixed, units};
+use super::part::{By, Part, fixed, units};
+use super::transaction;
 use super::windows::Windows;
 use crate::algorithm::{Algorithm, Rule};
 use crate::clock::Clock;
@@ -40,6 +41,12 @@ impl Decider {
         Self { take: Script::new(take), apply: Script::new(apply), clock, is_sharded }
     }
 
+    /// Gets to know a server: whether it has transactions. It gets to know the scripts.
+    pub(super) async fn meet(&self, wire: &mut Wire) -> RedisResult<()> {
+        wire.try_transaction().await?;
+        self.load(wire).await
+    }
+
     /// Makes the scripts known to a server.
     pub(super) async fn load(&self, wire: &mut Wire) -> RedisResult<()> {
         for script in [&self.take, &self.apply] {
@@ -48,35 +55,37 @@ impl Decider {
         Ok(())
     }
 
-    /// Asks for a decision of all of `batch` at `now`, in microseconds of the clock.
+    /// Asks for a decision of all of `batch` at `now`, in microseconds of the clock; a server that `transacts` has
+    /// transactions.
     pub(super) fn ask(
         &self,
         requests: &mut Requests,
         batch: &Batch,
         windows: &mut Windows,
         now: u64,
+        transacts: bool,
     ) -> Question {
         windows.forget_resets(batch);
-        let parts = if self.is_sharded { Part::each(batch) } else { Part::by_script(batch) };
+        let mut parts = if self.is_sharded { Part::each(batch) } else { Part::by_script(batch) };
+        for part in &mut parts {
+            part.look_up(batch, windows, now, transacts);
+        }
         let replies = parts.iter().map(|_| None).collect();
-        let mut question = Question { parts, replies, now, heard_asking: false, is_asked_again: false };
-        self.put(requests, batch, &mut question, windows);
+        let question = Question { parts, replies, now, heard: 0, refused: None, is_asked_again: false };
+        self.put(requests, batch, &question);
         question
     }
 
-    /// Asks anew for what a server that had lost a script has not run, now that it [knows](Self::load) it.
-    pub(super) fn ask_again(
-        &self,
-        requests: &mut Requests,
-        batch: &Batch,
-        question: &mut Question,
-        windows: &Windows,
-    ) {
-        for reply in &mut question.replies {
-            reply.take_if(|reply| reply.as_ref().is_err_and(is_lost));
+    /// Asks anew for what is [open](Question::reopen) again. A server that had lost a script [knows](Self::load) it
+    /// now.
+    pub(super) fn ask_again(&self, requests: &mut Requests, batch: &Batch, question: &mut Question) {
+        if question.has_lost() {
+            for reply in &mut question.replies {
+                reply.take_if(|reply| reply.as_ref().is_err_and(is_lost));
+            }
+            question.is_asked_again = true;
         }
-        question.is_asked_again = true;
-        self.put(requests, batch, question, windows);
+        self.put(requests, batch, question);
     }
 
     /// What the answers to `question` mean, once all are there.
@@ -95,24 +104,32 @@ impl Decider {
     }
 
     /// Asks for a decision of all parts that have not been answered.
-    fn put(&self, requests: &mut Requests, batch: &Batch, question: &mut Question, windows: &Windows) {
-        let Question { parts, replies, now, .. } = question;
-        for (part, _) in parts.iter_mut().zip(replies).filter(|(_, reply)| reply.is_none()) {
+    fn put(&self, requests: &mut Requests, batch: &Batch, question: &Question) {
+        let parts = question.parts.iter().zip(&question.replies);
+        for (part, _) in parts.filter(|(_, reply)| reply.is_none()) {
             if part.is_asking(batch) {
                 requests.command("ASKING", 0);
             }
-            self.call(requests, batch, part, windows, *now);
+            if part.by == By::Transaction {
+                let charges = part.groups(batch).filter_map(|(_, group)| Some((group, fixed(batch, group)?)));
+                charges.for_each(|(group, counter)| transaction::put(requests, group, &counter));
+            } else {
+                self.call(requests, batch, part);
+            }
         }
     }
 
-    /// Asks for a decision of `part`.
-    fn call(&self, requests: &mut Requests, batch: &Batch, part: &mut Part, windows: &Windows, now: u64) {
+    /// Has a script decide `part`.
+    fn call(&self, requests: &mut Requests, batch: &Batch, part: &Part) {
         let rules = Rules::of(part, batch);
         let count = part.counters(batch).count();
-        let (script, arguments) = if part.is_simple {
-            (&self.take, count * (1 + usize::from(rules.0.len() > 1)) + rules.0.len() * TAKE_RULE_NUMBERS)
-        } else {
-            (&self.apply, 1)
+        let (script, arguments) = match part.by {
+            By::Take { charged } => {
+                let rules = rules.0.len();
+                let of_checks = count * (1 + usize::from(rules > 1));
+                (&self.take, of_checks + rules * TAKE_RULE_NUMBERS + usize::from(charged.is_some()))
+            }
+            _ => (&self.apply, 1),
         };
         requests.command("EVALSHA", 2 + count + arguments);
         requests.argument(script.get_hash().as_bytes());
@@ -120,8 +137,8 @@ impl Decider {
         for counter in part.counters(batch) {
             StoredKey::from(&counter).write(requests);
         }
-        if part.is_simple {
-            take(requests, batch, part, &rules, windows, now);
+        if let By::Take { charged } = part.by {
+            take(requests, batch, part, &rules, charged);
         } else {
             requests.argument(&self.plan(batch, part, &rules));
         }
@@ -167,9 +184,11 @@ pub(super) struct Question {
     replies: Vec<Option<RedisResult<Value>>>,
     /// When it was asked, in microseconds of the clock.
     now: u64,
-    /// Whether what comes before the next answer has been heard: see [`Part::is_asking`].
-    heard_asking: bool,
-    /// Whether it is the second time, after a script was lost.
+    /// How many of the answers have been heard that come before the next that decides.
+    heard: usize,
+    /// What was refused first of the transaction they are of.
+    refused: Option<RedisError>,
+    /// Whether it has been asked again after a script was lost.
     is_asked_again: bool,
 }
 
@@ -177,13 +196,23 @@ impl Question {
     /// Waits for the answers. If it is given up, it may go on later.
     pub(super) async fn hear(&mut self, wire: &mut Wire, batch: &Batch) -> RedisResult<()> {
         for (part, reply) in self.parts.iter().zip(&mut self.replies).filter(|(_, reply)| reply.is_none()) {
-            if part.is_asking(batch) && !self.heard_asking {
-                // Should it be refused, so is what it was sent for.
-                wire.answer().await?;
-                self.heard_asking = true;
+            let is_transaction = part.by == By::Transaction;
+            while self.heard < part.answers_before(batch) {
+                let answer = wire.answer().await?.extract_error();
+                self.heard += 1;
+                // Should `ASKING` be refused, so is what it was sent for.
+                if let (true, None, Err(error)) = (is_transaction, &self.refused, answer) {
+                    self.refused = Some(error);
+                }
             }
-            *reply = Some(wire.answer().await?.extract_error());
-            self.heard_asking = false;
+            let answer = wire.answer().await?;
+            self.heard = 0;
+            *reply = Some(match (self.refused.take(), answer) {
+                (Some(refused), _) => Err(refused),
+                // What one of its commands was refused is no matter of the others.
+                (None, executed @ Value::Array(_)) if is_transaction => Ok(executed),
+                (None, answer) => answer.extract_error(),
+            });
         }
         Ok(())
     }
@@ -191,8 +220,31 @@ impl Question {
     /// How many answers are still to come.
     pub(super) fn awaited(&self, batch: &Batch) -> usize {
         let unanswered = self.parts.iter().zip(&self.replies).filter(|(_, reply)| reply.is_none());
-        let answers = unanswered.map(|(part, _)| 1 + usize::from(part.is_asking(batch))).sum::<usize>();
-        answers - usize::from(self.heard_asking)
+        unanswered.map(|(part, _)| part.answers_before(batch) + 1).sum::<usize>() - self.heard
+    }
+
+    /// Once all is answered: whether something is to be asked again, since the server had lost a script, or since
+    /// a transaction has charged what does not fit, or could not.
+    pub(super) fn reopen(&mut self, batch: &Batch) -> bool {
+        let mut is_open = false;
+        let parts = self.parts.iter_mut().zip(&mut self.replies);
+        for (part, reply) in parts.filter(|(part, _)| part.by == By::Transaction) {
+            let (Some(Ok(executed)), Some(counter)) = (&*reply, part.counters(batch).next()) else {
+                continue;
+            };
+            match transaction::taken(executed, &counter) {
+                Ok(taken) => {
+                    part.by = By::Take { charged: None };
+                    *reply = Some(Ok(taken));
+                }
+                Err(charged) => {
+                    part.take_after(charged);
+                    *reply = None;
+                    is_open = true;
+                }
+            }
+        }
+        is_open || self.has_lost()
     }
 
     /// Whether the server had lost a script, and so has not run all. It may lose one once.
@@ -202,30 +254,22 @@ impl Question {
 }
 
 /// What `take.lua` is told besides the keys.
-fn take(
-    requests: &mut Requests,
-    batch: &Batch,
-    part: &mut Part,
-    rules: &Rules<'_>,
-    windows: &Windows,
-    now: u64,
-) {
-    let groups = part.groups(batch).filter_map(|(_, group)| Some((group, fixed(batch, group)?)));
-    let mut known = SmallVec::new();
-    for (group, counter) in groups {
-        let left = windows.left(batch.hash_of(group), &counter, now);
+fn take(requests: &mut Requests, batch: &Batch, part: &Part, rules: &Rules<'_>, charged: Option<i64>) {
+    for ((_, group), known) in part.groups(batch).zip(&part.known) {
+        let Some(counter) = fixed(batch, group) else { continue };
         let units = units(group, &counter);
-        requests.number(if left.is_some() { units } else { -units });
+        requests.number(if known.is_some() { units } else { -units });
         if rules.0.len() > 1 {
             requests.number(rules.number_of(&counter));
         }
-        known.push(left);
     }
-    part.known = known;
     for rule in &rules.0 {
         requests.number(rule.quota.limit());
         requests.number(rule.cost);
         requests.number(rule.quota.window_millis());
+    }
+    if let Some(charged) = charged {
+        requests.number(charged);
     }
 }
 

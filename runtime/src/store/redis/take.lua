@@ -10,6 +10,7 @@
 --             the limit
 --             what each check asks of a counter, which is not more than that
 --             the window, in milliseconds
+--           and, if a transaction has charged the one counter already, what came of that
 --
 -- Returns a flat list, for each counter either a text that says why it could not be decided, or
 --   what had been taken if all had fitted; or the same with a minus before it, and
@@ -21,21 +22,23 @@
 -- is no matter of the others: what a command refuses is told to that check alone.
 
 local keys, argv, try, type = KEYS, ARGV, redis.pcall, type
-local units, asked = argv[1], tonumber(argv[1])
 
--- What a quiet service asks: one counter that is known to run. All that follows costs more than this command.
-local first
-if #keys == 1 and asked > 0 then
-  first = try('INCRBY', keys[1], units)
-  if type(first) == 'number' and first > asked and first <= tonumber(argv[#argv - 2]) then return first end
+-- A transaction has charged the one counter with more than fits. So many have passed as found room; what is too
+-- much is given back, but not below the limit: so nobody gets more, should it be another window by now.
+local charged = #keys == 1 and tonumber(argv[5])
+if charged then
+  local asked, limit, ends = math.abs(argv[1]), tonumber(argv[2]), try('PTTL', keys[1])
+  local over = (tonumber(try('GET', keys[1])) or 0) - limit
+  if over > 0 then try('DECRBY', keys[1], math.min(over, asked, charged - limit)) end
+  return { -charged, type(ends) == 'number' and math.max(ends, 0) or 0 }
 end
 
 local UNTOLD = -3
 local reply, said = {}, 0
-local at, is_one = 1, #argv == #keys + 3
+local at, is_one = 1, #keys == 1 or #argv == #keys + 3
 local rules = is_one and #keys or 2 * #keys
 -- What is asked of the counter at hand, and by which rule: mostly as before.
-local told, number, limit, cost, window
+local told, units, asked, number, limit, cost, window
 
 for i = 1, #keys do
   local key, ends, used, fault = keys[i], UNTOLD, nil, nil
@@ -66,7 +69,7 @@ for i = 1, #keys do
     used, ends = asked, tonumber(window)
     fault = try('SET', key, asked > limit and math.floor(limit / cost) * cost or units, 'PX', window).err
   elseif not fault then
-    used = first or try('INCRBY', key, units)
+    used = try('INCRBY', key, units)
     if type(used) ~= 'number' then
       fault = used.err
       if string.find(fault, 'not an integer', 1, true) then

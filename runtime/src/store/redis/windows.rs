@@ -1,4 +1,5 @@
-//! When fixed windows end, as Redis has told, so that it need not be asked with each check.
+//! When fixed windows end, as Redis has told, so that it need not be asked with each check; and how much had been
+//! taken from them, by which it is chosen how it is asked.
 //!
 //! A window's end stays where it is: only whoever resets the counter, takes its TTL away or empties the server
 //! moves it. That somebody else does shows here after [`MAX_AGE`] at the latest. Nothing is decided by what is known here: it is
@@ -17,37 +18,52 @@ use crate::store::{Counter, Operation};
 /// A power of two.
 const PLACES: usize = 32_768;
 
-/// The ends of the windows that one connection asks about.
+/// The windows that one connection asks about.
 #[derive(Debug)]
 pub(super) struct Windows {
-    /// Three numbers for each, all 0 where there is none: what the window is told by, and, in microseconds of
-    /// the clock, when its end was told and when it is. Memory that is not used is not touched.
-    places: Vec<[u64; 3]>,
+    /// Four numbers for each, all 0 where there is none: what the window is told by; in microseconds of the clock,
+    /// when its end was told and when it is; and how much had been taken. Memory that is not used is not touched.
+    places: Vec<[u64; 4]>,
+}
+
+/// What is known of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Window {
+    /// How long it lasts.
+    pub(super) left: Duration,
+    /// How much had been taken from it, if all had fitted.
+    pub(super) used: u64,
 }
 
 impl Windows {
     pub(super) fn new() -> Self {
-        Self { places: vec![[0; 3]; PLACES] }
+        Self { places: vec![[0; 4]; PLACES] }
     }
 
-    /// How long the window of a counter lasts from `now`, in microseconds of the clock, if that has been told
-    /// not long ago; `hash` is that of the counter's key.
-    pub(super) fn left(&self, hash: u64, counter: &Counter<'_>, now: u64) -> Option<Duration> {
-        let id = id(hash, counter);
-        let [_, told, ends] =
-            places(id).map(|place| self.places[place]).into_iter().find(|known| known[0] == id)?;
+    /// What is known of a counter's window at `now`, in microseconds of the clock, if its end has been told not
+    /// long ago; `hash` is that of the counter's key.
+    pub(super) fn get(&self, hash: u64, counter: &Counter<'_>, now: u64) -> Option<Window> {
+        let [_, told, ends, used] = self.places[self.find(id(hash, counter))?];
         let is_old = now.saturating_sub(told) >= micros(MAX_AGE);
         // One that has ended may have been followed by another.
-        ends.checked_sub(now).filter(|left| !is_old && *left > 0).map(Duration::from_micros)
+        let left = ends.checked_sub(now).filter(|left| !is_old && *left > 0)?;
+        Some(Window { left: Duration::from_micros(left), used })
     }
 
-    /// Learns that the window of a counter lasts so long from `now`, just before Redis was asked.
-    pub(super) fn learn(&mut self, hash: u64, counter: &Counter<'_>, now: u64, left: Duration) {
+    /// Learns of a counter's window at `now`, just before Redis was asked.
+    pub(super) fn learn(&mut self, hash: u64, counter: &Counter<'_>, now: u64, window: Window) {
         let id = id(hash, counter);
         let [one, other] = places(id);
         let is_better = self.places[other][0] == id || self.places[other][1] < self.places[one][1];
         let place = if self.places[one][0] != id && is_better { other } else { one };
-        self.places[place] = [id, now, now.saturating_add(micros(left))];
+        self.places[place] = [id, now, now.saturating_add(micros(window.left)), window.used];
+    }
+
+    /// Learns how much has been taken from a window, if that is known.
+    pub(super) fn count(&mut self, hash: u64, counter: &Counter<'_>, used: u64) {
+        if let Some(place) = self.find(id(hash, counter)) {
+            self.places[place][3] = used;
+        }
     }
 
     /// Forgets the windows of all counters that `batch` resets.
@@ -58,13 +74,15 @@ impl Windows {
         }
     }
 
-    fn forget(&mut self, hash: u64, counter: &Counter<'_>) {
-        let id = id(hash, counter);
-        for place in places(id) {
-            if self.places[place][0] == id {
-                self.places[place] = [0; 3];
-            }
+    /// Forgets a window.
+    pub(super) fn forget(&mut self, hash: u64, counter: &Counter<'_>) {
+        if let Some(place) = self.find(id(hash, counter)) {
+            self.places[place] = [0; 4];
         }
+    }
+
+    fn find(&self, id: u64) -> Option<usize> {
+        places(id).into_iter().find(|place| self.places[*place][0] == id)
     }
 }
 
@@ -86,22 +104,31 @@ mod tests {
 
     const SECOND: u64 = 1_000_000;
 
+    fn lasts(millis: u64, used: u64) -> Window {
+        Window { left: Duration::from_millis(millis), used }
+    }
+
     #[test]
     fn what_is_known_is_of_this_window_and_not_old() {
         let mut windows = Windows::new();
         let (minute, hour) = (Counter::new("a", Quota::per_minute(1)), Counter::new("a", Quota::per_hour(1)));
-        assert_eq!(windows.left(7, &minute, 0), None);
-        windows.learn(7, &minute, SECOND, Duration::from_secs(60));
+        assert_eq!(windows.get(7, &minute, 0), None);
+        windows.learn(7, &minute, SECOND, lasts(60_000, 3));
         let later = SECOND + SECOND / 10;
-        assert_eq!(windows.left(7, &minute, later), Some(Duration::from_millis(59_900)));
-        assert_eq!(windows.left(7, &minute, 2 * SECOND), None, "it is old");
-        assert_eq!(windows.left(7, &hour, later), None, "it is another window");
-        assert_eq!(windows.left(6, &minute, later), None, "it is another key");
-        windows.learn(7, &minute, SECOND, Duration::from_millis(100));
-        assert_eq!(windows.left(7, &minute, later), None, "it has ended");
-        windows.learn(7, &minute, SECOND, Duration::from_secs(60));
+        assert_eq!(windows.get(7, &minute, later), Some(lasts(59_900, 3)));
+        assert_eq!(windows.get(7, &minute, 2 * SECOND), None, "it is old");
+        assert_eq!(windows.get(7, &hour, later), None, "it is another window");
+        assert_eq!(windows.get(6, &minute, later), None, "it is another key");
+        windows.count(7, &minute, 4);
+        windows.count(7, &hour, 5);
+        assert_eq!(windows.get(7, &minute, later), Some(lasts(59_900, 4)), "more has been taken");
+        assert_eq!(windows.get(7, &hour, later), None, "its end is not known");
+        assert_eq!(windows.get(7, &minute, 2 * SECOND), None, "its end was told as long ago as before");
+        windows.learn(7, &minute, SECOND, lasts(100, 0));
+        assert_eq!(windows.get(7, &minute, later), None, "it has ended");
+        windows.learn(7, &minute, SECOND, lasts(60_000, 0));
         windows.forget(7, &minute);
-        assert_eq!(windows.left(7, &minute, later), None, "it is forgotten");
+        assert_eq!(windows.get(7, &minute, later), None, "it is forgotten");
     }
 
     #[test]
@@ -110,9 +137,9 @@ mod tests {
         let minute = Counter::new("a", Quota::per_minute(1));
         let hashes = [0, 1, 2].map(|turn| 8 + turn * PLACES as u64);
         for (hash, now) in hashes.into_iter().zip([10, 20, 30]) {
-            windows.learn(hash, &minute, now, Duration::from_secs(60));
+            windows.learn(hash, &minute, now, lasts(60_000, 0));
         }
-        let is_known = hashes.map(|hash| windows.left(hash, &minute, 40).is_some());
+        let is_known = hashes.map(|hash| windows.get(hash, &minute, 40).is_some());
         assert_eq!(is_known, [false, true, true]);
     }
 }

@@ -166,7 +166,7 @@ async fn reach(
         if let Some(key) = key {
             serves(&mut connection, &key).await?;
         }
-        cluster.decider.load(&mut connection).await?;
+        cluster.decider.meet(&mut connection).await?;
         Ok(connection)
     };
     lane.attach(timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or(Err(Failure::Timeout))?);

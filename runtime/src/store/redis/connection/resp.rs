@@ -1,7 +1,7 @@
 //! The protocol of Redis: how commands are written, and where answers end.
 //!
 //! See the [specification](https://redis.io/docs/latest/develop/reference/protocol-spec/). What an answer says
-//! is read by the `redis` crate, but for numbers: there are many of them, and little else.
+//! is read by the `redis` crate, but for what most of them say.
 
 use redis::{ErrorKind, RedisError, RedisResult, Value};
 
@@ -106,7 +106,7 @@ fn pairs(open: usize, pairs: usize) -> RedisResult<usize> {
 
 /// What a whole answer says.
 pub(super) fn value(answer: &[u8]) -> RedisResult<Value> {
-    numbers(answer).map_or_else(|| redis::parse_redis_value(answer), Ok)
+    short(answer).map_or_else(|| redis::parse_redis_value(answer), Ok)
 }
 
 /// Whether the server says it without having been asked.
@@ -114,23 +114,26 @@ pub(super) fn is_push(answer: &[u8]) -> bool {
     answer.starts_with(b">")
 }
 
-/// A number, or a list of numbers.
-fn numbers(answer: &[u8]) -> Option<Value> {
+/// A number or a word, or a list of numbers and nothings.
+fn short(answer: &[u8]) -> Option<Value> {
     let mut at = 0;
-    let mut next = |kind| {
-        let (found, text) = line(answer, &mut at)?;
-        if found == kind { number(text) } else { None }
-    };
-    match answer.first()? {
-        b':' => next(b':').map(Value::Int),
-        b'*' => {
-            let length = next(b'*')?.try_into().ok()?;
+    let mut next = || line(answer, &mut at);
+    match next()? {
+        (b':', text) => number(text).map(Value::Int),
+        (b'+', b"OK") => Some(Value::Okay),
+        (b'+', word) => Some(Value::SimpleString(std::str::from_utf8(word).ok()?.to_owned())),
+        (b'*', length) => {
+            let length = number(length)?.try_into().ok()?;
             // Reserves nothing that is only promised.
-            let mut numbers = Vec::with_capacity(answer.len().min(length));
+            let mut values = Vec::with_capacity(answer.len().min(length));
             for _ in 0..length {
-                numbers.push(Value::Int(next(b':')?));
+                values.push(match next()? {
+                    (b':', text) => Value::Int(number(text)?),
+                    (b'$', b"-1") | (b'_', b"") => Value::Nil,
+                    _ => return None,
+                });
             }
-            Some(Value::Array(numbers))
+            Some(Value::Array(values))
         }
         _ => None,
     }

@@ -43,6 +43,7 @@ pub(in super::super) struct Wire {
     /// and before them to calls that were given up.
     late: usize,
     database: i64,
+    transacts: bool,
 }
 
 impl Wire {
@@ -82,7 +83,23 @@ impl Wire {
             awaited: 0,
             late: 0,
             database,
+            transacts: false,
         }
+    }
+
+    /// Finds out whether the server has transactions, for this user.
+    pub(in super::super) async fn try_transaction(&mut self) -> RedisResult<()> {
+        let requests = self.call();
+        requests.command("MULTI", 0);
+        requests.command("EXEC", 0);
+        let (begun, executed) = (self.answer().await?, self.answer().await?);
+        self.transacts = begun.extract_error().is_ok() && executed.extract_error().is_ok();
+        Ok(())
+    }
+
+    /// Whether it is known that the server has transactions.
+    pub(in super::super) fn transacts(&self) -> bool {
+        self.transacts
     }
 
     /// Begins a call, of which the commands are put where this tells. It is made with the first

@@ -1,0 +1,64 @@
+//! Plain commands that charge one fixed window, which is known to run and has much room.
+//!
+//! ```text
+//! MULTI
+//! SET <key> 0 PX <window> NX    begins the next window, should that one be over or reset
+//! INCRBY <key> <units>
+//! EXEC
+//! ```
+//!
+//! A script does the same, and takes Redis several times as long. As with a script, all of it is done or nothing,
+//! and no time passes in between, so that each key has its TTL. But what does not fit is charged as well, until
+//! `take.lua` gives it back. So only those ask this way who knew not long ago that half of the limit was free, and who
+//! take one unit each: of those, so many pass as find room, and when it is too much nothing is left that anybody else
+//! could be given. What is given back to the counter before that has been put right serves nobody.
+
+use redis::Value;
+
+use super::batch::Group;
+use super::connection::Requests;
+use super::key::StoredKey;
+use super::part::units;
+use super::windows::Window;
+use crate::store::Counter;
+
+/// How many answers come before that of `EXEC`.
+pub(super) const ANSWERS_BEFORE: usize = 3;
+
+/// Whether a counter has so much room that a group can charge it this way.
+pub(super) fn suits(group: &Group, counter: &Counter<'_>, window: &Window) -> bool {
+    let used = window.used.saturating_add(units(group, counter).unsigned_abs());
+    counter.cost == 1 && used <= u64::from(counter.quota.limit() / 2) && !group.asking
+}
+
+/// Charges a counter with what all of a group ask of it.
+pub(super) fn put(requests: &mut Requests, group: &Group, counter: &Counter<'_>) {
+    let key = StoredKey::from(counter);
+    requests.command("MULTI", 0);
+    requests.command("SET", 5);
+    key.write(requests);
+    requests.argument(b"0");
+    requests.argument(b"PX");
+    requests.number(counter.quota.window_millis());
+    requests.argument(b"NX");
+    requests.command("INCRBY", 2);
+    key.write(requests);
+    requests.number(units(group, counter));
+    requests.command("EXEC", 0);
+}
+
+/// What `take.lua` would have answered in the place of `EXEC`; or, if it is to be asked, what came of the counter,
+/// unless it was not charged.
+pub(super) fn taken(executed: &Value, counter: &Counter<'_>) -> Result<Value, Option<i64>> {
+    let Value::Array(executed) = executed else { return Err(None) };
+    let &[ref begun, Value::Int(used)] = &executed[..] else { return Err(None) };
+    if used > i64::from(counter.quota.limit()) {
+        return Err(Some(used));
+    }
+    // Not by us has it been less than nothing.
+    let used = used.max(1);
+    Ok(match (begun, i64::try_from(counter.quota.window_millis())) {
+        (Value::Okay, Ok(window)) => Value::Array(vec![Value::Int(-used), Value::Int(window)]),
+        _ => Value::Int(used),
+    })
+}

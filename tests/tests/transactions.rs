@@ -1,0 +1,194 @@
+//! Counters that are charged by a transaction, without a script: those that are known to run and have much room.
+
+use std::time::Duration;
+
+use axum_rate_limit::{ManualClock, OnStoreError, Policy, RateLimiter};
+use futures_util::future::join_all;
+use tests::{RedisServer, built, recovered};
+
+const TEN: Policy = Policy::new("ten").per_hour(10);
+const HUNDRED: Policy = Policy::new("hundred").per_hour(100);
+const HOUR: i64 = 3_600_000;
+
+/// A limiter whose clock stands still, so that nothing it knows is too old.
+async fn limiter(server: &RedisServer) -> RateLimiter {
+    let clock = ManualClock::default();
+    let settings = || {
+        let builder = RateLimiter::builder().redis(server.url()).timeout(Duration::from_secs(30));
+        builder.on_store_error(OnStoreError::Deny).clock(&clock)
+    };
+    built(settings).await
+}
+
+/// How many scripts a server has run, and how many transactions.
+async fn runs(server: &RedisServer) -> (u64, u64) {
+    (server.runs("evalsha").await, server.runs("exec").await)
+}
+
+#[tokio::test]
+async fn what_has_room_for_half_of_the_limit_needs_no_script() {
+    let server = RedisServer::start().await;
+    let limiter = limiter(&server).await;
+    for (turn, expected) in
+        [(1, (1, 0)), (2, (0, 1)), (3, (0, 1)), (4, (0, 1)), (5, (0, 1)), (6, (1, 0)), (7, (1, 0))]
+    {
+        let before = runs(&server).await;
+        let decision = limiter.check(&TEN, "x").await.expect("a decision");
+        assert_eq!((decision.is_allowed(), decision.remaining()), (true, 10 - turn));
+        assert!(!decision.is_degraded() && decision.reset().as_secs() > 3_500);
+        let after = runs(&server).await;
+        assert_eq!((after.0 - before.0, after.1 - before.1), expected, "turn {turn}");
+    }
+    const DEAR: Policy = HUNDRED.cost(2);
+    let before = server.runs("exec").await;
+    for _ in 0..3 {
+        assert!(limiter.check(&DEAR, "x").await.expect("a decision").is_allowed());
+    }
+    assert_eq!(server.runs("exec").await, before, "it takes more than a unit");
+}
+
+#[tokio::test]
+async fn a_counter_that_is_gone_begins_anew_and_ends() {
+    let server = RedisServer::start().await;
+    let limiter = limiter(&server).await;
+    for remaining in [9, 8] {
+        assert_eq!(limiter.check(&TEN, "x").await.expect("a decision").remaining(), remaining);
+    }
+    let _: i64 = server.call(&["UNLINK", "rl:{ten::x}3600000"]).await;
+    let before = runs(&server).await;
+    for remaining in [9, 8] {
+        assert_eq!(limiter.check(&TEN, "x").await.expect("a decision").remaining(), remaining);
+        let left = server.pttl("rl:{ten::x}3600000").await;
+        assert!((HOUR - 60_000..=HOUR).contains(&left), "{left}");
+    }
+    assert_eq!(runs(&server).await, (before.0, before.1 + 2));
+}
+
+#[tokio::test]
+async fn of_what_others_have_left_so_much_passes_and_no_more_is_taken() {
+    for (taken, passes) in [(97, 2), (98, 1), (99, 0), (150, 0)] {
+        for flush in [false, true] {
+            let server = RedisServer::start().await;
+            let limiter = limiter(&server).await;
+            limiter.check(&HUNDRED, "x").await.expect("a decision");
+            let _: i64 = server.call(&["INCRBY", "rl:{hundred::x}3600000", &taken.to_string()]).await;
+            if flush {
+                let () = server.call(&["SCRIPT", "FLUSH"]).await;
+            }
+            // On one thread all of them are asked before any is sent.
+            let before = server.runs("exec").await;
+            let decisions = join_all((0..5).map(|_| limiter.check(&HUNDRED, "x"))).await;
+            let decisions = decisions.into_iter().map(|decision| decision.expect("a decision"));
+            for (index, decision) in decisions.enumerate() {
+                assert_eq!(decision.is_allowed(), index < passes, "{index} after {taken}");
+                assert_eq!(decision.remaining() as usize, passes.saturating_sub(index + 1));
+                assert!(!decision.is_degraded() && decision.reset().as_secs() > 3_500);
+            }
+            assert_eq!(server.runs("exec").await, before + 1);
+            let used: u64 = server.call(&["GET", "rl:{hundred::x}3600000"]).await;
+            let left = server.pttl("rl:{hundred::x}3600000").await;
+            assert_eq!(used, 100.max(1 + taken));
+            assert!((HOUR - 60_000..=HOUR).contains(&left), "{left}");
+        }
+    }
+}
+
+/// However many of them find out at once that others have taken the rest.
+#[tokio::test]
+async fn all_instances_together_let_no_more_through_than_the_limit() {
+    const MANY: Policy = Policy::new("many").per_hour(200);
+    let server = RedisServer::start().await;
+    let instances = join_all((0..4).map(|_| limiter(&server))).await;
+    // It is up to the machine how many are charged that do not fit.
+    for turn in 1..=200 {
+        let key = &format!("{turn}");
+        let asked = instances.iter().map(|limiter| async move {
+            let mut passed = 0;
+            for count in [1, 10, 60] {
+                let decisions = join_all((0..count).map(|_| limiter.check(&MANY, key.as_str()))).await;
+                let decisions = decisions.into_iter().map(|decision| decision.expect("a decision"));
+                passed +=
+                    decisions.filter(|decision| decision.is_allowed() && !decision.is_degraded()).count();
+            }
+            passed
+        });
+        assert_eq!(join_all(asked).await.into_iter().sum::<usize>(), 200);
+        let used: u64 = server.call(&["GET", &format!("rl:{{many::{turn}}}3600000")]).await;
+        assert_eq!(used, 200);
+        // Besides this test, only who gives that back reads a counter.
+        if server.runs("get").await >= turn + 20 {
+            return;
+        }
+    }
+    panic!("hardly ever has one been charged that did not fit");
+}
+
+/// What is given back has been charged; another window, that may have begun since, is left as it is.
+#[tokio::test]
+async fn no_window_is_left_with_less_than_its_limit() {
+    const TAKE: &str = include_str!("../../runtime/src/store/redis/take.lua");
+    let server = RedisServer::start().await;
+    for (holds, charged, asked, leaves) in [
+        ("105", "105", "8", "100"),
+        ("105", "105", "3", "102"),
+        ("120", "105", "8", "115"),
+        ("102", "105", "8", "100"),
+        ("100", "105", "8", "100"),
+        ("4", "105", "8", "4"),
+        ("text", "105", "8", "text"),
+    ] {
+        let () = server.call(&["SET", "x", holds, "PX", "60000"]).await;
+        let (used, ends): (i64, i64) =
+            server.call(&["EVAL", TAKE, "1", "x", &format!("-{asked}"), "100", "1", "60000", charged]).await;
+        let left: String = server.call(&["GET", "x"]).await;
+        assert_eq!((used, left.as_str()), (-105, leaves), "{holds}");
+        assert!((1..=60_000).contains(&ends) && server.pttl("x").await > 0, "{ends}");
+    }
+    let _: i64 = server.call(&["UNLINK", "x"]).await;
+    let ended: (i64, i64) = server.call(&["EVAL", TAKE, "1", "x", "-8", "100", "1", "60000", "105"]).await;
+    assert_eq!(ended, (-105, 0));
+    assert_eq!(server.keys().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn what_someone_else_keeps_there_is_left_alone() {
+    for words in [&["SET", "rl:{ten::x}3600000", "text"][..], &["RPUSH", "rl:{ten::x}3600000", "text"]] {
+        let server = RedisServer::start().await;
+        let limiter = limiter(&server).await;
+        limiter.check(&TEN, "x").await.expect("a decision");
+        let _: i64 = server.call(&["UNLINK", "rl:{ten::x}3600000"]).await;
+        let _: redis::Value = server.call(words).await;
+        let before = server.runs("exec").await;
+        let error = limiter.check(&TEN, "x").await.expect_err("it is no counter");
+        let told = format!("{error:?}");
+        assert!(told.contains("holds no counter") || told.contains("WRONGTYPE"), "{told}");
+        assert_eq!(server.runs("exec").await, before + 1);
+        assert_eq!(server.pttl("rl:{ten::x}3600000").await, -1);
+    }
+}
+
+#[tokio::test]
+async fn who_may_have_no_transactions_is_asked_by_scripts() {
+    let server = RedisServer::start().await;
+    let () = server.call(&["ACL", "SETUSER", "default", "-multi"]).await;
+    let limiter = limiter(&server).await;
+    for remaining in (0..10).rev() {
+        let decision = limiter.check(&TEN, "x").await.expect("a decision");
+        assert_eq!((decision.remaining(), decision.is_degraded()), (remaining, false));
+    }
+    assert!(!limiter.check(&TEN, "x").await.expect("a decision").is_allowed());
+}
+
+/// What it may not do any longer counts once at most.
+#[tokio::test]
+async fn who_may_have_no_transactions_any_longer_is_asked_by_scripts() {
+    let server = RedisServer::start().await;
+    let limiter = limiter(&server).await;
+    for _ in 0..2 {
+        assert!(!limiter.check(&TEN, "x").await.expect("a decision").is_degraded());
+    }
+    let () = server.call(&["ACL", "SETUSER", "default", "-multi"]).await;
+    limiter.check(&TEN, "x").await.expect_err("it is forbidden");
+    let decision = recovered(&limiter, &TEN, "x").await;
+    assert!((6..=7).contains(&decision.remaining()), "{decision:?}");
+}
