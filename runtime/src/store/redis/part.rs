@@ -30,7 +30,7 @@ pub(super) enum By {
 }
 
 impl By {
-    const TAKE: Self = Self::Take { charged: None };
+    pub(super) const TAKE: Self = Self::Take { charged: None };
 }
 
 impl Part {

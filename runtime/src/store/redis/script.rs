@@ -234,7 +234,7 @@ impl Question {
             };
             match transaction::taken(executed, &counter) {
                 Ok(taken) => {
-                    part.by = By::Take { charged: None };
+                    part.by = By::TAKE;
                     *reply = Some(Ok(taken));
                 }
                 Err(charged) => {

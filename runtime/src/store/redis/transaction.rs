@@ -62,3 +62,58 @@ pub(super) fn taken(executed: &Value, counter: &Counter<'_>) -> Result<Value, Op
         _ => Value::Int(used),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ahash::RandomState;
+
+    use super::*;
+    use crate::quota::Quota;
+    use crate::store::Operation;
+    use crate::store::redis::batch::{Batch, Check};
+
+    #[test]
+    fn half_of_the_limit_is_to_be_free_for_whoever_takes_units() {
+        let ten = Counter::new("a", Quota::per_minute(10));
+        let random = RandomState::with_seeds(1, 2, 3, 4);
+        for (cost, asking, used, checks, expected) in [
+            (1, false, 0, 1, true),
+            (1, false, 4, 1, true),
+            (1, false, 5, 1, false),
+            (1, false, 2, 3, true),
+            (1, false, 2, 4, false),
+            (1, false, u64::MAX, 1, false),
+            (2, false, 0, 1, false),
+            (1, true, 0, 1, false),
+        ] {
+            let mut batch = Batch::default();
+            let counter = [Counter { cost, ..ten }];
+            for _ in 0..checks {
+                let check = Check { asking, ..Check::new(&random, Operation::Take, &counter) };
+                batch.add(&check).expect("there is room");
+            }
+            let window = Window { left: Duration::from_secs(1), used };
+            assert_eq!(suits(&batch.groups()[0], &counter[0], &window), expected, "{cost} {used} {checks}");
+        }
+    }
+
+    #[test]
+    fn what_came_of_it_is_told_as_a_script_would() {
+        let ten = Counter::new("a", Quota::per_minute(10));
+        let list = |values: &[Value]| Value::Array(values.to_vec());
+        for (executed, expected) in [
+            (list(&[Value::Nil, Value::Int(10)]), Ok(Value::Int(10))),
+            (list(&[Value::Okay, Value::Int(2)]), Ok(list(&[Value::Int(-2), Value::Int(60_000)]))),
+            (list(&[Value::Nil, Value::Int(-3)]), Ok(Value::Int(1))),
+            (list(&[Value::Nil, Value::Int(11)]), Err(Some(11))),
+            (list(&[Value::Okay, Value::Int(11)]), Err(Some(11))),
+            (list(&[Value::Nil, Value::Nil]), Err(None)),
+            (list(&[Value::Int(3)]), Err(None)),
+            (Value::Nil, Err(None)),
+        ] {
+            assert_eq!(taken(&executed, &ten), expected, "{executed:?}");
+        }
+    }
+}

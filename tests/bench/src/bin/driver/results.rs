@@ -38,7 +38,7 @@ impl Measurement {
     }
 
     /// How many commands clients sent for a request. What their scripts called is counted by Redis as well:
-    /// where there are scripts, only they and what can't be in one are the clients'.
+    /// where there are scripts, only they and what can't be in one are taken for the clients'.
     fn calls(&self) -> f64 {
         let is_script = |name: &str| name.starts_with("eval") || name.starts_with("fcall");
         let is_clients = |name: &str| {
