@@ -391,3 +391,46 @@ async fn who_asks_for_keys_that_are_about_to_move_waits_until_they_have() {
     let decision = check.await.expect("it does not panic").expect("a decision");
     assert!(decision.is_allowed() && !decision.is_degraded());
 }
+
+/// Where a transaction is refused a command since the key has moved, nothing of it is done.
+#[tokio::test]
+async fn a_counter_that_moves_while_it_has_much_room_is_charged_once() {
+    const MANY: Policy = Policy::new("many").per_hour(1_000);
+    let cluster = RedisCluster::start().await;
+    let clock = ManualClock::default();
+    let limiter = built(|| cluster.settings().timeout(PATIENCE).clock(&clock)).await;
+    let key = "rl:{many::x}3600000";
+    let from = cluster.keeper(key).await;
+    let (from, to) = (&cluster.nodes()[from], &cluster.nodes()[(from + 1) % 3]);
+    let slot: u64 = from.call(&["CLUSTER", "KEYSLOT", key]).await;
+    let slot = slot.to_string();
+    let (from_id, to_id): (String, String) =
+        (from.call(&["CLUSTER", "MYID"]).await, to.call(&["CLUSTER", "MYID"]).await);
+    let mut remaining = 1_000;
+    let mut charged = async || {
+        let decision = limiter.check(&MANY, "x").await.expect("a decision");
+        remaining -= 1;
+        assert_eq!((decision.remaining(), decision.is_degraded()), (remaining, false));
+    };
+    charged().await;
+    let before = from.runs("exec").await;
+    charged().await;
+    assert_eq!(from.runs("exec").await, before + 1, "it is known to have much room");
+
+    let () = to.call(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]).await;
+    let () = from.call(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]).await;
+    charged().await;
+    let port = to.port().to_string();
+    let () = from.call(&["MIGRATE", "127.0.0.1", &port, key, "0", "10000"]).await;
+    // It is said to be asked for elsewhere, and then to be there.
+    charged().await;
+    for node in [to, from] {
+        let () = node.call(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]).await;
+    }
+    for _ in 0..3 {
+        charged().await;
+    }
+    let used: u64 = to.call(&["GET", key]).await;
+    assert_eq!(used, 7);
+    assert!(to.pttl(key).await > 0);
+}
