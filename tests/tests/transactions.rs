@@ -8,6 +8,7 @@ use tests::{RedisServer, built, recovered};
 
 const TEN: Policy = Policy::new("ten").per_hour(10);
 const HUNDRED: Policy = Policy::new("hundred").per_hour(100);
+const DEAR: Policy = HUNDRED.cost(2);
 const HOUR: i64 = 3_600_000;
 
 /// A limiter whose clock stands still, so that nothing it knows is too old.
@@ -39,7 +40,6 @@ async fn what_has_room_for_half_of_the_limit_needs_no_script() {
         let after = runs(&server).await;
         assert_eq!((after.0 - before.0, after.1 - before.1), expected, "turn {turn}");
     }
-    const DEAR: Policy = HUNDRED.cost(2);
     let before = server.runs("exec").await;
     for _ in 0..3 {
         assert!(limiter.check(&DEAR, "x").await.expect("a decision").is_allowed());
@@ -91,6 +91,35 @@ async fn of_what_others_have_left_so_much_passes_and_no_more_is_taken() {
             assert!((HOUR - 60_000..=HOUR).contains(&left), "{left}");
         }
     }
+}
+
+/// What is wrong with one of those that share a transaction is no matter of the others.
+#[tokio::test]
+async fn a_few_share_a_transaction_and_many_a_script() {
+    let server = RedisServer::start().await;
+    let limiter = limiter(&server).await;
+    let ask = async |count: usize| {
+        let keys = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+        let told = join_all(keys[..count].iter().map(|key| limiter.check(&TEN, *key))).await;
+        told.into_iter().map(|told| Some(told.ok()?.remaining())).collect::<Vec<_>>()
+    };
+    for (count, expected, remaining) in
+        [(9, (1, 0), [9; 9]), (8, (0, 1), [8; 9]), (9, (1, 0), [7, 7, 7, 7, 7, 7, 7, 7, 8])]
+    {
+        let before = runs(&server).await;
+        assert_eq!(ask(count).await, remaining.map(Some)[..count]);
+        let after = runs(&server).await;
+        assert_eq!((after.0 - before.0, after.1 - before.1), expected, "{count} keys");
+    }
+    let _: i64 = server.call(&["UNLINK", "rl:{ten::a}3600000"]).await;
+    let _: i64 = server.call(&["INCRBY", "rl:{ten::b}3600000", "7"]).await;
+    let () = server.call(&["SET", "rl:{ten::d}3600000", "text", "KEEPTTL"]).await;
+    let before = runs(&server).await;
+    assert_eq!(ask(5).await, [Some(9), Some(0), Some(6), None, Some(6)]);
+    let after = runs(&server).await;
+    assert_eq!((after.0 - before.0, after.1 - before.1), (2, 1));
+    let used: u64 = server.call(&["GET", "rl:{ten::b}3600000"]).await;
+    assert_eq!(used, 10);
 }
 
 /// However many of them find out at once that others have taken the rest.

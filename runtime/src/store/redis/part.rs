@@ -1,5 +1,6 @@
 //! What of a batch is decided at once.
 
+use redis::Value;
 use smallvec::{SmallVec, smallvec};
 
 use super::batch::{Batch, Group};
@@ -21,9 +22,9 @@ pub(super) struct Part {
 /// What decides a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum By {
-    /// A [`transaction`](super::transaction), that one counter is charged by which has much room.
+    /// A [`transaction`](super::transaction), where all have much room.
     Transaction,
-    /// `take.lua`, after a transaction of which so much came of the one counter, if there was one.
+    /// `take.lua`, after a transaction of which so much came of the one counter, if it was charged by one.
     Take { charged: Option<i64> },
     /// `apply.lua`.
     Apply,
@@ -69,23 +70,42 @@ impl Part {
         if self.by == By::Apply {
             return;
         }
-        let fixed = self.groups(batch).filter_map(|(_, group)| Some((group, fixed(batch, group)?)));
-        let known: SmallVec<_> =
-            fixed.clone().map(|(group, counter)| windows.get(batch.hash_of(group), &counter, now)).collect();
-        if let ([Some(window)], Some((group, counter))) = (&known[..], fixed.last())
-            && transacts
-            && transaction::suits(group, &counter, window)
-        {
-            self.by = By::Transaction;
+        let mut all_suit = transacts && self.groups.len() <= transaction::MAX_COUNTERS;
+        let mut known = SmallVec::new();
+        for (group, counter) in self.fixed(batch) {
+            let window = windows.get(batch.hash_of(group), &counter, now);
+            all_suit &= window.is_some_and(|window| transaction::suits(group, &counter, &window));
+            known.push(window);
         }
         self.known = known;
+        if all_suit {
+            self.by = By::Transaction;
+        }
     }
 
-    /// Leaves it to `take.lua` after all, after a transaction of which so much came of the one counter, if it was
-    /// charged.
-    pub(super) fn take_after(&mut self, charged: Option<i64>) {
-        self.by = By::Take { charged };
-        self.known = smallvec![None];
+    /// What `take.lua` would have answered to what a transaction has decided, and what is left to it, each a part of its
+    /// own: what was charged beyond its limit, or could not be. `executed` is what the commands between `MULTI` and `EXEC`
+    /// answered.
+    pub(super) fn settle(&mut self, batch: &Batch, executed: &[Value]) -> (Value, Vec<Self>) {
+        let (groups, known) = (std::mem::take(&mut self.groups), std::mem::take(&mut self.known));
+        let (mut reply, mut left) = (Vec::new(), Vec::new());
+        for ((group, known), answers) in
+            groups.into_iter().zip(known).zip(executed.chunks(transaction::COMMANDS))
+        {
+            let Some(counter) = fixed(batch, &batch.groups()[group]) else { continue };
+            match transaction::tell(answers, &counter, &mut reply) {
+                Ok(()) => {
+                    self.groups.push(group);
+                    self.known.push(known);
+                }
+                Err(charged) => {
+                    let by = By::Take { charged };
+                    left.push(Self { groups: smallvec![group], by, known: smallvec![None] });
+                }
+            }
+        }
+        self.by = By::TAKE;
+        (Value::Array(reply), left)
     }
 
     fn shares_a_key_with(&self, other: &Self, batch: &Batch) -> bool {
@@ -104,6 +124,11 @@ impl Part {
         self.groups(batch).flat_map(|(_, group)| batch.counters_of(group))
     }
 
+    /// The groups that take from one fixed window, and that window: all, unless `apply.lua` decides.
+    pub(super) fn fixed<'b>(&self, batch: &'b Batch) -> impl Iterator<Item = (&'b Group, Counter<'b>)> {
+        self.groups(batch).filter_map(|(_, group)| Some((group, fixed(batch, group)?)))
+    }
+
     fn hashes(&self, batch: &Batch) -> impl Iterator<Item = u64> {
         self.groups(batch).flat_map(|(_, group)| batch.hashes_of(group))
     }
@@ -111,7 +136,7 @@ impl Part {
     /// How many answers come before the one that decides.
     pub(super) fn answers_before(&self, batch: &Batch) -> usize {
         match self.by {
-            By::Transaction => transaction::ANSWERS_BEFORE,
+            By::Transaction => 1 + self.groups.len() * transaction::COMMANDS,
             By::Take { .. } | By::Apply => usize::from(self.is_asking(batch)),
         }
     }

@@ -9,7 +9,7 @@ use super::batch::Batch;
 use super::connection::{Requests, Wire};
 use super::failure::node_of_cluster;
 use super::key::StoredKey;
-use super::part::{By, Part, fixed, units};
+use super::part::{By, Part, units};
 use super::transaction;
 use super::windows::Windows;
 use crate::algorithm::{Algorithm, Rule};
@@ -111,8 +111,7 @@ impl Decider {
                 requests.command("ASKING", 0);
             }
             if part.by == By::Transaction {
-                let charges = part.groups(batch).filter_map(|(_, group)| Some((group, fixed(batch, group)?)));
-                charges.for_each(|(group, counter)| transaction::put(requests, group, &counter));
+                transaction::put(requests, part.fixed(batch));
             } else {
                 self.call(requests, batch, part);
             }
@@ -226,24 +225,20 @@ impl Question {
     /// Once all is answered: whether something is to be asked again, since the server had lost a script, or since
     /// a transaction has charged what does not fit, or could not.
     pub(super) fn reopen(&mut self, batch: &Batch) -> bool {
-        let mut is_open = false;
+        let mut left = Vec::new();
         let parts = self.parts.iter_mut().zip(&mut self.replies);
         for (part, reply) in parts.filter(|(part, _)| part.by == By::Transaction) {
-            let (Some(Ok(executed)), Some(counter)) = (&*reply, part.counters(batch).next()) else {
-                continue;
-            };
-            match transaction::taken(executed, &counter) {
-                Ok(taken) => {
-                    part.by = By::TAKE;
-                    *reply = Some(Ok(taken));
-                }
-                Err(charged) => {
-                    part.take_after(charged);
-                    *reply = None;
-                    is_open = true;
-                }
+            if let Some(Ok(Value::Array(executed))) = reply
+                && executed.len() + 1 == part.answers_before(batch)
+            {
+                let (taken, of_part) = part.settle(batch, executed);
+                *reply = Some(Ok(taken));
+                left.extend(of_part);
             }
         }
+        let is_open = !left.is_empty();
+        self.replies.extend(left.iter().map(|_| None));
+        self.parts.extend(left);
         is_open || self.has_lost()
     }
 
@@ -255,8 +250,7 @@ impl Question {
 
 /// What `take.lua` is told besides the keys.
 fn take(requests: &mut Requests, batch: &Batch, part: &Part, rules: &Rules<'_>, charged: Option<i64>) {
-    for ((_, group), known) in part.groups(batch).zip(&part.known) {
-        let Some(counter) = fixed(batch, group) else { continue };
+    for ((group, counter), known) in part.fixed(batch).zip(&part.known) {
         let units = units(group, &counter);
         requests.number(if known.is_some() { units } else { -units });
         if rules.0.len() > 1 {

@@ -1,13 +1,14 @@
-//! Plain commands that charge one fixed window, which is known to run and has much room.
+//! Plain commands that charge a few fixed windows, which are known to run and have much room.
 //!
 //! ```text
 //! MULTI
 //! SET <key> 0 PX <window> NX    begins the next window, should that one be over or reset
 //! INCRBY <key> <units>
+//! ...
 //! EXEC
 //! ```
 //!
-//! A script does the same, and takes Redis several times as long. As with a script, all of it is done or nothing,
+//! A script does the same, and takes Redis ten microseconds more, whatever it does. As with a script, all of it is done or nothing,
 //! and no time passes in between, so that each key has its TTL. But what does not fit is charged as well, until
 //! `take.lua` gives it back. So only those ask this way who knew not long ago that half of the limit was free, and who
 //! take one unit each: of those, so many pass as find room, and when it is too much nothing is left that anybody else
@@ -22,8 +23,11 @@ use super::part::units;
 use super::windows::Window;
 use crate::store::Counter;
 
-/// How many answers come before that of `EXEC`.
-pub(super) const ANSWERS_BEFORE: usize = 3;
+/// How many counters are charged together. Of many, a script takes less for each.
+pub(super) const MAX_COUNTERS: usize = 8;
+
+/// How many commands charge a counter.
+pub(super) const COMMANDS: usize = 2;
 
 /// Whether a counter has so much room that a group can charge it this way.
 pub(super) fn suits(group: &Group, counter: &Counter<'_>, window: &Window) -> bool {
@@ -31,36 +35,43 @@ pub(super) fn suits(group: &Group, counter: &Counter<'_>, window: &Window) -> bo
     counter.cost == 1 && used <= u64::from(counter.quota.limit() / 2) && !group.asking
 }
 
-/// Charges a counter with what all of a group ask of it.
-pub(super) fn put(requests: &mut Requests, group: &Group, counter: &Counter<'_>) {
-    let key = StoredKey::from(counter);
+/// Charges counters with what all of a group ask of each.
+pub(super) fn put<'b>(requests: &mut Requests, charges: impl Iterator<Item = (&'b Group, Counter<'b>)>) {
     requests.command("MULTI", 0);
-    requests.command("SET", 5);
-    key.write(requests);
-    requests.argument(b"0");
-    requests.argument(b"PX");
-    requests.number(counter.quota.window_millis());
-    requests.argument(b"NX");
-    requests.command("INCRBY", 2);
-    key.write(requests);
-    requests.number(units(group, counter));
+    for (group, counter) in charges {
+        let key = StoredKey::from(&counter);
+        requests.command("SET", 5);
+        key.write(requests);
+        requests.argument(b"0");
+        requests.argument(b"PX");
+        requests.number(counter.quota.window_millis());
+        requests.argument(b"NX");
+        requests.command("INCRBY", 2);
+        key.write(requests);
+        requests.number(units(group, &counter));
+    }
     requests.command("EXEC", 0);
 }
 
-/// What `take.lua` would have answered in the place of `EXEC`; or, if it is to be asked, what came of the counter,
-/// unless it was not charged.
-pub(super) fn taken(executed: &Value, counter: &Counter<'_>) -> Result<Value, Option<i64>> {
-    let Value::Array(executed) = executed else { return Err(None) };
-    let &[ref begun, Value::Int(used)] = &executed[..] else { return Err(None) };
+/// Adds to `reply` what `take.lua` would have told of a counter, after what the commands that charge it have `answered`.
+///
+/// The error is that it is to be asked, and what came of the counter, unless that was not charged.
+pub(super) fn tell(
+    answered: &[Value],
+    counter: &Counter<'_>,
+    reply: &mut Vec<Value>,
+) -> Result<(), Option<i64>> {
+    let &[ref begun, Value::Int(used)] = answered else { return Err(None) };
     if used > i64::from(counter.quota.limit()) {
         return Err(Some(used));
     }
     // Not by us has it been less than nothing.
     let used = used.max(1);
-    Ok(match (begun, i64::try_from(counter.quota.window_millis())) {
-        (Value::Okay, Ok(window)) => Value::Array(vec![Value::Int(-used), Value::Int(window)]),
-        _ => Value::Int(used),
-    })
+    match (begun, i64::try_from(counter.quota.window_millis())) {
+        (Value::Okay, Ok(window)) => reply.extend([Value::Int(-used), Value::Int(window)]),
+        _ => reply.push(Value::Int(used)),
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -102,18 +113,19 @@ mod tests {
     #[test]
     fn what_came_of_it_is_told_as_a_script_would() {
         let ten = Counter::new("a", Quota::per_minute(10));
-        let list = |values: &[Value]| Value::Array(values.to_vec());
-        for (executed, expected) in [
-            (list(&[Value::Nil, Value::Int(10)]), Ok(Value::Int(10))),
-            (list(&[Value::Okay, Value::Int(2)]), Ok(list(&[Value::Int(-2), Value::Int(60_000)]))),
-            (list(&[Value::Nil, Value::Int(-3)]), Ok(Value::Int(1))),
-            (list(&[Value::Nil, Value::Int(11)]), Err(Some(11))),
-            (list(&[Value::Okay, Value::Int(11)]), Err(Some(11))),
-            (list(&[Value::Nil, Value::Nil]), Err(None)),
-            (list(&[Value::Int(3)]), Err(None)),
-            (Value::Nil, Err(None)),
+        let (nothing, okay, int) = (Value::Nil, Value::Okay, Value::Int);
+        for (answered, expected) in [
+            (vec![nothing.clone(), int(10)], Ok(vec![int(10)])),
+            (vec![okay.clone(), int(2)], Ok(vec![int(-2), int(60_000)])),
+            (vec![nothing.clone(), int(-3)], Ok(vec![int(1)])),
+            (vec![nothing.clone(), int(11)], Err(Some(11))),
+            (vec![okay, int(11)], Err(Some(11))),
+            (vec![nothing.clone(), nothing], Err(None)),
+            (vec![int(3)], Err(None)),
         ] {
-            assert_eq!(taken(&executed, &ten), expected, "{executed:?}");
+            let mut reply = Vec::new();
+            let told = tell(&answered, &ten, &mut reply);
+            assert_eq!(told.map(|()| reply), expected, "{answered:?}");
         }
     }
 }
