@@ -8,11 +8,11 @@
 //! EXEC
 //! ```
 //!
-//! A script does the same, and takes Redis ten microseconds more, whatever it does. As with a script, all of it is done or nothing,
-//! and no time passes in between, so that each key has its TTL. But what does not fit is charged as well, until
-//! `take.lua` gives it back. So only those ask this way who knew not long ago that half of the limit was free, and who
-//! take one unit each: of those, so many pass as find room, and when it is too much nothing is left that anybody else
-//! could be given. What is given back to the counter before that has been put right serves nobody.
+//! A script does the same, but takes Redis longer, whatever it does. As of a script, all of it is done or nothing, and no
+//! time passes in between, so that each key has its TTL. But what does not fit is charged as well, until `take.lua`
+//! gives it back. So only those ask this way who knew not long ago that half of the limit was free, and who take one
+//! unit each: of them so many pass as find room, and when they are too many nothing is left that anybody else could be
+//! given. What others give back to the counter before that is put right serves nobody.
 
 use redis::Value;
 

@@ -43,6 +43,7 @@ pub(in super::super) struct Wire {
     /// and before them to calls that were given up.
     late: usize,
     database: i64,
+    /// Whether it is known that the server has transactions.
     transacts: bool,
 }
 
