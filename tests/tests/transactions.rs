@@ -152,7 +152,7 @@ async fn all_instances_together_let_no_more_through_than_the_limit() {
     panic!("hardly ever has one been charged that did not fit");
 }
 
-/// What is given back has been charged; another window, that may have begun since, is left as it is.
+/// What is too much is given back to the window that was charged, and to no other.
 #[tokio::test]
 async fn no_window_is_left_with_less_than_its_limit() {
     const TAKE: &str = include_str!("../../runtime/src/store/redis/take.lua");
@@ -166,16 +166,23 @@ async fn no_window_is_left_with_less_than_its_limit() {
         ("4", "105", "8", "4"),
         ("text", "105", "8", "text"),
     ] {
-        let () = server.call(&["SET", "x", holds, "PX", "60000"]).await;
-        let (used, ends): (i64, i64) =
-            server.call(&["EVAL", TAKE, "1", "x", &format!("-{asked}"), "100", "1", "60000", charged]).await;
-        let left: String = server.call(&["GET", "x"]).await;
-        assert_eq!((used, left.as_str()), (-105, leaves), "{holds}");
-        assert!((1..=60_000).contains(&ends) && server.pttl("x").await > 0, "{ends}");
+        for (millis, is_the_same) in [("60000", true), ("90000", false), ("", false)] {
+            let () = server.call(&["SET", "x", holds]).await;
+            if !millis.is_empty() {
+                let _: i64 = server.call(&["PEXPIRE", "x", millis]).await;
+            }
+            let asked = format!("-{asked}");
+            let words = ["EVAL", TAKE, "1", "x", &asked, "100", "1", "90000", charged, "60000"];
+            let (used, ends): (i64, i64) = server.call(&words).await;
+            let left: String = server.call(&["GET", "x"]).await;
+            assert_eq!((used, left.as_str()), (-105, if is_the_same { leaves } else { holds }), "{holds}");
+            assert_eq!(ends > 0, is_the_same, "{ends} after {millis}");
+            assert_eq!(server.pttl("x").await > 0, !millis.is_empty());
+        }
     }
     let _: i64 = server.call(&["UNLINK", "x"]).await;
-    let ended: (i64, i64) = server.call(&["EVAL", TAKE, "1", "x", "-8", "100", "1", "60000", "105"]).await;
-    assert_eq!(ended, (-105, 0));
+    let words = ["EVAL", TAKE, "1", "x", "-8", "100", "1", "60000", "105", "60000"];
+    assert_eq!(server.call::<(i64, i64)>(&words).await, (-105, 0));
     assert_eq!(server.keys().await, [""; 0]);
 }
 
@@ -198,26 +205,32 @@ async fn what_someone_else_keeps_there_is_left_alone() {
 
 #[tokio::test]
 async fn who_may_have_no_transactions_is_asked_by_scripts() {
-    let server = RedisServer::start().await;
-    let () = server.call(&["ACL", "SETUSER", "default", "-multi"]).await;
-    let limiter = limiter(&server).await;
-    for remaining in (0..10).rev() {
-        let decision = limiter.check(&TEN, "x").await.expect("a decision");
-        assert_eq!((decision.remaining(), decision.is_degraded()), (remaining, false));
+    for command in ["-multi", "-exec"] {
+        let server = RedisServer::start().await;
+        let () = server.call(&["ACL", "SETUSER", "default", command]).await;
+        let limiter = limiter(&server).await;
+        for remaining in (0..10).rev() {
+            let decision = limiter.check(&TEN, "x").await.expect("a decision");
+            assert_eq!((decision.remaining(), decision.is_degraded()), (remaining, false));
+        }
+        assert!(!limiter.check(&TEN, "x").await.expect("a decision").is_allowed());
     }
-    assert!(!limiter.check(&TEN, "x").await.expect("a decision").is_allowed());
 }
 
 /// What it may not do any longer counts once at most.
 #[tokio::test]
 async fn who_may_have_no_transactions_any_longer_is_asked_by_scripts() {
-    let server = RedisServer::start().await;
-    let limiter = limiter(&server).await;
-    for _ in 0..2 {
-        assert!(!limiter.check(&TEN, "x").await.expect("a decision").is_degraded());
+    for command in ["-multi", "-exec", "-set"] {
+        let server = RedisServer::start().await;
+        let limiter = limiter(&server).await;
+        for _ in 0..2 {
+            assert!(!limiter.check(&TEN, "x").await.expect("a decision").is_degraded());
+        }
+        let () = server.call(&["ACL", "SETUSER", "default", command]).await;
+        limiter.check(&TEN, "x").await.expect_err("it is forbidden");
+        for turn in 0..2 {
+            let decision = recovered(&limiter, &TEN, "x").await;
+            assert!((6..=7).contains(&(decision.remaining() + turn)), "{command}: {decision:?}");
+        }
     }
-    let () = server.call(&["ACL", "SETUSER", "default", "-multi"]).await;
-    limiter.check(&TEN, "x").await.expect_err("it is forbidden");
-    let decision = recovered(&limiter, &TEN, "x").await;
-    assert!((6..=7).contains(&decision.remaining()), "{decision:?}");
 }

@@ -1,4 +1,4 @@
-//! What the scripts have answered, and what that means for each who asked.
+//! What Redis has answered, and what that means for each who asked.
 
 use std::time::Duration;
 
@@ -217,6 +217,6 @@ fn whole(number: i64) -> u32 {
     u32::try_from(number.max(0)).unwrap_or(u32::MAX)
 }
 
-fn unexpected() -> RedisError {
-    (ErrorKind::UnexpectedReturnType, "the script answered for other counters").into()
+pub(super) fn unexpected() -> RedisError {
+    (ErrorKind::UnexpectedReturnType, "the server answered for other counters").into()
 }

@@ -337,7 +337,7 @@ impl Courier {
             Some(Ok(answers)) => {
                 self.timeouts = 0;
                 self.lane.learn(&batch, &answers, sent_at);
-                self.transacts &= !answers.failures().any(Failure::is_forbidden);
+                self.transacts &= !answers.failures().any(Failure::is_of_transaction);
                 let lost = answers.lost().cloned();
                 call.0.finish(Ok(answers));
                 lost

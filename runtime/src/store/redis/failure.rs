@@ -55,9 +55,10 @@ impl Failure {
         }
     }
 
-    /// Whether the user may not do what was asked.
-    pub(super) fn is_forbidden(&self) -> bool {
-        matches!(self, Self::Redis(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm))
+    /// Whether a transaction may have been refused to the user, or by the server.
+    pub(super) fn is_of_transaction(&self) -> bool {
+        use ServerErrorKind::{ExecAbort, NoPerm};
+        matches!(self, Self::Redis(error) if matches!(error.kind(), ErrorKind::Server(ExecAbort | NoPerm)))
     }
 
     /// Whether the keys are elsewhere.

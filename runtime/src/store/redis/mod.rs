@@ -1,8 +1,8 @@
 //! Counters in Redis, shared by all who use it.
 //!
-//! A check gets a place in a [`batch`] at a [`lane`], and a [`courier`] makes one call of that, in which a [`script`]
-//! or a [`transaction`] decides each [`part`]: mostly there is one. The [`answers`] say what each who asked is told. What Redis has
-//! [denied](denials) is not asked again before it can be admitted. A [`cluster`] has a lane to each of its masters.
+//! A check gets a place in a [`batch`] at a [`lane`], and a [`courier`] makes one call of that, in which a
+//! [`script`] or a [`transaction`] decides each [`part`]: mostly there is one. The [`answers`] say what each who
+//! asked is told. What Redis has [denied](denials) is not asked again before it can be admitted. A [`cluster`] has a lane to each of its masters.
 //! What stands in Redis, and under which [`key`], is said in `apply.lua`; `take.lua` is the short way for what most
 //! checks ask, and [`windows`] spares it a question.
 
@@ -67,7 +67,7 @@ impl RedisStore {
     /// A store on `server`, that is not connected yet.
     pub(crate) fn on(server: Server, settings: Settings) -> Self {
         let Settings { timeout, deny_memory, clock } = settings;
-        let decider = Arc::new(Decider::new(clock.clone(), false));
+        let decider = Arc::new(Decider::new(clock.clone(), timeout, false));
         let denials = Arc::new(Denials::new(deny_memory, clock));
         let lane = Lane::new(Arc::clone(&decider), Arc::clone(&denials), timeout, Arc::default());
         let lane = Arc::new(lane);

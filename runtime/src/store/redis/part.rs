@@ -1,5 +1,7 @@
 //! What of a batch is decided at once.
 
+use std::time::Duration;
+
 use redis::Value;
 use smallvec::{SmallVec, smallvec};
 
@@ -24,10 +26,19 @@ pub(super) struct Part {
 pub(super) enum By {
     /// A [`transaction`](super::transaction), where all have much room.
     Transaction,
-    /// `take.lua`, after a transaction of which so much came of the one counter, if it was charged by one.
-    Take { charged: Option<i64> },
+    /// `take.lua`; after a transaction, if that has charged the one counter with more than fits.
+    Take { charged: Option<Charged> },
     /// `apply.lua`.
     Apply,
+}
+
+/// A counter that a transaction has charged with more than fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Charged {
+    /// What came of it.
+    pub(super) used: i64,
+    /// How long its window was known to last, when the transaction was asked for.
+    pub(super) left: Duration,
 }
 
 impl By {
@@ -83,22 +94,22 @@ impl Part {
         }
     }
 
-    /// What `take.lua` would have answered to what a transaction has decided, and what is left to it, each a part of its
-    /// own: what was charged beyond its limit, or could not be. `executed` is what the commands between `MULTI` and `EXEC`
-    /// answered.
+    /// What `take.lua` would have answered to what a transaction has decided; and what is left to it, each a part of
+    /// its own: what was charged beyond its limit, or could not be. `executed` is what the commands between `MULTI`
+    /// and `EXEC` answered.
     pub(super) fn settle(&mut self, batch: &Batch, executed: &[Value]) -> (Value, Vec<Self>) {
         let (groups, known) = (std::mem::take(&mut self.groups), std::mem::take(&mut self.known));
         let (mut reply, mut left) = (Vec::new(), Vec::new());
-        for ((group, known), answers) in
-            groups.into_iter().zip(known).zip(executed.chunks(transaction::COMMANDS))
-        {
+        let answered = executed.chunks(transaction::COMMANDS);
+        for ((group, known), answered) in groups.into_iter().zip(known).zip(answered) {
             let Some(counter) = fixed(batch, &batch.groups()[group]) else { continue };
-            match transaction::tell(answers, &counter, &mut reply) {
+            match transaction::tell(answered, &counter, &mut reply) {
                 Ok(()) => {
                     self.groups.push(group);
                     self.known.push(known);
                 }
-                Err(charged) => {
+                Err(used) => {
+                    let charged = used.zip(known).map(|(used, known)| Charged { used, left: known.left });
                     let by = By::Take { charged };
                     left.push(Self { groups: smallvec![group], by, known: smallvec![None] });
                 }

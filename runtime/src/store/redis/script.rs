@@ -1,23 +1,26 @@
 //! What decides, and how a batch is put to it: scripts, but for what a [`transaction`] can do.
 
+use std::time::Duration;
+
 use redis::{ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value};
 use rmp::encode::{write_array_len, write_sint, write_uint};
 use smallvec::SmallVec;
 
-use super::answers::Answers;
+use super::answers::{Answers, unexpected};
 use super::batch::Batch;
 use super::connection::{Requests, Wire};
 use super::failure::node_of_cluster;
 use super::key::StoredKey;
-use super::part::{By, Part, units};
+use super::part::{By, Charged, Part, units};
 use super::transaction;
 use super::windows::Windows;
 use crate::algorithm::{Algorithm, Rule};
 use crate::clock::Clock;
 use crate::store::{Counter, Operation};
 
-/// How many numbers tell a rule: see `take.lua`.
+/// How many numbers tell a rule, and what has been charged: see `take.lua`.
 const TAKE_RULE_NUMBERS: usize = 3;
+const CHARGED_NUMBERS: usize = 2;
 /// How many numbers tell a rule: see `apply.lua`.
 const RULE_NUMBERS: usize = 6;
 /// How many tell a check, and each of its counters.
@@ -31,17 +34,19 @@ pub(super) struct Decider {
     /// Does whatever is asked.
     apply: Script,
     clock: Clock,
+    /// How long an answer is waited for at most.
+    timeout: Duration,
     /// Whether no script spans two checks.
     is_sharded: bool,
 }
 
 impl Decider {
-    pub(super) fn new(clock: Clock, is_sharded: bool) -> Self {
+    pub(super) fn new(clock: Clock, timeout: Duration, is_sharded: bool) -> Self {
         let (take, apply) = (include_str!("take.lua"), include_str!("apply.lua"));
-        Self { take: Script::new(take), apply: Script::new(apply), clock, is_sharded }
+        Self { take: Script::new(take), apply: Script::new(apply), clock, timeout, is_sharded }
     }
 
-    /// Gets to know a server: whether it has transactions. It gets to know the scripts.
+    /// Finds out whether a server has transactions, and makes the scripts known to it.
     pub(super) async fn meet(&self, wire: &mut Wire) -> RedisResult<()> {
         wire.try_transaction().await?;
         self.load(wire).await
@@ -126,7 +131,7 @@ impl Decider {
             By::Take { charged } => {
                 let rules = rules.0.len();
                 let of_checks = count * (1 + usize::from(rules > 1));
-                (&self.take, of_checks + rules * TAKE_RULE_NUMBERS + usize::from(charged.is_some()))
+                (&self.take, of_checks + rules * TAKE_RULE_NUMBERS + charged.map_or(0, |_| CHARGED_NUMBERS))
             }
             _ => (&self.apply, 1),
         };
@@ -137,7 +142,12 @@ impl Decider {
             StoredKey::from(&counter).write(requests);
         }
         if let By::Take { charged } = part.by {
-            take(requests, batch, part, &rules, charged);
+            take(requests, batch, part, &rules);
+            if let Some(Charged { used, left }) = charged {
+                // What was told of its end was on the way for less than the timeout.
+                requests.number(used);
+                requests.number(millis(left.saturating_add(self.timeout)));
+            }
         } else {
             requests.argument(&self.plan(batch, part, &rules));
         }
@@ -228,13 +238,14 @@ impl Question {
         let mut left = Vec::new();
         let parts = self.parts.iter_mut().zip(&mut self.replies);
         for (part, reply) in parts.filter(|(part, _)| part.by == By::Transaction) {
-            if let Some(Ok(Value::Array(executed))) = reply
-                && executed.len() + 1 == part.answers_before(batch)
-            {
+            let Some(Ok(Value::Array(executed))) = reply else { continue };
+            *reply = Some(if executed.len() + 1 == part.answers_before(batch) {
                 let (taken, of_part) = part.settle(batch, executed);
-                *reply = Some(Ok(taken));
                 left.extend(of_part);
-            }
+                Ok(taken)
+            } else {
+                Err(unexpected())
+            });
         }
         let is_open = !left.is_empty();
         self.replies.extend(left.iter().map(|_| None));
@@ -249,7 +260,7 @@ impl Question {
 }
 
 /// What `take.lua` is told besides the keys.
-fn take(requests: &mut Requests, batch: &Batch, part: &Part, rules: &Rules<'_>, charged: Option<i64>) {
+fn take(requests: &mut Requests, batch: &Batch, part: &Part, rules: &Rules<'_>) {
     for ((group, counter), known) in part.fixed(batch).zip(&part.known) {
         let units = units(group, &counter);
         requests.number(if known.is_some() { units } else { -units });
@@ -261,9 +272,6 @@ fn take(requests: &mut Requests, batch: &Batch, part: &Part, rules: &Rules<'_>, 
         requests.number(rule.quota.limit());
         requests.number(rule.cost);
         requests.number(rule.quota.window_millis());
-    }
-    if let Some(charged) = charged {
-        requests.number(charged);
     }
 }
 
@@ -317,6 +325,10 @@ impl Plan {
 /// Whether the server does not know the script.
 fn is_lost(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn code(operation: Operation) -> u64 {

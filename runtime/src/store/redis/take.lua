@@ -10,11 +10,12 @@
 --             the limit
 --             what each check asks of a counter, which is not more than that
 --             the window, in milliseconds
---           and, if a transaction has charged the one counter already, what came of that
+--           and, if a transaction has charged the one counter already, what came of that, and how many milliseconds
+--             its window may last at most
 --
 -- Returns a flat list, for each counter either a text that says why it could not be decided, or
 --   what had been taken if all had fitted; or the same with a minus before it, and
---   the milliseconds until the window ends
+--   the milliseconds until the window ends, 0 if it has
 -- A list of one number is that number.
 --
 -- Of those who ask, as many pass as find room; what is too much is not taken. Each key has its TTL when the
@@ -24,18 +25,20 @@
 local keys, argv, try, type = KEYS, ARGV, redis.pcall, type
 
 -- A transaction has charged the one counter with more than fits. So many have passed as found room; what is too
--- much is given back, but not below the limit: so nobody gets more, should it be another window by now.
+-- much is given back, if this surely is the same window: any other ends later. It is not brought below the limit
+-- either, so that in no case anybody gets more.
 local charged = #keys == 1 and tonumber(argv[5])
 if charged then
   local asked, limit, ends = math.abs(argv[1]), tonumber(argv[2]), try('PTTL', keys[1])
+  if type(ends) ~= 'number' or ends < 0 or ends > tonumber(argv[6]) then return { -charged, 0 } end
   local over = (tonumber(try('GET', keys[1])) or 0) - limit
   if over > 0 then try('DECRBY', keys[1], math.min(over, asked, charged - limit)) end
-  return { -charged, type(ends) == 'number' and math.max(ends, 0) or 0 }
+  return { -charged, ends }
 end
 
 local UNTOLD = -3
 local reply, said = {}, 0
-local at, is_one = 1, #keys == 1 or #argv == #keys + 3
+local at, is_one = 1, #argv == #keys + 3
 local rules = is_one and #keys or 2 * #keys
 -- What is asked of the counter at hand, and by which rule: mostly as before.
 local told, units, asked, number, limit, cost, window

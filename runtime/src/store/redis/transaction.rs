@@ -8,11 +8,13 @@
 //! EXEC
 //! ```
 //!
-//! A script does the same, but takes Redis longer, whatever it does. As of a script, all of it is done or nothing, and no
-//! time passes in between, so that each key has its TTL. But what does not fit is charged as well, until `take.lua`
-//! gives it back. So only those ask this way who knew not long ago that half of the limit was free, and who take one
-//! unit each: of them so many pass as find room, and when they are too many nothing is left that anybody else could be
-//! given. What others give back to the counter before that is put right serves nobody.
+//! A script does the same, but takes Redis longer. As of a script, all is done or nothing, and no time passes
+//! meanwhile, so that each key has its TTL.
+//!
+//! But what does not fit is charged as well. So only those ask this way who knew not long ago that half of the limit
+//! was free, and who take one unit each. Of those that are charged together, as many pass as find room; once there
+//! are too many, nothing is left that anybody else could be given. `take.lua` then gives back what is too much. Until
+//! it has, and should it never get to it, until the window ends, so much of what others give back is of no use.
 
 use redis::Value;
 
@@ -68,8 +70,9 @@ pub(super) fn tell(
     // Not by us has it been less than nothing.
     let used = used.max(1);
     match (begun, i64::try_from(counter.quota.window_millis())) {
+        (Value::Nil, _) => reply.push(Value::Int(used)),
         (Value::Okay, Ok(window)) => reply.extend([Value::Int(-used), Value::Int(window)]),
-        _ => reply.push(Value::Int(used)),
+        _ => return Err(None),
     }
     Ok(())
 }
@@ -121,6 +124,7 @@ mod tests {
             (vec![nothing.clone(), int(11)], Err(Some(11))),
             (vec![okay, int(11)], Err(Some(11))),
             (vec![nothing.clone(), nothing], Err(None)),
+            (vec![int(0), int(2)], Err(None)),
             (vec![int(3)], Err(None)),
         ] {
             let mut reply = Vec::new();

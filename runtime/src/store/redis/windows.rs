@@ -29,7 +29,7 @@ pub(super) struct Windows {
 /// What is known of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Window {
-    /// How long it lasts.
+    /// How long it still lasts.
     pub(super) left: Duration,
     /// How much had been taken from it, if all had fitted.
     pub(super) used: u64,
@@ -74,8 +74,7 @@ impl Windows {
         }
     }
 
-    /// Forgets a window.
-    pub(super) fn forget(&mut self, hash: u64, counter: &Counter<'_>) {
+    fn forget(&mut self, hash: u64, counter: &Counter<'_>) {
         if let Some(place) = self.find(id(hash, counter)) {
             self.places[place] = [0; 4];
         }

@@ -84,7 +84,7 @@ impl Cluster {
         Ok(Self {
             seeds,
             topology: RwLock::default(),
-            decider: Arc::new(Decider::new(clock.clone(), true)),
+            decider: Arc::new(Decider::new(clock.clone(), timeout, true)),
             denials: Arc::new(Denials::new(deny_memory, clock)),
             timeout,
             on_lost: Arc::default(),

@@ -42,6 +42,8 @@ pub(in super::super) struct Wire {
     awaited: usize,
     /// and before them to calls that were given up.
     late: usize,
+    /// How many of the first commands of the call at hand were given up before any of it was sent.
+    unsent_late: usize,
     database: i64,
     /// Whether it is known that the server has transactions.
     transacts: bool,
@@ -83,6 +85,7 @@ impl Wire {
             read: 0,
             awaited: 0,
             late: 0,
+            unsent_late: 0,
             database,
             transacts: false,
         }
@@ -109,6 +112,7 @@ impl Wire {
         if self.sent <= self.begin {
             // What has not begun to be sent never is.
             self.requests.truncate(self.begin);
+            self.unsent_late = 0;
         }
         if self.sent == self.requests.bytes.len() {
             self.requests.truncate(0);
@@ -147,9 +151,13 @@ impl Wire {
     /// Gives up the next so many answers that are to come to the calls at hand.
     pub(in super::super) fn give_up(&mut self, answers: usize) {
         debug_assert!(self.requests.commands == 0 || self.sent <= self.begin, "what is sent is counted");
-        let answers = answers.min(self.awaited);
-        self.awaited -= answers;
-        self.late += answers;
+        let sent = answers.min(self.awaited);
+        self.awaited -= sent;
+        self.late += sent;
+        // What was to be sent together with it is sent, and so is this.
+        let unsent = (answers - sent).min(self.requests.commands);
+        self.requests.commands -= unsent;
+        self.unsent_late += unsent;
     }
 
     /// The answer to the next command of the calls at hand. An error of the server is one of the values.
@@ -192,6 +200,7 @@ impl Wire {
                 sent => self.sent += sent,
             }
             if self.sent > self.begin {
+                self.late += std::mem::take(&mut self.unsent_late);
                 self.awaited += std::mem::take(&mut self.requests.commands);
             }
         }
@@ -349,6 +358,23 @@ mod tests {
             let ((), answer) = tokio::join!(serving, wire.answer());
             assert_eq!(answer, Ok(Value::Int(2)), "{given_up:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_given_up_before_it_is_sent_is_not_mistaken_for_what_goes_with_it() {
+        let (mut wire, mut server) = wire(4);
+        give_up(&mut wire, "A").await;
+        let requests = wire.call();
+        requests.command("B", 0);
+        requests.command("C", 0);
+        wire.push().await;
+        wire.give_up(1);
+        let serving = async {
+            receives(&mut server, &format!("{A}{B}{C}")).await;
+            server.write_all(b":1\r\n:2\r\n:3\r\n").await.expect("it is read");
+        };
+        let ((), answer) = tokio::join!(serving, wire.answer());
+        assert_eq!(answer, Ok(Value::Int(3)));
     }
 
     #[tokio::test]

@@ -182,7 +182,8 @@ is to bare axum under the same traffic in the same round; the median of the roun
 * Services are built in release mode with thin LTO and one codegen unit, and run by Tokio's multi-threaded \
 runtime as it is by default. FastAPI is served by uvicorn: one process, uvloop, no access log.
 * CPU is what the system says that the process used, divided by the requests. Redis calls are the commands that \
-clients sent; what a script calls, or what is in a transaction beside scripts, is not counted apart.
+clients sent; but of a limiter that runs scripts (ours, limitador's) neither what these call is counted, nor what \
+is between MULTI and EXEC.
 * One Redis server over TCP on loopback, which keeps nothing on disk, and is emptied before each run.
 * \"Fields\" says whether each answer tells of the quota, as ours and axum-governor's do by default.
 * Bare axum is never denied: where nearly all is, it is compared with all that it lets through.
