@@ -366,28 +366,50 @@ async fn nodes_without_a_hostname_are_found_by_their_address() {
     }
 }
 
+/// A slot that moves from the node that keeps a key to another.
+struct Move<'c> {
+    from: &'c RedisServer,
+    to: &'c RedisServer,
+    slot: String,
+    ids: [String; 2],
+}
+
+impl<'c> Move<'c> {
+    async fn of(cluster: &'c RedisCluster, key: &str) -> Self {
+        let from = cluster.keeper(key).await;
+        let (from, to) = (&cluster.nodes()[from], &cluster.nodes()[(from + 1) % 3]);
+        let slot: u64 = from.call(&["CLUSTER", "KEYSLOT", key]).await;
+        let ids = [from.call(&["CLUSTER", "MYID"]).await, to.call(&["CLUSTER", "MYID"]).await];
+        Self { from, to, slot: slot.to_string(), ids }
+    }
+
+    /// From now on the one sends whoever asks for what it does not keep to the other.
+    async fn begin(&self) {
+        let [from, to] = &self.ids;
+        let () = self.to.call(&["CLUSTER", "SETSLOT", &self.slot, "IMPORTING", from]).await;
+        let () = self.from.call(&["CLUSTER", "SETSLOT", &self.slot, "MIGRATING", to]).await;
+    }
+
+    async fn end(&self) {
+        for node in [self.to, self.from] {
+            let () = node.call(&["CLUSTER", "SETSLOT", &self.slot, "NODE", &self.ids[1]]).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn who_asks_for_keys_that_are_about_to_move_waits_until_they_have() {
     const PAIR: Policy = Policy::new("pair").per_hour(1_000).per_day(2_000);
     let cluster = RedisCluster::start().await;
     let limiter = cluster.limiter().await;
-    let key = "rl:{pair::x}3600000";
-    let from = cluster.keeper(key).await;
-    let (from, to) = (&cluster.nodes()[from], &cluster.nodes()[(from + 1) % 3]);
-    let slot: u64 = from.call(&["CLUSTER", "KEYSLOT", key]).await;
-    let slot = slot.to_string();
-    let (from_id, to_id): (String, String) =
-        (from.call(&["CLUSTER", "MYID"]).await, to.call(&["CLUSTER", "MYID"]).await);
-    let () = to.call(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]).await;
-    let () = from.call(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]).await;
+    let moved = Move::of(&cluster, "rl:{pair::x}3600000").await;
+    moved.begin().await;
 
-    // The one sends it to the other, which has neither key yet.
+    // The other has neither key yet.
     let check = tokio::spawn(async move { limiter.check(&PAIR, "x").await });
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!check.is_finished(), "{:?}", check.await);
-    for node in [to, from] {
-        let () = node.call(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]).await;
-    }
+    moved.end().await;
     let decision = check.await.expect("it does not panic").expect("a decision");
     assert!(decision.is_allowed() && !decision.is_degraded());
 }
@@ -400,12 +422,8 @@ async fn a_counter_that_moves_while_it_has_much_room_is_charged_once() {
     let clock = ManualClock::default();
     let limiter = built(|| cluster.settings().timeout(PATIENCE).clock(&clock)).await;
     let key = "rl:{many::x}3600000";
-    let from = cluster.keeper(key).await;
-    let (from, to) = (&cluster.nodes()[from], &cluster.nodes()[(from + 1) % 3]);
-    let slot: u64 = from.call(&["CLUSTER", "KEYSLOT", key]).await;
-    let slot = slot.to_string();
-    let (from_id, to_id): (String, String) =
-        (from.call(&["CLUSTER", "MYID"]).await, to.call(&["CLUSTER", "MYID"]).await);
+    let moved = Move::of(&cluster, key).await;
+    let Move { from, to, .. } = moved;
     let mut remaining = 1_000;
     let mut charged = async || {
         let decision = limiter.check(&MANY, "x").await.expect("a decision");
@@ -413,22 +431,25 @@ async fn a_counter_that_moves_while_it_has_much_room_is_charged_once() {
         assert_eq!((decision.remaining(), decision.is_degraded()), (remaining, false));
     };
     charged().await;
-    let before = from.runs("exec").await;
-    charged().await;
-    assert_eq!(from.runs("exec").await, before + 1, "it is known to have much room");
-
-    let () = to.call(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]).await;
-    let () = from.call(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]).await;
-    charged().await;
-    let port = to.port().to_string();
-    let () = from.call(&["MIGRATE", "127.0.0.1", &port, key, "0", "10000"]).await;
-    // It is said to be asked for elsewhere, and then to be there.
-    charged().await;
-    for node in [to, from] {
-        let () = node.call(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]).await;
-    }
-    for _ in 0..3 {
-        charged().await;
+    // It is known to have much room. Once it has moved, a transaction is refused first.
+    for (phase, charges, transactions) in
+        [("before", 1, 1), ("moving", 1, 1), ("moved", 1, 1), ("after", 3, 4)]
+    {
+        match phase {
+            "moving" => moved.begin().await,
+            "moved" => {
+                let port = to.port().to_string();
+                let () = from.call(&["MIGRATE", "127.0.0.1", &port, key, "0", "10000"]).await;
+            }
+            "after" => moved.end().await,
+            _ => {}
+        }
+        let before = from.runs("exec").await + to.runs("exec").await;
+        for _ in 0..charges {
+            charged().await;
+        }
+        let ran = from.runs("exec").await + to.runs("exec").await - before;
+        assert_eq!(ran, transactions, "{phase}");
     }
     let used: u64 = to.call(&["GET", key]).await;
     assert_eq!(used, 7);

@@ -2,9 +2,9 @@
 //!
 //! A check gets a place in a [`batch`] at a [`lane`], and a [`courier`] makes one call of that, in which a
 //! [`script`] or a [`transaction`] decides each [`part`]: mostly there is one. The [`answers`] say what each who
-//! asked is told. What Redis has [denied](denials) is not asked again before it can be admitted. A [`cluster`] has a lane to each of its masters.
-//! What stands in Redis, and under which [`key`], is said in `apply.lua`; `take.lua` is the short way for what most
-//! checks ask, and [`windows`] spares it a question.
+//! asked is told. What Redis has [denied](denials) is not asked again before it can be admitted. A [`cluster`] has a
+//! lane to each of its masters. What stands in Redis, and under which [`key`], is said in `apply.lua`; `take.lua` is
+//! the short way for what most checks ask, and [`windows`] spares it a question.
 
 mod alarm;
 mod answers;

@@ -25,8 +25,8 @@
 local keys, argv, try, type = KEYS, ARGV, redis.pcall, type
 
 -- A transaction has charged the one counter with more than fits. So many have passed as found room; what is too
--- much is given back, if this surely is the same window: any other ends later. It is not brought below the limit
--- either, so that in no case anybody gets more.
+-- much is given back, if this surely is the same window: any that has begun since ends later. Nor is the counter
+-- brought below the limit, so that nobody gets more in any case.
 local charged = #keys == 1 and tonumber(argv[5])
 if charged then
   local asked, limit, ends = math.abs(argv[1]), tonumber(argv[2]), try('PTTL', keys[1])

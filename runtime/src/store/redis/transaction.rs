@@ -55,9 +55,9 @@ pub(super) fn put<'b>(requests: &mut Requests, charges: impl Iterator<Item = (&'
     requests.command("EXEC", 0);
 }
 
-/// Adds to `reply` what `take.lua` would have told of a counter, after what the commands that charge it have `answered`.
+/// Adds to `reply` what `take.lua` would have told of a counter, after what the commands that charge it `answered`.
 ///
-/// The error is that it is to be asked, and what came of the counter, unless that was not charged.
+/// The error is that it is to be asked; and what came of the counter, if that was charged with too much.
 pub(super) fn tell(
     answered: &[Value],
     counter: &Counter<'_>,

@@ -2,8 +2,8 @@
 //! taken from them, by which it is chosen how it is asked.
 //!
 //! A window's end stays where it is: only whoever resets the counter, takes its TTL away or empties the server
-//! moves it. That somebody else does shows here after [`MAX_AGE`] at the latest. Nothing is decided by what is known here: it is
-//! what a request that passes is told. One that is denied is told what Redis says.
+//! moves it. That somebody else does shows here after [`MAX_AGE`] at the latest. Nothing is decided by what is known
+//! here: it is what a request that passes is told. One that is denied is told what Redis says.
 //!
 //! There is a place for so many windows. Each has one of two by the hash of its key; when others have both,
 //! that which was told longer ago makes room. Whose end is forgotten is asked for again.
