@@ -110,6 +110,10 @@ async fn a_node_that_takes_no_writes_is_away() {
         }
         assert!(degraded);
         assert!(told() <= cluster.nodes().len(), "each is told once: {:?}", log.lines());
+        let keeper = cluster.keeper("rl:{many::x}3600000").await;
+        let address = format!("127.0.0.1:{}: ", cluster.nodes()[keeper].port());
+        let lines = log.lines_with("WARN", &["a node of the rate limiter's cluster is lost", &address]);
+        assert_eq!(lines.len(), 1, "it is told which one is lost: {:?}", log.lines());
         let refusal = refusal(|| cluster.settings()).await;
         assert!(refusal.contains("NOREPLICAS"), "{refusal}");
     }

@@ -105,7 +105,11 @@ impl Courier {
     /// Serves until there is another connection, or this one serves no longer.
     pub(super) async fn serve(mut self, mut wire: Wire) {
         self.transacts = wire.transacts();
-        let Err(failure) = self.serve_until(&mut wire).await else { return };
+        let failure = match self.serve_until(&mut wire).await {
+            Ok(()) => return,
+            Err(Failure::Redis(error)) => Failure::Redis(wire.located(error)),
+            Err(failure) => failure,
+        };
         if self.lane.lose(Some(self.generation), &failure) {
             self.lane.report(failure);
         }

@@ -349,3 +349,119 @@ fn number(algorithm: Algorithm) -> u64 {
         Algorithm::TokenBucket { .. } => 4,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ahash::RandomState;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+    use crate::quota::Quota;
+    use crate::store::redis::batch::Check;
+    use crate::store::redis::failure::Failure;
+    use crate::store::redis::windows::Window;
+
+    /// A call for one unit of each key, of which 1 of 10 is known to be used.
+    struct Asked {
+        decider: Decider,
+        batch: Batch,
+        windows: Windows,
+        question: Question,
+        wire: Wire,
+        server: DuplexStream,
+    }
+
+    impl Asked {
+        fn of(keys: &[&str]) -> Self {
+            let random = RandomState::with_seeds(1, 2, 3, 4);
+            let (near, server) = duplex(1024);
+            let mut wire = Wire::over(Box::pin(near), 0, String::new());
+            let decider = Decider::new(Clock::default(), Duration::from_secs(1), false);
+            let (mut batch, mut windows) = (Batch::default(), Windows::new());
+            for key in keys {
+                let counter = [Counter::new(key, Quota::per_minute(10))];
+                let check = Check::new(&random, Operation::Take, &counter);
+                batch.add(&check).expect("there is room");
+                let window = Window { left: Duration::from_secs(50), used: 1 };
+                windows.learn(check.hashes[0], &counter[0], 0, window);
+            }
+            let question = decider.ask(wire.call(), &batch, &mut windows, 0, true);
+            Self { decider, batch, windows, question, wire, server }
+        }
+
+        /// What the server is asked.
+        async fn sends(&mut self) -> String {
+            self.wire.push().await;
+            let mut received = vec![0; 1024];
+            let length = self.server.read(&mut received).await.expect("it is sent");
+            String::from_utf8_lossy(&received[..length]).into_owned()
+        }
+
+        /// Hears what the server says, character by character, of which each may be the last for now.
+        async fn hears(&mut self, says: &str) {
+            let mut awaited = self.question.awaited(&self.batch);
+            for (index, byte) in says.bytes().enumerate() {
+                self.server.write_all(&[byte]).await.expect("it is read");
+                let heard = tokio::select! {
+                    biased;
+                    heard = self.question.hear(&mut self.wire, &self.batch) => Some(heard),
+                    () = std::future::ready(()) => None,
+                };
+                assert_eq!(heard, if index + 1 == says.len() { Some(Ok(())) } else { None });
+                let still = self.question.awaited(&self.batch);
+                assert!(still == awaited || still + 1 == awaited, "{still} after {awaited}");
+                awaited = still;
+            }
+            assert_eq!(awaited, 0);
+        }
+
+        fn answers(mut self) -> Answers {
+            self.decider.answers(self.question, &self.batch, &mut self.windows).expect("they are read")
+        }
+    }
+
+    /// However often it is given up to wait for the answers; and of those that share a transaction, each is told
+    /// what came of it alone.
+    #[tokio::test]
+    async fn the_answers_of_a_transaction_are_heard_one_after_the_other() {
+        for (nothing, refused) in [("$-1", "-WRONGTYPE no"), ("_", "-ERR not an integer")] {
+            let mut asked = Asked::of(&["a", "b", "c"]);
+            let commands = asked.sends().await;
+            assert_eq!(commands.matches("INCRBY").count(), 3, "{commands}");
+            let queued = "+QUEUED\r\n".repeat(6);
+            let executed = format!("{nothing}\r\n:2\r\n{nothing}\r\n:11\r\n{nothing}\r\n{refused}\r\n");
+            asked.hears(&format!("+OK\r\n{queued}*6\r\n{executed}")).await;
+
+            assert!(asked.question.reopen(&asked.batch) && !asked.question.has_lost());
+            asked.decider.ask_again(asked.wire.call(), &asked.batch, &mut asked.question);
+            let commands = asked.sends().await;
+            assert_eq!(commands.matches("EVALSHA").count(), 2, "{commands}");
+            assert!(commands.contains("$2\r\n11\r\n$5\r\n51000\r\n"), "what came of it: {commands}");
+            asked.hears("*2\r\n:-11\r\n:49000\r\n*1\r\n$7\r\nERR no!\r\n").await;
+
+            assert!(!asked.question.reopen(&asked.batch));
+            let answers = asked.answers();
+            assert_eq!([0, 1].map(|group| answers.passed(group).ok()), [Some(1), Some(0)]);
+            assert!(answers.passed(2).is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_first_is_why_a_transaction_was() {
+        for (says, code) in [
+            ("-NOPERM no\r\n+QUEUED\r\n+QUEUED\r\n-ERR EXEC without MULTI\r\n", Some("NOPERM")),
+            ("+OK\r\n-OOM no\r\n-ASK 1 127.0.0.1:2\r\n-EXECABORT no\r\n", Some("OOM")),
+            ("+OK\r\n+QUEUED\r\n+QUEUED\r\n-EXECABORT no\r\n", Some("EXECABORT")),
+            ("+OK\r\n+QUEUED\r\n+QUEUED\r\n*1\r\n:1\r\n", None),
+        ] {
+            let mut asked = Asked::of(&["a"]);
+            asked.sends().await;
+            asked.hears(says).await;
+            assert!(!asked.question.reopen(&asked.batch), "nothing is asked again");
+            let answers = asked.answers();
+            let failure = answers.passed(0).expect_err("it was refused");
+            let Failure::Redis(error) = failure else { panic!("{failure:?}") };
+            assert_eq!(error.code(), code);
+        }
+    }
+}

@@ -145,12 +145,12 @@ impl Endpoint {
             .unwrap_or_else(|_| Err(no_credentials(format!("within {timeout:?}"))))?;
         let connecting = async {
             let socket = socket::open(self.info.addr(), self.tls.as_ref()).await?;
-            Wire::greet(socket, &greeting).await
+            Wire::greet(socket, &greeting, self.address()).await
         };
         tokio::time::timeout(timeout, connecting)
             .await
             .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
-            .map_err(|error| self.located(error))
+            .map_err(|error| located(&self.address(), error))
     }
 
     /// Where it is: `host:port`, or the path of a socket.
@@ -164,23 +164,23 @@ impl Endpoint {
             address => address.to_string(),
         }
     }
+}
 
-    /// The same error, which says where it was met.
-    fn located(&self, error: RedisError) -> RedisError {
-        let (address, source) = (self.address(), error.source());
-        let shared = source.and_then(|source| source.downcast_ref::<Arc<BoxedError>>());
-        if let Some(error) = shared.and_then(|error| error.downcast_ref::<io::Error>()) {
-            return io::Error::new(error.kind(), format!("{address}: {error}")).into();
-        }
-        if let Some(said) = source.and_then(|source| source.downcast_ref::<ServerError>()) {
-            // Nothing but a server's own words have a code: so they are said again.
-            let said = format!("-{} {address}: {}\r\n", said.code(), said.details().unwrap_or_default());
-            let said = redis::parse_redis_value(said.as_bytes()).and_then(Value::extract_error);
-            return said.err().unwrap_or(error);
-        }
-        let detail = error.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
-        (error.kind(), "the server does not serve", format!("{address}: {}{detail}", reason(&error))).into()
+/// The same error, which says at which address it was met.
+pub(super) fn located(address: &str, error: RedisError) -> RedisError {
+    let source = error.source();
+    let shared = source.and_then(|source| source.downcast_ref::<Arc<BoxedError>>());
+    if let Some(error) = shared.and_then(|error| error.downcast_ref::<io::Error>()) {
+        return io::Error::new(error.kind(), format!("{address}: {error}")).into();
     }
+    if let Some(said) = source.and_then(|source| source.downcast_ref::<ServerError>()) {
+        // Nothing but a server's own words have a code: so they are said again.
+        let said = format!("-{} {address}: {}\r\n", said.code(), said.details().unwrap_or_default());
+        let said = redis::parse_redis_value(said.as_bytes()).and_then(Value::extract_error);
+        return said.err().unwrap_or(error);
+    }
+    let detail = error.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
+    (error.kind(), "the server does not serve", format!("{address}: {}{detail}", reason(&error))).into()
 }
 
 /// What a [`RedisError`] has of an error that is not its own, behind an [`Arc`].
@@ -292,7 +292,7 @@ mod tests {
             said(b"-LOADING it is not ready\r\n"),
             said(b"-MISCONF\r\n"),
         ] {
-            let located = endpoint.located(error.clone());
+            let located = located(&endpoint.address(), error.clone());
             let text = located.to_string();
             assert_eq!((located.kind(), located.code()), (error.kind(), error.code()), "{text}");
             assert_eq!(located.is_timeout(), error.is_timeout(), "{text}");

@@ -21,6 +21,7 @@ use redis::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional, duplex};
 
+use super::endpoint::located;
 use super::resp::{self, Requests};
 use super::socket::Socket;
 
@@ -45,13 +46,19 @@ pub(in super::super) struct Wire {
     /// How many of the first commands of the call at hand were given up before any of it was sent.
     unsent_late: usize,
     database: i64,
+    /// Where the server is.
+    address: String,
     /// Whether it is known that the server has transactions.
     transacts: bool,
 }
 
 impl Wire {
     /// Greets the server behind `socket`.
-    pub(super) async fn greet(mut socket: Socket, greeting: &RedisConnectionInfo) -> RedisResult<Self> {
+    pub(super) async fn greet(
+        mut socket: Socket,
+        greeting: &RedisConnectionInfo,
+        address: String,
+    ) -> RedisResult<Self> {
         // The `redis` crate knows how, and then hands out nothing of the connection: so it gets one of its own,
         // through which it speaks to the server. All it has asked is answered when it is ready.
         let (near, mut far) = duplex(CHUNK);
@@ -71,11 +78,11 @@ impl Wire {
         })
         .await?;
         drop(carried);
-        Ok(Self::over(socket, greeting.db()))
+        Ok(Self::over(socket, greeting.db(), address))
     }
 
     /// A connection to a server that has been greeted, and now uses that database.
-    fn over(socket: Socket, database: i64) -> Self {
+    pub(in super::super) fn over(socket: Socket, database: i64, address: String) -> Self {
         Self {
             socket,
             requests: Requests::default(),
@@ -87,8 +94,14 @@ impl Wire {
             late: 0,
             unsent_late: 0,
             database,
+            address,
             transacts: false,
         }
+    }
+
+    /// The same error, which says which server it was.
+    pub(in super::super) fn located(&self, error: RedisError) -> RedisError {
+        located(&self.address, error)
     }
 
     /// Finds out whether the server has transactions, for this user.
@@ -284,7 +297,7 @@ mod tests {
     /// A connection, and the server's end of it, of which so many bytes are under way at most.
     fn wire(bytes: usize) -> (Wire, DuplexStream) {
         let (near, far) = duplex(bytes);
-        (Wire::over(Box::pin(near), 0), far)
+        (Wire::over(Box::pin(near), 0, String::new()), far)
     }
 
     async fn receives(server: &mut DuplexStream, expected: &str) {
