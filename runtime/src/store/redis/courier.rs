@@ -182,7 +182,7 @@ impl Courier {
         let Some(mut flight) = self.depart(wire.call(), filling) else { return Ok(()) };
         let next = self.next_departs(&flight).min(flight.deadline);
         match alarm.within(next.into(), flight.question.hear(wire, &flight.batch)).await {
-            Some(Ok(())) if flight.question.reopen(&flight.batch) => {
+            Some(Ok(())) if self.reopens(&mut flight) => {
                 self.send_more(wire, VecDeque::new(), vec![flight]).await
             }
             Some(heard) => self.arrive(flight, Some(heard)),
@@ -202,6 +202,21 @@ impl Courier {
         let sent_at = self.lane.now();
         let question = self.lane.decider().ask(requests, &batch, &mut self.windows, sent_at, self.transacts);
         Some(Flight { batch, question, call, sent, sent_at, deadline })
+    }
+
+    /// Whether something is to be asked again, now that all is answered. If that is only to give back what was too
+    /// much, nobody waits for it.
+    fn reopens(&mut self, flight: &mut Flight) -> bool {
+        let Flight { batch, question, call, .. } = flight;
+        if !question.reopen(batch) {
+            return false;
+        }
+        if let Some(decided) = question.decided()
+            && let Ok(answers) = self.lane.decider().answers(decided, batch, &mut self.windows)
+        {
+            call.0.finish(Ok(answers));
+        }
+        true
     }
 
     /// When the next call follows that one, should it not be answered by then.
@@ -307,7 +322,7 @@ impl Courier {
             match came {
                 Ok(Came::Answer(heard)) => {
                     let Some(mut flight) = flights.pop_front() else { break };
-                    if heard.is_ok() && flight.question.reopen(&flight.batch) {
+                    if heard.is_ok() && self.reopens(&mut flight) {
                         open.push(flight);
                     } else {
                         self.arrive(flight, Some(heard))?;

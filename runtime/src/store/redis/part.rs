@@ -12,7 +12,7 @@ use crate::algorithm::Algorithm;
 use crate::store::{Counter, Operation};
 
 /// Some groups of a batch.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Part {
     groups: SmallVec<[usize; 1]>,
     pub(super) by: By,

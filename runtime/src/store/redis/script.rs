@@ -187,6 +187,7 @@ impl Decider {
 }
 
 /// What has been asked of a server.
+#[derive(Clone)]
 pub(super) struct Question {
     parts: Vec<Part>,
     /// What was answered to each part so far.
@@ -251,6 +252,20 @@ impl Question {
         self.replies.extend(left.iter().map(|_| None));
         self.parts.extend(left);
         is_open || self.has_lost()
+    }
+
+    /// The same with all answers, if what is [open](Self::reopen) again is only to give back what was charged too much.
+    pub(super) fn decided(&self) -> Option<Self> {
+        let mut decided = self.clone();
+        let open = decided.parts.iter().zip(&mut decided.replies).filter(|(_, reply)| reply.is_none());
+        for (part, reply) in open {
+            let By::Take { charged: Some(Charged { used, left }) } = part.by else { return None };
+            *reply = Some(Ok(Value::Array(vec![
+                Value::Int(-used),
+                Value::Int(i64::try_from(millis(left)).ok()?),
+            ])));
+        }
+        if self.has_lost() { None } else { Some(decided) }
     }
 
     /// Whether the server had lost a script, and so has not run all. It may lose one once.
