@@ -7,7 +7,7 @@ use redis::{ErrorKind, RedisError, RedisResult, Value};
 use super::batch::{Batch, Group, Place};
 use super::failure::Failure;
 use super::part::{By, Part, fixed, units};
-use super::windows::{Window, Windows};
+use super::windows::Windows;
 use crate::algorithm::{Algorithm, Reading, Rule, State};
 use crate::store::{Counter, Operation, Outcome};
 
@@ -108,11 +108,11 @@ impl Answers {
                     let left = if taken < 0 {
                         let Some(Value::Int(millis)) = reply.next() else { return Err(unexpected()) };
                         let left = Duration::from_millis(millis.max(0).unsigned_abs());
-                        windows.learn(hash, &counter, now, Window { left, used });
+                        windows.learn(hash, &counter, now, left, used);
                         left
                     } else {
                         windows.count(hash, &counter, used);
-                        known.ok_or_else(unexpected)?.left
+                        known.ok_or_else(unexpected)?
                     };
                     let (passed, standing) = Standing::of_fixed(group, &counter, used, left);
                     self.standings.push(standing);

@@ -7,7 +7,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::batch::{Batch, Group};
 use super::transaction;
-use super::windows::{Window, Windows};
+use super::windows::Windows;
 use crate::algorithm::Algorithm;
 use crate::store::{Counter, Operation};
 
@@ -16,9 +16,8 @@ use crate::store::{Counter, Operation};
 pub(super) struct Part {
     groups: SmallVec<[usize; 1]>,
     pub(super) by: By,
-    /// What was known of the window of each when it was asked, unless `apply.lua` decides. The end of a window that is
-    /// known is not told.
-    pub(super) known: SmallVec<[Option<Window>; 1]>,
+    /// How long the window of each lasts, if that was known when it was asked and so is not told.
+    pub(super) known: SmallVec<[Option<Duration>; 1]>,
 }
 
 /// What decides a part.
@@ -26,18 +25,18 @@ pub(super) struct Part {
 pub(super) enum By {
     /// A [`transaction`](super::transaction), where all have much room.
     Transaction,
-    /// `take.lua`; after a transaction, if that has charged the one counter with more than fits.
+    /// `take.lua`; after a transaction, if that has charged the one counter as it should not have.
     Take { charged: Option<Charged> },
     /// `apply.lua`.
     Apply,
 }
 
-/// A counter that a transaction has charged with more than fits.
+/// A counter that a transaction has charged with more than fits, or that does not end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Charged {
     /// What came of it.
     pub(super) used: i64,
-    /// How long its window was known to last, when the transaction was asked for.
+    /// How long its window lasts, as was known or told.
     pub(super) left: Duration,
 }
 
@@ -75,8 +74,8 @@ impl Part {
         Self { groups: groups.into_iter().collect(), by, known: SmallVec::new() }
     }
 
-    /// Looks up what is known at `now` of the windows that `take.lua` decides; where that is enough, a transaction
-    /// decides instead, if the server has them.
+    /// Looks up what is known at `now` of the windows that `take.lua` decides; where it seems that all have much room,
+    /// a transaction decides instead, if the server has them.
     pub(super) fn look_up(&mut self, batch: &Batch, windows: &Windows, now: u64, transacts: bool) {
         if self.by == By::Apply {
             return;
@@ -85,8 +84,8 @@ impl Part {
         let mut known = SmallVec::new();
         for (group, counter) in self.fixed(batch) {
             let window = windows.get(batch.hash_of(group), &counter, now);
-            all_suit &= window.is_some_and(|window| transaction::suits(group, &counter, &window));
-            known.push(window);
+            all_suit &= transaction::suits(group, &counter, window);
+            known.push(window.and_then(|window| window.left));
         }
         self.known = known;
         if all_suit {
@@ -95,21 +94,21 @@ impl Part {
     }
 
     /// What `take.lua` would have answered to what a transaction has decided; and what is left to it, each a part of
-    /// its own: what was charged beyond its limit, or could not be. `executed` is what the commands between `MULTI`
+    /// its own: what should not have been charged so, or could not be. `executed` is what the commands between `MULTI`
     /// and `EXEC` answered.
-    pub(super) fn settle(&mut self, batch: &Batch, executed: &[Value]) -> (Value, Vec<Self>) {
+    pub(super) fn settle(&mut self, batch: &Batch, mut executed: &[Value]) -> (Value, Vec<Self>) {
         let (groups, known) = (std::mem::take(&mut self.groups), std::mem::take(&mut self.known));
         let (mut reply, mut left) = (Vec::new(), Vec::new());
-        let answered = executed.chunks(transaction::COMMANDS);
-        for ((group, known), answered) in groups.into_iter().zip(known).zip(answered) {
+        for (group, known) in groups.into_iter().zip(known) {
             let Some(counter) = fixed(batch, &batch.groups()[group]) else { continue };
-            match transaction::tell(answered, &counter, &mut reply) {
+            let answered;
+            (answered, executed) = executed.split_at(transaction::commands(known).min(executed.len()));
+            match transaction::tell(answered, &counter, known, &mut reply) {
                 Ok(()) => {
                     self.groups.push(group);
                     self.known.push(known);
                 }
-                Err(used) => {
-                    let charged = used.zip(known).map(|(used, known)| Charged { used, left: known.left });
+                Err(charged) => {
                     let by = By::Take { charged };
                     left.push(Self { groups: smallvec![group], by, known: smallvec![None] });
                 }
@@ -147,7 +146,9 @@ impl Part {
     /// How many answers come before the one that decides.
     pub(super) fn answers_before(&self, batch: &Batch) -> usize {
         match self.by {
-            By::Transaction => 1 + self.groups.len() * transaction::COMMANDS,
+            By::Transaction => {
+                1 + self.known.iter().map(|known| transaction::commands(*known)).sum::<usize>()
+            }
             By::Take { .. } | By::Apply => usize::from(self.is_asking(batch)),
         }
     }

@@ -116,7 +116,8 @@ impl Decider {
                 requests.command("ASKING", 0);
             }
             if part.by == By::Transaction {
-                transaction::put(requests, part.fixed(batch));
+                let charges = part.fixed(batch).zip(&part.known);
+                transaction::put(requests, charges.map(|((group, counter), known)| (group, counter, *known)));
             } else {
                 self.call(requests, batch, part);
             }
@@ -234,7 +235,7 @@ impl Question {
     }
 
     /// Once all is answered: whether something is to be asked again, since the server had lost a script, or since
-    /// a transaction has charged what does not fit, or could not.
+    /// a transaction has charged what it should not have, or could not.
     pub(super) fn reopen(&mut self, batch: &Batch) -> bool {
         let mut left = Vec::new();
         let parts = self.parts.iter_mut().zip(&mut self.replies);
@@ -254,7 +255,7 @@ impl Question {
         is_open || self.has_lost()
     }
 
-    /// The same with all answers, if what is [open](Self::reopen) again is only to give back what was charged too much.
+    /// The same with all answers, if what is [open](Self::reopen) again is only to put right what was charged.
     pub(super) fn decided(&self) -> Option<Self> {
         let mut decided = self.clone();
         let open = decided.parts.iter().zip(&mut decided.replies).filter(|(_, reply)| reply.is_none());
@@ -374,7 +375,6 @@ mod tests {
     use crate::quota::Quota;
     use crate::store::redis::batch::Check;
     use crate::store::redis::failure::Failure;
-    use crate::store::redis::windows::Window;
 
     /// A call for one unit of each key, of which 1 of 10 is known to be used.
     struct Asked {
@@ -397,8 +397,7 @@ mod tests {
                 let counter = [Counter::new(key, Quota::per_minute(10))];
                 let check = Check::new(&random, Operation::Take, &counter);
                 batch.add(&check).expect("there is room");
-                let window = Window { left: Duration::from_secs(50), used: 1 };
-                windows.learn(check.hashes[0], &counter[0], 0, window);
+                windows.learn(check.hashes[0], &counter[0], 0, Duration::from_secs(50), 1);
             }
             let question = decider.ask(wire.call(), &batch, &mut windows, 0, true);
             Self { decider, batch, windows, question, wire, server }

@@ -24,15 +24,21 @@
 
 local keys, argv, try, type = KEYS, ARGV, redis.pcall, type
 
--- A transaction has charged the one counter with more than fits. So many have passed as found room; what is too
--- much is given back, if this surely is the same window: any that has begun since ends later. Nor is the counter
--- brought below the limit, so that nobody gets more in any case.
+-- A transaction has charged the one counter with more than fits, or it does not end. So many have passed as found
+-- room; what is too much is given back, if this surely is the same window: any that has begun since ends later. Nor
+-- is the counter brought below the limit, so that nobody gets more in any case.
 local charged = #keys == 1 and tonumber(argv[5])
 if charged then
-  local asked, limit, ends = math.abs(argv[1]), tonumber(argv[2]), try('PTTL', keys[1])
-  if type(ends) ~= 'number' or ends < 0 or ends > tonumber(argv[6]) then return { -charged, 0 } end
-  local over = (tonumber(try('GET', keys[1])) or 0) - limit
-  if over > 0 then try('DECRBY', keys[1], math.min(over, asked, charged - limit)) end
+  local key, asked, limit, window = keys[1], math.abs(argv[1]), tonumber(argv[2]), argv[4]
+  local ends = try('PTTL', key)
+  if ends == -1 then
+    try('PEXPIRE', key, window)
+    ends = tonumber(window)
+  elseif type(ends) ~= 'number' or ends < 0 or ends > tonumber(argv[6]) then
+    return { -charged, 0 }
+  end
+  local over = math.min((tonumber(try('GET', key)) or 0) - limit, asked, charged - limit)
+  if over > 0 then try('DECRBY', key, over) end
   return { -charged, ends }
 end
 

@@ -1,9 +1,10 @@
-//! Plain commands that charge a few fixed windows, which are known to run and have much room.
+//! Plain commands that charge a few fixed windows, which seem to have much room.
 //!
 //! ```text
 //! MULTI
 //! SET <key> 0 PX <window> NX    begins the next window, should that one be over or reset
 //! INCRBY <key> <units>
+//! PTTL <key>                    unless it is known when the window ends
 //! ...
 //! EXEC
 //! ```
@@ -11,37 +12,44 @@
 //! A script does the same, but takes Redis longer. As of a script, all is done or nothing, and no time passes
 //! meanwhile, so that each key has its TTL.
 //!
-//! But what does not fit is charged as well. So only those ask this way who knew not long ago that half of the limit
-//! was free, and who take one unit each. Of those that are charged together, as many pass as find room; once there
-//! are too many, nothing is left that anybody else could be given. `take.lua` then gives back what is too much, for
-//! which nobody waits. Until it has, and should it never get to it, until the window ends, so much of what others give
-//! back is of no use.
+//! But what does not fit is charged as well. So only those ask this way who have not heard that half of the limit is
+//! gone, and who take one unit each. Of those that are charged together, as many pass as find room; once there are too
+//! many, nothing is left that anybody else could be given. `take.lua` then gives back what is too much, for which
+//! nobody waits. Until it has, and should it never get to it, until the window ends, so much of what others give back
+//! is of no use.
+
+use std::time::Duration;
 
 use redis::Value;
 
 use super::batch::Group;
 use super::connection::Requests;
 use super::key::StoredKey;
-use super::part::units;
+use super::part::{Charged, units};
 use super::windows::Window;
 use crate::store::Counter;
 
 /// How many counters are charged together. Of many, a script takes less for each.
 pub(super) const MAX_COUNTERS: usize = 8;
 
-/// How many commands charge a counter.
-pub(super) const COMMANDS: usize = 2;
+/// How many commands charge a counter, of which that is known of its window's end.
+pub(super) fn commands(known: Option<Duration>) -> usize {
+    if known.is_some() { 2 } else { 3 }
+}
 
-/// Whether a counter has so much room that a group can charge it this way.
-pub(super) fn suits(group: &Group, counter: &Counter<'_>, window: &Window) -> bool {
-    let used = window.used.saturating_add(units(group, counter).unsigned_abs());
+/// Whether a counter seems to have so much room that a group can charge it this way.
+pub(super) fn suits(group: &Group, counter: &Counter<'_>, window: Option<Window>) -> bool {
+    let used = window.map_or(0, |window| window.used).saturating_add(units(group, counter).unsigned_abs());
     counter.cost == 1 && used <= u64::from(counter.quota.limit() / 2) && !group.asking
 }
 
-/// Charges counters with what all of a group ask of each.
-pub(super) fn put<'b>(requests: &mut Requests, charges: impl Iterator<Item = (&'b Group, Counter<'b>)>) {
+/// Charges counters with what all of a group ask of each, of whose window's end that is known.
+pub(super) fn put<'b>(
+    requests: &mut Requests,
+    charges: impl Iterator<Item = (&'b Group, Counter<'b>, Option<Duration>)>,
+) {
     requests.command("MULTI", 0);
-    for (group, counter) in charges {
+    for (group, counter, known) in charges {
         let key = StoredKey::from(&counter);
         requests.command("SET", 5);
         key.write(requests);
@@ -52,36 +60,47 @@ pub(super) fn put<'b>(requests: &mut Requests, charges: impl Iterator<Item = (&'
         requests.command("INCRBY", 2);
         key.write(requests);
         requests.number(units(group, &counter));
+        if known.is_none() {
+            requests.command("PTTL", 1);
+            key.write(requests);
+        }
     }
     requests.command("EXEC", 0);
 }
 
 /// Adds to `reply` what `take.lua` would have told of a counter, after what the commands that charge it `answered`.
 ///
-/// The error is that it is to be asked; and what came of the counter, if that was charged with too much.
+/// The error is that it is to be asked, and what has been charged, if something has: it was too much, or does not end.
 pub(super) fn tell(
     answered: &[Value],
     counter: &Counter<'_>,
+    known: Option<Duration>,
     reply: &mut Vec<Value>,
-) -> Result<(), Option<i64>> {
-    let &[ref begun, Value::Int(used)] = answered else { return Err(None) };
-    if used > i64::from(counter.quota.limit()) {
-        return Err(Some(used));
-    }
+) -> Result<(), Option<Charged>> {
+    let &[ref begun @ (Value::Okay | Value::Nil), Value::Int(used), ref ends @ ..] = answered else {
+        return Err(None);
+    };
+    let window = counter.quota.window_millis();
+    let told = match (begun, ends) {
+        (Value::Okay, _) => Some(window),
+        (_, [Value::Int(ends)]) => u64::try_from(*ends).ok(),
+        _ => None,
+    };
+    let left = told.map(Duration::from_millis).or(known);
     // Not by us has it been less than nothing.
     let used = used.max(1);
-    match (begun, i64::try_from(counter.quota.window_millis())) {
-        (Value::Nil, _) => reply.push(Value::Int(used)),
-        (Value::Okay, Ok(window)) => reply.extend([Value::Int(-used), Value::Int(window)]),
-        _ => return Err(None),
+    let (Some(left), true) = (left, used <= i64::from(counter.quota.limit())) else {
+        return Err(Some(Charged { used, left: left.unwrap_or(Duration::from_millis(window)) }));
+    };
+    match told {
+        Some(_) => reply.extend([-used, i64::try_from(left.as_millis()).unwrap_or(i64::MAX)].map(Value::Int)),
+        None => reply.push(Value::Int(used)),
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use ahash::RandomState;
 
     use super::*;
@@ -94,14 +113,16 @@ mod tests {
         let ten = Counter::new("a", Quota::per_minute(10));
         let random = RandomState::with_seeds(1, 2, 3, 4);
         for (cost, asking, used, checks, expected) in [
-            (1, false, 0, 1, true),
-            (1, false, 4, 1, true),
-            (1, false, 5, 1, false),
-            (1, false, 2, 3, true),
-            (1, false, 2, 4, false),
-            (1, false, u64::MAX, 1, false),
-            (2, false, 0, 1, false),
-            (1, true, 0, 1, false),
+            (1, false, None, 1, true),
+            (1, false, None, 5, true),
+            (1, false, None, 6, false),
+            (1, false, Some(4), 1, true),
+            (1, false, Some(5), 1, false),
+            (1, false, Some(2), 3, true),
+            (1, false, Some(2), 4, false),
+            (1, false, Some(u64::MAX), 1, false),
+            (2, false, None, 1, false),
+            (1, true, None, 1, false),
         ] {
             let mut batch = Batch::default();
             let counter = [Counter { cost, ..ten }];
@@ -109,8 +130,8 @@ mod tests {
                 let check = Check { asking, ..Check::new(&random, Operation::Take, &counter) };
                 batch.add(&check).expect("there is room");
             }
-            let window = Window { left: Duration::from_secs(1), used };
-            assert_eq!(suits(&batch.groups()[0], &counter[0], &window), expected, "{cost} {used} {checks}");
+            let window = used.map(|used| Window { left: None, used });
+            assert_eq!(suits(&batch.groups()[0], &counter[0], window), expected, "{cost} {used:?} {checks}");
         }
     }
 
@@ -118,18 +139,25 @@ mod tests {
     fn what_came_of_it_is_told_as_a_script_would() {
         let ten = Counter::new("a", Quota::per_minute(10));
         let (nothing, okay, int) = (Value::Nil, Value::Okay, Value::Int);
-        for (answered, expected) in [
-            (vec![nothing.clone(), int(10)], Ok(vec![int(10)])),
-            (vec![okay.clone(), int(2)], Ok(vec![int(-2), int(60_000)])),
-            (vec![nothing.clone(), int(-3)], Ok(vec![int(1)])),
-            (vec![nothing.clone(), int(11)], Err(Some(11))),
-            (vec![okay, int(11)], Err(Some(11))),
-            (vec![nothing.clone(), nothing], Err(None)),
-            (vec![int(0), int(2)], Err(None)),
-            (vec![int(3)], Err(None)),
+        let charged = |used, left| Some(Charged { used, left: Duration::from_secs(left) });
+        let known = Some(Duration::from_secs(50));
+        for (answered, known, expected) in [
+            (vec![nothing.clone(), int(10)], known, Ok(vec![int(10)])),
+            (vec![nothing.clone(), int(10), int(40_000)], None, Ok(vec![int(-10), int(40_000)])),
+            (vec![okay.clone(), int(2)], known, Ok(vec![int(-2), int(60_000)])),
+            (vec![okay.clone(), int(2), int(59_999)], None, Ok(vec![int(-2), int(60_000)])),
+            (vec![nothing.clone(), int(-3)], known, Ok(vec![int(1)])),
+            (vec![nothing.clone(), int(11)], known, Err(charged(11, 50))),
+            (vec![nothing.clone(), int(11), int(40_000)], None, Err(charged(11, 40))),
+            (vec![nothing.clone(), int(2), int(-1)], None, Err(charged(2, 60))),
+            (vec![okay, int(11)], known, Err(charged(11, 60))),
+            (vec![nothing.clone(), nothing.clone()], known, Err(None)),
+            (vec![nothing.clone(), nothing, int(40_000)], None, Err(None)),
+            (vec![int(0), int(2)], known, Err(None)),
+            (vec![int(3)], known, Err(None)),
         ] {
             let mut reply = Vec::new();
-            let told = tell(&answered, &ten, &mut reply);
+            let told = tell(&answered, &ten, known, &mut reply);
             assert_eq!(told.map(|()| reply), expected, "{answered:?}");
         }
     }

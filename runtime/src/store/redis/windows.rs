@@ -1,5 +1,5 @@
 //! When fixed windows end, as Redis has told, so that it need not be asked with each check; and how much had been
-//! taken from them, by which it is chosen how it is asked.
+//! taken from them, by which it is chosen how Redis is asked.
 //!
 //! A window's end stays where it is: only whoever resets the counter, takes its TTL away or empties the server
 //! moves it. That somebody else does shows here after [`MAX_AGE`] at the latest. Nothing is decided by what is known
@@ -26,11 +26,11 @@ pub(super) struct Windows {
     places: Vec<[u64; 4]>,
 }
 
-/// What is known of a window.
+/// What is known of a window that has not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Window {
-    /// How long it still lasts.
-    pub(super) left: Duration,
+    /// How long it still lasts, if that has been told not long ago.
+    pub(super) left: Option<Duration>,
     /// How much had been taken from it, if all had fitted.
     pub(super) used: u64,
 }
@@ -40,23 +40,24 @@ impl Windows {
         Self { places: vec![[0; 4]; PLACES] }
     }
 
-    /// What is known of a counter's window at `now`, in microseconds of the clock, if its end has been told not
-    /// long ago; `hash` is that of the counter's key.
+    /// What is known of a counter's window at `now`, in microseconds of the clock; `hash` is that of the counter's
+    /// key.
     pub(super) fn get(&self, hash: u64, counter: &Counter<'_>, now: u64) -> Option<Window> {
         let [_, told, ends, used] = self.places[self.find(id(hash, counter))?];
-        let is_old = now.saturating_sub(told) >= micros(MAX_AGE);
         // One that has ended may have been followed by another.
-        let left = ends.checked_sub(now).filter(|left| !is_old && *left > 0)?;
-        Some(Window { left: Duration::from_micros(left), used })
+        let left = ends.checked_sub(now).filter(|left| *left > 0)?;
+        let is_old = now.saturating_sub(told) >= micros(MAX_AGE);
+        Some(Window { left: (!is_old).then(|| Duration::from_micros(left)), used })
     }
 
-    /// Learns of a counter's window at `now`, just before Redis was asked.
-    pub(super) fn learn(&mut self, hash: u64, counter: &Counter<'_>, now: u64, window: Window) {
+    /// Learns how long a counter's window lasts from `now`, just before Redis was asked, and how much has been taken
+    /// from it.
+    pub(super) fn learn(&mut self, hash: u64, counter: &Counter<'_>, now: u64, left: Duration, used: u64) {
         let id = id(hash, counter);
         let [one, other] = places(id);
         let is_better = self.places[other][0] == id || self.places[other][1] < self.places[one][1];
         let place = if self.places[one][0] != id && is_better { other } else { one };
-        self.places[place] = [id, now, now.saturating_add(micros(window.left)), window.used];
+        self.places[place] = [id, now, now.saturating_add(micros(left)), used];
     }
 
     /// Learns how much has been taken from a window, if that is known.
@@ -103,29 +104,26 @@ mod tests {
 
     const SECOND: u64 = 1_000_000;
 
-    fn lasts(millis: u64, used: u64) -> Window {
-        Window { left: Duration::from_millis(millis), used }
-    }
+    const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn what_is_known_is_of_this_window_and_not_old() {
+    fn what_is_known_is_of_this_window_and_its_end_not_old() {
         let mut windows = Windows::new();
         let (minute, hour) = (Counter::new("a", Quota::per_minute(1)), Counter::new("a", Quota::per_hour(1)));
         assert_eq!(windows.get(7, &minute, 0), None);
-        windows.learn(7, &minute, SECOND, lasts(60_000, 3));
+        windows.learn(7, &minute, SECOND, MINUTE, 3);
         let later = SECOND + SECOND / 10;
-        assert_eq!(windows.get(7, &minute, later), Some(lasts(59_900, 3)));
-        assert_eq!(windows.get(7, &minute, 2 * SECOND), None, "it is old");
+        let left = Some(Duration::from_millis(59_900));
+        assert_eq!(windows.get(7, &minute, later), Some(Window { left, used: 3 }));
+        assert_eq!(windows.get(7, &minute, 2 * SECOND), Some(Window { left: None, used: 3 }), "it is old");
         assert_eq!(windows.get(7, &hour, later), None, "it is another window");
         assert_eq!(windows.get(6, &minute, later), None, "it is another key");
         windows.count(7, &minute, 4);
         windows.count(7, &hour, 5);
-        assert_eq!(windows.get(7, &minute, later), Some(lasts(59_900, 4)), "more has been taken");
+        assert_eq!(windows.get(7, &minute, later), Some(Window { left, used: 4 }), "more has been taken");
         assert_eq!(windows.get(7, &hour, later), None, "its end is not known");
-        assert_eq!(windows.get(7, &minute, 2 * SECOND), None, "its end was told as long ago as before");
-        windows.learn(7, &minute, SECOND, lasts(100, 0));
-        assert_eq!(windows.get(7, &minute, later), None, "it has ended");
-        windows.learn(7, &minute, SECOND, lasts(60_000, 0));
+        assert_eq!(windows.get(7, &minute, 61 * SECOND), None, "it has ended");
+        windows.learn(7, &minute, SECOND, MINUTE, 0);
         windows.forget(7, &minute);
         assert_eq!(windows.get(7, &minute, later), None, "it is forgotten");
     }
@@ -136,7 +134,7 @@ mod tests {
         let minute = Counter::new("a", Quota::per_minute(1));
         let hashes = [0, 1, 2].map(|turn| 8 + turn * PLACES as u64);
         for (hash, now) in hashes.into_iter().zip([10, 20, 30]) {
-            windows.learn(hash, &minute, now, lasts(60_000, 0));
+            windows.learn(hash, &minute, now, MINUTE, 0);
         }
         let is_known = hashes.map(|hash| windows.get(hash, &minute, 40).is_some());
         assert_eq!(is_known, [false, true, true]);
