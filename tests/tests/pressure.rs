@@ -114,15 +114,15 @@ async fn a_redis_without_memory() {
 }
 
 #[tokio::test]
-async fn a_redis_that_forbids_scripts() {
+async fn a_redis_that_forbids_scripts_and_transactions() {
     let (log, _guard) = Log::of_this_thread();
     let server = RedisServer::start().await;
     let apps = apps(&server).await;
     let mut connection = server.connection().await;
-    run(&mut connection, "ACL SETUSER default -eval -evalsha").await;
+    run(&mut connection, "ACL SETUSER default -evalsha -exec").await;
     all_do_as_chosen(&apps).await;
     each_complains_once(&log, "no permissions");
-    run(&mut connection, "ACL SETUSER default +eval +evalsha").await;
+    run(&mut connection, "ACL SETUSER default +evalsha +exec").await;
     all_recover(&apps).await;
 }
 
