@@ -151,11 +151,11 @@ async fn a_password_is_set_that_nobody_knows() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scripts_are_forbidden_for_a_while() {
+async fn scripts_and_transactions_are_forbidden_for_a_while() {
     let server = RedisServer::start().await;
     let storm = Storm::begin(on(&server)).await;
     storm.last(CALM).await;
-    let () = server.call(&["ACL", "SETUSER", "default", "-@scripting"]).await;
+    let () = server.call(&["ACL", "SETUSER", "default", "-@scripting", "-@transaction"]).await;
     storm.last(FAULT).await;
     let () = server.call(&["ACL", "SETUSER", "default", "+@all"]).await;
     end(storm, &server, None).await.is_right_with_degraded();

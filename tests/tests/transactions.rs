@@ -151,14 +151,14 @@ async fn who_is_denied_is_told_before_what_was_too_much_is_given_back() {
     let proxy = FaultProxy::to(server.port());
     let clock = ManualClock::default();
     let settings = || {
-        let builder = RateLimiter::builder().redis(proxy.url()).timeout(Duration::from_secs(3));
+        let builder = RateLimiter::builder().redis(proxy.url()).timeout(Duration::from_secs(7));
         builder.on_store_error(OnStoreError::Deny).clock(&clock)
     };
     let limiter = built(settings).await;
     limiter.check(&TEN, "x").await.expect("a decision");
     let _: i64 = server.call(&["INCRBY", "rl:{ten::x}3600000", "9"]).await;
     // One answer is in time, and two are not.
-    proxy.set(Fault::Delay(Duration::from_secs(2)));
+    proxy.set(Fault::Delay(Duration::from_secs(4)));
     let decision = limiter.check(&TEN, "x").await.expect("a decision");
     assert!(!decision.is_allowed());
     assert!(decision.retry_after().is_some_and(|wait| wait.as_secs() > 3_500), "{decision:?}");
@@ -216,6 +216,36 @@ async fn all_instances_together_let_no_more_through_than_the_limit() {
         });
         assert_eq!(join_all(asked).await.into_iter().sum::<usize>(), 200);
         server.until(&["GET", &format!("rl:{{many::{turn}}}3600000")], |used| used == "200").await;
+    }
+    assert!(server.runs("exec").await > 50 && server.runs("decrby").await > 0);
+}
+
+/// What a reset has made untrue is not remembered, though it was found out before and is put right after.
+#[tokio::test]
+async fn a_reset_that_overtakes_what_is_given_back_is_known_at_once() {
+    let server = RedisServer::start().await;
+    let proxy = FaultProxy::to(server.port());
+    let clock = ManualClock::default();
+    let settings = || {
+        let builder = RateLimiter::builder().redis(proxy.url()).timeout(Duration::from_secs(8));
+        builder.on_store_error(OnStoreError::Deny).clock(&clock)
+    };
+    let limiter = built(settings).await;
+    limiter.check(&TEN, "x").await.expect("a decision");
+    let _: i64 = server.call(&["INCRBY", "rl:{ten::x}3600000", "9"]).await;
+    // After a second another call follows one that has not been answered.
+    proxy.set(Fault::Delay(Duration::from_secs(2)));
+    let (denied, reset) = tokio::join!(limiter.check(&TEN, "x"), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        limiter.reset(&TEN, "x").await
+    });
+    assert!(!denied.expect("a decision").is_allowed());
+    reset.expect("it is forgotten");
+    proxy.set(Fault::None);
+    for remaining in [9, 8] {
+        // What is given back has been answered by then.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(limiter.check(&TEN, "x").await.expect("a decision").remaining(), remaining);
     }
 }
 
@@ -277,11 +307,13 @@ async fn who_may_have_no_transactions_is_asked_by_scripts() {
         let server = RedisServer::start().await;
         let () = server.call(&["ACL", "SETUSER", "default", command]).await;
         let limiter = limiter(&server).await;
+        let before = runs(&server).await;
         for remaining in (0..10).rev() {
             let decision = limiter.check(&TEN, "x").await.expect("a decision");
             assert_eq!((decision.remaining(), decision.is_degraded()), (remaining, false));
         }
         assert!(!limiter.check(&TEN, "x").await.expect("a decision").is_allowed());
+        assert_eq!(runs(&server).await, (before.0 + 11, before.1));
     }
 }
 

@@ -86,6 +86,8 @@ struct Flight {
     /// The same, by the clock of what is remembered.
     sent_at: u64,
     deadline: Instant,
+    /// Whether all that wait for it have been told, and it is only to put right what was charged.
+    is_told: bool,
 }
 
 /// A call that checks wait for, which fails when it is dropped without an answer.
@@ -201,20 +203,24 @@ impl Courier {
         }
         let sent_at = self.lane.now();
         let question = self.lane.decider().ask(requests, &batch, &mut self.windows, sent_at, self.transacts);
-        Some(Flight { batch, question, call, sent, sent_at, deadline })
+        Some(Flight { batch, question, call, sent, sent_at, deadline, is_told: false })
     }
 
     /// Whether something is to be asked again, now that all is answered. If that is only to give back what was too
     /// much, nobody waits for it.
     fn reopens(&mut self, flight: &mut Flight) -> bool {
-        let Flight { batch, question, call, .. } = flight;
+        let Flight { batch, question, call, sent_at, is_told, .. } = flight;
         if !question.reopen(batch) {
             return false;
         }
-        if let Some(decided) = question.decided()
+        if !*is_told
+            && let Some(decided) = question.decided()
             && let Ok(answers) = self.lane.decider().answers(decided, batch, &mut self.windows)
         {
+            self.timeouts = 0;
+            self.lane.learn(batch, &answers, *sent_at);
             call.0.finish(Ok(answers));
+            *is_told = true;
         }
         true
     }
@@ -349,7 +355,12 @@ impl Courier {
 
     /// Tells what was answered, if something was; the error is why the connection serves no longer.
     fn arrive(&mut self, flight: Flight, heard: Option<RedisResult<()>>) -> Result<(), Failure> {
-        let Flight { batch, question, call, sent, sent_at, deadline: _ } = flight;
+        if flight.is_told {
+            self.lane.recycle(flight.batch);
+            let failure = heard.and_then(Result::err).map(Failure::from);
+            return failure.filter(Failure::is_away).map_or(Ok(()), Err);
+        }
+        let Flight { batch, question, call, sent, sent_at, .. } = flight;
         let (decider, windows) = (self.lane.decider(), &mut self.windows);
         let answers = heard.map(|heard| heard.and_then(|()| decider.answers(question, &batch, windows)));
         let lost = match answers {

@@ -25,8 +25,8 @@
 local keys, argv, try, type = KEYS, ARGV, redis.pcall, type
 
 -- A transaction has charged the one counter with more than fits, or it does not end. So many have passed as found
--- room; what is too much is given back, if this surely is the same window: any that has begun since ends later. Nor
--- is the counter brought below the limit, so that nobody gets more in any case.
+-- room; what is too much is given back, if this seems to be the same window: one that has begun since ends later,
+-- unless this one had just begun. In any case it is left with no less than its limit, so that nobody gets more.
 local charged = #keys == 1 and tonumber(argv[5])
 if charged then
   local key, asked, limit, window = keys[1], math.abs(argv[1]), tonumber(argv[2]), argv[4]

@@ -3,7 +3,7 @@
 //!
 //! A window's end stays where it is: only whoever resets the counter, takes its TTL away or empties the server
 //! moves it. That somebody else does shows here after [`MAX_AGE`] at the latest. Nothing is decided by what is known
-//! here: it is what a request that passes is told. One that is denied is told what Redis says.
+//! here: it is what a request is told that passes, or is the first to find out that others have taken the rest.
 //!
 //! There is a place for so many windows. Each has one of two by the hash of its key; when others have both,
 //! that which was told longer ago makes room. Whose end is forgotten is asked for again.
@@ -60,7 +60,7 @@ impl Windows {
         self.places[place] = [id, now, now.saturating_add(micros(left)), used];
     }
 
-    /// Learns how much has been taken from a window, if that is known.
+    /// Learns how much has been taken from a window that is known.
     pub(super) fn count(&mut self, hash: u64, counter: &Counter<'_>, used: u64) {
         if let Some(place) = self.find(id(hash, counter)) {
             self.places[place][3] = used;
