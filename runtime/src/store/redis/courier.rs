@@ -23,7 +23,7 @@ use super::batch::Batch;
 use super::connection::{Requests, Wire};
 use super::failure::Failure;
 use super::lane::{Call, Filling, Lane};
-use super::script::Question;
+use super::question::Question;
 use super::windows::Windows;
 
 /// How many calls in a row may stay without an answer before the connection is given up.

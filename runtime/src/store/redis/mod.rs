@@ -1,8 +1,8 @@
 //! Counters in Redis, shared by all who use it.
 //!
-//! A check gets a place in a [`batch`] at a [`lane`], and a [`courier`] makes one call of that, in which a
-//! [`script`] or a [`transaction`] decides each [`part`]: mostly there is one. The [`answers`] say what each who
-//! asked is told. What Redis has [denied](denials) is not asked again before it can be admitted. A [`cluster`] has a
+//! A check gets a place in a [`batch`] at a [`lane`], and a [`courier`] makes one call of that, a [`question`] of
+//! which a [`script`] or a [`transaction`] decides each [`part`]: mostly there is one. The [`answers`] say what each
+//! who asked is told. What Redis has [denied](denials) is not asked again before it can be admitted. A [`cluster`] has a
 //! lane to each of its masters. What stands in Redis, and under which [`key`], is said in `apply.lua`; `take.lua` is
 //! the short way for what most checks ask, and [`windows`] spares it a question.
 
@@ -18,6 +18,7 @@ mod failure;
 mod key;
 mod lane;
 mod part;
+mod question;
 mod script;
 mod transaction;
 mod windows;
