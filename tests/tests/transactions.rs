@@ -13,12 +13,12 @@ const HOUR: i64 = 3_600_000;
 
 /// A limiter whose clock stands still, so that nothing it knows is too old.
 async fn limiter(server: &RedisServer) -> RateLimiter {
-    let clock = ManualClock::default();
-    let settings = || {
-        let builder = RateLimiter::builder().redis(server.url()).timeout(Duration::from_secs(30));
-        builder.on_store_error(OnStoreError::Deny).clock(&clock)
-    };
-    built(settings).await
+    limiter_at(&server.url(), Duration::from_secs(30), &ManualClock::default()).await
+}
+
+async fn limiter_at(url: &str, timeout: Duration, clock: &ManualClock) -> RateLimiter {
+    let builder = || RateLimiter::builder().redis(url).timeout(timeout).clock(clock);
+    built(|| builder().on_store_error(OnStoreError::Deny)).await
 }
 
 /// How many scripts a server has run, and how many transactions.
@@ -97,15 +97,9 @@ async fn of_what_others_have_left_so_much_passes_and_no_more_is_taken() {
 #[tokio::test]
 async fn what_is_not_known_is_told() {
     let server = RedisServer::start().await;
-    let clock = ManualClock::default();
-    let settings = || {
-        let builder = RateLimiter::builder().redis(server.url()).timeout(Duration::from_secs(30));
-        builder.on_store_error(OnStoreError::Deny).clock(&clock)
-    };
-    let limiter = built(settings).await;
     for (holds, allowed, remaining) in [(3, true, 6), (9, true, 0), (10, false, 0), (11, false, 0)] {
         let () = server.call(&["SET", "rl:{ten::x}3600000", &holds.to_string(), "PX", "1800000"]).await;
-        let limiter = built(settings).await;
+        let limiter = limiter(&server).await;
         let before = runs(&server).await;
         let decision = limiter.check(&TEN, "x").await.expect("a decision");
         assert_eq!((decision.is_allowed(), decision.remaining()), (allowed, remaining));
@@ -118,6 +112,8 @@ async fn what_is_not_known_is_told() {
         assert_eq!((after.0 - before.0, after.1 - before.1), (u64::from(!allowed), 1));
     }
 
+    let clock = ManualClock::default();
+    let limiter = limiter_at(&server.url(), Duration::from_secs(30), &clock).await;
     for _ in 0..2 {
         assert!(limiter.check(&TEN, "y").await.expect("a decision").is_allowed());
     }
@@ -149,12 +145,7 @@ async fn a_counter_that_never_ends_is_made_to() {
 async fn who_is_denied_is_told_before_what_was_too_much_is_given_back() {
     let server = RedisServer::start().await;
     let proxy = FaultProxy::to(server.port());
-    let clock = ManualClock::default();
-    let settings = || {
-        let builder = RateLimiter::builder().redis(proxy.url()).timeout(Duration::from_secs(7));
-        builder.on_store_error(OnStoreError::Deny).clock(&clock)
-    };
-    let limiter = built(settings).await;
+    let limiter = limiter_at(&proxy.url(), Duration::from_secs(7), &ManualClock::default()).await;
     limiter.check(&TEN, "x").await.expect("a decision");
     let _: i64 = server.call(&["INCRBY", "rl:{ten::x}3600000", "9"]).await;
     // One answer is in time, and two are not.
@@ -225,12 +216,7 @@ async fn all_instances_together_let_no_more_through_than_the_limit() {
 async fn what_is_given_back_before_what_was_too_much_is_known_at_once() {
     let server = RedisServer::start().await;
     let proxy = FaultProxy::to(server.port());
-    let clock = ManualClock::default();
-    let settings = || {
-        let builder = RateLimiter::builder().redis(proxy.url()).timeout(Duration::from_secs(8));
-        builder.on_store_error(OnStoreError::Deny).clock(&clock)
-    };
-    let limiter = built(settings).await;
+    let limiter = limiter_at(&proxy.url(), Duration::from_secs(8), &ManualClock::default()).await;
     limiter.check(&TEN, "x").await.expect("a decision");
     let _: i64 = server.call(&["INCRBY", "rl:{ten::x}3600000", "9"]).await;
     // After a second another call follows one that has not been answered.

@@ -19,6 +19,7 @@ use redis::{ErrorKind, RedisError, RedisResult, Value};
 use tokio::time::{timeout, timeout_at};
 
 use super::alarm::Alarm;
+use super::answers::Answers;
 use super::batch::Batch;
 use super::connection::{Requests, Wire};
 use super::failure::Failure;
@@ -217,12 +218,17 @@ impl Courier {
             && let Some(decided) = question.decided()
             && let Ok(answers) = self.lane.decider().answers(decided, batch, &mut self.windows)
         {
-            self.timeouts = 0;
-            self.lane.learn(batch, &answers, *sent_at);
-            call.0.finish(Ok(answers));
+            self.tell(call, batch, answers, *sent_at);
             *is_told = true;
         }
         true
+    }
+
+    /// Tells all who wait for a call that was sent at `sent_at`.
+    fn tell(&mut self, call: &Waited, batch: &Batch, answers: Answers, sent_at: u64) {
+        self.timeouts = 0;
+        self.lane.learn(batch, &answers, sent_at);
+        call.0.finish(Ok(answers));
     }
 
     /// When the next call follows that one, should it not be answered by then.
@@ -365,11 +371,9 @@ impl Courier {
         let answers = heard.map(|heard| heard.and_then(|()| decider.answers(question, &batch, windows)));
         let lost = match answers {
             Some(Ok(answers)) => {
-                self.timeouts = 0;
-                self.lane.learn(&batch, &answers, sent_at);
                 self.transacts &= !answers.failures().any(Failure::is_of_transaction);
                 let lost = answers.lost().cloned();
-                call.0.finish(Ok(answers));
+                self.tell(&call, &batch, answers, sent_at);
                 lost
             }
             Some(Err(error)) => {

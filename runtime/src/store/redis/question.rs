@@ -94,7 +94,8 @@ impl Question {
         is_open || self.has_lost()
     }
 
-    /// The same with all answers, if what is [open](Self::reopen) again is only to put right what was charged.
+    /// The same with all answers, if nothing has failed, and what is [open](Self::reopen) again is only to put right
+    /// what was charged.
     pub(super) fn decided(&self) -> Option<Self> {
         let mut decided = self.clone();
         let open = decided.parts.iter().zip(&mut decided.replies).filter(|(_, reply)| reply.is_none());
@@ -103,7 +104,7 @@ impl Question {
             let left = i64::try_from(left.as_millis()).unwrap_or(i64::MAX);
             *reply = Some(Ok(Value::Array(vec![Value::Int(-used), Value::Int(left)])));
         }
-        if self.has_lost() { None } else { Some(decided) }
+        decided.replies.iter().flatten().all(Result::is_ok).then_some(decided)
     }
 
     /// Whether the server had lost a script, and so has not run all. It may lose one once.

@@ -15,8 +15,8 @@
 //! But what does not fit is charged as well. So only those ask this way who have not heard that half of the limit is
 //! gone, and who take one unit each. Of those that are charged together, as many pass as find room; once there are too
 //! many, nothing is left that anybody else under this limit could be given. `take.lua` then gives back what is too
-//! much, for which none of them waits. Until it has, and should it never get to it, until the window ends, so much of what others give back
-//! is of no use.
+//! much, for which none of them waits. Until it has, and should it never get to it, until the window ends, so much of
+//! what others give back is of no use.
 
 use std::time::Duration;
 
