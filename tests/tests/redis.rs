@@ -599,6 +599,30 @@ async fn a_server_far_away_may_lose_its_scripts() {
     assert!(calls > 10, "{calls} calls");
 }
 
+/// Where the line takes longer than the processors, nobody waits for the answer to another's check.
+#[tokio::test]
+async fn a_server_far_away_is_asked_by_each_when_they_come() {
+    const MANY: Policy = Policy::new("many").per_hour(1_000_000);
+    let server = RedisServer::start().await;
+    let proxy = FaultProxy::to(server.port());
+    // A part of this is how long one would wait otherwise.
+    let limiter =
+        built(|| RateLimiter::builder().redis(proxy.url()).timeout(Duration::from_secs(3_600))).await;
+    proxy.set(Fault::Delay(Duration::from_millis(400)));
+    limiter.check(&MANY, "0").await.expect("a decision");
+    proxy.set(Fault::Delay(Duration::from_secs(600)));
+    let mut checks = Vec::new();
+    for key in ["1", "2", "3", "4"] {
+        let mut check = Box::pin(limiter.check(&MANY, key));
+        assert!(check.as_mut().now_or_never().is_none(), "it waits");
+        checks.push(check);
+        let counters = format!("{}", checks.len() + 1);
+        server.until(&["DBSIZE"], |told| told == counters).await;
+        // The more are under way, the longer the next waits for others to come with it.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
 /// Asks a hundred times in five seconds, over a line that takes so long; tells how often the server has decided, and
 /// how often it was called.
 async fn from_far_away(delay: Duration, midway: impl AsyncFn(&RedisServer)) -> (u32, u64) {

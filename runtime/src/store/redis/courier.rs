@@ -2,8 +2,9 @@
 //!
 //! A check that finds nothing in flight goes out at once. What arrives meanwhile goes with the next call, when
 //! the answer is there. One call is in flight: more would be less shared, and cost more than they bring,
-//! whether few ask or many. Only where the server is so far away, or so slow, that whoever waits for the call
-//! before might be too late, others follow it before it is answered.
+//! whether few ask or many. Only where the server is [far away](super::distance), so that it is the line that is
+//! waited for, or so slow that whoever waits for the call before might be too late, others follow it before it is
+//! answered.
 //!
 //! The calls belong to the task: a request whose client goes away takes nothing with it that others wait
 //! for. No call is sent again once its outcome may be unknown.
@@ -22,6 +23,7 @@ use super::alarm::Alarm;
 use super::answers::Answers;
 use super::batch::Batch;
 use super::connection::{Requests, Wire};
+use super::distance::Distance;
 use super::failure::Failure;
 use super::lane::{Call, Filling, Lane};
 use super::question::Question;
@@ -37,9 +39,13 @@ const QUIET: Duration = Duration::from_secs(5);
 const MANY: u32 = 8;
 /// Another call follows one that has been under way for one of so many parts of the timeout: so whoever comes
 /// meanwhile loses no more than that, unless all that may be are in flight.
+///
+/// Where the server is far away, the second follows the first at once, and each further one the one before it after
+/// one of so many parts of that distance more than that did: so few who ask do not wait for each other, and many
+/// share some three calls for each time that it takes to be answered.
 const PARTS: u32 = 8;
 /// How many calls are in flight at most.
-const MAX_IN_FLIGHT: usize = PARTS as usize;
+const MAX_IN_FLIGHT: u32 = PARTS;
 
 /// Sends the calls of a lane, as long as one connection serves.
 pub(super) struct Courier {
@@ -48,6 +54,7 @@ pub(super) struct Courier {
     windows: Windows,
     /// Whether the server has transactions.
     transacts: bool,
+    distance: Distance,
     /// How many calls in a row had no answer, one after the other.
     timeouts: u32,
     /// When the last of them was given up.
@@ -91,6 +98,20 @@ struct Flight {
     is_told: bool,
 }
 
+/// When to act though nothing has come: each has times that only move forward.
+struct Alarms {
+    /// When another call may follow.
+    look_up: Alarm,
+    /// When a call is too late.
+    give_up: Alarm,
+}
+
+impl Alarms {
+    fn new() -> Self {
+        Self { look_up: Alarm::new(), give_up: Alarm::new() }
+    }
+}
+
 /// A call that checks wait for, which fails when it is dropped without an answer.
 struct Waited(Arc<Call>);
 
@@ -102,7 +123,15 @@ impl Drop for Waited {
 
 impl Courier {
     pub(super) fn new(lane: Arc<Lane>, generation: u64) -> Self {
-        Self { lane, generation, windows: Windows::new(), transacts: false, timeouts: 0, timed_out: None }
+        Self {
+            lane,
+            generation,
+            windows: Windows::new(),
+            transacts: false,
+            distance: Distance::new(Instant::now()),
+            timeouts: 0,
+            timed_out: None,
+        }
     }
 
     /// Serves until there is another connection, or this one serves no longer.
@@ -120,12 +149,12 @@ impl Courier {
 
     /// Serves until there is another connection; the error is why this one serves no longer.
     async fn serve_until(&mut self, wire: &mut Wire) -> Result<(), Failure> {
-        let (mut alarm, mut quiet) = (Alarm::new(), Alarm::new());
+        let (mut alarms, mut quiet) = (Alarms::new(), Alarm::new());
         loop {
             match self.next(wire, &mut quiet).await? {
                 Next::Send(filling) => {
                     let is_busy = filling.batch.checks() >= MANY;
-                    self.send(wire, filling, &mut alarm).await?;
+                    self.send(wire, filling, &mut alarms).await?;
                     if is_busy {
                         tokio::task::yield_now().await;
                     }
@@ -139,7 +168,7 @@ impl Courier {
     /// Waits until there is something to do; the error is why the connection serves no longer.
     async fn next(&self, wire: &mut Wire, quiet: &mut Alarm) -> Result<Next, Failure> {
         let mut lost = pin!(wire.lost());
-        let next = poll_fn(|context| match self.lane.poll_next(self.generation, context) {
+        let next = poll_fn(|context| match self.lane.poll_next(self.generation, None, context) {
             Poll::Ready(next) => Poll::Ready(Ok(next.map_or(Next::End, Next::Send))),
             Poll::Pending => lost.as_mut().poll(context).map(|error| Err(error.into())),
         });
@@ -180,17 +209,33 @@ impl Courier {
         Err(RedisError::from((ErrorKind::Io, "several calls in a row had no answer")).into())
     }
 
-    /// Sends one call and waits for its answer; the error is why the connection serves no longer.
-    async fn send(&mut self, wire: &mut Wire, filling: Filling, alarm: &mut Alarm) -> Result<(), Failure> {
-        let Some(mut flight) = self.depart(wire.call(), filling) else { return Ok(()) };
-        let next = self.next_departs(&flight).min(flight.deadline);
-        match alarm.within(next.into(), flight.question.hear(wire, &flight.batch)).await {
-            Some(Ok(())) if self.reopens(&mut flight) => {
-                self.send_more(wire, VecDeque::new(), vec![flight]).await
+    /// Sends a call, and those that follow it before it is answered, until all are; the error is why the connection
+    /// serves no longer.
+    async fn send(&mut self, wire: &mut Wire, filling: Filling, alarms: &mut Alarms) -> Result<(), Failure> {
+        let (mut flights, mut open) = (VecDeque::new(), Vec::new());
+        flights.extend(self.depart(wire.call(), filling));
+        wire.push().await;
+        let served = loop {
+            if let Err(failure) = self.send_after(wire, &mut flights, &mut open, alarms).await {
+                break Err(failure);
             }
-            Some(heard) => self.arrive(flight, Some(heard)),
-            None => self.send_more(wire, VecDeque::from([flight]), Vec::new()).await,
+            let Some(latest) = open.last() else { break Ok(()) };
+            // Nothing else is under way.
+            let has_lost = open.iter().any(|flight| flight.question.has_lost());
+            let loaded = if has_lost {
+                let loading = self.lane.decider().load(wire);
+                timeout_at(latest.deadline.into(), loading).await.unwrap_or(Ok(()))
+            } else {
+                Ok(())
+            };
+            if let Err(failure) = self.ask_again(wire.call(), &loaded, &mut flights, &mut open) {
+                break Err(failure);
+            }
+        };
+        for flight in flights.iter().chain(&open) {
+            self.lane.doubt(&flight.batch);
         }
+        served
     }
 
     /// Asks what is to be asked next; `None` if that is late already: it would count, and nobody would know.
@@ -231,46 +276,6 @@ impl Courier {
         call.0.finish(Ok(answers));
     }
 
-    /// When the next call follows that one, should it not be answered by then.
-    fn next_departs(&self, flight: &Flight) -> Instant {
-        flight.sent + self.part()
-    }
-
-    fn part(&self) -> Duration {
-        self.lane.timeout() / PARTS
-    }
-
-    /// Goes on with a call that has been under way for long, or is `open` again: others follow it, until all are
-    /// answered.
-    async fn send_more(
-        &mut self,
-        wire: &mut Wire,
-        mut flights: VecDeque<Flight>,
-        mut open: Vec<Flight>,
-    ) -> Result<(), Failure> {
-        let served = loop {
-            if let Err(failure) = self.send_after(wire, &mut flights, &mut open).await {
-                break Err(failure);
-            }
-            let Some(latest) = open.last() else { break Ok(()) };
-            // Nothing else is under way.
-            let has_lost = open.iter().any(|flight| flight.question.has_lost());
-            let loaded = if has_lost {
-                let loading = self.lane.decider().load(wire);
-                timeout_at(latest.deadline.into(), loading).await.unwrap_or(Ok(()))
-            } else {
-                Ok(())
-            };
-            if let Err(failure) = self.ask_again(wire.call(), &loaded, &mut flights, &mut open) {
-                break Err(failure);
-            }
-        };
-        for flight in flights.iter().chain(&open) {
-            self.lane.doubt(&flight.batch);
-        }
-        served
-    }
-
     /// Asks anew what is `open` again, if the scripts that it takes have been `loaded`, but for what is late by now.
     fn ask_again(
         &mut self,
@@ -304,56 +309,69 @@ impl Courier {
         wire: &mut Wire,
         flights: &mut VecDeque<Flight>,
         open: &mut Vec<Flight>,
+        alarms: &mut Alarms,
     ) -> Result<(), Failure> {
+        let part = self.lane.timeout() / PARTS;
         let mut is_over = false;
         while let Some(last) = flights.back() {
-            let departs = self.next_departs(last);
-            let has_room = !is_over && open.is_empty() && flights.len() < MAX_IN_FLIGHT;
+            let under_way = u32::try_from(flights.len()).unwrap_or(u32::MAX);
+            let has_room = !is_over && open.is_empty() && under_way < MAX_IN_FLIGHT;
             let may_follow = has_room && wire.is_sent();
-            let front = &mut flights[0];
-            let (deadline, now) = (front.deadline, Instant::now());
-            let wait = if has_room && now < departs {
-                departs.min(deadline)
+            let far = self.distance.far().map(|distance| last.sent + distance * (under_way - 1) / PARTS);
+            let (at_last, now) = (last.sent + part, Instant::now());
+            let due = far.map_or(at_last, |due| due.min(at_last));
+            let listens = may_follow && (far.is_some() || now >= at_last);
+            let looks_up = if has_room && now < at_last {
+                Some(at_last)
             } else if has_room && !may_follow {
                 // What is being sent will have been by then.
-                (now + self.part()).min(deadline)
+                Some(now + part)
             } else {
-                deadline
+                None
             };
+            let front = &mut flights[0];
+            let deadline = front.deadline;
             let came = {
                 let mut hearing = pin!(front.question.hear(wire, &front.batch));
                 let came = poll_fn(|context| match hearing.as_mut().poll(context) {
                     Poll::Ready(heard) => Poll::Ready(Came::Answer(heard)),
-                    Poll::Pending if may_follow && now >= departs => {
-                        self.lane.poll_next(self.generation, context).map(Came::Next)
+                    Poll::Pending if listens => {
+                        self.lane.poll_next(self.generation, Some(due), context).map(Came::Next)
                     }
                     Poll::Pending => Poll::Pending,
                 });
-                timeout_at(wait.into(), came).await
+                match looks_up {
+                    Some(time) if time < deadline => alarms.look_up.within(time.into(), came).await,
+                    _ => alarms.give_up.within(deadline.into(), came).await,
+                }
             };
             match came {
-                Ok(Came::Answer(heard)) => {
+                Some(Came::Answer(heard)) => {
                     let Some(mut flight) = flights.pop_front() else { break };
+                    if heard.is_ok() {
+                        let (sent, now) = (flight.sent, Instant::now());
+                        self.distance.learn(now - sent, flight.batch.groups().len(), now);
+                    }
                     if heard.is_ok() && self.reopens(&mut flight) {
                         open.push(flight);
                     } else {
                         self.arrive(flight, Some(heard))?;
                     }
                 }
-                Ok(Came::Next(Some(filling))) => match wire.call_as_well() {
+                Some(Came::Next(Some(filling))) => match wire.call_as_well() {
                     Some(requests) => {
                         flights.extend(self.depart(requests, filling));
                         wire.push().await;
                     }
                     None => drop(Waited(filling.call)),
                 },
-                Ok(Came::Next(None)) => is_over = true,
-                Err(_) if Instant::now() >= deadline => {
+                Some(Came::Next(None)) => is_over = true,
+                None if Instant::now() >= deadline => {
                     wire.give_up(front.question.awaited(&front.batch));
                     let Some(flight) = flights.pop_front() else { break };
                     self.arrive(flight, None)?;
                 }
-                Err(_) => {}
+                None => {}
             }
         }
         Ok(())

@@ -52,10 +52,17 @@ struct Queue {
     full: VecDeque<Filling>,
     /// The call that is being filled.
     open: Option<Filling>,
-    /// The task, while it has nothing to do.
-    idle: Option<Waker>,
+    /// The task, while it has nothing to send.
+    idle: Option<Idle>,
     /// Memory of batches past.
     spare: Vec<Batch>,
+}
+
+/// A task that waits for something to send.
+struct Idle {
+    task: Waker,
+    /// When it can be sent; at any time if none.
+    due: Option<Instant>,
 }
 
 /// A call that checks wait for.
@@ -113,10 +120,10 @@ impl Lane {
             return Err(Failure::NoConnection);
         }
         let (call, place) = queue.place(check)?;
-        let idle = queue.idle.take();
+        let idle = queue.take_due();
         drop(queue);
         if let Some(idle) = idle {
-            idle.wake();
+            idle.task.wake();
         }
         Ok(Ticket { call, place, number: None })
     }
@@ -133,7 +140,7 @@ impl Lane {
         // Not under the lock: a runtime that is shutting down drops the task here.
         tokio::spawn(Courier::new(Arc::clone(self), generation).serve(wire));
         if let Some(idle) = idle {
-            idle.wake();
+            idle.task.wake();
         }
     }
 
@@ -217,21 +224,28 @@ impl Lane {
             filling.call.finish(Err(failure.clone()));
         }
         if let Some(idle) = idle {
-            idle.wake();
+            idle.task.wake();
         }
         true
     }
 
-    /// What is to be sent next by the task that serves `generation`; none if that is over.
-    pub(super) fn poll_next(&self, generation: u64, context: &Context<'_>) -> Poll<Option<Filling>> {
+    /// What is to be sent next by the task that serves `generation`, but not before `due`, unless it is a full call;
+    /// none if that is over. Who waits is woken by what comes then, and not by the time.
+    pub(super) fn poll_next(
+        &self,
+        generation: u64,
+        due: Option<Instant>,
+        context: &Context<'_>,
+    ) -> Poll<Option<Filling>> {
         let mut queue = self.queue();
         if queue.generation != generation {
             return Poll::Ready(None);
         }
-        if let Some(filling) = queue.full.pop_front().or_else(|| queue.open.take()) {
-            return Poll::Ready(Some(filling));
+        let filling = queue.full.pop_front().or_else(|| queue.open.take_if(|_| is_past(due)));
+        if filling.is_some() {
+            return Poll::Ready(filling);
         }
-        queue.idle = Some(context.waker().clone());
+        queue.idle = Some(Idle { task: context.waker().clone(), due });
         Poll::Pending
     }
 
@@ -241,6 +255,12 @@ impl Lane {
 }
 
 impl Queue {
+    /// The task, if it can send what is there.
+    fn take_due(&mut self) -> Option<Idle> {
+        let has_full = !self.full.is_empty();
+        self.idle.take_if(|idle| has_full || is_past(idle.due))
+    }
+
     /// A place for `check` in a call that is still to be sent.
     fn place(&mut self, check: &Check<'_, '_>) -> Result<(Arc<Call>, Place), Failure> {
         if let Some(open) = &mut self.open {
@@ -258,6 +278,10 @@ impl Queue {
         let place = open.batch.add(check).ok_or(Failure::Overloaded)?;
         Ok((Arc::clone(&open.call), place))
     }
+}
+
+fn is_past(due: Option<Instant>) -> bool {
+    due.is_none_or(|due| Instant::now() >= due)
 }
 
 impl Ticket {

@@ -14,6 +14,7 @@ mod cluster;
 mod connection;
 mod courier;
 mod denials;
+mod distance;
 mod failure;
 mod key;
 mod lane;
