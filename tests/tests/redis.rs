@@ -623,6 +623,30 @@ async fn a_server_far_away_is_asked_by_each_when_they_come() {
     }
 }
 
+/// What was sent before it stops for longer than the timeout is late; but what comes while it does so is not.
+#[tokio::test]
+async fn a_server_far_away_may_stop_for_a_while() {
+    const MANY: Policy = Policy::new("many").per_hour(1_000_000);
+    let server = RedisServer::start().await;
+    let proxy = FaultProxy::to(server.port());
+    let limiter = built(|| RateLimiter::builder().redis(proxy.url()).timeout(Duration::from_secs(3))).await;
+    proxy.set(Fault::Delay(Duration::from_millis(20)));
+    limiter.check(&MANY, "0").await.expect("a decision");
+    let () = server.call(&["CLIENT", "PAUSE", "4500"]).await;
+    let mut checks = Vec::new();
+    for turn in 0..60 {
+        let limiter = limiter.clone();
+        let check =
+            tokio::spawn(async move { limiter.check(&MANY, turn.to_string()).await.expect("a decision") });
+        checks.push(check);
+        tokio::time::sleep(Duration::from_millis(45)).await;
+    }
+    // These come in the last half of a second, and may have to share a call with what came 0.4 s before.
+    for check in checks.split_off(50) {
+        assert!(!check.await.expect("no panic").is_degraded());
+    }
+}
+
 /// Asks a hundred times in five seconds, over a line that takes so long; tells how often the server has decided, and
 /// how often it was called.
 async fn from_far_away(delay: Duration, midway: impl AsyncFn(&RedisServer)) -> (u32, u64) {

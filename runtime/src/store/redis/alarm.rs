@@ -9,7 +9,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// A timer that is set anew when it has gone off, and not for each call.
 ///
 /// To set one for each call would wake the runtime's driver each time, which costs more than the rest of a
-/// call. Deadlines only move forward, so one that goes off for a call long past is set for the one that is
+/// call. Deadlines mostly move forward, so one that goes off for a call long past is set for the one that is
 /// waited for.
 #[derive(Debug)]
 pub(super) struct Alarm(Pin<Box<Sleep>>);
@@ -20,7 +20,7 @@ impl Alarm {
         Self(Box::pin(sleep_until(Instant::now())))
     }
 
-    /// What `future` gives before `deadline`, which is not before those of earlier calls.
+    /// What `future` gives before `deadline`. It costs least where that is not before those of earlier calls.
     pub(super) async fn within<T>(
         &mut self,
         deadline: Instant,
@@ -30,6 +30,9 @@ impl Alarm {
         poll_fn(|context| {
             if let Poll::Ready(done) = future.as_mut().poll(context) {
                 return Poll::Ready(Some(done));
+            }
+            if self.0.deadline() > deadline {
+                self.0.as_mut().reset(deadline);
             }
             while self.0.as_mut().poll(context).is_ready() {
                 if Instant::now() >= deadline {
@@ -63,5 +66,8 @@ mod tests {
         assert_eq!(alarm.within(after(130), pending::<()>()).await, None);
         assert_eq!(Instant::now(), after(130));
         assert_eq!(alarm.within(after(120), pending::<()>()).await, None, "it is too late already");
+        assert_eq!(alarm.within(after(190), sleep_until(after(131))).await, Some(()));
+        assert_eq!(alarm.within(after(160), pending::<()>()).await, None);
+        assert_eq!(Instant::now(), after(160), "one that is sooner");
     }
 }

@@ -38,14 +38,16 @@ const QUIET: Duration = Duration::from_secs(5);
 /// what they ask next goes with the next call, and calls become fewer where there are many.
 const MANY: u32 = 8;
 /// Another call follows one that has been under way for one of so many parts of the timeout: so whoever comes
-/// meanwhile loses no more than that, unless all that may be are in flight.
-///
-/// Where the server is far away, the second follows the first at once, and each further one the one before it after
-/// one of so many parts of that distance more than that did: so few who ask do not wait for each other, and many
-/// share some three calls for each time that it takes to be answered.
+/// meanwhile loses no more than that.
 const PARTS: u32 = 8;
-/// How many calls are in flight at most.
-const MAX_IN_FLIGHT: u32 = PARTS;
+/// So many calls are in flight at most because the server is far away. The second and the third leave at once, so that
+/// few who ask do not wait for each other; the fourth an eighth of the distance after the third, and the fifth two
+/// after the fourth: so many who ask share some four calls for each time that it takes to be answered.
+const MAX_FAR: u32 = 5;
+/// So many are in flight at most. Should a server that is far away stop to answer, there are as many left as elsewhere.
+const MAX_IN_FLIGHT: u32 = PARTS + MAX_FAR;
+/// Timers are not finer than that.
+const GRAIN: Duration = Duration::from_millis(1);
 
 /// Sends the calls of a lane, as long as one connection serves.
 pub(super) struct Courier {
@@ -98,7 +100,7 @@ struct Flight {
     is_told: bool,
 }
 
-/// When to act though nothing has come: each has times that only move forward.
+/// When to act though nothing has come.
 struct Alarms {
     /// When another call may follow.
     look_up: Alarm,
@@ -182,11 +184,13 @@ impl Courier {
             let sent = Instant::now();
             wire.call().command("PING", 0);
             let answer = timeout(self.lane.timeout(), wire.answer()).await;
+            let now = Instant::now();
             match answer.map(|answer| answer.and_then(Value::extract_error).map_err(Failure::from)) {
                 Ok(Err(failure)) if failure.is_away() => return Err(failure),
                 // Whatever else it says, it is there.
                 Ok(_) => {
                     self.timeouts = 0;
+                    self.distance.learn(now - sent, 1, now);
                     return Ok(());
                 }
                 Err(_) => self.timed_out(sent)?,
@@ -231,6 +235,7 @@ impl Courier {
             if let Err(failure) = self.ask_again(wire.call(), &loaded, &mut flights, &mut open) {
                 break Err(failure);
             }
+            wire.push().await;
         };
         for flight in flights.iter().chain(&open) {
             self.lane.doubt(&flight.batch);
@@ -317,12 +322,13 @@ impl Courier {
             let under_way = u32::try_from(flights.len()).unwrap_or(u32::MAX);
             let has_room = !is_over && open.is_empty() && under_way < MAX_IN_FLIGHT;
             let may_follow = has_room && wire.is_sent();
-            let far = self.distance.far().map(|distance| last.sent + distance * (under_way - 1) / PARTS);
+            let far = self.distance.far().filter(|_| under_way < MAX_FAR);
             let (at_last, now) = (last.sent + part, Instant::now());
-            let due = far.map_or(at_last, |due| due.min(at_last));
+            let due =
+                far.map_or(at_last, |far| at_last.min(last.sent + far * under_way.saturating_sub(2) / 8));
             let listens = may_follow && (far.is_some() || now >= at_last);
             let looks_up = if has_room && now < at_last {
-                Some(at_last)
+                Some(if due > now + GRAIN { due } else { at_last })
             } else if has_room && !may_follow {
                 // What is being sent will have been by then.
                 Some(now + part)

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 /// A server is far away whose answers are on their way for longer than that: so long are processors idle, if they
 /// wait for them.
 const FAR: Duration = Duration::from_micros(200);
-/// What a group of checks takes a server, about.
-const GROUP: Duration = Duration::from_micros(10);
-/// How long it counts at least what was seen. At most twice as long, where there is something newer.
+/// Of how many groups of checks a call is at most that tells: longer ones take the server itself too long.
+const SHORT: usize = 8;
+/// How long it counts what was seen, at least. At most twice as long, once there is something newer.
 const AGE: Duration = Duration::from_secs(10);
 
 /// How long it takes at least to be answered: what was longer than the shortest that was seen of late has waited for
@@ -28,12 +28,15 @@ impl Distance {
 
     /// Learns that so many groups of checks were answered in that time.
     pub(super) fn learn(&mut self, took: Duration, groups: usize, now: Instant) {
-        if self.least.is_some() && now.saturating_duration_since(self.since) >= AGE {
-            self.before = self.least.take();
+        if groups > SHORT {
+            return;
+        }
+        let age = now.saturating_duration_since(self.since);
+        if age >= AGE {
+            self.before = self.least.take().filter(|_| age < 2 * AGE);
             self.since = now;
         }
-        let line = took.saturating_sub(GROUP * u32::try_from(groups).unwrap_or(u32::MAX));
-        self.least = Some(self.least.map_or(line, |least| least.min(line)));
+        self.least = Some(self.least.map_or(took, |least| least.min(took)));
     }
 
     /// How far away the server is, if that is far.
@@ -54,17 +57,18 @@ mod tests {
         let mut distance = Distance::new(start);
         assert_eq!(distance.far(), None, "nothing is known");
         for (second, micros, groups, far) in [
-            (0, 2_010, 1, Some(2_000)),
-            (1, 1_000, 20, Some(800)),
-            (2, 3_000, 1, Some(800)),
-            (3, 100, 1, None),
+            (0, 2_000, 1, Some(2_000)),
+            (1, 1_000, 8, Some(1_000)),
+            (2, 3_000, 1, Some(1_000)),
+            (3, 100, 9, Some(1_000)),
+            (4, 100, 1, None),
             (12, 900, 1, None),
             (21, 900, 1, None),
-            (22, 1_010, 1, Some(890)),
-            (40, 410, 1, Some(400)),
-            (3_600, 1_010, 1, Some(400)),
-            (3_610, 1_010, 1, Some(1_000)),
-            (3_611, 50, 100, None),
+            (22, 1_000, 1, Some(900)),
+            (32, 2_000, 1, Some(1_000)),
+            (52, 400, 1, Some(400)),
+            (3_600, 1_000, 1, Some(1_000)),
+            (3_609, 199, 1, None),
         ] {
             distance.learn(MICRO * micros, groups, start + Duration::from_secs(second));
             assert_eq!(distance.far(), far.map(|micros| MICRO * micros), "after {second} seconds");

@@ -1,8 +1,8 @@
 //! Where checks wait for a place in a call, and for its answer. A [`courier`](super::courier) sends the calls.
 //!
 //! What arrives while none can be sent goes with the next one, and those that ask for the same are merged
-//! there: so the busier it is, the less each check costs, and no timer holds anybody back. The decisions are
-//! those that a call for each check would give.
+//! there: so the busier it is, the less each check costs, and nobody is held back but by a call that is under way. The
+//! decisions are those that a call for each check would give.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -339,5 +339,75 @@ impl Call {
 
     fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {
         self.waiting.lock()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::quota::Quota;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    #[derive(Default)]
+    struct Task(AtomicBool);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    impl Task {
+        fn was_woken(&self) -> bool {
+            self.0.swap(false, Ordering::Relaxed)
+        }
+    }
+
+    /// One that serves its first connection.
+    fn lane() -> Lane {
+        let decider = Arc::new(Decider::new(Clock::default(), HOUR, false));
+        let denials = Arc::new(Denials::new(true, Clock::default()));
+        let lane = Lane::new(decider, denials, HOUR, Arc::default());
+        lane.queue().generation = 1;
+        lane
+    }
+
+    fn ask(lane: &Lane, key: &str) {
+        let counter = [Counter::new(key, Quota::per_minute(1))];
+        lane.enqueue(&Check::new(&lane.denials.hasher, Operation::Take, &counter))
+            .expect("there is a connection");
+    }
+
+    #[test]
+    fn what_comes_before_it_is_due_waits_unless_it_fills_a_call() {
+        let (lane, task) = (lane(), Arc::new(Task::default()));
+        let waker = Waker::from(Arc::clone(&task));
+        let context = Context::from_waker(&waker);
+        let checks =
+            |due| lane.poll_next(1, due, &context).map(|next| next.expect("it serves").batch.checks());
+        let (now, later) = (Some(Instant::now()), Some(Instant::now() + HOUR));
+
+        assert_eq!(checks(later), Poll::Pending);
+        ask(&lane, "a");
+        assert_eq!((task.was_woken(), checks(later)), (false, Poll::Pending));
+        assert_eq!(checks(now), Poll::Ready(1));
+
+        assert_eq!(checks(now), Poll::Pending);
+        ask(&lane, "a");
+        assert_eq!((task.was_woken(), checks(now)), (true, Poll::Ready(1)));
+
+        assert_eq!(checks(later), Poll::Pending);
+        for number in 0..256 {
+            ask(&lane, &number.to_string());
+        }
+        assert!(!task.was_woken());
+        ask(&lane, "a");
+        assert_eq!((task.was_woken(), checks(later)), (true, Poll::Ready(256)));
+        assert_eq!(checks(later), Poll::Pending);
     }
 }

@@ -52,6 +52,7 @@ const PASS: &[Column] = &[Column::Hot, Column::Keys];
 const HOT_AND_DENIED: &[Column] = &[Column::Hot, Column::Denied];
 const HOT: &[Column] = &[Column::Hot];
 const DENIED: &[Column] = &[Column::Denied];
+const NONE: &[Column] = &[];
 
 const fn candidate(
     id: &'static str,
@@ -88,12 +89,15 @@ const CANDIDATES: &[Candidate] = &[
     candidate("tower-rate-limiter-redis", "tower-rate-limiter", Kind::Peer, Store::Redis, true, ALL),
     candidate("incr-expire", "INCR, then EXPIRE", Kind::Commands, Store::Redis, false, ALL),
     candidate("evalsha", "one EVALSHA a request", Kind::Commands, Store::Redis, false, ALL),
+    candidate("evalsha-nodelay", "one EVALSHA a request, TCP_NODELAY", Kind::Commands, Store::Redis, false, NONE),
     candidate("incr", "one INCR a request", Kind::Commands, Store::Redis, false, PASS),
     candidate("fastapi", "the article's FastAPI", Kind::FastApi, Store::Redis, false, HOT_AND_DENIED),
 ];
 
 /// Those whose latency is measured, too.
 pub(crate) const ONE_BY_ONE: [&str; 4] = ["bare", "ours-redis", "ours-redis-outermost", "evalsha"];
+/// Those that are measured with Redis far away, too.
+pub(crate) const AWAY: [&str; 4] = ["bare", "ours-redis", "evalsha", "evalsha-nodelay"];
 
 impl Candidate {
     /// Whether it lets some through and denies others.

@@ -3,11 +3,13 @@
 //! `tests/bench.sh` installs what this needs, builds it, and runs it with the arguments it was given.
 
 mod arguments;
+mod away;
 mod burst;
 mod candidate;
 mod chart;
 mod figures;
 mod job;
+mod line;
 mod machine;
 mod paths;
 mod process;
@@ -60,8 +62,10 @@ async fn run() -> Result<()> {
     let candidate::Choice { candidates, left_out } = candidate::chosen(&arguments.only)?;
     let mut redis = Redis::start().await?;
     let mut results = Results::default();
+    let line = line::open(redis.port, away::DELAY)?;
     for round in 0..arguments.rounds {
         round::run(round, &arguments, &candidates, &mut redis, &mut results).await?;
+        away::run(round, &arguments, &candidates, (&mut redis, line), &mut results).await?;
     }
     for candidate in candidates.iter().filter(|candidate| candidate.limits()) {
         for _ in 0..arguments.bursts {

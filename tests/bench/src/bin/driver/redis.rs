@@ -9,6 +9,7 @@ use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 use tokio::process::Command;
 
+use crate::candidate::Kind;
 use crate::process::Process;
 use crate::{Result, paths};
 
@@ -18,12 +19,39 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A server that keeps nothing on disk.
 pub(crate) struct Redis {
     pub(crate) process: Process,
+    pub(crate) port: u16,
     pub(crate) url: String,
     connection: MultiplexedConnection,
 }
 
 /// How often each command was called.
-pub(crate) type Calls = BTreeMap<String, u64>;
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Calls(BTreeMap<String, u64>);
+
+impl Calls {
+    /// What was called between `before` and this.
+    pub(crate) fn since(self, before: &Self) -> Self {
+        let since = |(name, calls): (String, u64)| {
+            let calls = calls - before.0.get(&name).copied().unwrap_or_default();
+            (calls > 0).then_some((name, calls))
+        };
+        Self(self.0.into_iter().filter_map(since).collect())
+    }
+
+    /// How many the clients of a candidate sent. What their scripts called is counted by Redis as well: where there are
+    /// scripts, only they and what can't be in one are taken for the clients'. Of ours, so is a transaction as a whole.
+    pub(crate) fn sent(&self, kind: Kind) -> u64 {
+        let is_script = |name: &str| name.starts_with("eval") || name.starts_with("fcall");
+        let is_clients = |name: &str| match name {
+            "multi" => kind != Kind::Ours,
+            "exec" | "watch" | "ping" => true,
+            _ => is_script(name) || name.starts_with("script"),
+        };
+        let scripts = kind == Kind::Ours || self.0.keys().any(|name| is_script(name));
+        let sent = self.0.iter().filter(|(name, _)| !scripts || is_clients(name));
+        sent.map(|(_, calls)| *calls).sum()
+    }
+}
 
 impl Redis {
     pub(crate) async fn start() -> Result<Self> {
@@ -39,7 +67,7 @@ impl Redis {
             let start = Instant::now();
             while start.elapsed() < PATIENCE && !process.has_ended() {
                 if let Ok(connection) = connect(&url).await {
-                    return Ok(Self { process, url, connection });
+                    return Ok(Self { process, port, url, connection });
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -64,7 +92,7 @@ impl Redis {
             let (calls, _) = figures.strip_prefix("calls=")?.split_once(',')?;
             Some((name.to_owned(), calls.parse().ok()?))
         });
-        Ok(calls.filter(|(name, _)| name != "info").collect())
+        Ok(Calls(calls.filter(|(name, _)| name != "info").collect()))
     }
 
     pub(crate) async fn version(&mut self) -> Result<String> {

@@ -5,8 +5,9 @@ use std::fmt;
 use bench::{Column, DENIED_LIMIT};
 
 use crate::arguments::Arguments;
+use crate::away;
 use crate::burst;
-use crate::candidate::{Candidate, ONE_BY_ONE, Store};
+use crate::candidate::{AWAY, Candidate, ONE_BY_ONE, Store};
 use crate::figures::{or_dash, thousands};
 use crate::job::{FEW, Job, MANY};
 use crate::machine::Machine;
@@ -28,6 +29,7 @@ impl fmt::Display for Report<'_> {
             self.column(f, column)?;
         }
         self.latency(f)?;
+        self.away(f)?;
         self.exactness(f)?;
         self.flaws(f)?;
         self.method(f)
@@ -115,6 +117,31 @@ impl Report<'_> {
         writeln!(f)
     }
 
+    fn away(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let delay = away::DELAY.as_millis();
+        writeln!(f, "## With Redis {delay} ms away\n")?;
+        writeln!(
+            f,
+            "| {} requests a second at random times, of 10,000 clients | counters in | mean ms | median ms | 99 of 100 within ms | Redis calls |",
+            thousands(away::RATE)
+        )?;
+        writeln!(f, "|---|---|--:|--:|--:|--:|")?;
+        for candidate in self.candidates.iter().filter(|candidate| AWAY.contains(&candidate.id)) {
+            let figure = |figure: &dyn Fn(&away::Run) -> Option<f64>| self.results.away(candidate.id, figure);
+            writeln!(
+                f,
+                "| {} | {} | {} | {} | {} | {} |",
+                candidate.name,
+                candidate.store.name(),
+                or_dash(figure(&|run| Some(run.mean())), 2),
+                or_dash(figure(&|run| run.within(0.5)), 2),
+                or_dash(figure(&|run| run.within(0.99)), 2),
+                or_dash(figure(&|run| Some(run.calls())).filter(|_| candidate.store == Store::Redis), 2),
+            )?;
+        }
+        writeln!(f)
+    }
+
     fn exactness(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.results.bursts.is_empty() {
             return Ok(());
@@ -138,7 +165,10 @@ impl Report<'_> {
     fn flaws(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let results = self.results;
         let flawed: Vec<Job> = results.runs.keys().copied().filter(|job| results.flaws(*job) > 0).collect();
-        if !flawed.is_empty() {
+        let denied = |runs: &Vec<away::Run>| runs.iter().map(|run| run.denied).sum::<usize>();
+        let away: Vec<_> = results.away.iter().filter(|(_, runs)| denied(runs) > 0).collect();
+        let is_flawed = !(flawed.is_empty() && away.is_empty());
+        if is_flawed {
             writeln!(f, "## Wrong answers\n")?;
         }
         for job in &flawed {
@@ -150,7 +180,11 @@ impl Report<'_> {
                 heading(*column)
             )?;
         }
-        if !flawed.is_empty() {
+        for (candidate, runs) in away {
+            let all: usize = runs.iter().map(away::Run::requests).sum();
+            writeln!(f, "* `{candidate}`, with Redis away: {} of {all} requests were denied.", denied(runs))?;
+        }
+        if is_flawed {
             writeln!(f)?;
         }
         if !self.left_out.is_empty() {
@@ -182,10 +216,13 @@ is to bare axum under the same traffic in the same round; the median of the roun
 * Services are built in release mode with thin LTO and one codegen unit, and run by Tokio's multi-threaded \
 runtime as it is by default. FastAPI is served by uvicorn: one process, uvloop, no access log.
 * CPU is what the system says that the process used, divided by the requests. Redis calls are the commands that \
-clients sent; but of a limiter that runs scripts (ours, limitador's) neither what these call is counted, nor what \
-is between MULTI and EXEC.
+clients sent; but of a limiter that runs scripts (ours, limitador's) what these call is not counted, and a \
+transaction of ours is one.
 * One Redis server over TCP on loopback, which keeps nothing on disk, and is emptied before each run.
 * \"Fields\" says whether each answer tells of the quota, as ours and axum-governor's do by default.
+* Away, the answers of Redis are held up by a program in between, and requests do not wait for the answers to others. \
+The `redis` crate leaves Nagle's algorithm on, as it is by default: TCP then waits with what is small for the \
+acknowledgement of what was sent before. Ours turns it off.
 * Bare axum is never denied: where nearly all is, it is compared with all that it lets through.
 * limitador is no middleware: a handler asks the crate. axum-limit and ours count in fixed windows, as do \
 tower-rate-limiter and limitador; tower_governor and axum-governor are token buckets.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bench::Column;
 
+use crate::away;
 use crate::figures::median;
 use crate::job::Job;
 use crate::round::Measurement;
@@ -13,6 +14,8 @@ use crate::round::Measurement;
 pub(crate) struct Results {
     /// For each job, one run in each round.
     pub(crate) runs: BTreeMap<Job, Vec<Measurement>>,
+    /// For each candidate, one run in each round behind a long line to Redis.
+    pub(crate) away: BTreeMap<&'static str, Vec<away::Run>>,
     /// For each candidate, how many of a burst passed, each time.
     pub(crate) bursts: BTreeMap<&'static str, Vec<usize>>,
 }
@@ -37,18 +40,9 @@ impl Measurement {
         time.as_secs_f64() * 1e6 / self.load.requests as f64
     }
 
-    /// How many commands clients sent for a request. What their scripts called is counted by Redis as well:
-    /// where there are scripts, only they and what can't be in one are taken for the clients'.
+    /// How many commands clients sent for a request.
     fn calls(&self) -> f64 {
-        let is_script = |name: &str| name.starts_with("eval") || name.starts_with("fcall");
-        let is_clients = |name: &str| {
-            is_script(name)
-                || name.starts_with("script")
-                || matches!(name, "multi" | "exec" | "watch" | "ping")
-        };
-        let scripts = self.calls.keys().any(|name| is_script(name));
-        let sent = self.calls.iter().filter(|(name, _)| !scripts || is_clients(name));
-        sent.map(|(_, calls)| *calls).sum::<u64>() as f64 / self.load.requests as f64
+        self.calls as f64 / self.load.requests as f64
     }
 }
 
@@ -110,6 +104,11 @@ impl Results {
 
     pub(crate) fn requests(&self, job: Job) -> u64 {
         self.runs.get(&job).map_or(0, |runs| runs.iter().map(|run| run.load.requests).sum())
+    }
+
+    /// Of the runs behind a long line.
+    pub(crate) fn away(&self, candidate: &str, figure: impl Fn(&away::Run) -> Option<f64>) -> Option<f64> {
+        median(self.away.get(candidate)?.iter().filter_map(figure).collect())
     }
 
     fn median(&self, job: Job, figure: impl Fn(&Measurement) -> Option<f64>) -> Option<f64> {

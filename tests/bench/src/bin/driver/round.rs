@@ -8,7 +8,7 @@ use crate::burst;
 use crate::candidate::Candidate;
 use crate::job::Job;
 use crate::process::Service;
-use crate::redis::{Calls, Redis};
+use crate::redis::Redis;
 use crate::results::Results;
 use crate::wrk::{self, Load};
 
@@ -19,7 +19,8 @@ pub(crate) struct Measurement {
     /// The time of processors that the service and Redis used.
     pub(crate) service: Option<Duration>,
     pub(crate) redis: Option<Duration>,
-    pub(crate) calls: Calls,
+    /// How many commands were sent to Redis.
+    pub(crate) calls: u64,
 }
 
 pub(crate) async fn run(
@@ -58,14 +59,10 @@ async fn measure(candidate: &Candidate, job: Job, time: Duration, redis: &mut Re
     let load = wrk::run(job, time, &service.url).await?;
     let after = (service.process.cpu(), redis.process.cpu(), redis.calls().await?);
     service.process.stop().await;
-    let calls = after.2.into_iter().map(|(name, calls)| {
-        let earlier = before.2.get(&name).copied().unwrap_or_default();
-        (name, calls - earlier)
-    });
     Ok(Measurement {
         load,
         service: after.0.zip(before.0).map(|(after, before)| after.saturating_sub(before)),
         redis: after.1.zip(before.1).map(|(after, before)| after.saturating_sub(before)),
-        calls: calls.filter(|(_, calls)| *calls > 0).collect(),
+        calls: after.2.since(&before.2).sent(candidate.kind),
     })
 }

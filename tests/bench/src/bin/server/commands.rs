@@ -9,7 +9,8 @@ use bench::Column;
 use http::StatusCode;
 use http::request::Parts;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncCommands, RedisResult, Script};
+use redis::io::tcp::TcpSettings;
+use redis::{AsyncCommands, IntoConnectionInfo, RedisResult, Script};
 
 use crate::Result;
 use crate::client::client;
@@ -43,6 +44,13 @@ pub(crate) async fn evalsha(column: Column, url: &str) -> Result<Router> {
     app(column, url, Commands::Evalsha(Arc::new(Script::new(COUNT)))).await
 }
 
+/// The same over a connection that sends what is small at once.
+pub(crate) async fn evalsha_nodelay(column: Column, url: &str) -> Result<Router> {
+    let settings = TcpSettings::default().set_nodelay(true);
+    let server = url.into_connection_info()?.set_tcp_settings(settings);
+    app(column, server, Commands::Evalsha(Arc::new(Script::new(COUNT)))).await
+}
+
 /// One `INCR` a request, and no expiry ever: the least there is.
 pub(crate) async fn incr(column: Column, url: &str) -> Result<Router> {
     app(column, url, Commands::Incr).await
@@ -53,8 +61,8 @@ pub(crate) async fn incr_expire(column: Column, url: &str) -> Result<Router> {
     app(column, url, Commands::IncrExpire).await
 }
 
-async fn app(column: Column, url: &str, commands: Commands) -> Result<Router> {
-    let mut connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+async fn app(column: Column, server: impl IntoConnectionInfo, commands: Commands) -> Result<Router> {
+    let mut connection = redis::Client::open(server)?.get_multiplexed_async_connection().await?;
     if let Commands::Evalsha(script) = &commands {
         script.load_async(&mut connection).await?;
     }

@@ -90,6 +90,7 @@ async fn app(candidate: &str, column: Column, url: &str) -> Result<Serve> {
         "ours-redis-outermost" => limited(ours::redis(column, Headers::Off, url).await?),
         "ours-redis-outermost-fields" => limited(ours::redis(column, Headers::Draft, url).await?),
         "evalsha" => router(commands::evalsha(column, url).await?),
+        "evalsha-nodelay" => router(commands::evalsha_nodelay(column, url).await?),
         "incr" => router(commands::incr(column, url).await?),
         "incr-expire" => router(commands::incr_expire(column, url).await?),
         "tower_governor" => router(tower_governor::app(column)?),

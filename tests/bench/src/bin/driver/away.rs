@@ -1,0 +1,138 @@
+//! What a request takes where Redis is not next door.
+//!
+//! Requests come when they come here, and do not wait for the answers to others, as those of wrk do: these would fall
+//! into step with the calls of a limiter.
+
+use std::time::{Duration, Instant};
+
+use bench::{Column, KEY_HEADER};
+use tokio::task::JoinSet;
+
+use crate::Result;
+use crate::arguments::Arguments;
+use crate::burst;
+use crate::candidate::{AWAY, Candidate};
+use crate::process::Service;
+use crate::redis::Redis;
+use crate::results::Results;
+
+/// How long answers of Redis are on their way.
+pub(crate) const DELAY: Duration = Duration::from_millis(2);
+/// How many requests come in a second.
+pub(crate) const RATE: f64 = 1_000.0;
+/// How many clients they come from.
+const CLIENTS: u64 = 10_000;
+
+/// What one run came to.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    /// How long each answer took, the shortest first.
+    times: Vec<Duration>,
+    /// How many were denied.
+    pub(crate) denied: usize,
+    /// How many commands were sent to Redis.
+    calls: u64,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "some thousands")]
+impl Run {
+    pub(crate) fn requests(&self) -> usize {
+        self.times.len()
+    }
+
+    /// In milliseconds.
+    pub(crate) fn mean(&self) -> f64 {
+        self.times.iter().sum::<Duration>().as_secs_f64() * 1e3 / self.times.len() as f64
+    }
+
+    /// Commands sent to Redis for a request.
+    pub(crate) fn calls(&self) -> f64 {
+        self.calls as f64 / self.times.len() as f64
+    }
+
+    /// Within how many milliseconds that share of the requests was answered.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share is not negative")]
+    pub(crate) fn within(&self, share: f64) -> Option<f64> {
+        let place = (share * self.times.len() as f64) as usize;
+        self.times.get(place.min(self.times.len().saturating_sub(1))).map(|time| time.as_secs_f64() * 1e3)
+    }
+}
+
+/// One round: every candidate once, behind the line to Redis that begins at the port.
+pub(crate) async fn run(
+    round: usize,
+    arguments: &Arguments,
+    candidates: &[&'static Candidate],
+    (redis, port): (&mut Redis, u16),
+    results: &mut Results,
+) -> Result<()> {
+    let url = format!("redis://127.0.0.1:{port}/");
+    let mut measured: Vec<_> = candidates.iter().filter(|candidate| AWAY.contains(&candidate.id)).collect();
+    let length = measured.len();
+    measured.rotate_left(round % length.max(1));
+    for candidate in measured {
+        let run = measure(candidate, arguments.duration, redis, &url).await?;
+        eprintln!("round {}, away: {:26} {:6.2} ms", round + 1, candidate.id, run.mean());
+        results.away.entry(candidate.id).or_default().push(run);
+    }
+    Ok(())
+}
+
+async fn measure(candidate: &Candidate, time: Duration, redis: &mut Redis, url: &str) -> Result<Run> {
+    redis.clear().await?;
+    let service = Service::start(candidate, Column::Keys, url).await?;
+    burst::warm_up(&service.url, Column::Keys).await?;
+    let before = redis.calls().await?;
+    let (times, denied) = send(&service.url, time).await?;
+    let calls = redis.calls().await?.since(&before).sent(candidate.kind);
+    service.process.stop().await;
+    Ok(Run { times, denied, calls })
+}
+
+/// Sends requests at random times, and tells how long each took, and how many were denied.
+async fn send(url: &str, time: Duration) -> Result<(Vec<Duration>, usize)> {
+    let http = reqwest::Client::new();
+    let (mut random, mut requests) = (Random(0x9e37_79b9_7f4a_7c15), JoinSet::new());
+    let start = Instant::now();
+    let mut next = start;
+    while next < start + time {
+        // Poisson's: what comes knows nothing of what came.
+        next += Duration::from_secs_f64(-random.share().ln() / RATE);
+        tokio::time::sleep_until(next.into()).await;
+        let client = format!("client-{:05}", random.next() % CLIENTS + 1);
+        let request = http.get(url).header(KEY_HEADER, client);
+        requests.spawn(async move {
+            let sent = Instant::now();
+            let response = request.send().await?;
+            let denied = !response.status().is_success();
+            response.bytes().await?;
+            Ok::<_, reqwest::Error>((sent.elapsed(), denied))
+        });
+    }
+    let (mut times, mut denied) = (Vec::new(), 0);
+    while let Some(answered) = requests.join_next().await {
+        let (time, is_denied) = answered??;
+        times.push(time);
+        denied += usize::from(is_denied);
+    }
+    times.sort_unstable();
+    Ok((times, denied))
+}
+
+/// Marsaglia's xorshift: the same for all candidates.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// Above 0, and at most 1.
+    #[expect(clippy::cast_precision_loss, reason = "53 bits are what there is room for")]
+    fn share(&mut self) -> f64 {
+        ((self.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64
+    }
+}
