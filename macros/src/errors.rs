@@ -25,6 +25,11 @@ impl Errors {
         }
     }
 
+    /// The faults, if there are some.
+    pub(crate) fn into_result(self) -> syn::Result<()> {
+        self.0.map_or(Ok(()), Err)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_none()
     }

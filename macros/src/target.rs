@@ -10,6 +10,8 @@ use syn::{
     Signature, Token, Type, TypeParamBound, Visibility,
 };
 
+use crate::errors::Errors;
+
 const PLACES: &str = "put `#[rate_limit]` on an `async fn` handler, on a function that returns `Router` or \
                       `MethodRouter`, or on a `mod { … }` that contains such functions";
 
@@ -161,10 +163,13 @@ impl Module {
         let content;
         syn::braced!(content in input);
         let inner = content.call(Attribute::parse_inner)?;
-        let mut items = Vec::new();
+        let (mut items, mut faults) = (Vec::new(), Errors::default());
         while !content.is_empty() {
-            items.push(ModuleItem::parse(&content)?);
+            let item: ModuleItem = content.parse()?;
+            item.fault().into_iter().for_each(|fault| faults.push(fault));
+            items.push(item);
         }
+        faults.into_result()?;
         if items.iter().any(ModuleItem::is_carrier) {
             return Err(aliased(&ident));
         }
@@ -191,20 +196,28 @@ impl Parse for ModuleItem {
         let vis = input.parse()?;
         let function = Function::parse(attrs, vis, input)?;
         Ok(match kind(&function.sig.output) {
-            Kind::Router => {
-                if let Some(attr) = function.attrs.iter().find(|attr| is_conditional_limit(attr)) {
-                    return Err(conditional(attr));
-                }
-                Self::Router(function)
-            }
-            // Passed over, it would be the one function here that is not limited.
-            Kind::Wrapped(ty) => return Err(wrapped(ty)),
+            Kind::Router => Self::Router(function),
             _ => Self::Function(function),
         })
     }
 }
 
 impl ModuleItem {
+    /// Why it can't stand in a limited module.
+    fn fault(&self) -> Option<syn::Error> {
+        match self {
+            Self::Router(function) => {
+                function.attrs.iter().find(|attr| is_conditional_limit(attr)).map(conditional)
+            }
+            // Passed over, it would be the one function here that is not limited.
+            Self::Function(function) => match kind(&function.sig.output) {
+                Kind::Wrapped(ty) => Some(wrapped(ty)),
+                _ => None,
+            },
+            Self::Other(_) => None,
+        }
+    }
+
     /// Whether this is the struct that [`crate::expand`] adds to a module.
     fn is_carrier(&self) -> bool {
         matches!(self, Self::Other(Item::Struct(item)) if item.ident == CARRIER)

@@ -11,232 +11,84 @@ type AppRouter = Router<u32>;
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 #[rate_limit(name = "limited", per_minute = 5)]
-mod fallible {
+mod limited {
     use super::*;
 
     pub fn plain() -> Router {
+        Router::new()
+    }
+
+    #[cfg_attr(all(), rate_limit(name = "conditional", per_minute = 5))]
+    pub fn conditional() -> Router {
         Router::new()
     }
 
     pub fn fallible() -> Result<Router, String> {
         unreachable!()
     }
-}
-
-#[rate_limit(name = "limited", per_minute = 5)]
-mod fallible_option {
-    use super::*;
-
-    pub fn plain() -> Router {
-        Router::new()
-    }
 
     pub fn fallible_option() -> Result<Option<Router>, String> {
         unreachable!()
-    }
-}
-
-#[rate_limit(name = "limited", per_minute = 5)]
-mod fallible_pair {
-    use super::*;
-
-    pub fn plain() -> Router {
-        Router::new()
     }
 
     pub fn fallible_pair() -> Result<(Router, u32), ()> {
         unreachable!()
     }
-}
-
-#[rate_limit(name = "limited", per_minute = 5)]
-mod several {
-    use super::*;
-
-    pub fn plain() -> Router {
-        Router::new()
-    }
 
     pub fn several() -> Vec<Router> {
         unreachable!()
-    }
-}
-
-#[rate_limit(name = "limited", per_minute = 5)]
-mod an_array {
-    use super::*;
-
-    pub fn plain() -> Router {
-        Router::new()
     }
 
     pub fn an_array() -> [MethodRouter; 2] {
         unreachable!()
     }
-}
-
-#[rate_limit(name = "limited", per_minute = 5)]
-mod a_list {
-    use super::*;
-
-    pub fn plain() -> Router {
-        Router::new()
-    }
 
     pub fn a_list() -> Vec<(&'static str, MethodRouter)> {
         unreachable!()
-    }
-}
-
-#[rate_limit(name = "limited", per_minute = 5)]
-mod borrowed {
-    use super::*;
-
-    pub fn plain() -> Router {
-        Router::new()
     }
 
     pub fn borrowed() -> &'static Router {
         unreachable!()
     }
-}
-
-#[rate_limit(name = "limited", per_minute = 5)]
-mod borrowed_slice {
-    use super::*;
-
-    pub fn plain() -> Router {
-        Router::new()
-    }
 
     pub fn borrowed_slice() -> &'static [Router] {
         unreachable!()
-    }
-}
-
-#[rate_limit(name = "limited", per_minute = 5)]
-mod shared {
-    use super::*;
-
-    pub fn plain() -> Router {
-        Router::new()
     }
 
     pub fn shared() -> &'static OnceLock<Router> {
         unreachable!()
     }
-}
-
-#[rate_limit(name = "limited", per_minute = 5)]
-mod a_future {
-    use super::*;
-
-    pub fn plain() -> Router {
-        Router::new()
-    }
 
     pub fn a_future() -> impl Future<Output = Router> {
         std::future::ready(Router::new())
-    }
-}
-
-#[rate_limit(name = "limited", per_minute = 5)]
-mod a_fallible_future {
-    use super::*;
-
-    pub fn plain() -> Router {
-        Router::new()
     }
 
     pub fn a_fallible_future() -> impl Future<Output = Result<axum::Router, String>> + Send {
         std::future::ready(Ok(Router::new()))
     }
-}
-
-#[rate_limit(name = "limited", per_minute = 5)]
-mod a_boxed_future {
-    use super::*;
-
-    pub fn plain() -> Router {
-        Router::new()
-    }
 
     pub fn a_boxed_future() -> BoxFuture<'static, Router> {
         unreachable!()
-    }
-}
-
-#[rate_limit(name = "limited", per_minute = 5)]
-mod a_pinned_future {
-    use super::*;
-
-    pub fn plain() -> Router {
-        Router::new()
     }
 
     pub fn a_pinned_future() -> Pin<Box<dyn Future<Output = Router>>> {
         unreachable!()
     }
-}
-
-#[rate_limit(name = "limited", per_minute = 5)]
-mod convertible {
-    use super::*;
-
-    pub fn plain() -> Router {
-        Router::new()
-    }
 
     pub fn convertible() -> impl Into<Router> {
-        Router::new()
-    }
-}
-
-#[rate_limit(name = "limited", per_minute = 5)]
-mod a_closure {
-    use super::*;
-
-    pub fn plain() -> Router {
         Router::new()
     }
 
     pub fn a_closure() -> impl Fn() -> Router {
         || Router::new()
     }
-}
-
-#[rate_limit(name = "limited", per_minute = 5)]
-mod a_function {
-    use super::*;
-
-    pub fn plain() -> Router {
-        Router::new()
-    }
 
     pub fn a_function() -> fn() -> Router {
         unreachable!()
     }
-}
-
-#[rate_limit(name = "limited", per_minute = 5)]
-mod an_iterator {
-    use super::*;
-
-    pub fn plain() -> Router {
-        Router::new()
-    }
 
     pub fn an_iterator() -> impl Iterator<Item: Into<Router>> {
         std::iter::empty::<Router>()
-    }
-}
-
-#[rate_limit(name = "limited", per_minute = 5)]
-mod an_alias {
-    use super::*;
-
-    pub fn plain() -> Router {
-        Router::new()
     }
 
     pub fn an_alias() -> Option<AppRouter> {
