@@ -623,16 +623,32 @@ async fn a_server_far_away_is_asked_by_each_when_they_come() {
     }
 }
 
-/// What was sent before it stops for longer than the timeout is late; but what comes while it does so is not.
+/// Nor for that to the question whether it is still there, which is asked when nobody has come for long.
+#[tokio::test]
+async fn a_check_does_not_wait_for_the_answer_to_a_ping() {
+    const MANY: Policy = Policy::new("many").per_hour(1_000_000);
+    let server = RedisServer::start().await;
+    let proxy = FaultProxy::to(server.port());
+    let limiter =
+        built(|| RateLimiter::builder().redis(proxy.url()).timeout(Duration::from_secs(3_600))).await;
+    limiter.check(&MANY, "0").await.expect("a decision");
+    proxy.set(Fault::Delay(Duration::from_secs(600)));
+    server.until(&["INFO", "commandstats"], |told| told.contains("cmdstat_ping:")).await;
+    let mut check = Box::pin(limiter.check(&MANY, "1"));
+    assert!(check.as_mut().now_or_never().is_none(), "it waits");
+    server.until(&["DBSIZE"], |told| told == "2").await;
+}
+
+/// What comes soon after it has stopped for longer than the timeout is late; but what comes later on is not.
 #[tokio::test]
 async fn a_server_far_away_may_stop_for_a_while() {
     const MANY: Policy = Policy::new("many").per_hour(1_000_000);
     let server = RedisServer::start().await;
     let proxy = FaultProxy::to(server.port());
-    let limiter = built(|| RateLimiter::builder().redis(proxy.url()).timeout(Duration::from_secs(3))).await;
+    let limiter = built(|| RateLimiter::builder().redis(proxy.url()).timeout(Duration::from_secs(4))).await;
     proxy.set(Fault::Delay(Duration::from_millis(20)));
     limiter.check(&MANY, "0").await.expect("a decision");
-    let () = server.call(&["CLIENT", "PAUSE", "4500"]).await;
+    let () = server.call(&["CLIENT", "PAUSE", "5000"]).await;
     let mut checks = Vec::new();
     for turn in 0..60 {
         let limiter = limiter.clone();
@@ -641,7 +657,7 @@ async fn a_server_far_away_may_stop_for_a_while() {
         checks.push(check);
         tokio::time::sleep(Duration::from_millis(45)).await;
     }
-    // These come in the last half of a second, and may have to share a call with what came 0.4 s before.
+    // These come after two seconds, and may have to share a call with what came half a second before.
     for check in checks.split_off(50) {
         assert!(!check.await.expect("no panic").is_degraded());
     }

@@ -40,10 +40,14 @@ const MANY: u32 = 8;
 /// Another call follows one that has been under way for one of so many parts of the timeout: so whoever comes
 /// meanwhile loses no more than that.
 const PARTS: u32 = 8;
-/// So many calls are in flight at most because the server is far away. The second and the third leave at once, so that
-/// few who ask do not wait for each other; the fourth an eighth of the distance after the third, and the fifth two
-/// after the fourth: so many who ask share some four calls for each time that it takes to be answered.
+/// So many calls are in flight at most because the server is far away: more only for the sake of the timeout.
 const MAX_FAR: u32 = 5;
+/// So many of them leave at once, so that few who ask do not wait for each other.
+const AT_ONCE: u32 = 3;
+/// The next leaves with the first check that comes one of so many parts of the distance after the last, and the one
+/// after that with the first after two of them: so many who ask share some four calls for each time that it takes to be
+/// answered.
+const STEPS: u32 = 8;
 /// So many are in flight at most. Should a server that is far away stop to answer, there are as many left as elsewhere.
 const MAX_IN_FLIGHT: u32 = PARTS + MAX_FAR;
 /// Timers are not finer than that.
@@ -98,6 +102,15 @@ struct Flight {
     deadline: Instant,
     /// Whether all that wait for it have been told, and it is only to put right what was charged.
     is_told: bool,
+}
+
+/// How what comes next may follow the calls under way.
+#[derive(Default)]
+struct Following {
+    /// When it may be sent; none if it is not waited for.
+    due: Option<Instant>,
+    /// When to look for it, though nothing else happens.
+    looks_up: Option<Instant>,
 }
 
 /// When to act though nothing has come.
@@ -178,25 +191,34 @@ impl Courier {
     }
 
     /// Makes sure that the connection still answers; the error is why it serves no longer. When there is no
-    /// answer, it asks again at once, unless somebody has come whose check is as good.
+    /// answer, it asks again at once; when somebody comes meanwhile, their check is as good.
     async fn ping(&mut self, wire: &mut Wire) -> Result<(), Failure> {
-        while !self.lane.is_waited_for() {
+        loop {
             let sent = Instant::now();
             wire.call().command("PING", 0);
-            let answer = timeout(self.lane.timeout(), wire.answer()).await;
+            let answer = {
+                let mut answering = pin!(wire.answer());
+                let came = poll_fn(|context| match answering.as_mut().poll(context) {
+                    Poll::Ready(answer) => Poll::Ready(Some(answer)),
+                    Poll::Pending => self.lane.poll_waited_for(self.generation, context).map(|()| None),
+                });
+                timeout(self.lane.timeout(), came).await
+            };
             let now = Instant::now();
-            match answer.map(|answer| answer.and_then(Value::extract_error).map_err(Failure::from)) {
-                Ok(Err(failure)) if failure.is_away() => return Err(failure),
-                // Whatever else it says, it is there.
-                Ok(_) => {
-                    self.timeouts = 0;
-                    self.distance.learn(now - sent, 1, now);
-                    return Ok(());
-                }
+            match answer {
+                Ok(Some(answer)) => match answer.and_then(Value::extract_error).map_err(Failure::from) {
+                    Err(failure) if failure.is_away() => return Err(failure),
+                    // Whatever else it says, it is there.
+                    _ => {
+                        self.timeouts = 0;
+                        self.distance.learn(now - sent, 1, now);
+                        return Ok(());
+                    }
+                },
+                Ok(None) => return Ok(()),
                 Err(_) => self.timed_out(sent)?,
             }
         }
-        Ok(())
     }
 
     /// Notes that a call had no answer; the error is that there were too many in a row. What was under way together
@@ -316,33 +338,20 @@ impl Courier {
         open: &mut Vec<Flight>,
         alarms: &mut Alarms,
     ) -> Result<(), Failure> {
-        let part = self.lane.timeout() / PARTS;
         let mut is_over = false;
         while let Some(last) = flights.back() {
             let under_way = u32::try_from(flights.len()).unwrap_or(u32::MAX);
             let has_room = !is_over && open.is_empty() && under_way < MAX_IN_FLIGHT;
-            let may_follow = has_room && wire.is_sent();
-            let far = self.distance.far().filter(|_| under_way < MAX_FAR);
-            let (at_last, now) = (last.sent + part, Instant::now());
-            let due =
-                far.map_or(at_last, |far| at_last.min(last.sent + far * under_way.saturating_sub(2) / 8));
-            let listens = may_follow && (far.is_some() || now >= at_last);
-            let looks_up = if has_room && now < at_last {
-                Some(if due > now + GRAIN { due } else { at_last })
-            } else if has_room && !may_follow {
-                // What is being sent will have been by then.
-                Some(now + part)
-            } else {
-                None
-            };
+            let Following { due, looks_up } =
+                if has_room { self.following(last, under_way, wire.is_sent()) } else { Following::default() };
             let front = &mut flights[0];
             let deadline = front.deadline;
             let came = {
                 let mut hearing = pin!(front.question.hear(wire, &front.batch));
                 let came = poll_fn(|context| match hearing.as_mut().poll(context) {
                     Poll::Ready(heard) => Poll::Ready(Came::Answer(heard)),
-                    Poll::Pending if listens => {
-                        self.lane.poll_next(self.generation, Some(due), context).map(Came::Next)
+                    Poll::Pending if due.is_some() => {
+                        self.lane.poll_next(self.generation, due, context).map(Came::Next)
                     }
                     Poll::Pending => Poll::Pending,
                 });
@@ -358,10 +367,18 @@ impl Courier {
                         let (sent, now) = (flight.sent, Instant::now());
                         self.distance.learn(now - sent, flight.batch.groups().len(), now);
                     }
-                    if heard.is_ok() && self.reopens(&mut flight) {
-                        open.push(flight);
-                    } else {
+                    if !(heard.is_ok() && self.reopens(&mut flight)) {
                         self.arrive(flight, Some(heard))?;
+                    } else if flight.is_told
+                        && !flight.question.has_lost()
+                        && let Some(requests) = wire.call_as_well()
+                    {
+                        // It is only put right, and nobody waits for it.
+                        self.lane.decider().ask_again(requests, &flight.batch, &mut flight.question);
+                        flights.push_back(flight);
+                        wire.push().await;
+                    } else {
+                        open.push(flight);
                     }
                 }
                 Some(Came::Next(Some(filling))) => match wire.call_as_well() {
@@ -381,6 +398,27 @@ impl Courier {
             }
         }
         Ok(())
+    }
+
+    /// How another call may follow the last of so many that are under way, if all is sent.
+    fn following(&self, last: &Flight, under_way: u32, is_sent: bool) -> Following {
+        let (part, now) = (self.lane.timeout() / PARTS, Instant::now());
+        let at_last = last.sent + part;
+        if !is_sent {
+            // What is being sent will have been by then.
+            let looks_up = if now < at_last { at_last } else { now + part };
+            return Following { due: None, looks_up: Some(looks_up) };
+        }
+        let far = self.distance.far().filter(|_| under_way < MAX_FAR);
+        match far.map(|far| last.sent + far * (under_way + 1).saturating_sub(AT_ONCE) / STEPS) {
+            // Whatever comes after that is sent when it comes; what came before, when it is looked for.
+            Some(due) if due < at_last => {
+                let looks_up = if due > now + GRAIN { due } else { at_last };
+                Following { due: Some(due), looks_up: (now < at_last).then_some(looks_up) }
+            }
+            _ if now < at_last => Following { due: None, looks_up: Some(at_last) },
+            _ => Following { due: Some(at_last), looks_up: None },
+        }
     }
 
     /// Tells what was answered, if something was; the error is why the connection serves no longer.

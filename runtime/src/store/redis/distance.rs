@@ -29,6 +29,8 @@ impl Distance {
     /// Learns that so many groups of checks were answered in that time.
     pub(super) fn learn(&mut self, took: Duration, groups: usize, now: Instant) {
         if groups > SHORT {
+            // It takes no less than a short one, at any rate.
+            self.least = self.least.map(|least| least.min(took));
             return;
         }
         let age = now.saturating_duration_since(self.since);
@@ -60,13 +62,14 @@ mod tests {
             (0, 2_000, 1, Some(2_000)),
             (1, 1_000, 8, Some(1_000)),
             (2, 3_000, 1, Some(1_000)),
-            (3, 100, 9, Some(1_000)),
-            (4, 100, 1, None),
+            (3, 2_000, 9, Some(1_000)),
+            (4, 100, 9, None),
             (12, 900, 1, None),
             (21, 900, 1, None),
             (22, 1_000, 1, Some(900)),
             (32, 2_000, 1, Some(1_000)),
             (52, 400, 1, Some(400)),
+            (3_599, 1_000, 9, Some(400)),
             (3_600, 1_000, 1, Some(1_000)),
             (3_609, 199, 1, None),
         ] {

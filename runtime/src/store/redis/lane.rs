@@ -196,10 +196,14 @@ impl Lane {
         self.queue().spare.push(batch);
     }
 
-    /// Whether there is something to send.
-    pub(super) fn is_waited_for(&self) -> bool {
-        let queue = self.queue();
-        queue.open.is_some() || !queue.full.is_empty()
+    /// Whether there is something to do for the task that serves `generation`; if not, it is woken when there is.
+    pub(super) fn poll_waited_for(&self, generation: u64, context: &Context<'_>) -> Poll<()> {
+        let mut queue = self.queue();
+        if queue.generation != generation || queue.open.is_some() || !queue.full.is_empty() {
+            return Poll::Ready(());
+        }
+        queue.idle = Some(Idle { task: context.waker().clone(), due: None });
+        Poll::Pending
     }
 
     /// Whether there is a connection.

@@ -3,9 +3,11 @@
 //! Requests come when they come here, and do not wait for the answers to others, as those of wrk do: these would fall
 //! into step with the calls of a limiter.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bench::{Column, KEY_HEADER};
+use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::task::JoinSet;
 
 use crate::Result;
@@ -30,7 +32,7 @@ pub(crate) struct Run {
     times: Vec<Duration>,
     /// How many were denied.
     pub(crate) denied: usize,
-    /// How many commands were sent to Redis.
+    /// How many calls of Redis there were.
     calls: u64,
 }
 
@@ -45,7 +47,7 @@ impl Run {
         self.times.iter().sum::<Duration>().as_secs_f64() * 1e3 / self.times.len() as f64
     }
 
-    /// Commands sent to Redis for a request.
+    /// Calls of Redis for a request.
     pub(crate) fn calls(&self) -> f64 {
         self.calls as f64 / self.times.len() as f64
     }
@@ -91,22 +93,17 @@ async fn measure(candidate: &Candidate, time: Duration, redis: &mut Redis, url: 
 
 /// Sends requests at random times, and tells how long each took, and how many were denied.
 async fn send(url: &str, time: Duration) -> Result<(Vec<Duration>, usize)> {
-    let http = reqwest::Client::new();
-    let (mut random, mut requests) = (Random(0x9e37_79b9_7f4a_7c15), JoinSet::new());
-    let start = Instant::now();
-    let mut next = start;
-    while next < start + time {
-        // Poisson's: what comes knows nothing of what came.
-        next += Duration::from_secs_f64(-random.share().ln() / RATE);
-        tokio::time::sleep_until(next.into()).await;
-        let client = format!("client-{:05}", random.next() % CLIENTS + 1);
-        let request = http.get(url).header(KEY_HEADER, client);
+    let (http, mut requests) = (reqwest::Client::new(), JoinSet::new());
+    let (arrives, mut arrivals) = mpsc::unbounded_channel();
+    // Timers of the runtime are too coarse.
+    thread::spawn(move || arrive(time, &arrives));
+    while let Some((at, client)) = arrivals.recv().await {
+        let request = http.get(url).header(KEY_HEADER, format!("client-{client:05}"));
         requests.spawn(async move {
-            let sent = Instant::now();
             let response = request.send().await?;
             let denied = !response.status().is_success();
             response.bytes().await?;
-            Ok::<_, reqwest::Error>((sent.elapsed(), denied))
+            Ok::<_, reqwest::Error>((at.elapsed(), denied))
         });
     }
     let (mut times, mut denied) = (Vec::new(), 0);
@@ -117,6 +114,21 @@ async fn send(url: &str, time: Duration) -> Result<(Vec<Duration>, usize)> {
     }
     times.sort_unstable();
     Ok((times, denied))
+}
+
+/// Tells when a request arrives, and of which client, for so long.
+fn arrive(time: Duration, arrives: &UnboundedSender<(Instant, u64)>) {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let start = Instant::now();
+    let mut next = start;
+    while next < start + time {
+        // Poisson's: what comes knows nothing of what came.
+        next += Duration::from_secs_f64(-random.share().ln() / RATE);
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+        if arrives.send((next, random.next() % CLIENTS + 1)).is_err() {
+            return;
+        }
+    }
 }
 
 /// Marsaglia's xorshift: the same for all candidates.
