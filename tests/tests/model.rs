@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use axum_rate_limit::{Algorithm, Decision, ManualClock, Policy, RateLimiter};
+use axum_rate_limit::{Algorithm, Builder, Decision, ManualClock, Policy, RateLimiter};
 use proptest::prelude::*;
 use redis::aio::MultiplexedConnection;
 use tests::RedisServer;
@@ -241,16 +241,19 @@ fn agree(redis: &Decision, memory: &Decision, tolerance: Duration) -> bool {
         })
 }
 
+/// A limiter that knows the time by `clock`, and has all the time it needs.
+fn built(runtime: &Runtime, builder: Builder, clock: &ManualClock) -> RateLimiter {
+    let builder = builder.clock(clock).timeout(Duration::from_secs(20)).require_store();
+    runtime.block_on(builder.build()).expect("Redis is there")
+}
+
 #[test]
 fn redis_decides_as_the_memory_does() {
     let runtime = Runtime::new().expect("a runtime");
     let server = runtime.block_on(RedisServer::start());
     let connection = runtime.block_on(server.connection());
     let clock = ManualClock::default();
-    let limiter = |builder: axum_rate_limit::Builder| {
-        let builder = builder.clock(&clock).timeout(Duration::from_secs(20)).require_store();
-        runtime.block_on(builder.build()).expect("Redis is there")
-    };
+    let limiter = |builder: Builder| built(&runtime, builder, &clock);
     let on_redis = limiter(RateLimiter::builder().redis(server.url()));
     let mut runner =
         proptest::test_runner::TestRunner::new(ProptestConfig { cases: 2_000, ..ProptestConfig::default() });
@@ -306,10 +309,7 @@ fn checks_that_share_a_call_are_decided_one_after_the_other() {
     let server = runtime.block_on(RedisServer::start());
     let connection = runtime.block_on(server.connection());
     let clock = ManualClock::default();
-    let limiter = |builder: axum_rate_limit::Builder| {
-        let builder = builder.clock(&clock).timeout(Duration::from_secs(20)).require_store();
-        runtime.block_on(builder.build()).expect("Redis is there")
-    };
+    let limiter = |builder: Builder| built(&runtime, builder, &clock);
     let without_memory = limiter(RateLimiter::builder().redis(server.url()).deny_memory(false));
     let with_memory = limiter(RateLimiter::builder().redis(server.url()).key_prefix("other:"));
     let mut runner =
