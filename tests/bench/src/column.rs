@@ -9,6 +9,14 @@ pub const NO_LIMIT: u32 = 1_000_000_000;
 pub const DENIED_LIMIT: u32 = 100;
 /// What the clients of [`Column::Keys`] are told apart by.
 pub const KEY_HEADER: &str = "x-key";
+/// How many of them there are.
+pub const CLIENTS: usize = 10_000;
+
+/// What one of them is called: its number is from 1 on.
+#[must_use]
+pub fn client(number: usize) -> String {
+    format!("client-{number:05}")
+}
 
 /// A kind of traffic, and the limit it meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

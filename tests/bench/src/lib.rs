@@ -2,4 +2,4 @@
 
 mod column;
 
-pub use column::{Column, DENIED_LIMIT, KEY_HEADER, NO_LIMIT};
+pub use column::{CLIENTS, Column, DENIED_LIMIT, KEY_HEADER, NO_LIMIT, client};

@@ -4,7 +4,7 @@
 //! the answer is there. One call is in flight: more would be less shared, and cost more than they bring,
 //! whether few ask or many. Only where the server is [far away](super::distance), so that it is the line that is
 //! waited for, or so slow that whoever waits for the call before might be too late, others follow it before it is
-//! answered.
+//! answered, at a [pace](super::pace) of their own.
 //!
 //! The calls belong to the task: a request whose client goes away takes nothing with it that others wait
 //! for. No call is sent again once its outcome may be unknown.
@@ -23,9 +23,9 @@ use super::alarm::Alarm;
 use super::answers::Answers;
 use super::batch::Batch;
 use super::connection::{Requests, Wire};
-use super::distance::Distance;
 use super::failure::Failure;
 use super::lane::{Call, Filling, Lane};
+use super::pace::{Following, Pace};
 use super::question::Question;
 use super::windows::Windows;
 
@@ -37,21 +37,6 @@ const QUIET: Duration = Duration::from_secs(5);
 /// How many checks are many for a call. After it the task lets others go first, whom the answer has woken: so
 /// what they ask next goes with the next call, and calls become fewer where there are many.
 const MANY: u32 = 8;
-/// Another call follows one that has been under way for one of so many parts of the timeout: so whoever comes
-/// meanwhile loses no more than that.
-const PARTS: u32 = 8;
-/// So many calls are in flight at most because the server is far away: more only for the sake of the timeout.
-const MAX_FAR: u32 = 5;
-/// So many of them leave at once, so that few who ask do not wait for each other.
-const AT_ONCE: u32 = 3;
-/// The next leaves with the first check that comes one of so many parts of the distance after the last, and the one
-/// after that with the first after two of them: so many who ask share some four calls for each time that it takes to be
-/// answered.
-const STEPS: u32 = 8;
-/// So many are in flight at most. Should a server that is far away stop to answer, there are as many left as elsewhere.
-const MAX_IN_FLIGHT: u32 = PARTS + MAX_FAR;
-/// Timers are not finer than that.
-const GRAIN: Duration = Duration::from_millis(1);
 
 /// Sends the calls of a lane, as long as one connection serves.
 pub(super) struct Courier {
@@ -60,7 +45,7 @@ pub(super) struct Courier {
     windows: Windows,
     /// Whether the server has transactions.
     transacts: bool,
-    distance: Distance,
+    pace: Pace,
     /// How many calls in a row had no answer, one after the other.
     timeouts: u32,
     /// When the last of them was given up.
@@ -104,15 +89,6 @@ struct Flight {
     is_told: bool,
 }
 
-/// How what comes next may follow the calls under way.
-#[derive(Default)]
-struct Following {
-    /// When it may be sent; none if it is not waited for.
-    due: Option<Instant>,
-    /// When to look for it, though nothing else happens.
-    looks_up: Option<Instant>,
-}
-
 /// When to act though nothing has come.
 struct Alarms {
     /// When another call may follow.
@@ -138,12 +114,13 @@ impl Drop for Waited {
 
 impl Courier {
     pub(super) fn new(lane: Arc<Lane>, generation: u64) -> Self {
+        let pace = Pace::new(lane.timeout(), Instant::now());
         Self {
             lane,
             generation,
             windows: Windows::new(),
             transacts: false,
-            distance: Distance::new(Instant::now()),
+            pace,
             timeouts: 0,
             timed_out: None,
         }
@@ -211,7 +188,7 @@ impl Courier {
                     // Whatever else it says, it is there.
                     _ => {
                         self.timeouts = 0;
-                        self.distance.learn(now - sent, 1, now);
+                        self.pace.distance.learn(now - sent, 1, now);
                         return Ok(());
                     }
                 },
@@ -340,10 +317,11 @@ impl Courier {
     ) -> Result<(), Failure> {
         let mut is_over = false;
         while let Some(last) = flights.back() {
-            let under_way = u32::try_from(flights.len()).unwrap_or(u32::MAX);
-            let has_room = !is_over && open.is_empty() && under_way < MAX_IN_FLIGHT;
-            let Following { due, looks_up } =
-                if has_room { self.following(last, under_way, wire.is_sent()) } else { Following::default() };
+            let Following { due, looks_up } = if is_over || !open.is_empty() {
+                Following::default()
+            } else {
+                self.pace.following(flights.len(), last.sent, wire.is_sent(), Instant::now())
+            };
             let front = &mut flights[0];
             let deadline = front.deadline;
             let came = {
@@ -365,7 +343,7 @@ impl Courier {
                     let Some(mut flight) = flights.pop_front() else { break };
                     if heard.is_ok() {
                         let (sent, now) = (flight.sent, Instant::now());
-                        self.distance.learn(now - sent, flight.batch.groups().len(), now);
+                        self.pace.distance.learn(now - sent, flight.batch.groups().len(), now);
                     }
                     if !(heard.is_ok() && self.reopens(&mut flight)) {
                         self.arrive(flight, Some(heard))?;
@@ -398,27 +376,6 @@ impl Courier {
             }
         }
         Ok(())
-    }
-
-    /// How another call may follow the last of so many that are under way, if all is sent.
-    fn following(&self, last: &Flight, under_way: u32, is_sent: bool) -> Following {
-        let (part, now) = (self.lane.timeout() / PARTS, Instant::now());
-        let at_last = last.sent + part;
-        if !is_sent {
-            // What is being sent will have been by then.
-            let looks_up = if now < at_last { at_last } else { now + part };
-            return Following { due: None, looks_up: Some(looks_up) };
-        }
-        let far = self.distance.far().filter(|_| under_way < MAX_FAR);
-        match far.map(|far| last.sent + far * (under_way + 1).saturating_sub(AT_ONCE) / STEPS) {
-            // Whatever comes after that is sent when it comes; what came before, when it is looked for.
-            Some(due) if due < at_last => {
-                let looks_up = if due > now + GRAIN { due } else { at_last };
-                Following { due: Some(due), looks_up: (now < at_last).then_some(looks_up) }
-            }
-            _ if now < at_last => Following { due: None, looks_up: Some(at_last) },
-            _ => Following { due: Some(at_last), looks_up: None },
-        }
     }
 
     /// Tells what was answered, if something was; the error is why the connection serves no longer.

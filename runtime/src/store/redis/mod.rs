@@ -18,6 +18,7 @@ mod distance;
 mod failure;
 mod key;
 mod lane;
+mod pace;
 mod part;
 mod question;
 mod script;

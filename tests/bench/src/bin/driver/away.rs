@@ -6,7 +6,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bench::{Column, KEY_HEADER};
+use bench::{CLIENTS, Column, KEY_HEADER};
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::task::JoinSet;
 
@@ -22,8 +22,6 @@ use crate::results::Results;
 pub(crate) const DELAY: Duration = Duration::from_millis(2);
 /// How many requests come in a second.
 pub(crate) const RATE: f64 = 1_000.0;
-/// How many clients they come from.
-const CLIENTS: u64 = 10_000;
 
 /// What one run came to.
 #[derive(Clone, Debug)]
@@ -98,7 +96,7 @@ async fn send(url: &str, time: Duration) -> Result<(Vec<Duration>, usize)> {
     // Timers of the runtime are too coarse.
     thread::spawn(move || arrive(time, &arrives));
     while let Some((at, client)) = arrivals.recv().await {
-        let request = http.get(url).header(KEY_HEADER, format!("client-{client:05}"));
+        let request = http.get(url).header(KEY_HEADER, bench::client(client));
         requests.spawn(async move {
             let response = request.send().await?;
             let denied = !response.status().is_success();
@@ -117,34 +115,17 @@ async fn send(url: &str, time: Duration) -> Result<(Vec<Duration>, usize)> {
 }
 
 /// Tells when a request arrives, and of which client, for so long.
-fn arrive(time: Duration, arrives: &UnboundedSender<(Instant, u64)>) {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+fn arrive(time: Duration, arrives: &UnboundedSender<(Instant, usize)>) {
+    // The same for all candidates.
+    let mut random = fastrand::Rng::with_seed(1);
     let start = Instant::now();
     let mut next = start;
     while next < start + time {
         // Poisson's: what comes knows nothing of what came.
-        next += Duration::from_secs_f64(-random.share().ln() / RATE);
+        next += Duration::from_secs_f64(-(1.0 - random.f64()).ln() / RATE);
         thread::sleep(next.saturating_duration_since(Instant::now()));
-        if arrives.send((next, random.next() % CLIENTS + 1)).is_err() {
+        if arrives.send((next, random.usize(1..=CLIENTS))).is_err() {
             return;
         }
-    }
-}
-
-/// Marsaglia's xorshift: the same for all candidates.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// Above 0, and at most 1.
-    #[expect(clippy::cast_precision_loss, reason = "53 bits are what there is room for")]
-    fn share(&mut self) -> f64 {
-        ((self.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64
     }
 }

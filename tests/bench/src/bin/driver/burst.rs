@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bench::{Column, KEY_HEADER};
+use bench::{CLIENTS, Column, KEY_HEADER};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -15,8 +15,6 @@ use crate::redis::Redis;
 /// How many requests come over how many connections.
 const CONNECTIONS: usize = 200;
 const EACH: usize = 5;
-/// How many clients the script of wrk has.
-const CLIENTS: usize = 10_000;
 pub(crate) const REQUESTS: usize = CONNECTIONS * EACH;
 
 /// How many of [`REQUESTS`] a fresh service lets through, whose limit is
@@ -48,7 +46,7 @@ async fn send(url: &str, connections: usize, each: usize) -> Result<usize> {
             start.wait().await;
             let mut passed = 0;
             for turn in 0..each {
-                let client = format!("client-{:05}", (number * each + turn) % CLIENTS + 1);
+                let client = bench::client((number * each + turn) % CLIENTS + 1);
                 let request = http.get(&url).header(KEY_HEADER, &client);
                 let response = request.send().await?;
                 passed += usize::from(response.status().is_success());

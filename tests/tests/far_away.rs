@@ -1,0 +1,130 @@
+//! Servers at the end of a long line: calls follow one another there before they are answered.
+
+use std::time::Duration;
+
+use axum_rate_limit::{Policy, RateLimiter};
+use futures_util::FutureExt as _;
+use tests::{Fault, FaultProxy, RedisServer, built};
+
+const MANY: Policy = Policy::new("many").per_hour(1_000_000);
+
+/// A limiter, and its server at the other end of a line.
+struct Line {
+    server: RedisServer,
+    proxy: FaultProxy,
+    limiter: RateLimiter,
+}
+
+impl Line {
+    /// One that asks for all that it decides.
+    async fn with_timeout(timeout: Duration) -> Self {
+        let server = RedisServer::start().await;
+        let proxy = FaultProxy::to(server.port());
+        let settings = || RateLimiter::builder().redis(proxy.url()).timeout(timeout).deny_memory(false);
+        let limiter = built(settings).await;
+        Self { server, proxy, limiter }
+    }
+}
+
+/// Where a server is so far away that whoever waits for a call to be answered would be too late, another one follows
+/// it before that.
+#[tokio::test]
+async fn a_server_far_away_is_asked_before_it_has_answered() {
+    let (counted, _) = from_far_away(Duration::from_millis(1_200), async |_| ()).await;
+    assert!(counted > 90, "{counted} of 100 are decided by the server");
+}
+
+/// Those that find a script lost while others are under way are asked again, all after it has been loaded once.
+#[tokio::test]
+async fn a_server_far_away_may_lose_its_scripts() {
+    let flush = async |server: &RedisServer| {
+        let () = server.call(&["SCRIPT", "FLUSH"]).await;
+    };
+    let (counted, calls) = from_far_away(Duration::from_millis(400), flush).await;
+    assert!(counted > 90, "{counted} of 100 are decided by the server");
+    assert!(calls > 10, "{calls} calls");
+}
+
+/// Where the line takes longer than the processors, nobody waits for the answer to another's check.
+#[tokio::test]
+async fn a_server_far_away_is_asked_by_each_when_they_come() {
+    // A part of this is how long one would wait otherwise.
+    let Line { server, proxy, limiter } = Line::with_timeout(Duration::from_secs(3_600)).await;
+    proxy.set(Fault::Delay(Duration::from_millis(400)));
+    limiter.check(&MANY, "0").await.expect("a decision");
+    proxy.set(Fault::Delay(Duration::from_secs(600)));
+    let mut checks = Vec::new();
+    for key in ["1", "2", "3", "4"] {
+        let mut check = Box::pin(limiter.check(&MANY, key));
+        assert!(check.as_mut().now_or_never().is_none(), "it waits");
+        checks.push(check);
+        let counters = format!("{}", checks.len() + 1);
+        server.until(&["DBSIZE"], |told| told == counters).await;
+        // The more are under way, the longer the next waits for others to come with it.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+/// Whether it is still there is asked when nobody has come for long.
+#[tokio::test]
+async fn a_check_does_not_wait_for_the_answer_to_a_ping() {
+    let Line { server, proxy, limiter } = Line::with_timeout(Duration::from_secs(3_600)).await;
+    limiter.check(&MANY, "0").await.expect("a decision");
+    proxy.set(Fault::Delay(Duration::from_secs(600)));
+    let pinged = format!("cmdstat_ping:calls={},", server.runs("ping").await + 1);
+    server.until(&["INFO", "commandstats"], |told| told.contains(&pinged)).await;
+    let mut check = Box::pin(limiter.check(&MANY, "1"));
+    assert!(check.as_mut().now_or_never().is_none(), "it waits");
+    server.until(&["DBSIZE"], |told| told == "2").await;
+}
+
+/// What comes soon after it has stopped for longer than the timeout is late; but what comes later on is not.
+#[tokio::test]
+async fn a_server_far_away_may_stop_for_a_while() {
+    let Line { server, proxy, limiter } = Line::with_timeout(Duration::from_secs(4)).await;
+    proxy.set(Fault::Delay(Duration::from_millis(20)));
+    limiter.check(&MANY, "0").await.expect("a decision");
+    let () = server.call(&["CLIENT", "PAUSE", "5000"]).await;
+    let mut checks = Vec::new();
+    for turn in 0..60 {
+        let limiter = limiter.clone();
+        let check =
+            tokio::spawn(async move { limiter.check(&MANY, turn.to_string()).await.expect("a decision") });
+        checks.push(check);
+        tokio::time::sleep(Duration::from_millis(45)).await;
+    }
+    // These come after two seconds, and may have to share a call with what came half a second before.
+    for check in checks.split_off(50) {
+        assert!(!check.await.expect("no panic").is_degraded());
+    }
+}
+
+/// Asks a hundred times in five seconds, over a line that takes so long; tells how often the server has decided, and
+/// how often it was called.
+async fn from_far_away(delay: Duration, midway: impl AsyncFn(&RedisServer)) -> (u32, u64) {
+    const HALF: Policy = Policy::new("half").per_hour(50);
+    let Line { server, proxy, limiter } = Line::with_timeout(Duration::from_secs(2)).await;
+    let before = server.calls().await;
+    proxy.set(Fault::Delay(delay));
+    let mut checks = Vec::new();
+    for turn in 0..100 {
+        if turn == 50 {
+            midway(&server).await;
+        }
+        let limiter = limiter.clone();
+        checks.push(tokio::spawn(async move { limiter.check(&HALF, "x").await.expect("a decision") }));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut decided = Vec::new();
+    for check in checks {
+        let decision = check.await.expect("no panic");
+        if !decision.is_degraded() {
+            decided.push(decision.is_allowed());
+        }
+    }
+    let passed = decided.iter().filter(|passed| **passed).count();
+    assert!(passed <= 50, "{passed} have passed of 50");
+    // In the order in which they came.
+    assert!(decided.is_sorted_by(|one, next| one >= next), "{decided:?}");
+    (u32::try_from(decided.len()).expect("a few"), server.calls().await - before)
+}
