@@ -20,6 +20,10 @@ pub enum Fault {
     Delay(Duration),
     /// What the server says is lost, and so is all that it says on that connection later.
     Swallow,
+    /// So many pieces of what the server says on a connection arrive, and what it says later is lost.
+    SwallowAfter(usize),
+    /// So many pieces of what the server says on a connection arrive, and then it is cut.
+    CutAfter(usize),
     /// After so many bytes of what the server says next, the connection is cut.
     Cut(usize),
     /// The connection whose turn it is next is cut instead of a reply, and all is well again.
@@ -146,20 +150,27 @@ async fn set_out(mut from: OwnedReadHalf, later: mpsc::UnboundedSender<(Instant,
     let mut buffer = vec![0; 64 * 1024];
     // A reply that is lost must not be followed by one that isn't: it would be taken for the lost one.
     let mut lost = false;
+    let mut pieces = 0;
     while let Ok(length) = from.read(&mut buffer).await {
         if length == 0 {
             return;
         }
         let fault = line.fault();
-        lost |= fault == Fault::Swallow;
+        lost |= fault == Fault::Swallow || matches!(fault, Fault::SwallowAfter(most) if pieces >= most);
         if lost {
             continue;
         }
+        pieces += 1;
         let delay = if let Fault::Delay(delay) = fault { delay } else { Duration::ZERO };
-        let is_cut = matches!(fault, Fault::Cut(_)) || fault == Fault::CutOnce && line.heal();
+        let is_cut = match fault {
+            Fault::Cut(_) => true,
+            Fault::CutAfter(most) => pieces >= most,
+            Fault::CutOnce => line.heal(),
+            _ => false,
+        };
         let length = match fault {
             Fault::Cut(after) => after.min(length),
-            _ if is_cut => 0,
+            Fault::CutOnce if is_cut => 0,
             _ => length,
         };
         let sent = later.send((Instant::now() + delay, buffer[..length].to_vec()));

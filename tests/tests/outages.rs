@@ -1,0 +1,161 @@
+//! What happens when Redis does not: real servers, stopped for real.
+
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::routing::get;
+use axum_rate_limit::{Decisions, OnStoreError, Policy, RateLimiter, rate_limit};
+use reqwest::StatusCode;
+use tests::{App, LIMIT_FIELDS, RedisServer, recovered};
+
+#[tokio::test]
+async fn a_restarted_server_is_found_again() {
+    const TWO: Policy = Policy::new("two").per_hour(2);
+    let mut server = RedisServer::start().await;
+    let limiter = server.limiter().await;
+    assert_eq!(limiter.check(&TWO, "x").await.expect("a decision").remaining(), 1);
+    server.kill();
+    for allowed in [true, true, false] {
+        let decision = limiter.check(&TWO, "x").await.expect("a decision");
+        assert_eq!((decision.is_allowed(), decision.is_degraded()), (allowed, true), "kept in this process");
+    }
+    server.restart().await;
+    let decision = recovered(&limiter, &TWO, "y").await;
+    assert_eq!(decision.remaining(), 1, "it has come back empty");
+}
+
+#[tokio::test]
+async fn a_limiter_starts_without_its_server_and_finds_it() {
+    const TWO: Policy = Policy::new("two").per_hour(2);
+    let mut server = RedisServer::start().await;
+    server.kill();
+    let limiter = RateLimiter::redis(server.url()).await.expect("it starts degraded");
+    assert!(limiter.check(&TWO, "x").await.expect("a decision").is_degraded());
+    let required = RateLimiter::builder().redis(server.url()).require_store().build().await;
+    let error = required.expect_err("the server is away").to_string();
+    assert!(error.contains("required"), "{error}");
+    server.restart().await;
+    recovered(&limiter, &TWO, "y").await;
+}
+
+#[rate_limit(name = "judged", per_hour = 2)]
+async fn judged(decisions: Decisions) -> String {
+    format!("degraded: {}", decisions[0].is_degraded())
+}
+
+/// Kills the server, and tells what three requests are answered with.
+async fn without_a_server(on_store_error: OnStoreError) -> Vec<tests::Answer> {
+    let mut server = RedisServer::start().await;
+    let builder = RateLimiter::builder().redis(server.url()).on_store_error(on_store_error).require_store();
+    let limiter = builder.build().await.expect("Redis is there");
+    let app = App::serve(Router::new().route("/", get(judged)).layer(limiter)).await;
+    server.kill();
+    vec![app.get("/").await, app.get("/").await, app.get("/").await]
+}
+
+#[tokio::test]
+async fn local_keeps_the_limit_in_this_process() {
+    let answers = without_a_server(OnStoreError::Local).await;
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status.as_u16()).collect();
+    assert_eq!(statuses, [200, 200, 503]);
+    assert_eq!(answers[0].body, "degraded: true");
+    assert_eq!(answers[0].parameter("r"), Some(1));
+}
+
+#[tokio::test]
+async fn allow_lets_everything_pass() {
+    for answer in without_a_server(OnStoreError::Allow).await {
+        assert_eq!((answer.status, answer.body.as_str()), (StatusCode::OK, "degraded: true"));
+        assert!(LIMIT_FIELDS.iter().all(|name| answer.field(name).is_empty()), "nothing is known");
+    }
+}
+
+#[tokio::test]
+async fn deny_lets_nothing_pass() {
+    for answer in without_a_server(OnStoreError::Deny).await {
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.body, r#"{"detail":"The rate limit can't be checked at the moment."}"#);
+        assert_eq!(answer.field("retry-after"), "1");
+    }
+}
+
+#[tokio::test]
+async fn a_silent_server_costs_no_more_than_the_timeout_and_soon_nothing() {
+    const MANY: Policy = Policy::new("many").per_hour(1_000_000);
+    let server = RedisServer::start().await;
+    let builder = RateLimiter::builder().redis(server.url()).timeout(Duration::from_millis(200));
+    let limiter = builder.require_store().build().await.expect("Redis is there");
+    assert!(!limiter.check(&MANY, "x").await.expect("a decision").is_degraded());
+    server.signal("STOP");
+    let start = Instant::now();
+    for _ in 0..1_000 {
+        assert!(limiter.check(&MANY, "x").await.expect("a decision").is_degraded());
+    }
+    // A thousand timeouts would be 200 s; three open the breaker.
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    server.signal("CONT");
+    recovered(&limiter, &MANY, "x").await;
+}
+
+#[tokio::test]
+async fn a_demoted_server_is_left_and_taken_up_again() {
+    const MANY: Policy = Policy::new("many").per_hour(1_000);
+    let server = RedisServer::start().await;
+    let limiter = server.limiter().await;
+    limiter.check(&MANY, "x").await.expect("a decision");
+    let mut connection = server.connection().await;
+    let replica_of = |host: &str, port: &str| redis::cmd("REPLICAOF").arg(host).arg(port).to_owned();
+    let () = replica_of("127.0.0.1", "1").query_async(&mut connection).await.expect("it is demoted");
+    for _ in 0..3 {
+        assert!(limiter.check(&MANY, "x").await.expect("a decision").is_degraded());
+    }
+    // Probes that a replica would answer are no reason to come back.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(limiter.check(&MANY, "x").await.expect("a decision").is_degraded());
+    let () = replica_of("NO", "ONE").query_async(&mut connection).await.expect("it is promoted");
+    recovered(&limiter, &MANY, "x").await;
+}
+
+#[test]
+fn a_limiter_outlives_the_runtime_that_began_to_probe() {
+    const ONE: Policy = Policy::new("one").per_hour(10);
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let first = runtime();
+    let mut server = first.block_on(RedisServer::start());
+    server.kill();
+    let limiter = first.block_on(RateLimiter::redis(server.url())).expect("it starts degraded");
+    drop(first);
+    let second = runtime();
+    second.block_on(async {
+        server.restart().await;
+        recovered(&limiter, &ONE, "x").await;
+    });
+}
+
+#[tokio::test]
+async fn a_share_of_the_limit_is_kept_while_the_server_is_away() {
+    const TEN: Policy = Policy::new("ten").per_hour(10);
+    const DEAR: Policy = Policy::new("dear").per_hour(10).cost(8);
+    let mut server = RedisServer::start().await;
+    let builder = RateLimiter::builder().redis(server.url()).local_share(0.25).require_store();
+    let limiter = builder.build().await.expect("Redis is there");
+    server.kill();
+    let mut admitted = 0;
+    for _ in 0..10 {
+        let decision = limiter.check(&TEN, "x").await.expect("a decision");
+        assert!(decision.is_degraded());
+        admitted += u32::from(decision.is_allowed());
+    }
+    assert_eq!(admitted, 3, "a quarter of ten, rounded up");
+    assert!(limiter.check(&DEAR, "x").await.expect("a decision").is_allowed(), "what can pass passes once");
+    assert!(!limiter.check(&DEAR, "x").await.expect("a decision").is_too_costly());
+}
+
+#[tokio::test]
+async fn a_share_is_more_than_nothing_and_no_more_than_all() {
+    for share in [0.0, -1.0, 1.1, f64::NAN] {
+        let error =
+            RateLimiter::builder().local_share(share).build().await.expect_err("no share").to_string();
+        assert!(error.contains("write 0.5"), "{error}");
+    }
+}
