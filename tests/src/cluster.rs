@@ -137,6 +137,26 @@ impl RedisCluster {
         }
     }
 
+    /// Has a node join that has no slots yet.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub async fn join(&mut self) {
+        let node = RedisServer::start_with(&ARGUMENTS).await;
+        let port = self.nodes[0].port().to_string();
+        let () = node.call(&["CLUSTER", "MEET", "127.0.0.1", &port]).await;
+        self.urls.push(node.url());
+        self.nodes.push(node);
+        for node in &self.nodes {
+            let knows = |info: &str| {
+                info.contains("cluster_state:ok")
+                    && info.contains(&format!("cluster_known_nodes:{}", self.nodes.len()))
+            };
+            node.until(&["CLUSTER", "INFO"], knows).await;
+        }
+    }
+
     /// Makes something wrong with the lines to all nodes.
     pub fn set(&self, fault: Fault) {
         for line in &self.lines {

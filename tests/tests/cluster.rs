@@ -379,9 +379,14 @@ struct Move<'c> {
 }
 
 impl<'c> Move<'c> {
+    /// To the node that comes next.
     async fn of(cluster: &'c RedisCluster, key: &str) -> Self {
-        let from = cluster.keeper(key).await;
-        let (from, to) = (&cluster.nodes()[from], &cluster.nodes()[(from + 1) % 3]);
+        let next = cluster.keeper(key).await + 1;
+        Self::to(cluster, next % cluster.nodes().len(), key).await
+    }
+
+    async fn to(cluster: &'c RedisCluster, node: usize, key: &str) -> Self {
+        let (from, to) = (&cluster.nodes()[cluster.keeper(key).await], &cluster.nodes()[node]);
         let slot: u64 = from.call(&["CLUSTER", "KEYSLOT", key]).await;
         let ids = [from.call(&["CLUSTER", "MYID"]).await, to.call(&["CLUSTER", "MYID"]).await];
         Self { from, to, slot: slot.to_string(), ids }
@@ -416,6 +421,24 @@ async fn who_asks_for_keys_that_are_about_to_move_waits_until_they_have() {
     moved.end().await;
     let decision = check.await.expect("it does not panic").expect("a decision");
     assert!(decision.is_allowed() && !decision.is_degraded());
+}
+
+/// Nobody tells of a node without slots but who sends keys there.
+#[tokio::test]
+async fn a_node_without_slots_is_asked_for_keys_that_move_there() {
+    const MANY: Policy = Policy::new("many").per_hour(1_000);
+    let mut cluster = RedisCluster::start().await;
+    let limiter = cluster.limiter().await;
+    cluster.join().await;
+    let key = "rl:{many::x}3600000";
+    let moved = Move::to(&cluster, 3, key).await;
+    moved.begin().await;
+    // It is connected to first.
+    assert_eq!(recovered(&limiter, &MANY, "x").await.remaining(), 999);
+    assert_eq!(limiter.check(&MANY, "x").await.expect("a decision").remaining(), 998);
+    moved.end().await;
+    assert_eq!(limiter.check(&MANY, "x").await.expect("a decision").remaining(), 997);
+    assert_eq!(cluster.nodes()[3].keys().await, [key]);
 }
 
 /// Where a transaction is refused a command since the key has moved, nothing of it is done.

@@ -44,7 +44,8 @@ impl Cluster {
         let is_complete = assignment.is_complete();
         let (topology, gone) = {
             let mut current = self.topology.write();
-            let topology = Arc::new(Topology::of(assignment, &current, || self.lane()));
+            let guests = self.guests.addresses();
+            let topology = Arc::new(Topology::of(assignment, guests, &current, || self.lane()));
             (Arc::clone(&topology), std::mem::replace(&mut *current, topology))
         };
         for (address, lane) in gone.nodes() {

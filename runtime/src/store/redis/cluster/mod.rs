@@ -5,6 +5,7 @@
 //! which every redirection corrects and the [`mender`] asks for anew when a node is lost. A check that is
 //! redirected has not been run, so it is safe to send it elsewhere; nothing else is sent again.
 
+mod guests;
 mod mender;
 mod several;
 mod topology;
@@ -17,6 +18,7 @@ use parking_lot::RwLock;
 use redis::{ConnectionAddr, ErrorKind, ServerErrorKind};
 use tokio::sync::Notify;
 
+use self::guests::Guests;
 use self::topology::{Address, Slot, Topology};
 use super::batch::Check;
 use super::connection::{Access, Endpoint};
@@ -38,6 +40,7 @@ pub(crate) struct Cluster {
     /// The nodes that the user has named.
     seeds: Vec<Endpoint>,
     topology: RwLock<Arc<Topology>>,
+    guests: Guests,
     decider: Arc<Decider>,
     denials: Arc<Denials>,
     timeout: Duration,
@@ -84,6 +87,7 @@ impl Cluster {
         Ok(Self {
             seeds,
             topology: RwLock::default(),
+            guests: Guests::default(),
             decider: Arc::new(Decider::new(clock.clone(), timeout, true)),
             denials: Arc::new(Denials::new(deny_memory, clock)),
             timeout,
@@ -167,7 +171,7 @@ impl Cluster {
                         redirects += 1;
                     }
                     check.asking = true;
-                    self.topology().lane_at(&address)
+                    Some(self.visited(address))
                 }
                 Some(Redirection::Moving) => {
                     is_moving = true;
@@ -195,12 +199,25 @@ impl Cluster {
 
     /// Notes that a node has `slot` now, and tells the lane there.
     fn moved(self: &Arc<Self>, slot: Slot, address: Address) -> Arc<Lane> {
+        // Where one slot has moved, others may have, and the node may be new.
+        self.corrected(|topology| topology.assign(slot, address, || self.lane()))
+    }
+
+    /// Notes that keys are moving to a node, and tells the lane there.
+    fn visited(self: &Arc<Self>, address: Address) -> Arc<Lane> {
+        // First, so that whoever looks at the same time keeps it.
+        self.guests.note(&address);
+        let known = self.topology().lane_at(&address);
+        known.unwrap_or_else(|| self.corrected(|topology| topology.join(address, || self.lane())))
+    }
+
+    /// Corrects what is known of the nodes, and has it completed.
+    fn corrected(self: &Arc<Self>, correct: impl FnOnce(&mut Topology) -> Arc<Lane>) -> Arc<Lane> {
         let mut topology = self.topology.write();
         let mut corrected = Topology::clone(&topology);
-        let lane = corrected.assign(slot, address, || self.lane());
+        let lane = correct(&mut corrected);
         *topology = Arc::new(corrected);
         drop(topology);
-        // Where one slot has moved, others may have, and the node may be new.
         self.mend();
         lane
     }

@@ -114,15 +114,24 @@ pub(super) struct Topology {
 }
 
 impl Topology {
-    /// That of `assignment`, with the lanes there are, and new ones for nodes that have none.
-    pub(super) fn of(assignment: Assignment, known: &Self, lane: impl Fn() -> Arc<Lane>) -> Self {
+    /// That of `assignment`, and of `guests` that may have no slots, with the lanes there are, and new ones for nodes
+    /// that have none.
+    pub(super) fn of(
+        assignment: Assignment,
+        guests: Vec<Address>,
+        known: &Self,
+        lane: impl Fn() -> Arc<Lane>,
+    ) -> Self {
         let mut topology = Self::default();
+        let lane_at = |address: &Address| known.lane_at(address).unwrap_or_else(&lane);
         for (first, last, address) in assignment.0 {
-            let known = || known.lane_at(&address).unwrap_or_else(&lane);
-            let node = topology.node(address.clone(), known);
+            let node = topology.node(address.clone(), || lane_at(&address));
             for slot in first..=last {
                 topology.set(Slot(slot), node);
             }
+        }
+        for guest in guests {
+            topology.node(guest.clone(), || lane_at(&guest));
         }
         topology
     }
@@ -136,6 +145,12 @@ impl Topology {
     ) -> Arc<Lane> {
         let node = self.node(address, lane);
         self.set(slot, node);
+        Arc::clone(&self.nodes[node].1)
+    }
+
+    /// Adds the node at `address`, which may have no slots.
+    pub(super) fn join(&mut self, address: Address, lane: impl FnOnce() -> Arc<Lane>) -> Arc<Lane> {
+        let node = self.node(address, lane);
         Arc::clone(&self.nodes[node].1)
     }
 
