@@ -471,12 +471,12 @@ async fn a_counter_that_moves_while_it_has_much_room_is_charged_once() {
             "after" => moved.end().await,
             _ => {}
         }
-        let before = from.runs("exec").await + to.runs("exec").await;
+        let before = from.runs("multi").await + to.runs("multi").await;
         for _ in 0..charges {
             charged().await;
         }
-        let ran = from.runs("exec").await + to.runs("exec").await - before;
-        assert_eq!(ran, transactions, "{phase}");
+        let begun = from.runs("multi").await + to.runs("multi").await - before;
+        assert_eq!(begun, transactions, "{phase}");
     }
     let used: u64 = to.call(&["GET", key]).await;
     assert_eq!(used, 7);
