@@ -40,6 +40,7 @@ const OTHERS: [&str; 16] = [
     "cost",
     "quotas_by",
     "skip_if",
+    "give_back_if",
     "status",
     "message",
     "on_store_error",

@@ -42,6 +42,8 @@ pub(crate) enum Form {
     QuotasBy,
     /// `skip_if = function`
     SkipIf,
+    /// `give_back_if = function`
+    GiveBackIf,
     /// `on_store_error = local`
     OnStoreError,
     /// `shadow`
@@ -76,6 +78,7 @@ const ARGUMENTS: &[Argument] = &[
     argument("cost", Form::Cost, "cost = 2"),
     argument("quotas_by", Form::QuotasBy, "quotas_by = function"),
     argument("skip_if", Form::SkipIf, "skip_if = function"),
+    argument("give_back_if", Form::GiveBackIf, "give_back_if = function"),
     argument("status", Form::Status, "status = 429"),
     argument("message", Form::Message, r#"message = "…""#),
     argument("on_store_error", Form::OnStoreError, "on_store_error = local"),
@@ -169,6 +172,7 @@ pub(crate) struct Args {
     pub(crate) cost: Option<Given<Expr>>,
     pub(crate) quotas_by: Option<Given<Function>>,
     pub(crate) skip_if: Option<Given<Function>>,
+    pub(crate) give_back_if: Option<Given<Function>>,
     pub(crate) status: Option<Given<Expr>>,
     pub(crate) message: Option<Given<Expr>>,
     pub(crate) on_store_error: Option<Given<(Ident, OnStoreError)>>,
@@ -195,6 +199,7 @@ impl Args {
             cost: None,
             quotas_by: None,
             skip_if: None,
+            give_back_if: None,
             status: None,
             message: None,
             on_store_error: None,
@@ -312,6 +317,11 @@ impl Args {
                 let what = "the path of a `fn(&Parts) -> bool`";
                 let value = equals(argument, &ident, input, what)?;
                 self.skip_if = Some(Given { argument: ident, value });
+            }
+            Form::GiveBackIf => {
+                let what = "the path of a `fn(&response::Parts) -> bool`";
+                let value = equals(argument, &ident, input, what)?;
+                self.give_back_if = Some(Given { argument: ident, value });
             }
             Form::OnStoreError => {
                 let value = word(argument, &ident, input, ON_STORE_ERROR)?;

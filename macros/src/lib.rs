@@ -43,6 +43,7 @@ use proc_macro::TokenStream;
 /// | `cost = …` | a constant, or the path of a `fn(&Parts) -> u32`; default 1; 0 is free. A path in capitals is a constant |
 /// | `quotas_by = path` | `fn(&Parts) -> Option<Quotas>`: the quotas of whoever asks, else those declared |
 /// | `skip_if = path` | `fn(&Parts) -> bool`; true is not counted and never denied |
+/// | `give_back_if = path` | `fn(&response::Parts) -> bool`; an answer of which it is true gives the charge back |
 /// | `status = 429` | the status of a denial, 400 … 599; default 503, or what the limiter is built with |
 /// | `message = "…"` | the text of a denial; default `Rate limit exceeded.` |
 /// | `on_store_error = …` | `local`, `allow`, `deny`; default what the limiter is built with |

@@ -50,6 +50,7 @@ pub(crate) struct Declared {
     pub(crate) cost: Option<Cost>,
     pub(crate) quotas_by: Option<Function>,
     pub(crate) skip_if: Option<Function>,
+    pub(crate) give_back_if: Option<Function>,
     pub(crate) status: Option<Expr>,
     pub(crate) message: Option<Expr>,
     pub(crate) on_store_error: Option<(Ident, OnStoreError)>,
@@ -70,7 +71,9 @@ impl Declared {
         });
         let quotas_by = self.quotas_by.iter().map(|function| ("quotas_by", function.to_token_stream()));
         let skip_if = self.skip_if.iter().map(|function| ("skip_if", function.to_token_stream()));
-        let functions = key.chain(cost).chain(quotas_by).chain(skip_if);
+        let give_back_if =
+            self.give_back_if.iter().map(|function| ("give_back_if", function.to_token_stream()));
+        let functions = key.chain(cost).chain(quotas_by).chain(skip_if).chain(give_back_if);
         let functions: Vec<String> =
             functions.map(|(argument, function)| format!("{argument} = {function}")).collect();
         (!functions.is_empty()).then(|| functions.join(", "))
@@ -192,6 +195,7 @@ fn declared(args: Args, errors: &mut Errors) -> Option<Source> {
         cost,
         quotas_by: args.quotas_by.map(|quotas_by| quotas_by.value),
         skip_if: args.skip_if.map(|skip_if| skip_if.value),
+        give_back_if: args.give_back_if.map(|give_back_if| give_back_if.value),
         status,
         message,
         on_store_error: args.on_store_error.map(|on_store_error| on_store_error.value),

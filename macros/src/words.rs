@@ -103,6 +103,18 @@ pub(crate) const FOREIGN: &[(&[&str], Option<Form>, &str)] = &[
     (&["strategy", "algo", "moving_window", "gcra", "leaky_bucket", "sliding", "fixed"], None, ALGORITHM),
     (&["weight", "hits", "cost_fn", "points"], None, "write `cost = 2`, or `cost = function`"),
     (&["exempt_when", "skip", "exempt", "whitelist", "allowlist"], None, "write `skip_if = function`"),
+    (
+        &[
+            "deduct_when",
+            "count_if",
+            "refund_if",
+            "refund_when",
+            "skip_successful_requests",
+            "skip_failed_requests",
+        ],
+        None,
+        "write `give_back_if = function`",
+    ),
     (&["dry_run", "report_only", "log_only"], None, "write `shadow`"),
     (
         &["fail_open", "fail_closed", "swallow_errors", "in_memory_fallback", "on_error", "skip_on_error"],

@@ -48,8 +48,8 @@ pub struct Amendment {
 pub(crate) type Amend = Box<dyn FnOnce(Amendment) -> Amendment + Send>;
 
 impl Amendment {
-    fn of(policy: Policy) -> Self {
-        Self { policy, quotas: policy.quotas().to_vec(), fault: None }
+    fn of(policy: &Policy) -> Self {
+        Self { policy: *policy, quotas: policy.quotas().to_vec(), fault: None }
     }
 
     /// So many requests in each second.
@@ -229,7 +229,7 @@ impl Pending {
         policy: &Policy,
         change: impl FnOnce(Amendment) -> Amendment,
     ) -> Result<(), BuildError> {
-        let (_, so_far) = self.0.remove(policy.name()).unwrap_or_else(|| (by, Amendment::of(*policy)));
+        let (_, so_far) = self.0.remove(policy.name()).unwrap_or_else(|| (by, Amendment::of(policy)));
         let amendment = change(so_far);
         if let Some(fault) = &amendment.fault {
             return Err(setting(by, what, fault));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http::request::Parts;
+use http::response;
 
 use crate::algorithm::Algorithm;
 use crate::key::KeyPart;
@@ -42,6 +43,7 @@ pub struct Policy {
     cost: Cost,
     quotas_by: Option<QuotasBy>,
     skip_if: Option<SkipIf>,
+    give_back_if: Option<GiveBackIf>,
     pub(crate) status: Option<u16>,
     pub(crate) message: Option<&'static str>,
     pub(crate) on_store_error: Option<OnStoreError>,
@@ -55,6 +57,8 @@ pub struct Policy {
 pub(crate) type QuotasBy = fn(&Parts) -> Option<Quotas>;
 /// Whether a request is passed over.
 pub(crate) type SkipIf = fn(&Parts) -> bool;
+/// Whether a request that was answered so is not to be counted after all.
+pub(crate) type GiveBackIf = fn(&response::Parts) -> bool;
 
 /// How much of a quota one request takes.
 #[derive(Clone, Copy)]
@@ -149,6 +153,7 @@ impl Named {
             cost: Cost::Fixed(1),
             quotas_by: None,
             skip_if: None,
+            give_back_if: None,
             status: None,
             message: None,
             on_store_error: None,
@@ -291,6 +296,30 @@ impl Policy {
     /// Passes over requests of which the function says so: they are not counted and never denied.
     pub const fn skip_if(mut self, skip: fn(&Parts) -> bool) -> Self {
         self.skip_if = Some(skip);
+        self
+    }
+
+    /// Gives a request back what it was charged if the function says so of the answer: then it has not counted.
+    ///
+    /// ```
+    /// use axum::http::response::Parts;
+    /// use axum_rate_limit::Policy;
+    ///
+    /// /// Five that fail in an hour.
+    /// const FAILED_LOG_INS: Policy = Policy::new("failed-log-ins").per_hour(5).give_back_if(succeeded);
+    ///
+    /// fn succeeded(response: &Parts) -> bool {
+    ///     response.status.is_success()
+    /// }
+    /// ```
+    ///
+    /// It is charged first, and given back before the answer is sent, which takes another call of the store: so many at
+    /// once are not more than the quota, and whoever comes after the answer finds what was given back. The answer may
+    /// also be that of another extractor, or of a layer between the limiter and the handler; one that is a denial of
+    /// this policy was charged nothing. Who hangs up before there is an answer is charged, and so is whoever can't be
+    /// given it back since the store fails.
+    pub const fn give_back_if(mut self, give_back: fn(&response::Parts) -> bool) -> Self {
+        self.give_back_if = Some(give_back);
         self
     }
 
@@ -454,6 +483,11 @@ impl Policy {
         self.skip_if.is_some_and(|skip| skip(parts))
     }
 
+    /// Which answers are given back, if some are.
+    pub(crate) fn given_back(&self) -> Option<GiveBackIf> {
+        self.give_back_if
+    }
+
     #[track_caller]
     const fn checked(self) -> Self {
         match self.fault() {
@@ -513,7 +547,7 @@ impl Policy {
     /// otherwise (their addresses are not unique).
     pub(crate) fn is_same_rule(&self, other: &Self) -> bool {
         let Self { name, quotas, algorithm, scope, key, cost, quotas_by, skip_if, .. } = self;
-        let Self { status, message, on_store_error, shadow, .. } = self;
+        let Self { give_back_if, status, message, on_store_error, shadow, .. } = self;
         let one_declaration = self.declaration() == other.declaration();
         let keys_agree = || {
             key.len() == other.key.len()
@@ -530,6 +564,7 @@ impl Policy {
                 == (&other.status, &other.message, &other.on_store_error, &other.shadow)
             && agree(quotas_by.is_some(), other.quotas_by.is_some())
             && agree(skip_if.is_some(), other.skip_if.is_some())
+            && agree(give_back_if.is_some(), other.give_back_if.is_some())
             && keys_agree()
             && costs_agree()
     }

@@ -1,12 +1,14 @@
 //! What happens when Redis does not: real servers, stopped for real.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
+use axum::http::response;
 use axum::routing::get;
+use axum::{Extension, Router};
 use axum_rate_limit::{Decisions, OnStoreError, Policy, RateLimiter, rate_limit};
 use reqwest::StatusCode;
-use tests::{App, LIMIT_FIELDS, RedisServer, recovered};
+use tests::{App, LIMIT_FIELDS, RedisServer, built, recovered};
 
 #[tokio::test]
 async fn a_restarted_server_is_found_again() {
@@ -158,4 +160,29 @@ async fn a_share_is_more_than_nothing_and_no_more_than_all() {
             RateLimiter::builder().local_share(share).build().await.expect_err("no share").to_string();
         assert!(error.contains("write 0.5"), "{error}");
     }
+}
+
+fn succeeded(answer: &response::Parts) -> bool {
+    answer.status.is_success()
+}
+
+/// What was asked for is done; that it has not been given back is nothing that the client could mend.
+#[tokio::test]
+async fn an_answer_is_sent_though_what_it_gives_back_is_lost() {
+    const FAILURES: Policy = Policy::new("failures").per_hour(2).give_back_if(succeeded);
+
+    #[rate_limit(policy = FAILURES)]
+    async fn stopping(server: Extension<Arc<RedisServer>>) {
+        server.signal("STOP");
+    }
+
+    let server = Arc::new(RedisServer::start().await);
+    let limiter =
+        built(|| RateLimiter::builder().redis(server.url()).on_store_error(OnStoreError::Deny)).await;
+    let routes = Router::new().route("/", get(stopping)).layer(Extension(Arc::clone(&server)));
+    let app = App::serve(routes.layer(limiter.clone())).await;
+    let answer = app.get("/").await;
+    assert_eq!((answer.status, answer.parameter("r")), (StatusCode::OK, Some(1)));
+    server.signal("CONT");
+    recovered(&limiter, &FAILURES, "127.0.0.1").await;
 }

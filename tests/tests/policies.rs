@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use axum::extract::Request;
+use axum::extract::{Path, Request};
 use axum::http::request::Parts;
+use axum::http::response;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Router, http::StatusCode};
 use axum_rate_limit::store::{Counter, Operation, Outcome, Store};
 use axum_rate_limit::{
-    Algorithm, Charge, Decisions, Key, KeyPart, OnStoreError, Policy, Quota, Quotas, RateLimiter, StoreError,
-    policies, rate_limit,
+    Algorithm, Charge, Decisions, Headers, Key, KeyPart, OnStoreError, Policy, Quota, Quotas, RateLimiter,
+    StoreError, policies, rate_limit,
 };
 use tests::{App, Instances, LIMIT_FIELDS, RedisServer, on_both_stores};
 
@@ -26,6 +27,8 @@ on_both_stores!(
     a_shadow_counts_and_holds_nobody_up,
     a_charge_is_added_or_given_back,
     what_was_denied_has_nothing_to_give_back,
+    an_answer_gives_back_what_it_does_not_count,
+    what_an_answer_gives_back_is_of_one_policy,
     one_charge_of_several,
     algorithms_live_side_by_side,
     the_key_of_a_request_can_be_written_down,
@@ -382,4 +385,66 @@ async fn what_was_denied_has_nothing_to_give_back(limiter: Instances) {
     assert_eq!(app.statuses("/", 4).await, [200, 503, 503, 503]);
     let left = limiter.peek(&WIDE, Key::global()).await.expect("a decision").remaining();
     assert_eq!(left, 9, "one has passed");
+}
+
+fn succeeded(answer: &response::Parts) -> bool {
+    answer.status.is_success()
+}
+
+#[rate_limit(name = "failures", per_minute = 2, give_back_if = succeeded)]
+async fn log_in(parts: Parts) -> StatusCode {
+    if parts.uri.query() == Some("sesame") { StatusCode::OK } else { StatusCode::UNAUTHORIZED }
+}
+
+async fn an_answer_gives_back_what_it_does_not_count(limiter: Instances) {
+    let app = App::serve(Router::new().route("/", get(log_in)).layer(limiter)).await;
+    for (path, status, remaining) in [
+        ("/?sesame", 200, 2),
+        ("/?sesame", 200, 2),
+        ("/?sesame", 200, 2),
+        ("/", 401, 1),
+        ("/?sesame", 200, 1),
+        ("/", 401, 0),
+        ("/?sesame", 503, 0),
+        ("/", 503, 0),
+    ] {
+        let answer = app.get(path).await;
+        assert_eq!((answer.status.as_u16(), answer.parameter("r")), (status, Some(remaining)), "{path}");
+    }
+}
+
+const FAILURES: Policy =
+    Policy::new("all-failures").per_minute(10).key(&[KeyPart::Global]).cost(2).give_back_if(succeeded);
+
+#[rate_limit(policy = FAILURES)]
+fn shop() -> Router {
+    Router::new().route("/once", get(once)).route("/number/{number}", get(number))
+}
+
+#[rate_limit(name = "once", per_minute = 1)]
+async fn once() {}
+
+async fn number(_: Path<u32>) {}
+
+/// Whoever it is that answers: a handler, another policy, an extractor.
+async fn what_an_answer_gives_back_is_of_one_policy(limiter: Instances) {
+    let app = App::serve(shop().layer(limiter.clone())).await;
+    for (path, status, failures) in
+        [("/once", 200, 0), ("/once", 503, 1), ("/number/1", 200, 1), ("/number/one", 400, 2)]
+    {
+        assert_eq!(app.get(path).await.status.as_u16(), status, "{path}");
+        let left = limiter.peek(&FAILURES, Key::global()).await.expect("a decision").remaining();
+        assert_eq!(left, 10 - 2 * failures, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_gives_back_once_though_no_field_tells_it() {
+    let limiter = RateLimiter::builder().headers(Headers::Off).build().await.expect("it builds");
+    // The same limiter around a router and around one in it.
+    let routes = Router::new().nest("/shop", shop().layer(limiter.clone()));
+    let app = App::serve(routes.layer(limiter.clone())).await;
+    limiter.add(&FAILURES, Key::global(), 5).await.expect("a decision");
+    assert_eq!(app.statuses("/shop/number/1", 3).await, [200; 3]);
+    assert_eq!(limiter.peek(&FAILURES, Key::global()).await.expect("a decision").remaining(), 5);
 }

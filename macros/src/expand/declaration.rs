@@ -93,6 +93,9 @@ impl Declaration {
         if let Some(skip_if) = &declared.skip_if {
             add("skip_if", skip_if, skip_if.to_token_stream());
         }
+        if let Some(give_back_if) = &declared.give_back_if {
+            add("give_back_if", give_back_if, give_back_if.to_token_stream());
+        }
         if let Some(status) = &declared.status {
             add("status", status, status.to_token_stream());
         }

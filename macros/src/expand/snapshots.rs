@@ -130,7 +130,8 @@ fn functions() {
             key = (ip, header(HEADER), user),
             cost = weigh,
             quotas_by = tiers::of,
-            skip_if = |parts| parts.method == Method::OPTIONS
+            skip_if = |parts| parts.method == Method::OPTIONS,
+            give_back_if = |answer| answer.status.is_success()
         ),
         &quote! {
             async fn functions() {}
@@ -141,7 +142,7 @@ fn functions() {
             struct __rate_limit_functions {}
             impl ::axum_rate_limit::__private::Policies for __rate_limit_functions {
                 const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[
-                    &((((((::axum_rate_limit::Policy::new("functions")).per_minute(5))
+                    &(((((((::axum_rate_limit::Policy::new("functions")).per_minute(5))
                         .key(
                             &[
                                 ::axum_rate_limit::KeyPart::Ip,
@@ -152,8 +153,9 @@ fn functions() {
                         .cost_by(weigh))
                         .quotas_by(tiers::of))
                         .skip_if(|parts| parts.method == Method::OPTIONS))
+                        .give_back_if(|answer| answer.status.is_success()))
                         .__functions(
-                            "key = user, cost = weigh, quotas_by = tiers :: of, skip_if = | parts | parts . method == Method :: OPTIONS",
+                            "key = user, cost = weigh, quotas_by = tiers :: of, skip_if = | parts | parts . method == Method :: OPTIONS, give_back_if = | answer | answer . status . is_success ()",
                         ),
                 ];
             }

@@ -13,16 +13,17 @@ use crate::error::Error;
 /// use axum::http::StatusCode;
 /// use axum_rate_limit::{Charge, Error, rate_limit};
 ///
-/// /// Only log-ins that fail count.
-/// #[rate_limit(name = "failed-log-ins", per_hour = 5)]
-/// async fn log_in(charge: Charge, password: String) -> Result<StatusCode, StatusCode> {
-///     if password != "sesame" {
-///         return Err(StatusCode::UNAUTHORIZED);
+/// /// What is already there costs nothing.
+/// #[rate_limit(name = "conversions", per_hour = 5)]
+/// async fn convert(charge: Charge, document: String) -> Result<StatusCode, StatusCode> {
+///     if document.is_empty() {
+///         charge.give_back(1).await.map_err(|_: Error| StatusCode::SERVICE_UNAVAILABLE)?;
 ///     }
-///     charge.give_back(1).await.map_err(|_: Error| StatusCode::SERVICE_UNAVAILABLE)?;
 ///     Ok(StatusCode::OK)
 /// }
 /// ```
+///
+/// Where the status or a header of the answer tells it, [`give_back_if`](crate::Policy::give_back_if) does the same.
 ///
 /// Each change is one atomic call of the store. The response fields tell what is left after it. What is
 /// added can't be denied any more: it may use up more than the quota, and whoever comes next waits for

@@ -1,5 +1,6 @@
-//! The layer: a ledger for each request, and response fields for each answer.
+//! The layer: a ledger for each request, and what follows from it for the answer.
 
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -17,6 +18,7 @@ use super::Headers;
 use super::ledger::Ledger;
 use crate::decision::Decision;
 use crate::rate_limiter::RateLimiter;
+use crate::store::Boxed;
 
 /// A service whose requests a [`RateLimiter`] counts, where an attribute below asks for it.
 ///
@@ -92,25 +94,24 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        let told = self.limiter.enter(request.extensions_mut());
-        ResponseFuture { inner: self.inner.call(request), told }
+        let ledger = self.limiter.enter(request.extensions_mut());
+        ResponseFuture { inner: self.inner.call(request), ledger, waiting: None }
     }
 }
 
 impl RateLimiter {
-    /// Puts a ledger into a request, and tells whether the response is to tell of it.
+    /// Puts a ledger into a request, and keeps it for the answer.
     fn enter(&self, extensions: &mut Extensions) -> Option<Ledger> {
         let ledger = Ledger::new(self.clone());
-        let told = (self.0.answers.headers != Headers::Off).then(|| ledger.clone());
-        let outer = extensions.insert(ledger);
-        // The same limiter may be a layer of a router and of one nested in it: the outer one writes.
+        let outer = extensions.insert(ledger.clone());
+        // The same limiter may be a layer of a router and of one nested in it: the outer one keeps it.
         if let Some(outer) = outer.filter(|outer| outer.limiter().is(self))
             && let Some(ledger) = extensions.get_mut()
         {
             *ledger = outer;
             return None;
         }
-        told
+        Some(ledger)
     }
 
     /// Whether `other` is a clone of this one.
@@ -121,13 +122,22 @@ impl RateLimiter {
 
 pin_project! {
     /// The answer of a [`RateLimitService`].
-    #[derive(Debug)]
-    pub struct ResponseFuture<F> {
+    pub struct ResponseFuture<F>
+    where
+        F: Future,
+    {
         #[pin]
         inner: F,
-        // What the response has to tell of.
-        told: Option<Ledger>,
+        ledger: Option<Ledger>,
+        waiting: Option<Box<Waiting<F::Output>>>,
     }
+}
+
+/// An answer that is sent when all is given back that it does not count.
+struct Waiting<A> {
+    answer: A,
+    ledger: Ledger,
+    giving_back: Boxed<'static, ()>,
 }
 
 impl<F, ResBody, E> Future for ResponseFuture<F>
@@ -138,17 +148,50 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut response = ready!(this.inner.poll(cx))?;
-        if let Some(ledger) = this.told {
-            tell(ledger, response.headers_mut());
+        let mut waiting = if let Some(waiting) = this.waiting.take() {
+            waiting
+        } else {
+            let mut response = ready!(this.inner.poll(cx))?;
+            let Some(ledger) = this.ledger.take() else { return Poll::Ready(Ok(response)) };
+            if !ledger.depends_on_answer() {
+                tell(&ledger, response.headers_mut());
+                return Poll::Ready(Ok(response));
+            }
+            Box::new(Waiting::of(response, ledger))
+        };
+        if waiting.giving_back.as_mut().poll(cx).is_pending() {
+            *this.waiting = Some(waiting);
+            return Poll::Pending;
         }
-        Poll::Ready(Ok(response))
+        let Waiting { answer, ledger, .. } = *waiting;
+        Poll::Ready(answer.map(|mut response| {
+            tell(&ledger, response.headers_mut());
+            response
+        }))
+    }
+}
+
+impl<ResBody, E> Waiting<Result<Response<ResBody>, E>> {
+    fn of(response: Response<ResBody>, ledger: Ledger) -> Self {
+        let (parts, body) = response.into_parts();
+        let giving_back = Box::pin(ledger.clone().give_back_for(&parts));
+        Self { answer: Ok(Response::from_parts(parts, body)), ledger, giving_back }
+    }
+}
+
+impl<F: Future + fmt::Debug> fmt::Debug for ResponseFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").field("inner", &self.inner).finish_non_exhaustive()
     }
 }
 
 /// Writes the fields that tell what has been decided.
 #[inline(never)] // it is long, and needed where fields are
 fn tell(ledger: &Ledger, headers: &mut HeaderMap) {
+    let fields = ledger.limiter().0.answers.headers;
+    if fields == Headers::Off {
+        return;
+    }
     let decisions: SmallVec<[Decision; 2]> = ledger.with_entries(|entries| entries.decisions().collect());
-    ledger.limiter().0.answers.headers.write(&decisions, headers);
+    fields.write(&decisions, headers);
 }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use axum::response::Response;
 use http::StatusCode;
 use http::request::Parts;
+use http::response;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
@@ -165,38 +166,59 @@ impl Ledger {
 
     /// Adds `cost` to what this request has been charged by `policy`, or by all if there is none.
     pub(super) async fn add(&self, policy: Option<&str>, cost: u32) -> Result<(), StoreError> {
-        self.charge(Operation::Add, policy, |_| cost).await
+        self.charge(Operation::Add, |entry| if entry.is_of(policy) { cost } else { 0 }).await
     }
 
     /// Gives `cost` back of what this request has been charged, or all of it.
     pub(super) async fn give_back(&self, policy: Option<&str>, cost: u32) -> Result<(), StoreError> {
-        self.charge(Operation::GiveBack, policy, |charged| cost.min(charged)).await
+        self.charge(Operation::GiveBack, |entry| if entry.is_of(policy) { cost } else { 0 }).await
     }
 
-    /// `cost` tells how much, from what a policy has charged so far.
-    async fn charge(
-        &self,
-        operation: Operation,
-        policy: Option<&str>,
-        cost: impl Fn(u32) -> u32,
-    ) -> Result<(), StoreError> {
-        let asks: SmallVec<[Ask<'static>; 1]> = self.with_entries(|entries| {
-            let concerned = entries
-                .decided_mut()
-                .filter(|entry| policy.is_none_or(|policy| policy == entry.ask.policy.name()));
+    /// Whether it depends on the answer if all stay charged.
+    pub(super) fn depends_on_answer(&self) -> bool {
+        self.with_entries(|entries| {
+            let mut charged = entries.decided().filter(|entry| entry.charged > 0);
+            charged.any(|entry| entry.ask.policy.given_back().is_some())
+        })
+    }
+
+    /// Gives back all that this request has been charged by those policies that ask for it, as it is answered so.
+    pub(super) fn give_back_for(self, answer: &response::Parts) -> impl Future<Output = ()> + Send + use<> {
+        let asks = self.asks(Operation::GiveBack, |entry| {
+            let given_back = entry.charged > 0 && entry.ask.policy.given_back().is_some_and(|f| f(answer));
+            if given_back { u32::MAX } else { 0 }
+        });
+        async move {
+            // It is answered all the same; why the store has failed is in the log.
+            let _ = self.apply(Operation::GiveBack, &asks).await;
+        }
+    }
+
+    async fn charge(&self, operation: Operation, cost: impl Fn(&Entry) -> u32) -> Result<(), StoreError> {
+        self.apply(operation, &self.asks(operation, cost)).await
+    }
+
+    /// What is asked of each policy that has been asked, of which `cost` tells how much; no more is given back than was
+    /// charged.
+    fn asks(&self, operation: Operation, cost: impl Fn(&Entry) -> u32) -> SmallVec<[Ask<'static>; 1]> {
+        self.with_entries(|entries| {
             let ask = |entry: &mut Entry| {
-                let cost = cost(entry.charged);
+                let mut cost = cost(entry);
                 if operation == Operation::GiveBack {
+                    cost = cost.min(entry.charged);
                     // At once, so that nobody else gives it back meanwhile.
                     entry.charged -= cost;
                 }
-                Ask { cost, ..entry.ask.clone() }
+                (cost > 0).then(|| Ask { cost, ..entry.ask.clone() })
             };
-            concerned.map(ask).filter(|ask| ask.cost > 0).collect()
-        });
-        let mut outcome = self.limiter().0.limiter.decide(operation, &asks).await?;
+            entries.decided_mut().filter_map(ask).collect()
+        })
+    }
+
+    async fn apply(&self, operation: Operation, asks: &[Ask<'static>]) -> Result<(), StoreError> {
+        let mut outcome = self.limiter().0.limiter.decide(operation, asks).await?;
         self.with_entries(|entries| {
-            for ask in &asks {
+            for ask in asks {
                 let part = ask.part_of(&mut outcome);
                 let of = |entry: &&mut Entry| entry.ask.policy.name() == ask.policy.name();
                 if let Some(entry) = entries.decided_mut().find(of) {

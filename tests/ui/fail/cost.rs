@@ -24,10 +24,13 @@ async fn of_another_type() {}
 #[rate_limit(name = "skip", per_minute = 5, skip_if = path_of)]
 async fn skipped() {}
 
+#[rate_limit(name = "given-back", per_minute = 5, give_back_if = path_of)]
+async fn given_back() {}
+
 #[rate_limit(name = "tiers", per_minute = 5, quotas_by = path_of)]
 async fn tiers() {}
 
-#[rate_limit(name = "call", per_minute = 5, skip_if = 5)]
+#[rate_limit(name = "call", per_minute = 5, skip_if = 5, give_back_if = "succeeded")]
 async fn no_function() {}
 
 fn path_of(parts: &Parts) -> String {

@@ -11,7 +11,7 @@ async fn nothing() {}
 #[rate_limit(name = "shadow", per_minute = 5, shadow = true)]
 async fn shadow() {}
 
-#[rate_limit(name = "words", per_minute = 5, fail_open = true, dry_run, exempt_when = health)]
+#[rate_limit(name = "words", per_minute = 5, fail_open = true, dry_run, exempt_when = health, deduct_when = failed)]
 async fn words() {}
 
 fn main() {}

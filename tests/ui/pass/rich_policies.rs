@@ -6,6 +6,7 @@ use axum::Router;
 use axum::routing::get;
 use axum_rate_limit::{Algorithm, KeyPart, OnStoreError, Policy, Quota, Quotas, RateLimiter, rate_limit};
 use http::request::Parts;
+use http::response;
 
 const BURST: u32 = 10;
 const COST: u32 = 2;
@@ -33,6 +34,10 @@ fn is_probe(parts: &Parts) -> bool {
     parts.uri.path() == "/health"
 }
 
+fn succeeded(answer: &response::Parts) -> bool {
+    answer.status.is_success()
+}
+
 #[rate_limit(
     name = "all",
     per_second = 5,
@@ -43,6 +48,7 @@ fn is_probe(parts: &Parts) -> bool {
     cost = weight,
     quotas_by = tier,
     skip_if = is_probe,
+    give_back_if = succeeded,
     status = 429,
     message = "Slow down.",
     on_store_error = deny,
@@ -56,7 +62,7 @@ async fn log() {}
 #[rate_limit(name = "window", per_minute = 100, algorithm = sliding_window, key = keys::customer, cost = 0)]
 async fn window() {}
 
-#[rate_limit(name = "closures", per_minute = 100, algorithm = fixed_window, key = |parts| Some(parts.uri.to_string()), cost = |_| 1, skip_if = |_| false)]
+#[rate_limit(name = "closures", per_minute = 100, algorithm = fixed_window, key = |parts| Some(parts.uri.to_string()), cost = |_| 1, skip_if = |_| false, give_back_if = |answer| answer.status.is_success())]
 async fn closures() {}
 
 const LIKE_ALL: Policy = Policy::new("like-all")
@@ -68,6 +74,7 @@ const LIKE_ALL: Policy = Policy::new("like-all")
     .cost_by(weight)
     .quotas_by(tier)
     .skip_if(is_probe)
+    .give_back_if(succeeded)
     .status(429)
     .message("Slow down.")
     .on_store_error(OnStoreError::Deny)
