@@ -72,6 +72,7 @@ impl Ask<'_> {
             cost: self.cost,
             policy,
             shadow: self.policy.shadow,
+            varies: self.policy.has_quotas_by(),
         })
     }
 

@@ -446,7 +446,7 @@ impl Policy {
 
     /// How many quotas the fields of a response may tell of.
     pub(crate) const fn most_quotas(&self) -> usize {
-        if self.quotas_by.is_some() { Quota::MAX_PER_POLICY } else { self.quotas().len() }
+        if self.has_quotas_by() { Quota::MAX_PER_POLICY } else { self.quotas().len() }
     }
 
     /// What tells declarations apart. Those that one call of a macro makes have one place, but not the same
@@ -472,6 +472,11 @@ impl Policy {
             Cost::Fixed(cost) => cost,
             Cost::By(_) => 1,
         }
+    }
+
+    /// Whether its quotas depend on who asks.
+    pub(crate) const fn has_quotas_by(&self) -> bool {
+        self.quotas_by.is_some()
     }
 
     /// The quotas of whoever asks, if they are not those declared.

@@ -2,9 +2,15 @@
 
 use std::time::Duration;
 
-use axum_rate_limit::{ManualClock, OnStoreError, Policy, RateLimiter};
+use axum::Router;
+use axum::http::request::Parts;
+use axum::routing::get;
+use axum_rate_limit::{
+    Algorithm, Decision, Error, ManualClock, OnStoreError, Policy, Quota, Quotas, RateLimiter, StoreError,
+    rate_limit,
+};
 use futures_util::future::join_all;
-use tests::{Fault, FaultProxy, RedisServer, built, recovered};
+use tests::{App, Fault, FaultProxy, RedisServer, built, recovered};
 
 const TEN: Policy = Policy::new("ten").per_hour(10);
 const HUNDRED: Policy = Policy::new("hundred").per_hour(100);
@@ -93,6 +99,59 @@ async fn of_what_others_have_left_so_much_passes_and_no_more_is_taken() {
     }
 }
 
+/// What is charged too much would be in the way of whoever has another limit.
+#[tokio::test]
+async fn two_limits_of_one_counter_are_decided_in_the_order_of_the_checks() {
+    const MORE: Policy = Policy::new("hundred").per_hour(120);
+    let server = RedisServer::start().await;
+    let limiter = limiter(&server).await;
+    limiter.check(&HUNDRED, "x").await.expect("a decision");
+    let _: i64 = server.call(&["INCRBY", "rl:{hundred::x}3600000", "98"]).await;
+    let passed = async |policy: &Policy, checks: u32| {
+        let decisions = join_all((0..checks).map(|_| limiter.check(policy, "x"))).await;
+        let passed =
+            decisions.into_iter().filter(|decision| decision.as_ref().is_ok_and(Decision::is_allowed));
+        passed.count()
+    };
+    let passed = tokio::join!(passed(&HUNDRED, 40), passed(&MORE, 3));
+    assert_eq!(passed, (1, 3), "one to a hundred, and then three more");
+    server.until(&["GET", "rl:{hundred::x}3600000"], |used| used == "103").await;
+}
+
+#[rate_limit(name = "tiers", per_hour = 100, key = global, quotas_by = tier)]
+async fn tiers() {}
+
+fn tier(parts: &Parts) -> Option<Quotas> {
+    parts.headers.contains_key("x-gold").then(|| Quotas::of(Quota::per_hour(120)))
+}
+
+#[tokio::test]
+async fn who_may_have_another_limit_than_others_is_asked_by_a_script() {
+    let server = RedisServer::start().await;
+    let app = App::serve(Router::new().route("/", get(tiers)).layer(limiter(&server).await)).await;
+    let before = runs(&server).await;
+    assert_eq!(app.get("/").await.parameter("r"), Some(99));
+    assert_eq!(app.get_with("/", [("x-gold", "1")]).await.parameter("r"), Some(118));
+    let after = runs(&server).await;
+    assert_eq!((after.0 - before.0, after.1 - before.1), (2, 0));
+}
+
+/// A call that a script has a part in, and a transaction, which has decided.
+#[tokio::test]
+async fn what_is_decided_is_told_though_the_rest_of_the_call_is_refused() {
+    const BUCKET: Algorithm = Algorithm::TokenBucket { burst: None };
+    const OTHER: Policy = Policy::new("other").per_hour(10).algorithm(BUCKET);
+    let server = RedisServer::start().await;
+    let limiter = limiter(&server).await;
+    limiter.check(&HUNDRED, "x").await.expect("a decision");
+    let () = server.call(&["SCRIPT", "FLUSH"]).await;
+    let () = server.call(&["ACL", "SETUSER", "default", "-script|load"]).await;
+    let (decided, refused) = tokio::join!(limiter.check(&HUNDRED, "x"), limiter.check(&OTHER, "x"));
+    assert!(matches!(refused, Err(Error::Store(StoreError::Refused(_)))), "{refused:?}");
+    let decided = decided.expect("a decision");
+    assert_eq!((decided.is_allowed(), decided.remaining()), (true, 98));
+}
+
 /// One that this instance has not asked for yet, or not for long, is told when its window ends.
 #[tokio::test]
 async fn what_is_not_known_is_told() {
@@ -127,17 +186,28 @@ async fn what_is_not_known_is_told() {
 
 #[tokio::test]
 async fn a_counter_that_never_ends_is_made_to() {
-    let server = RedisServer::start().await;
-    let limiter = limiter(&server).await;
-    let () = server.call(&["SET", "rl:{ten::x}3600000", "1"]).await;
-    for remaining in [8, 7] {
-        let decision = limiter.check(&TEN, "x").await.expect("a decision");
-        assert_eq!((decision.remaining(), decision.is_allowed()), (remaining, true));
-        assert!(decision.reset().as_secs() > 3_500);
-        server.until(&["GET", "rl:{ten::x}3600000"], |used| used == (10 - remaining).to_string()).await;
+    ends_with_its_window(&["SET", "rl:{ten::x}3600000", "1"]).await;
+}
+
+/// Where the server's clock goes back, as it may with a failover, it seems so.
+#[tokio::test]
+async fn a_counter_that_would_outlast_its_window_ends_with_it() {
+    ends_with_its_window(&["SET", "rl:{ten::x}3600000", "1", "PX", "36000000"]).await;
+}
+
+/// By whatever decides: it depends on how much is used, and on what else is asked.
+async fn ends_with_its_window(begin: &[&str]) {
+    for (policy, checks) in [(TEN, 2), (TEN, 6), (TEN, 12), (TEN.cost(2), 1), (TEN.per_day(1_000), 1)] {
+        let server = RedisServer::start().await;
+        let limiter = limiter(&server).await;
+        let () = server.call(begin).await;
+        let decisions = join_all((0..checks).map(|_| limiter.check(&policy, "x"))).await;
+        for decision in decisions {
+            assert!((3_500..=3_600).contains(&decision.expect("a decision").reset().as_secs()));
+        }
+        let is_right = |left: &str| left.parse().is_ok_and(|left| (HOUR - 60_000..=HOUR).contains(&left));
+        server.until(&["PTTL", "rl:{ten::x}3600000"], is_right).await;
     }
-    let left = server.pttl("rl:{ten::x}3600000").await;
-    assert!((HOUR - 60_000..=HOUR).contains(&left), "{left}");
 }
 
 /// That is not waited for.

@@ -110,12 +110,15 @@ pub struct Counter<'a> {
     pub policy: usize,
     /// Whether that policy is in shadow: charged, but holding nobody up.
     pub shadow: bool,
+    /// Whether others who ask for it may have another limit.
+    pub(crate) varies: bool,
 }
 
 impl<'a> Counter<'a> {
     /// A counter of which one unit is asked for, by a fixed window and not in shadow.
     pub fn new(key: &'a str, quota: Quota) -> Self {
-        Self { key, quota, algorithm: Algorithm::FixedWindow, cost: 1, policy: 0, shadow: false }
+        let algorithm = Algorithm::FixedWindow;
+        Self { key, quota, algorithm, cost: 1, policy: 0, shadow: false, varies: false }
     }
 
     /// The same, counted by `algorithm`.

@@ -320,7 +320,7 @@ mod tests {
 
     fn counter(key: &str, limit: u32) -> Counter<'_> {
         let (quota, algorithm) = (Quota::new(limit, MINUTE), Algorithm::FixedWindow);
-        Counter { key, quota, algorithm, cost: 1, policy: 0, shadow: false }
+        Counter::new(key, quota).algorithm(algorithm)
     }
 
     fn take(store: &MemoryStore, key: &str, limit: u32) -> Result<Outcome, StoreError> {

@@ -58,15 +58,16 @@ impl Standing {
 }
 
 impl Answers {
-    /// What was answered to the parts of `batch`, which were asked at `now`, in microseconds of the clock. What
-    /// that tells of windows is remembered.
+    /// What was answered to the parts of `batch`, which were asked at `now`, in microseconds of the clock; `unanswered`
+    /// is what became of all others. What that tells of windows is remembered.
     pub(super) fn read(
         batch: &Batch,
         replies: impl IntoIterator<Item = (Part, RedisResult<Value>)>,
+        unanswered: Failure,
         windows: &mut Windows,
         now: u64,
     ) -> RedisResult<Self> {
-        let undecided = (0, Err(Failure::NoConnection));
+        let undecided = (0, Err(unanswered));
         let mut answers = Self { groups: vec![undecided; batch.groups().len()], standings: Vec::new() };
         for (part, reply) in replies {
             match reply {

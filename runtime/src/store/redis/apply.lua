@@ -85,8 +85,8 @@ function fixed.look(c)
     local ends = ask('PTTL', c.key)
     if not ends then return end
     c.ends = ends * 1000
-    if ends < 0 then
-      -- Someone took the TTL away, by PERSIST or SET: the counter would never end.
+    if ends < 0 or c.ends > c.window then
+      -- Someone took the TTL away, by PERSIST or SET: the counter would never end. Or the server's clock has gone back.
       c.ends = c.window
       if op ~= PEEK then ask('PEXPIRE', c.key, whole(c.window / 1000)) end
     end

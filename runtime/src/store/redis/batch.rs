@@ -59,6 +59,7 @@ struct Asked {
     cost: u32,
     policy: usize,
     shadow: bool,
+    varies: bool,
 }
 
 /// Checks that ask for the same.
@@ -123,6 +124,12 @@ impl Batch {
         self.counters[group.first].hash
     }
 
+    /// Whether others ask for the key of a group's first counter after it.
+    pub(super) fn is_followed(&self, group: usize) -> bool {
+        let first = &self.counters[self.groups[group].first];
+        self.last_of(first.hash, self.counter(first).key).is_some_and(|last| last != group)
+    }
+
     fn counter(&self, asked: &Asked) -> Counter<'_> {
         Counter {
             key: &self.text[asked.key.0..asked.key.1],
@@ -131,6 +138,7 @@ impl Batch {
             cost: asked.cost,
             policy: asked.policy,
             shadow: asked.shadow,
+            varies: asked.varies,
         }
     }
 
@@ -193,8 +201,8 @@ impl Batch {
                 self.text.push_str(counter.key);
                 (start, self.text.len())
             };
-            let Counter { key: _, quota, algorithm, cost, policy, shadow } = *counter;
-            self.counters.push(Asked { key, hash: *hash, quota, algorithm, cost, policy, shadow });
+            let Counter { key: _, quota, algorithm, cost, policy, shadow, varies } = *counter;
+            self.counters.push(Asked { key, hash: *hash, quota, algorithm, cost, policy, shadow, varies });
             if before.is_none() {
                 self.is_last(*hash, group);
             }

@@ -222,12 +222,12 @@ impl Courier {
             if let Err(failure) = self.send_after(wire, &mut flights, &mut open, alarms).await {
                 break Err(failure);
             }
-            let Some(latest) = open.last() else { break Ok(()) };
+            let Some(latest) = open.iter().map(|flight| flight.deadline).max() else { break Ok(()) };
             // Nothing else is under way.
             let has_lost = open.iter().any(|flight| flight.question.has_lost());
             let loaded = if has_lost {
                 let loading = self.lane.decider().load(wire);
-                timeout_at(latest.deadline.into(), loading).await.unwrap_or(Ok(()))
+                timeout_at(latest.into(), loading).await.unwrap_or(Ok(()))
             } else {
                 Ok(())
             };
@@ -263,12 +263,14 @@ impl Courier {
         if !question.reopen(batch) {
             return false;
         }
-        if !*is_told
-            && let Some(decided) = question.decided()
-            && let Ok(answers) = self.lane.decider().answers(decided, batch, &mut self.windows)
-        {
-            self.tell(call, batch, answers, *sent_at);
-            *is_told = true;
+        if !*is_told && question.is_decided() {
+            let (decided, windows) = (question.clone(), &mut self.windows);
+            // All of it is there.
+            let unanswered = Failure::NoConnection;
+            if let Ok(answers) = self.lane.decider().answers(decided, unanswered, batch, windows) {
+                self.tell(call, batch, answers, *sent_at);
+                *is_told = true;
+            }
         }
         true
     }
@@ -280,7 +282,8 @@ impl Courier {
         call.0.finish(Ok(answers));
     }
 
-    /// Asks anew what is `open` again, if the scripts that it takes have been `loaded`, but for what is late by now.
+    /// Asks anew what is `open` again, if the scripts that it takes have been `loaded`, but for what is late by now:
+    /// what is only put right never is.
     fn ask_again(
         &mut self,
         requests: &mut Requests,
@@ -295,7 +298,9 @@ impl Courier {
                 self.arrive(flight, Some(Err(error.clone())))?;
                 continue;
             }
-            if now >= flight.deadline {
+            if flight.is_told {
+                flight.deadline = now + self.lane.timeout();
+            } else if now >= flight.deadline {
                 self.arrive(flight, None)?;
                 continue;
             }
@@ -378,38 +383,46 @@ impl Courier {
         Ok(())
     }
 
-    /// Tells what was answered, if something was; the error is why the connection serves no longer.
+    /// Tells what was answered, and what became of the rest: if nothing was `heard`, it is late. The error is why the
+    /// connection serves no longer.
     fn arrive(&mut self, flight: Flight, heard: Option<RedisResult<()>>) -> Result<(), Failure> {
+        let is_late = heard.is_none();
+        let failure = heard.map_or(Some(Failure::Timeout), |heard| heard.err().map(Failure::from));
+        let lost = failure.clone().filter(Failure::is_away).map_or(Ok(()), Err);
         if flight.is_told {
             self.lane.recycle(flight.batch);
-            let failure = heard.and_then(Result::err).map(Failure::from);
-            return failure.filter(Failure::is_away).map_or(Ok(()), Err);
+            return lost;
         }
-        let Flight { batch, question, call, sent, sent_at, .. } = flight;
-        let (decider, windows) = (self.lane.decider(), &mut self.windows);
-        let answers = heard.map(|heard| heard.and_then(|()| decider.answers(question, &batch, windows)));
-        let lost = match answers {
-            Some(Ok(answers)) => {
+        let Flight { batch, mut question, call, sent, sent_at, .. } = flight;
+        if failure.is_some() {
+            // What is answered is decided all the same.
+            question.reopen(&batch);
+        }
+        let is_answered = question.is_answered();
+        let unanswered = failure.clone().unwrap_or(Failure::NoConnection);
+        let served = match self.lane.decider().answers(question, unanswered, &batch, &mut self.windows) {
+            Ok(answers) if is_answered => {
                 self.transacts &= !answers.failures().any(Failure::is_of_transaction);
-                let lost = answers.lost().cloned();
+                let served = lost.and(answers.lost().cloned().map_or(Ok(()), Err));
                 self.tell(&call, &batch, answers, sent_at);
-                lost
+                served
             }
-            Some(Err(error)) => {
-                self.timeouts = 0;
+            answers => {
                 self.lane.doubt(&batch);
-                let failure = Failure::Redis(error);
+                let failure = failure.or(answers.err().map(Failure::from)).unwrap_or(Failure::NoConnection);
                 call.0.finish(Err(failure.clone()));
-                failure.is_away().then_some(failure)
-            }
-            None => {
-                self.lane.doubt(&batch);
-                call.0.finish(Err(Failure::Timeout));
-                // One that was late when it was sent says nothing of the store.
-                if sent.elapsed() * 2 >= self.lane.timeout() { self.timed_out(sent).err() } else { None }
+                if !is_late {
+                    self.timeouts = 0;
+                    if failure.is_away() { Err(failure) } else { Ok(()) }
+                } else if sent.elapsed() * 2 >= self.lane.timeout() {
+                    self.timed_out(sent)
+                } else {
+                    // It was late when it was sent, which says nothing of the store.
+                    Ok(())
+                }
             }
         };
         self.lane.recycle(batch);
-        lost.map_or(Ok(()), Err)
+        served
     }
 }

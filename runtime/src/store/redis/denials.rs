@@ -216,7 +216,7 @@ impl Denials {
             return 0;
         }
         let asked = |counter: &Counter<'_>| {
-            let Counter { key: _, quota, algorithm, cost, policy, shadow } = *counter;
+            let Counter { key: _, quota, algorithm, cost, policy, shadow, varies: _ } = *counter;
             self.hasher.hash_one((counter.key, quota, algorithm, cost, policy, shadow))
         };
         counters.iter().fold(1, |all, counter| self.hasher.hash_one((all, asked(counter))))
@@ -226,7 +226,7 @@ impl Denials {
 impl Denial {
     /// Whether just this was denied.
     fn is(&self, hash: u64, counter: &Counter<'_>) -> bool {
-        let Counter { key: _, quota, algorithm, cost, policy: _, shadow: _ } = self.counter;
+        let Counter { key: _, quota, algorithm, cost, policy: _, shadow: _, varies: _ } = self.counter;
         self.hash == hash
             && (quota, algorithm, cost) == (counter.quota, counter.algorithm, counter.cost)
             && *self.key == *counter.key

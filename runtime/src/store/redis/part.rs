@@ -31,13 +31,21 @@ pub(super) enum By {
     Apply,
 }
 
-/// A counter that a transaction has charged with more than fits, or that does not end.
+/// A counter that a transaction has charged with more than fits, or that does not end. Who passes is decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Charged {
     /// What came of it.
     pub(super) used: i64,
     /// How long its window lasts, as was known or told.
     pub(super) left: Duration,
+}
+
+impl Charged {
+    /// What `take.lua` answers to it.
+    pub(super) fn told(self) -> Value {
+        let left = i64::try_from(self.left.as_millis()).unwrap_or(i64::MAX);
+        Value::Array(vec![Value::Int(-self.used), Value::Int(left)])
+    }
 }
 
 impl By {
@@ -88,6 +96,8 @@ impl Part {
             known.push(window.and_then(|window| window.left));
         }
         self.known = known;
+        // What is too much is not there yet for whoever comes next.
+        all_suit = all_suit && !self.groups.iter().any(|group| batch.is_followed(*group));
         if all_suit {
             self.by = By::Transaction;
         }

@@ -5,7 +5,7 @@ use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use super::answers::unexpected;
 use super::batch::Batch;
 use super::connection::Wire;
-use super::part::{By, Charged, Part};
+use super::part::{By, Part};
 
 /// What has been asked, part by part.
 #[derive(Clone)]
@@ -39,9 +39,15 @@ impl Question {
         self.parts.iter().zip(&self.replies).filter(|(_, reply)| reply.is_none()).map(|(part, _)| part)
     }
 
-    /// What was answered to each part that was.
+    /// What was answered to each part that was. What is only to be put right is decided, whatever becomes of that.
     pub(super) fn into_replies(self) -> impl Iterator<Item = (Part, RedisResult<Value>)> {
-        self.parts.into_iter().zip(self.replies).filter_map(|(part, reply)| Some((part, reply?)))
+        self.parts.into_iter().zip(self.replies).filter_map(|(part, reply)| {
+            let reply = match (part.by, reply) {
+                (By::Take { charged: Some(charged) }, None | Some(Err(_))) => Ok(charged.told()),
+                (_, reply) => reply?,
+            };
+            Some((part, reply))
+        })
     }
 
     /// Waits for the answers. If it is given up, it may go on later.
@@ -94,17 +100,15 @@ impl Question {
         is_open || self.has_lost()
     }
 
-    /// The same with all answers, if nothing has failed, and what is [open](Self::reopen) again is only to put right
-    /// what was charged.
-    pub(super) fn decided(&self) -> Option<Self> {
-        let mut decided = self.clone();
-        let open = decided.parts.iter().zip(&mut decided.replies).filter(|(_, reply)| reply.is_none());
-        for (part, reply) in open {
-            let By::Take { charged: Some(Charged { used, left }) } = part.by else { return None };
-            let left = i64::try_from(left.as_millis()).unwrap_or(i64::MAX);
-            *reply = Some(Ok(Value::Array(vec![Value::Int(-used), Value::Int(left)])));
-        }
-        decided.replies.iter().flatten().all(Result::is_ok).then_some(decided)
+    /// Whether nothing has failed, and what is [open](Self::reopen) again is only to put right what was charged.
+    pub(super) fn is_decided(&self) -> bool {
+        let is_charged = |part: &Part| matches!(part.by, By::Take { charged: Some(_) });
+        self.open().all(is_charged) && self.replies.iter().flatten().all(Result::is_ok)
+    }
+
+    /// Whether some of it is answered.
+    pub(super) fn is_answered(&self) -> bool {
+        self.replies.iter().any(Option::is_some)
     }
 
     /// Whether the server had lost a script, and so has not run all. It may lose one once.
@@ -157,10 +161,19 @@ mod tests {
 
     impl Asked {
         fn of(keys: &[&str]) -> Self {
+            Self::new(keys, false)
+        }
+
+        /// The same of a cluster's node.
+        fn sharded(keys: &[&str]) -> Self {
+            Self::new(keys, true)
+        }
+
+        fn new(keys: &[&str], is_sharded: bool) -> Self {
             let random = RandomState::with_seeds(1, 2, 3, 4);
             let (near, server) = duplex(1024);
             let mut wire = Wire::over(Box::pin(near), 0, String::new());
-            let decider = Decider::new(Clock::default(), Duration::from_secs(1), false);
+            let decider = Decider::new(Clock::default(), Duration::from_secs(1), is_sharded);
             let (mut batch, mut windows) = (Batch::default(), Windows::new());
             for key in keys {
                 let counter = [Counter::new(key, Quota::per_minute(10))];
@@ -198,8 +211,9 @@ mod tests {
             assert_eq!(awaited, 0);
         }
 
-        fn answers(mut self) -> Answers {
-            self.decider.answers(self.question, &self.batch, &mut self.windows).expect("they are read")
+        fn answers(self) -> Answers {
+            let Self { decider, batch, mut windows, question, .. } = self;
+            decider.answers(question, Failure::Timeout, &batch, &mut windows).expect("they are read")
         }
     }
 
@@ -226,6 +240,28 @@ mod tests {
             let answers = asked.answers();
             assert_eq!([0, 1].map(|group| answers.passed(group).ok()), [Some(1), Some(0)]);
             assert!(answers.passed(2).is_err());
+        }
+    }
+
+    /// Else it would be asked elsewhere, and charged there as well.
+    #[tokio::test]
+    async fn what_is_charged_is_decided_though_its_key_moves_before_it_is_put_right() {
+        for put_right in ["-MOVED 1 127.0.0.1:2\r\n", ""] {
+            let mut asked = Asked::sharded(&["a", "a", "b"]);
+            asked.sends().await;
+            let refused = "-MOVED 2 127.0.0.1:2\r\n".repeat(2);
+            let executed = "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n$-1\r\n:11\r\n";
+            asked.hears(&format!("{executed}+OK\r\n{refused}-EXECABORT no\r\n")).await;
+            assert!(asked.question.reopen(&asked.batch) && !asked.question.is_decided());
+            if !put_right.is_empty() {
+                asked.decider.ask_again(asked.wire.call(), &asked.batch, &mut asked.question);
+                asked.sends().await;
+                asked.hears(put_right).await;
+                assert!(!asked.question.reopen(&asked.batch));
+            }
+            let answers = asked.answers();
+            assert_eq!(answers.passed(0).ok(), Some(1));
+            assert!(matches!(answers.passed(1), Err(Failure::Redis(_))));
         }
     }
 

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::answers::Answers;
 use super::batch::Batch;
 use super::connection::{Requests, Wire};
-use super::failure::node_of_cluster;
+use super::failure::{Failure, node_of_cluster};
 use super::key::StoredKey;
 use super::part::{By, Charged, Part, units};
 use super::question::Question;
@@ -88,10 +88,11 @@ impl Decider {
         self.put(requests, batch, question);
     }
 
-    /// What the answers to `question` mean, once all are there.
+    /// What the answers to `question` mean, of which those that are not there have failed with `unanswered`.
     pub(super) fn answers(
         &self,
         question: Question,
+        unanswered: Failure,
         batch: &Batch,
         windows: &mut Windows,
     ) -> RedisResult<Answers> {
@@ -99,7 +100,7 @@ impl Decider {
         let told = |reply: RedisResult<Value>| if self.is_sharded { reply } else { reply.map_err(of_one) };
         let now = question.asked_at();
         let replies = question.into_replies().map(|(part, reply)| (part, told(reply)));
-        Answers::read(batch, replies, windows, now)
+        Answers::read(batch, replies, unanswered, windows, now)
     }
 
     /// Asks for a decision of all parts that have not been answered.

@@ -24,13 +24,19 @@
 
 local keys, argv, try, type = KEYS, ARGV, redis.pcall, type
 
+-- How long a key lasts: -1 also if that is longer than its window, since the server's clock has gone back.
+local function lasting(key, window)
+  local ends = try('PTTL', key)
+  return type(ends) == 'number' and ends > tonumber(window) and -1 or ends
+end
+
 -- A transaction has charged the one counter with more than fits, or it does not end. So many have passed as found
 -- room; what is too much is given back, if this seems to be the same window: one that has begun since ends later,
 -- unless this one had just begun. In any case it is left with no less than its limit, so that nobody gets more.
 local charged = #keys == 1 and tonumber(argv[5])
 if charged then
   local key, asked, limit, window = keys[1], math.abs(argv[1]), tonumber(argv[2]), argv[4]
-  local ends = try('PTTL', key)
+  local ends = lasting(key, window)
   if ends == -1 then
     try('PEXPIRE', key, window)
     ends = tonumber(window)
@@ -70,7 +76,7 @@ for i = 1, #keys do
     limit, cost, window = tonumber(argv[from + 1]), argv[from + 2], argv[from + 3]
   end
   if tells then
-    ends = try('PTTL', key)
+    ends = lasting(key, window)
     if type(ends) ~= 'number' then fault = ends.err end
   end
   if ends == -2 then
@@ -86,11 +92,11 @@ for i = 1, #keys do
       end
     elseif used > limit or used <= asked or ends == -1 then
       -- Whoever is denied is told how long; and the window may have begun with this.
-      if ends == UNTOLD then ends = try('PTTL', key) end
+      if ends == UNTOLD then ends = lasting(key, window) end
       if type(ends) ~= 'number' then
         fault = ends.err
       elseif ends == -1 then
-        -- It is new, or someone took the TTL away.
+        -- It is new, or someone took the TTL away, or it was too long.
         ends = tonumber(window)
         local set = try('PEXPIRE', key, window)
         if type(set) ~= 'number' then fault = set.err end

@@ -13,7 +13,7 @@
 //! meanwhile, so that each key has its TTL.
 //!
 //! But what does not fit is charged as well. So only those ask this way who have not heard that half of the limit is
-//! gone, and who take one unit each. Of those that are charged together, as many pass as find room; once there are too
+//! gone, who take one unit each, and whose limit is that of all others. Of those that are charged together, as many pass as find room; once there are too
 //! many, nothing is left that anybody else under this limit could be given. `take.lua` then gives back what is too
 //! much, for which none of them waits. Until it has, and should it never get to it, until the window ends, so much of
 //! what others give back is of no use.
@@ -40,7 +40,8 @@ pub(super) fn commands(known: Option<Duration>) -> usize {
 /// Whether a counter seems to have so much room that a group can charge it this way.
 pub(super) fn suits(group: &Group, counter: &Counter<'_>, window: Option<Window>) -> bool {
     let used = window.map_or(0, |window| window.used).saturating_add(units(group, counter).unsigned_abs());
-    counter.cost == 1 && used <= u64::from(counter.quota.limit() / 2) && !group.asking
+    let has_room = used <= u64::from(counter.quota.limit() / 2);
+    has_room && counter.cost == 1 && !counter.varies && !group.asking
 }
 
 /// Charges counters with what all of a group ask of each, of whose window's end that is known.
@@ -83,7 +84,8 @@ pub(super) fn tell(
     let window = counter.quota.window_millis();
     let told = match (begun, ends) {
         (Value::Okay, _) => Some(window),
-        (_, [Value::Int(ends)]) => u64::try_from(*ends).ok(),
+        // One that lasts longer than its window has seen the server's clock go back.
+        (_, [Value::Int(ends)]) => u64::try_from(*ends).ok().filter(|ends| *ends <= window),
         _ => None,
     };
     let left = told.map(Duration::from_millis).or(known);
@@ -150,6 +152,7 @@ mod tests {
             (vec![nothing.clone(), int(11)], known, Err(charged(11, 50))),
             (vec![nothing.clone(), int(11), int(40_000)], None, Err(charged(11, 40))),
             (vec![nothing.clone(), int(2), int(-1)], None, Err(charged(2, 60))),
+            (vec![nothing.clone(), int(2), int(60_001)], None, Err(charged(2, 60))),
             (vec![okay, int(11)], known, Err(charged(11, 60))),
             (vec![nothing.clone(), nothing.clone()], known, Err(None)),
             (vec![nothing.clone(), nothing, int(40_000)], None, Err(None)),
