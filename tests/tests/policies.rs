@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::extract::{Path, Request};
+use axum::extract::{FromRequestParts as _, Path, Request};
 use axum::http::request::Parts;
 use axum::http::response;
 use axum::middleware::{Next, from_fn};
@@ -14,6 +14,7 @@ use axum_rate_limit::{
     Algorithm, Charge, Decisions, Headers, Key, KeyPart, OnStoreError, Policy, Quota, Quotas, RateLimiter,
     StoreError, policies, rate_limit,
 };
+use futures_util::FutureExt as _;
 use tests::{App, Instances, LIMIT_FIELDS, RedisServer, on_both_stores};
 
 on_both_stores!(
@@ -436,6 +437,24 @@ async fn what_an_answer_gives_back_is_of_one_policy(limiter: Instances) {
         let left = limiter.peek(&FAILURES, Key::global()).await.expect("a decision").remaining();
         assert_eq!(left, 10 - 2 * failures, "{path}");
     }
+}
+
+fn curious(parts: &Parts) -> Option<String> {
+    let mut parts = parts.clone();
+    let decisions = Decisions::from_request_parts(&mut parts, &()).now_or_never()?;
+    decisions.ok().map(|_| "decided".to_owned())
+}
+
+#[rate_limit(name = "curious", per_minute = 1, key = curious)]
+async fn asked_by_the_curious() {}
+
+/// It would wait for itself.
+#[tokio::test]
+async fn a_function_finds_no_decisions_yet() {
+    let app = Router::new().route("/", get(asked_by_the_curious)).layer(RateLimiter::memory());
+    let app = App::serve(app).await;
+    let answer = tokio::time::timeout(Duration::from_secs(20), app.get("/")).await.expect("it is answered");
+    assert_eq!(answer.status, StatusCode::OK);
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ impl<S: Sync> FromRequestParts<S> for Charge {
     type Rejection = NoLayer;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
-        let ledger = parts.extensions.get::<Ledger>().cloned().ok_or(NoLayer)?;
+        let ledger = Ledger::of(parts)?.clone();
         Ok(Self { ledger, policy: None })
     }
 }

@@ -53,12 +53,13 @@ impl<S: Sync> FromRequestParts<S> for Decisions {
     type Rejection = NoLayer;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
-        let ledger = parts.extensions.get::<Ledger>().ok_or(NoLayer)?;
+        let ledger = Ledger::of(parts)?;
         Ok(Self(ledger.with_entries(|entries| entries.decisions().collect())))
     }
 }
 
-/// There is no [`RateLimiter`](crate::RateLimiter) among the layers of the router: 500.
+/// There is no [`RateLimiter`](crate::RateLimiter) among the layers of the router: 500. Nor is there anything yet for
+/// a function of a policy, which is asked before it is decided.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("there is no rate limiter: add `.layer(limiter)` to the router, after its routes")]
 pub struct NoLayer;

@@ -1,5 +1,6 @@
 //! What has been decided in one request so far: one policy, one charge.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,12 +14,13 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::Answers;
+use super::decisions::NoLayer;
 use super::denial::{self, Denied};
 use super::entries::{Entries, Entry};
 use super::identity::{self, NoPeer};
 use crate::decision::Decision;
 use crate::error::StoreError;
-use crate::limiter::{Ask, Limiter};
+use crate::limiter::Ask;
 use crate::policy::Policy;
 use crate::rate_limiter::{RateLimiter, Shared};
 use crate::store::remote::{Asked, Begun};
@@ -33,6 +35,7 @@ pub(crate) struct Ledger(Arc<Record>);
 struct Record {
     limiter: RateLimiter,
     entries: Mutex<Entries>,
+    depends_on_answer: AtomicBool,
 }
 
 /// Whether a request may go on.
@@ -108,7 +111,14 @@ impl Drop for Waiting<'_> {
 
 impl Ledger {
     pub(super) fn new(limiter: RateLimiter) -> Self {
-        Self(Arc::new(Record { limiter, entries: Mutex::default() }))
+        let (entries, depends_on_answer) = (Mutex::default(), AtomicBool::new(false));
+        Self(Arc::new(Record { limiter, entries, depends_on_answer }))
+    }
+
+    /// The record of a request, for its handler; there is none for a function that tells what is to be asked.
+    pub(super) fn of(parts: &Parts) -> Result<&Self, NoLayer> {
+        let ledger = parts.extensions.get::<Self>().filter(|_| !IS_ASKING.get());
+        ledger.ok_or(NoLayer)
     }
 
     pub(super) fn limiter(&self) -> &RateLimiter {
@@ -144,7 +154,7 @@ impl Ledger {
             return Admission::denied(denial);
         }
         let admission = entries.begin();
-        if enter(entries, admission, parts, policies, limiter).is_err() {
+        if self.enter(entries, admission, parts, policies).is_err() {
             entries.withdraw(admission);
             return Admission::denied(no_peer());
         }
@@ -164,6 +174,37 @@ impl Ledger {
         }
     }
 
+    /// Enters what is to be asked: all of `policies` that have not been.
+    fn enter(
+        &self,
+        entries: &mut Entries,
+        admission: u32,
+        parts: &Parts,
+        policies: &'static [&'static Policy],
+    ) -> Result<(), NoPeer> {
+        let limiter = &self.limiter().0.limiter;
+        let _asking = Asking::begin();
+        for &policy in policies {
+            // One request is charged once, also by a policy that stands twice on one item.
+            let is_policy = |entry: &Entry| entry.ask.policy.name() == policy.name();
+            if entries.decided().chain(entries.asked(admission)).any(is_policy) {
+                continue;
+            }
+            let policy = limiter.effective(policy);
+            if policy.skips(parts) {
+                continue;
+            }
+            if policy.given_back().is_some() {
+                self.0.depends_on_answer.store(true, Ordering::Relaxed);
+            }
+            let (own_quotas, cost) = (policy.quotas_of(parts).map(Box::new), policy.cost_of(parts));
+            let Ask { policy, key, .. } =
+                &mut entries.enter(admission, Ask { policy, own_quotas, key: Text::default(), cost }).ask;
+            identity::write_key(parts, policy, limiter, key)?;
+        }
+        Ok(())
+    }
+
     /// Adds `cost` to what this request has been charged by `policy`, or by all if there is none.
     pub(super) async fn add(&self, policy: Option<&str>, cost: u32) -> Result<(), StoreError> {
         self.charge(Operation::Add, |entry| if entry.is_of(policy) { cost } else { 0 }).await
@@ -174,12 +215,9 @@ impl Ledger {
         self.charge(Operation::GiveBack, |entry| if entry.is_of(policy) { cost } else { 0 }).await
     }
 
-    /// Whether it depends on the answer if all stay charged.
+    /// Whether it depends on the answer if all that was asked stays charged.
     pub(super) fn depends_on_answer(&self) -> bool {
-        self.with_entries(|entries| {
-            let mut charged = entries.decided().filter(|entry| entry.charged > 0);
-            charged.any(|entry| entry.ask.policy.given_back().is_some())
-        })
+        self.0.depends_on_answer.load(Ordering::Relaxed)
     }
 
     /// Gives back all that this request has been charged by those policies that ask for it, as it is answered so.
@@ -233,30 +271,25 @@ impl Ledger {
     }
 }
 
-/// Enters what is to be asked: all of `policies` that have not been.
-fn enter(
-    entries: &mut Entries,
-    admission: u32,
-    parts: &Parts,
-    policies: &'static [&'static Policy],
-    limiter: &Limiter,
-) -> Result<(), NoPeer> {
-    for &policy in policies {
-        // One request is charged once, also by a policy that stands twice on one item.
-        let is_policy = |entry: &Entry| entry.ask.policy.name() == policy.name();
-        if entries.decided().chain(entries.asked(admission)).any(is_policy) {
-            continue;
-        }
-        let policy = limiter.effective(policy);
-        if policy.skips(parts) {
-            continue;
-        }
-        let (own_quotas, cost) = (policy.quotas_of(parts).map(Box::new), policy.cost_of(parts));
-        let Ask { policy, key, .. } =
-            &mut entries.enter(admission, Ask { policy, own_quotas, key: Text::default(), cost }).ask;
-        identity::write_key(parts, policy, limiter, key)?;
+thread_local! {
+    static IS_ASKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While the functions of policies tell what is to be asked. Nothing is decided yet that they could look at, and
+/// whoever waited for that would wait for ever.
+struct Asking;
+
+impl Asking {
+    fn begin() -> Self {
+        IS_ASKING.set(true);
+        Self
     }
-    Ok(())
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        IS_ASKING.set(false);
+    }
 }
 
 /// Notes the outcome for all that were asked together, and tells the answer to the request if it is denied.
