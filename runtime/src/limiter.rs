@@ -121,14 +121,42 @@ impl Limiter {
 
     /// Applies `operation` to all of `asks` in one call of the store.
     pub(crate) async fn decide(&self, operation: Operation, asks: &[Ask<'_>]) -> Result<Outcome, StoreError> {
-        match self.begin(operation, asks) {
+        self.decide_or(operation, asks, self.strictest(asks)).await
+    }
+
+    /// The same; that is to be done when the store fails.
+    async fn decide_or(
+        &self,
+        operation: Operation,
+        asks: &[Ask<'_>],
+        on_error: OnStoreError,
+    ) -> Result<Outcome, StoreError> {
+        let counters = counters(asks);
+        if counters.is_empty() {
+            return Ok(Outcome::new(true, []));
+        }
+        match self.store.begin(operation, &counters, || on_error) {
             Begun::Decided(outcome) => outcome,
             Begun::Asked(mut asked) => {
                 poll_fn(|context| asked.poll(context)).await;
-                self.conclude(operation, asks, &asked)
+                self.store.conclude(operation, &counters, &asked, || on_error)
             }
-            Begun::Later => self.answer_later(operation, asks).await,
+            Begun::Later => self.store.apply(operation, &counters, on_error).await,
         }
+    }
+
+    /// Gives back what was charged in the store: should it have gone since, to nobody in its place.
+    pub(crate) async fn give_back(&self, asks: &[Ask<'_>]) -> Result<Outcome, StoreError> {
+        let on_error = match self.strictest(asks) {
+            OnStoreError::Deny => OnStoreError::Deny,
+            OnStoreError::Local | OnStoreError::Allow => OnStoreError::Allow,
+        };
+        self.decide_or(Operation::GiveBack, asks, on_error).await
+    }
+
+    /// Gives back what was charged in this process while the store was away.
+    pub(crate) fn give_back_here(&self, asks: &[Ask<'_>]) -> Result<Outcome, StoreError> {
+        self.store.give_back_here(&counters(asks))
     }
 
     /// Has the store decide all of `asks`, in one call, or begin to.

@@ -1,9 +1,10 @@
 //! What happens when Redis does not: real servers, stopped for real.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::http::response;
+use axum::http::{Uri, response};
 use axum::routing::get;
 use axum::{Extension, Router};
 use axum_rate_limit::{Decisions, OnStoreError, Policy, RateLimiter, rate_limit};
@@ -162,15 +163,52 @@ async fn a_share_is_more_than_nothing_and_no_more_than_all() {
     }
 }
 
+const FAILURES: Policy = Policy::new("failures").per_hour(10).give_back_if(succeeded);
+
 fn succeeded(answer: &response::Parts) -> bool {
     answer.status.is_success()
+}
+
+/// A guesser who tries while Redis is away must not be given what somebody else's success returns, nor the other
+/// way round.
+#[tokio::test]
+async fn what_is_given_back_is_given_to_where_it_was_taken() {
+    const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    #[rate_limit(policy = FAILURES)]
+    async fn meanwhile(
+        Extension(server): Extension<Arc<RedisServer>>,
+        limiter: Extension<RateLimiter>,
+        uri: Uri,
+    ) -> String {
+        if uri.query() == Some("back") {
+            server.signal("CONT");
+            recovered(&limiter, &FAILURES, "somebody").await;
+        } else {
+            server.signal("STOP");
+        }
+        // Others try.
+        for _ in 0..3 {
+            let decision = limiter.check(&FAILURES, CLIENT).await.expect("a decision");
+            assert!(decision.is_allowed());
+        }
+        limiter.peek(&FAILURES, CLIENT).await.expect("a decision").remaining().to_string()
+    }
+
+    let server = Arc::new(RedisServer::start().await);
+    let limiter = built(|| RateLimiter::builder().redis(server.url())).await;
+    let routes = Router::new().route("/", get(meanwhile)).layer(Extension(Arc::clone(&server)));
+    let app = App::serve(routes.layer(Extension(limiter.clone())).layer(limiter.clone())).await;
+    for (path, is_degraded) in [("/", true), ("/?back", false)] {
+        let before = app.get(path).await.body;
+        let after = limiter.peek(&FAILURES, CLIENT).await.expect("a decision");
+        assert_eq!((after.is_degraded(), after.remaining().to_string()), (is_degraded, before), "{path}");
+    }
 }
 
 /// What was asked for is done; that it has not been given back is nothing that the client could mend.
 #[tokio::test]
 async fn an_answer_is_sent_though_what_it_gives_back_is_lost() {
-    const FAILURES: Policy = Policy::new("failures").per_hour(2).give_back_if(succeeded);
-
     #[rate_limit(policy = FAILURES)]
     async fn stopping(server: Extension<Arc<RedisServer>>) {
         server.signal("STOP");
@@ -182,7 +220,7 @@ async fn an_answer_is_sent_though_what_it_gives_back_is_lost() {
     let routes = Router::new().route("/", get(stopping)).layer(Extension(Arc::clone(&server)));
     let app = App::serve(routes.layer(limiter.clone())).await;
     let answer = app.get("/").await;
-    assert_eq!((answer.status, answer.parameter("r")), (StatusCode::OK, Some(1)));
+    assert_eq!((answer.status, answer.parameter("r")), (StatusCode::OK, Some(9)));
     server.signal("CONT");
     recovered(&limiter, &FAILURES, "127.0.0.1").await;
 }

@@ -28,8 +28,8 @@ use crate::error::Error;
 /// Each change is one atomic call of the store. The response fields tell what is left after it. What is
 /// added can't be denied any more: it may use up more than the quota, and whoever comes next waits for
 /// it. What is given back is at most what this request was charged, and is taken from what the counter
-/// holds then: if the window has ended meanwhile, or the store has come back from an outage, that is
-/// another one's.
+/// holds then, where it was charged: if the window has ended meanwhile, that is another one's; and if the store
+/// has gone since, nobody is given it.
 #[derive(Clone, Debug)]
 #[must_use = "nothing is charged until `add` or `give_back` is called"]
 pub struct Charge {

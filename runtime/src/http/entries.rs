@@ -115,6 +115,11 @@ impl Entry {
         self.outcome = Some(part);
     }
 
+    /// Whether it was decided while the store was away.
+    pub(super) fn is_degraded(&self) -> bool {
+        self.outcome.as_ref().is_some_and(Outcome::is_degraded)
+    }
+
     /// Whether it is of the policy of that name, or of any if there is no name.
     pub(super) fn is_of(&self, policy: Option<&str>) -> bool {
         policy.is_none_or(|policy| policy == self.ask.policy.name())

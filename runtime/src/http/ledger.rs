@@ -38,6 +38,8 @@ struct Record {
     depends_on_answer: AtomicBool,
 }
 
+type Asks = SmallVec<[Ask<'static>; 1]>;
+
 /// Whether a request may go on.
 pub(super) enum Admission<'a> {
     /// It is known.
@@ -207,12 +209,15 @@ impl Ledger {
 
     /// Adds `cost` to what this request has been charged by `policy`, or by all if there is none.
     pub(super) async fn add(&self, policy: Option<&str>, cost: u32) -> Result<(), StoreError> {
-        self.charge(Operation::Add, |entry| if entry.is_of(policy) { cost } else { 0 }).await
+        let asks = self.asks(|entry| if entry.is_of(policy) { cost } else { 0 });
+        let outcome = self.limiter().0.limiter.decide(Operation::Add, &asks).await?;
+        self.note(Operation::Add, &asks, outcome);
+        Ok(())
     }
 
     /// Gives `cost` back of what this request has been charged, or all of it.
     pub(super) async fn give_back(&self, policy: Option<&str>, cost: u32) -> Result<(), StoreError> {
-        self.charge(Operation::GiveBack, |entry| if entry.is_of(policy) { cost } else { 0 }).await
+        self.give(self.returned(|entry| if entry.is_of(policy) { cost } else { 0 })).await
     }
 
     /// Whether it depends on the answer if all that was asked stays charged.
@@ -222,39 +227,48 @@ impl Ledger {
 
     /// Gives back all that this request has been charged by those policies that ask for it, as it is answered so.
     pub(super) fn give_back_for(self, answer: &response::Parts) -> impl Future<Output = ()> + Send + use<> {
-        let asks = self.asks(Operation::GiveBack, |entry| {
-            let given_back = entry.charged > 0 && entry.ask.policy.given_back().is_some_and(|f| f(answer));
-            if given_back { u32::MAX } else { 0 }
+        let returned = self.returned(|entry| {
+            let is_returned = entry.charged > 0 && entry.ask.policy.given_back().is_some_and(|is| is(answer));
+            if is_returned { u32::MAX } else { 0 }
         });
         async move {
             // It is answered all the same; why the store has failed is in the log.
-            let _ = self.apply(Operation::GiveBack, &asks).await;
+            let _ = self.give(returned).await;
         }
     }
 
-    async fn charge(&self, operation: Operation, cost: impl Fn(&Entry) -> u32) -> Result<(), StoreError> {
-        self.apply(operation, &self.asks(operation, cost)).await
+    /// What is asked of the policies that have been asked, of which `cost` tells how much.
+    fn asks(&self, cost: impl Fn(&mut Entry) -> u32) -> Asks {
+        let ask = |entry: &mut Entry| Ask { cost: cost(entry), ..entry.ask.clone() };
+        self.with_entries(|entries| entries.decided_mut().map(ask).filter(|ask| ask.cost > 0).collect())
     }
 
-    /// What is asked of each policy that has been asked, of which `cost` tells how much; no more is given back than was
-    /// charged.
-    fn asks(&self, operation: Operation, cost: impl Fn(&Entry) -> u32) -> SmallVec<[Ask<'static>; 1]> {
-        self.with_entries(|entries| {
-            let ask = |entry: &mut Entry| {
-                let mut cost = cost(entry);
-                if operation == Operation::GiveBack {
-                    cost = cost.min(entry.charged);
-                    // At once, so that nobody else gives it back meanwhile.
-                    entry.charged -= cost;
-                }
-                (cost > 0).then(|| Ask { cost, ..entry.ask.clone() })
-            };
-            entries.decided_mut().filter_map(ask).collect()
+    /// What is returned of what was charged, of which `cost` tells how much: to the store, and to this process.
+    fn returned(&self, cost: impl Fn(&Entry) -> u32) -> [Asks; 2] {
+        [false, true].map(|is_degraded| {
+            self.asks(|entry| {
+                let of = if entry.is_degraded() == is_degraded { cost(entry) } else { 0 };
+                let cost = of.min(entry.charged);
+                // At once, so that nobody else gives it back meanwhile.
+                entry.charged -= cost;
+                cost
+            })
         })
     }
 
-    async fn apply(&self, operation: Operation, asks: &[Ask<'static>]) -> Result<(), StoreError> {
-        let mut outcome = self.limiter().0.limiter.decide(operation, asks).await?;
+    /// Gives back to where it was taken, whether the store has gone since, or has come back.
+    async fn give(&self, [to_store, to_process]: [Asks; 2]) -> Result<(), StoreError> {
+        let limiter = &self.limiter().0.limiter;
+        if !to_process.is_empty() {
+            self.note(Operation::GiveBack, &to_process, limiter.give_back_here(&to_process)?);
+        }
+        let outcome = limiter.give_back(&to_store).await?;
+        self.note(Operation::GiveBack, &to_store, outcome);
+        Ok(())
+    }
+
+    /// Notes what has come of asking.
+    fn note(&self, operation: Operation, asks: &Asks, mut outcome: Outcome) {
         self.with_entries(|entries| {
             for ask in asks {
                 let part = ask.part_of(&mut outcome);
@@ -267,7 +281,6 @@ impl Ledger {
                 }
             }
         });
-        Ok(())
     }
 }
 

@@ -110,6 +110,11 @@ impl Guarded {
         outcome.or_else(|error| self.instead(operation, counters, on_error, error))
     }
 
+    /// Gives back what was taken in place of the store.
+    pub(crate) fn give_back_here(&self, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
+        self.memory.apply_now(Operation::GiveBack, &self.share(counters)).map(Outcome::degraded)
+    }
+
     /// What is to be done where the store has failed.
     #[cold]
     fn instead(
