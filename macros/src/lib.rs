@@ -36,7 +36,7 @@ use proc_macro::TokenStream;
 /// | `per_second`, `per_minute`, `per_hour`, `per_day` `= N` | a quota; `N` is a literal or a constant expression, 1 … `u32::MAX` |
 /// | `quota(N, per = "90s")` | a quota over any other window, `1ms` … `366d`; may be given several times |
 /// | `algorithm = …` | `fixed_window` (default), `sliding_window` (two weighted counters), `sliding_log` (exact, counts up to 10,000), `token_bucket` (GCRA) |
-/// | `burst = N` | `token_bucket` only: how many may pass at once; default the quota's own count |
+/// | `burst = N` | `token_bucket` only: how many may pass at once by the quota with the shortest window; default its own count, as with all others |
 /// | `by_resource` | a quota for each `METHOD:path` as asked for; `HEAD` counts as `GET` |
 /// | `by_route` | a quota for each `METHOD:template`, e.g. `GET:/users/{id}`. What a limited router serves by `nest_service` has no template there, and shares one quota |
 /// | `key = …` | who shares a quota: `ip` (default), `global`, `header("x-api-key")`, the path of a `fn(&Parts) -> Option<String>`, or a tuple of these. A part that a request lacks is replaced by the client's address. A header that anyone can send gives anyone any number of quotas |

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use proc_macro2::{Span, TokenStream};
 use quote::ToTokens;
+use syn::spanned::Spanned as _;
 use syn::{Expr, ExprLit, ExprUnary, Ident, Lit, LitStr, Path, UnOp};
 
 use crate::args::{Algorithm, Args, Given, OnStoreError, Quota, Resource, Window, unwrapped};
@@ -168,7 +169,7 @@ fn declared(args: Args, errors: &mut Errors) -> Option<Source> {
     let algorithm = args.algorithm.map(|algorithm| algorithm.value);
     let kind = algorithm.as_ref().map_or(Algorithm::FixedWindow, |(_, kind)| *kind);
     check_algorithm(kind, &quotas, args.quotas_by.as_ref(), errors);
-    let burst = args.burst.map(|burst| check_burst(burst, kind, errors));
+    let burst = args.burst.map(|burst| check_burst(burst, kind, &quotas, errors));
     let key = args.key.map(|key| key.value);
     check_headers(key.iter().flat_map(|key| &key.0), errors);
     let most = match &burst {
@@ -237,7 +238,12 @@ fn check_algorithm(
 }
 
 /// The burst, and its value if it is a literal.
-fn check_burst(burst: Given<Expr>, algorithm: Algorithm, errors: &mut Errors) -> (Expr, Option<u32>) {
+fn check_burst(
+    burst: Given<Expr>,
+    algorithm: Algorithm,
+    quotas: &[CheckedQuota],
+    errors: &mut Errors,
+) -> (Expr, Option<u32>) {
     if algorithm != Algorithm::TokenBucket {
         errors.at(
             burst.argument.span(),
@@ -245,6 +251,21 @@ fn check_burst(burst: Given<Expr>, algorithm: Algorithm, errors: &mut Errors) ->
         );
     }
     let literal = check_number(&burst.value, "a burst of 0 would deny every request", BURST_RANGE, errors);
+    // It is that of the shortest window.
+    let shortest = quotas.iter().map(|quota| quota.window_millis).min();
+    let longer = quotas.iter().filter(|quota| Some(quota.window_millis) != shortest);
+    let least = longer.filter_map(|quota| Some((quota.literal?, quota))).min_by_key(|(count, _)| *count);
+    if let (Some(value), Some((count, quota))) = (literal, least)
+        && value >= count
+    {
+        errors.at(
+            burst.value.span(),
+            format!(
+                "a burst of {value} never passes at once, since `{}` allows no more: write less",
+                describe(quota)
+            ),
+        );
+    }
     (burst.value, literal)
 }
 

@@ -65,10 +65,11 @@ impl Ask<'_> {
 
     /// What it asks for, as the `policy`th of those that are asked together.
     fn counters(&self, policy: usize) -> impl Iterator<Item = Counter<'_>> {
-        self.quotas().iter().map(move |quota| Counter {
+        let quotas = self.quotas();
+        quotas.iter().map(move |quota| Counter {
             key: self.key.as_str(),
             quota: *quota,
-            algorithm: self.policy.algorithm,
+            algorithm: self.policy.algorithm.of(quota, quotas),
             cost: self.cost,
             policy,
             shadow: self.policy.shadow,

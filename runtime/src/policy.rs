@@ -223,11 +223,12 @@ impl Policy {
         self.checked()
     }
 
-    /// How many requests a token bucket lets pass at once.
+    /// How many requests a token bucket lets pass at once. Of several quotas it is that of the shortest window; the
+    /// others let their own counts pass.
     ///
     /// # Panics
     ///
-    /// If the algorithm is none that has a burst, or as [`algorithm`](Self::algorithm) does. In a
+    /// If the algorithm is none that has a burst; if one of the other quotas allows no more at once; or as [`algorithm`](Self::algorithm) does. In a
     /// constant that is a compile error.
     #[track_caller]
     pub const fn burst(mut self, burst: u32) -> Self {
@@ -508,7 +509,9 @@ impl Policy {
         while index < quotas.len() {
             let fault = match self.algorithm {
                 Algorithm::SlidingLog => log_fault(&quotas[index]),
-                Algorithm::TokenBucket { burst } => bucket_fault(&quotas[index], burst),
+                Algorithm::TokenBucket { burst } => {
+                    bucket_fault(&quotas[index], burst, self.algorithm.of(&quotas[index], quotas))
+                }
                 Algorithm::FixedWindow | Algorithm::SlidingWindow => None,
             };
             if fault.is_some() {
@@ -532,6 +535,7 @@ impl Policy {
 
     /// What the strictest of the quotas lets pass at once.
     const fn most_at_once(&self) -> u32 {
+        // All others allow more.
         if let Algorithm::TokenBucket { burst: Some(burst) } = self.algorithm {
             return burst;
         }
@@ -584,7 +588,8 @@ const fn log_fault(quota: &Quota) -> Option<&'static str> {
     None
 }
 
-const fn bucket_fault(quota: &Quota, burst: Option<u32>) -> Option<&'static str> {
+/// What is wrong with a quota of a policy with that burst, which is counted `by` that, with or without it.
+const fn bucket_fault(quota: &Quota, burst: Option<u32>, by: Algorithm) -> Option<&'static str> {
     const LONGEST: u128 = 366 * 24 * 60 * 60 * 1_000_000;
     let window = quota.window().as_micros();
     let limit = quota.limit() as u128;
@@ -596,6 +601,14 @@ const fn bucket_fault(quota: &Quota, burst: Option<u32>) -> Option<&'static str>
         Some(burst) => burst as u128,
         None => return None,
     };
+    if !matches!(by, Algorithm::TokenBucket { burst: Some(_) }) {
+        if burst >= limit {
+            return Some(
+                "a burst never passes at once where a quota over a longer time allows no more: give a smaller burst",
+            );
+        }
+        return None;
+    }
     if burst * window.div_ceil(limit) > LONGEST {
         return Some("a burst that takes more than 366 days to refill is no rate: give a smaller burst");
     }

@@ -11,11 +11,11 @@ use axum::routing::get;
 use axum::{Router, http::StatusCode};
 use axum_rate_limit::store::{Counter, Operation, Outcome, Store};
 use axum_rate_limit::{
-    Algorithm, Charge, Decisions, Headers, Key, KeyPart, OnStoreError, Policy, Quota, Quotas, RateLimiter,
-    StoreError, policies, rate_limit,
+    Algorithm, Charge, Decisions, Headers, Key, KeyPart, ManualClock, OnStoreError, Policy, Quota, Quotas,
+    RateLimiter, StoreError, policies, rate_limit,
 };
 use futures_util::FutureExt as _;
-use tests::{App, Instances, LIMIT_FIELDS, RedisServer, on_both_stores};
+use tests::{App, Instances, LIMIT_FIELDS, RedisServer, built, on_both_stores};
 
 on_both_stores!(
     a_key_is_what_the_policy_says,
@@ -336,6 +336,31 @@ async fn a_store_that_answers_too_little_lets_nothing_through() {
     let limiter = builder.build().await.expect("it builds");
     let error = limiter.check(&Policy::new("x").per_hour(1), "x").await.expect_err("there is no decision");
     assert!(error.to_string().contains("fewer"), "{error}");
+}
+
+#[tokio::test]
+async fn a_burst_is_of_the_shortest_quota_alone() {
+    const BOTH: Policy = Policy::new("both")
+        .per_second(2)
+        .per_hour(7)
+        .algorithm(Algorithm::TokenBucket { burst: None })
+        .burst(3);
+    let server = RedisServer::start().await;
+    let clock = ManualClock::default();
+    let on_redis =
+        || RateLimiter::builder().redis(server.url()).timeout(Duration::from_secs(30)).clock(&clock);
+    let in_memory = RateLimiter::builder().clock(&clock).build().await.expect("it builds");
+    for limiter in [in_memory, built(on_redis).await] {
+        for (passing, is_hour_over) in [(3, false), (2, false), (2, true), (0, true)] {
+            for _ in 0..passing {
+                assert!(limiter.check(&BOTH, "x").await.expect("a decision").is_allowed());
+            }
+            let denied = limiter.check(&BOTH, "x").await.expect("a decision");
+            let wait = denied.retry_after().expect("it is denied");
+            assert_eq!(wait > Duration::from_secs(60), is_hour_over, "{wait:?}");
+            clock.advance(Duration::from_secs(1));
+        }
+    }
 }
 
 #[tokio::test]

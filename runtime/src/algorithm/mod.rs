@@ -45,9 +45,26 @@ pub enum Algorithm {
     /// A bucket that holds `burst` requests and is refilled evenly, the quota's count in each window
     /// (the generic cell rate algorithm).
     TokenBucket {
-        /// How many requests may pass at once; the quota's own count if `None`.
+        /// How many requests may pass at once by the quota with the shortest window; its own count if `None`, as with
+        /// all others.
         burst: Option<u32>,
     },
+}
+
+impl Algorithm {
+    /// How one of `quotas` is counted: a burst is that of the shortest window.
+    pub(crate) const fn of(self, quota: &Quota, quotas: &[Quota]) -> Self {
+        if let Self::TokenBucket { burst: Some(_) } = self {
+            let mut index = 0;
+            while index < quotas.len() {
+                if quotas[index].window_millis() < quota.window_millis() {
+                    return Self::TokenBucket { burst: None };
+                }
+                index += 1;
+            }
+        }
+        self
+    }
 }
 
 /// How long the longest window is, and so the longest refill, in microseconds.

@@ -18,6 +18,9 @@ async fn no_burst() {}
 #[rate_limit(name = "burst-type", per_minute = 5, algorithm = token_bucket, burst = 1.5)]
 async fn half_a_burst() {}
 
+#[rate_limit(name = "burst-never", per_second = 5, per_minute = 20, algorithm = token_bucket, burst = 20)]
+async fn no_such_burst() {}
+
 #[rate_limit(name = "long", per_day = 10_001, algorithm = sliding_log)]
 async fn long_log() {}
 
