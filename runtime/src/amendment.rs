@@ -34,12 +34,15 @@ enum Setting {
 /// A declared policy on its way to what it is to be: what [`Builder::amend`](crate::Builder::amend)
 /// hands to its closure.
 ///
-/// A quota replaces the declared one over the same window, or comes in addition. What has been counted
-/// so far stays.
+/// A quota replaces the declared one over the same window, or comes in addition. A declared one that can't bind
+/// beside it any more, since the new one allows no more in a longer time, is left out. What has been counted so far
+/// stays.
 #[derive(Clone, Debug)]
 #[must_use = "an amendment is changed by value"]
 pub struct Amendment {
     policy: Policy,
+    declared: Vec<Quota>,
+    /// Those that are new.
     quotas: Vec<Quota>,
     fault: Option<String>,
 }
@@ -49,7 +52,7 @@ pub(crate) type Amend = Box<dyn FnOnce(Amendment) -> Amendment + Send>;
 
 impl Amendment {
     fn of(policy: &Policy) -> Self {
-        Self { policy: *policy, quotas: policy.quotas().to_vec(), fault: None }
+        Self { policy: *policy, declared: policy.quotas().to_vec(), quotas: Vec::new(), fault: None }
     }
 
     /// So many requests in each second.
@@ -79,13 +82,14 @@ impl Amendment {
                 Some(other) => *other = quota,
                 None => self.quotas.push(quota),
             },
-            Err(fault) => self = self.faulty(fault),
+            Err(fault) => self = self.faulty(&fault.to_string()),
         }
         self
     }
 
     /// No declared quota, but those that are given after this.
     pub fn without_quotas(mut self) -> Self {
+        self.declared.clear();
         self.quotas.clear();
         self
     }
@@ -135,11 +139,19 @@ impl Amendment {
     }
 
     fn finish(self) -> Result<Policy, String> {
-        let Some((first, others)) = self.quotas.split_first() else {
+        let Self { mut policy, declared, quotas, .. } = self;
+        // A limit that is made stricter at night must not wait for the others to be changed, too.
+        let is_outdone =
+            |old: &Quota| quotas.iter().any(|new| new.window() > old.window() && new.limit() <= old.limit());
+        let same = |old: &Quota| quotas.iter().find(|new| new.window() == old.window());
+        let kept = declared.iter().filter_map(|old| same(old).or((!is_outdone(old)).then_some(old)));
+        let is_added = |new: &&Quota| declared.iter().all(|old| old.window() != new.window());
+        let all: Vec<Quota> = kept.chain(quotas.iter().filter(is_added)).copied().collect();
+        let Some((first, others)) = all.split_first() else {
             return Err("a policy needs at least one quota: add `per_minute` or another one".to_owned());
         };
-        let mut policy = self.policy;
-        policy.quotas = others.iter().try_fold(Quotas::of(*first), |quotas, quota| quotas.try_and(*quota))?;
+        let fold = others.iter().try_fold(Quotas::of(*first), |quotas, quota| quotas.try_and(*quota));
+        policy.quotas = fold.map_err(|fault| fault.to_string())?;
         policy.fault().map_or(Ok(policy), |fault| Err(fault.to_owned()))
     }
 }
@@ -298,6 +310,17 @@ mod tests {
         assert_eq!(hardwork.quotas(), [Quota::per_minute(20), Quota::per_hour(50), Quota::per_day(100)]);
         assert!(hardwork.is_shadow());
         assert_eq!(amended["bucket"].algorithm, Algorithm::TokenBucket { burst: Some(9) });
+    }
+
+    #[test]
+    fn a_stricter_quota_leaves_out_what_can_not_bind_beside_it() {
+        for (variables, expected) in [
+            (&[("RATE_LIMIT_HARD_WORK_PER_HOUR", "5")][..], &[Quota::per_hour(5)][..]),
+            (&[("RATE_LIMIT_HARD_WORK_PER_DAY", "50")], &[Quota::per_minute(5), Quota::per_day(50)]),
+            (&[("RATE_LIMIT_HARD_WORK_PER_DAY", "3")], &[Quota::per_day(3)]),
+        ] {
+            assert_eq!(env(variables).unwrap()["hard-work"].quotas(), expected);
+        }
     }
 
     #[test]

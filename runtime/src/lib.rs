@@ -47,7 +47,7 @@ pub use crate::http::{
 };
 pub use crate::key::{ClientIpHeader, Key, KeyPart};
 pub use crate::policy::{Named, Policy, Scope};
-pub use crate::quota::{Quota, Quotas};
+pub use crate::quota::{InvalidQuota, Quota, Quotas};
 pub use crate::rate_limiter::RateLimiter;
 pub use crate::registry::policies;
 pub use crate::store::guarded::OnStoreError;

@@ -31,7 +31,7 @@ use crate::store::guarded::OnStoreError;
 ///
 /// A policy is declared where [`Policy::new`] is called. Two declarations of the same name share
 /// their counters, so they must be the same otherwise: [`build`](crate::Builder::build) refuses a
-/// program in which they differ.
+/// program in which those of attributes, and of [`declare`](crate::Builder::declare), differ.
 #[derive(Clone, Copy)]
 #[must_use = "a policy is changed by value"]
 pub struct Policy {
@@ -282,7 +282,8 @@ impl Policy {
     }
 
     /// The quotas of whoever asks; those declared if the function answers `None`. What it answers can't
-    /// be amended.
+    /// be amended. Those that come from elsewhere, such as a table of tiers, are best made when that is read, by
+    /// [`Quota::try_new`] and [`Quotas::try_and`]: what panics here does so in a request.
     ///
     /// # Panics
     ///
@@ -439,8 +440,8 @@ impl Policy {
         }
     }
 
-    /// Where the policy is declared: the file, line and column of its attribute or of the call of
-    /// [`Policy::new`].
+    /// Where the policy is declared: the file, line and column of the call of [`Policy::new`], or of its attribute; of
+    /// several on one item, and of a module and the functions in it, that is the first.
     pub const fn location(&self) -> &'static Location<'static> {
         self.location
     }

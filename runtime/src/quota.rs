@@ -40,23 +40,41 @@ impl Quota {
     pub const fn new(limit: u32, window: Duration) -> Self {
         match Self::try_new(limit, window) {
             Ok(quota) => quota,
-            Err(fault) => panic!("{}", fault),
+            Err(InvalidQuota(fault)) => panic!("{}", fault),
         }
     }
 
-    pub(crate) const fn try_new(limit: u32, window: Duration) -> Result<Self, &'static str> {
+    /// The same, of numbers that the program does not know beforehand, such as those of a tier in a table.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum_rate_limit::Quota;
+    ///
+    /// let minute = Duration::from_secs(60);
+    /// assert_eq!(Quota::try_new(5, minute), Ok(Quota::per_minute(5)));
+    /// assert!(Quota::try_new(0, minute).unwrap_err().to_string().contains("would deny every request"));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Where [`new`](Self::new) panics.
+    pub const fn try_new(limit: u32, window: Duration) -> Result<Self, InvalidQuota> {
         let millis = window.as_millis();
         if limit == 0 {
-            return Err("a quota of 0 would deny every request: write a count from 1 to 4294967295");
+            return Err(InvalidQuota(
+                "a quota of 0 would deny every request: write a count from 1 to 4294967295",
+            ));
         }
         if millis < 1 || millis > MAX_WINDOW_MILLIS {
-            return Err("a window lasts from 1 ms to 366 days: write `Duration::from_secs(90)` or the like");
+            return Err(InvalidQuota(
+                "a window lasts from 1 ms to 366 days: write `Duration::from_secs(90)` or the like",
+            ));
         }
         if !window.subsec_nanos().is_multiple_of(1_000_000) {
-            return Err(
+            return Err(InvalidQuota(
                 "a window is a whole number of milliseconds: write `Duration::from_millis(1500)` or \
-                        the like",
-            );
+                 the like",
+            ));
         }
         #[allow(clippy::cast_possible_truncation)] // `MAX_WINDOW_MILLIS` fits
         Ok(Self { limit, window_millis: millis as u64 })
@@ -148,6 +166,11 @@ impl fmt::Debug for Quota {
     }
 }
 
+/// Why there is no such quota, or why it does not go with others; it says what to write instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidQuota(&'static str);
+
 /// The quotas of a policy, or of a tier of clients: no two over the same window, none that can never
 /// bind because another allows no more in a longer one.
 ///
@@ -191,26 +214,35 @@ impl Quotas {
     pub const fn and(self, quota: Quota) -> Self {
         match self.try_and(quota) {
             Ok(quotas) => quotas,
-            Err(fault) => panic!("{}", fault),
+            Err(InvalidQuota(fault)) => panic!("{}", fault),
         }
     }
 
-    pub(crate) const fn try_and(mut self, quota: Quota) -> Result<Self, &'static str> {
+    /// The same, of quotas that the program does not know beforehand.
+    ///
+    /// # Errors
+    ///
+    /// Where [`and`](Self::and) panics.
+    pub const fn try_and(mut self, quota: Quota) -> Result<Self, InvalidQuota> {
         if self.len == Quota::MAX_PER_POLICY {
-            return Err("a policy has at most 8 quotas: leave the loosest ones out");
+            return Err(InvalidQuota("a policy has at most 8 quotas: leave the loosest ones out"));
         }
         let mut index = 0;
         while index < self.len {
             let other = &self.list[index];
             if other.window_millis == quota.window_millis {
-                return Err("two quotas of one policy have the same window, so that only the smaller can \
-                            bind: leave one out");
+                return Err(InvalidQuota(
+                    "two quotas of one policy have the same window, so that only the smaller can \
+                     bind: leave one out",
+                ));
             }
             let (short, long) =
                 if other.window_millis < quota.window_millis { (other, &quota) } else { (&quota, other) };
             if short.limit >= long.limit {
-                return Err("a quota can never bind, since another allows no more in a longer time: leave \
-                            it out, or give it a smaller count");
+                return Err(InvalidQuota(
+                    "a quota can never bind, since another allows no more in a longer time: leave \
+                     it out, or give it a smaller count",
+                ));
             }
             index += 1;
         }

@@ -12,7 +12,7 @@ use axum::{Router, http::StatusCode};
 use axum_rate_limit::{Decisions, Policy, RateLimiter, rate_limit};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::{App, Instances, LIMIT_FIELDS, on_both_stores};
+use tests::{App, Instances, LIMIT_FIELDS, Log, on_both_stores};
 
 on_both_stores!(
     five_pass_and_the_sixth_is_denied,
@@ -369,7 +369,10 @@ fn empty_method_router() -> MethodRouter {
 }
 
 async fn an_empty_router_stays_empty(limiter: Instances) {
+    let (log, guard) = Log::of_this_thread();
     let router = Router::new().route("/", get(ok)).merge(empty()).route("/none", empty_method_router());
+    drop(guard);
+    assert_eq!(log.lines_with("WARN", &["no routes", "empty"]).len(), 1, "{:?}", log.lines());
     let app = App::serve(router.layer(limiter)).await;
     assert_eq!(app.statuses("/", 2).await, [200, 200]);
     assert_eq!(app.statuses("/nowhere", 2).await, [404, 404]);

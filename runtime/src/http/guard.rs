@@ -35,7 +35,16 @@ pub trait Guarded {
 impl<S: Clone + Send + Sync + 'static> Guarded for Router<S> {
     fn guarded(self, guard: GuardLayer) -> Self {
         // Axum panics where a router without routes gets a `route_layer`.
-        if self.has_routes() { self.route_layer(guard) } else { self }
+        if self.has_routes() {
+            return self.route_layer(guard);
+        }
+        let policy = guard.policies.first().map(|policy| policy.name());
+        tracing::warn!(
+            policy,
+            "a rate-limited router has no routes, so nothing is limited: \
+             put `#[rate_limit]` on the function that adds the routes, or on the handler of the fallback"
+        );
+        self
     }
 }
 
