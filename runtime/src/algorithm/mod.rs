@@ -39,8 +39,8 @@ pub enum Algorithm {
     /// case, a burst at the very end of a window, less than twice the count can pass.
     SlidingWindow,
     /// Every request is remembered until it is a window old: in no time as long as a window does
-    /// more than the count pass. Takes memory for each request, so a quota may have a count of at
-    /// most [`Quota::MAX_LOG`].
+    /// more than the count pass. Takes memory for each request, in Redis for each unit of its cost, so a quota may have
+    /// a count of at most [`Quota::MAX_LOG`].
     SlidingLog,
     /// A bucket that holds `burst` requests and is refilled evenly, the quota's count in each window
     /// (the generic cell rate algorithm).
