@@ -89,8 +89,9 @@ mod manual {
         ///
         /// If the clock would pass 584 years.
         pub fn advance(&self, by: Duration) {
-            let nanos = u64::try_from(by.as_nanos()).expect("less than 584 years");
-            self.0.fetch_add(nanos, Ordering::SeqCst);
+            let advanced = |now: u64| now.checked_add(u64::try_from(by.as_nanos()).ok()?);
+            let advanced = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, advanced);
+            advanced.expect("less than 584 years");
         }
 
         pub(crate) fn now_nanos(&self) -> u64 {

@@ -30,6 +30,7 @@ use crate::store::Outcome;
 /// # }).unwrap();
 /// ```
 #[derive(Clone, Debug)]
+#[must_use = "a decision denies nothing by itself: ask `is_allowed`"]
 pub struct Decision {
     policy: &'static str,
     shadow: bool,
@@ -53,6 +54,15 @@ pub struct QuotaState {
     /// After how long it will have enough left; `None` if it never will, since the request costs more
     /// than the quota.
     pub retry_after: Option<Duration>,
+}
+
+impl QuotaState {
+    /// Of some quotas that which binds first.
+    pub(crate) fn binding<'a>(states: impl Iterator<Item = &'a Self> + Clone) -> Option<&'a Self> {
+        let wait = |state: &&Self| state.retry_after.unwrap_or(Duration::MAX);
+        let denying = states.clone().filter(|state| state.exceeded).max_by_key(wait);
+        denying.or_else(|| states.min_by_key(|state| (state.remaining, Reverse(state.reset))))
+    }
 }
 
 impl Decision {
@@ -109,9 +119,7 @@ impl Decision {
 
     /// The quota that binds first: the one that denies for longest, or the one with the least left.
     pub fn binding(&self) -> Option<&QuotaState> {
-        let wait = |state: &&QuotaState| state.retry_after.unwrap_or(Duration::MAX);
-        let denying = self.quotas.iter().filter(|state| state.exceeded).max_by_key(wait);
-        denying.or_else(|| self.quotas.iter().min_by_key(|state| (state.remaining, Reverse(state.reset))))
+        QuotaState::binding(self.quotas.iter())
     }
 
     /// How much is left of the quota that binds first; `u32::MAX` if there is none.

@@ -13,17 +13,17 @@ use crate::policy::Policy;
 pub enum StoreError {
     /// There is no connection to the store, or it broke before the answer came.
     #[error("the store is not reachable: {0}")]
-    Unreachable(#[source] BoxError),
+    Unreachable(BoxError),
     /// The store did not answer in time; whether it counted the request is unknown.
     #[error("the store did not answer within {0:?}")]
     Timeout(Duration),
     /// The store answered that it can't: a wrong type at a key, no memory, no permission, …
     #[error("the store refused: {0}")]
-    Refused(#[source] BoxError),
+    Refused(BoxError),
     /// More checks wait for the store than may.
     #[error("more is asked of the store than it can answer: too many checks wait for it")]
     Overloaded,
-    /// The memory store holds as many keys as it may, and none of them has expired.
+    /// The memory store holds as many keys as it may, and finds none that has expired.
     #[error("the memory store is full: raise `max_keys`, now {max_keys}, or shorten the windows")]
     Full {
         /// How many keys it may hold.
@@ -34,7 +34,25 @@ pub enum StoreError {
     Closed,
 }
 
-/// Any error, as the source of another.
+impl StoreError {
+    /// Whether asking again may help, by and by, without anything being changed.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum_rate_limit::StoreError;
+    ///
+    /// assert!(StoreError::Timeout(Duration::from_millis(100)).is_transient());
+    /// assert!(!StoreError::Refused("no permission".into()).is_transient());
+    /// ```
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Timeout(_) | Self::Overloaded | Self::Full { .. } => true,
+            Self::Refused(_) | Self::Closed => false,
+        }
+    }
+}
+
+/// Any error; the text of the one that it is in has that of this.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A limiter could not be built.
@@ -77,12 +95,18 @@ pub enum BuildError {
     },
     /// [`require_store`](crate::Builder::require_store) was asked for, and the store is away.
     #[error("the store is required, but does not serve: {0}")]
-    Store(#[from] StoreError),
+    Store(StoreError),
 }
 
 impl fmt::Debug for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<StoreError> for BuildError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
     }
 }
 
@@ -103,5 +127,21 @@ pub enum Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_said_twice() {
+        let refused = || StoreError::Refused("boom".into());
+        for error in [Error::from(refused()), Error::from(BuildError::from(refused()))] {
+            assert_eq!(error.to_string().matches("boom").count(), 1);
+            assert!(error.source().is_none(), "{error}");
+        }
     }
 }

@@ -133,7 +133,7 @@ impl Storm {
     /// If they don't.
     pub async fn recovered(&self) {
         for limiter in &self.limiters {
-            recovered(limiter, &PROBE, "probe").await;
+            let _ = recovered(limiter, &PROBE, "probe").await;
         }
     }
 

@@ -5,13 +5,14 @@ use axum::extract::ConnectInfo;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, http::StatusCode};
-use axum_rate_limit::{Builder, Denied, Headers, RateLimiter, Reason, rate_limit};
+use axum_rate_limit::{Builder, Denied, Error, Headers, RateLimiter, Reason, StoreError, rate_limit};
 use http::Request;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tower::ServiceExt as _;
 
 #[rate_limit(name = "once", per_minute = 1, per_hour = 20)]
@@ -198,4 +199,49 @@ async fn clients_are_told_apart_by_their_network() {
     assert_eq!(from("[2001:db8:0:1::1]").await, 200);
     assert_eq!(from("[2001:db8:0:1::2]").await, 503);
     assert_eq!(from("[2001:db8:0:2::1]").await, 200);
+}
+
+#[rate_limit(name = "steady", per_minute = 2, algorithm = token_bucket)]
+async fn steady() {}
+
+/// It is long before the bucket is full.
+#[tokio::test]
+async fn no_field_tells_of_a_time_after_the_next_try() {
+    let limiter = RateLimiter::builder().headers(Headers::Both).build().await.expect("it builds");
+    let router = Router::new().route("/", get(steady)).layer(limiter);
+    for (status, time) in [(200, "30"), (200, "60"), (503, "30")] {
+        let answer = ask(&router, request("/")).await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.field("x-ratelimit-reset"), Some(time));
+        assert!(answer.field("ratelimit").is_some_and(|field| field.ends_with(&format!(";t={time}"))));
+        assert_eq!(answer.field("retry-after"), (status == 503).then_some(time));
+    }
+}
+
+#[rate_limit(name = "minutes", per_minute = 10, cost = 5)]
+#[rate_limit(name = "hours", per_hour = 14, cost = 5)]
+async fn stacked() {}
+
+#[tokio::test]
+async fn the_fields_of_old_tell_of_who_denies_for_longest() {
+    let limiter = RateLimiter::builder().headers(Headers::Legacy).build().await.expect("it builds");
+    let router = Router::new().route("/", get(stacked)).layer(limiter);
+    for _ in 0..2 {
+        assert_eq!(ask(&router, request("/")).await.status, StatusCode::OK);
+    }
+    let denied = ask(&router, request("/")).await;
+    assert_eq!(denied.field("x-ratelimit-limit"), Some("14"));
+    assert_eq!(denied.field("x-ratelimit-reset"), denied.field("retry-after"));
+}
+
+async fn job() -> Result<(), Error> {
+    Err(StoreError::Timeout(Duration::from_millis(100)).into())
+}
+
+#[tokio::test]
+async fn an_error_is_answered_as_a_denial_without_a_store_is() {
+    let router = Router::new().route("/", get(job));
+    let answer = ask(&router, request("/")).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!((answer.field("retry-after"), answer.field("cache-control")), (Some("1"), Some("no-store")));
 }

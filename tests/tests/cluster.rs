@@ -97,7 +97,7 @@ async fn a_node_that_takes_no_writes_is_away() {
             let () = node.call(&["CONFIG", "SET", "min-replicas-to-write", replicas]).await;
         }
         if replicas == "0" {
-            recovered(&limiter, &MANY, "x").await;
+            let _ = recovered(&limiter, &MANY, "x").await;
             continue;
         }
         let start = Instant::now();
@@ -300,7 +300,7 @@ async fn a_flood_of_what_several_policies_deny_does_not_reach_the_nodes() {
 
     limiter.reset(&TIGHT, Key::global()).await.expect("it is forgotten");
     assert_eq!(app.statuses("/a", 2).await, [200, 503], "it is known at once");
-    limiter.give_back(&TIGHT, Key::global(), 1).await.expect("a decision");
+    let _ = limiter.give_back(&TIGHT, Key::global(), 1).await.expect("a decision");
     assert_eq!(app.statuses("/a", 2).await, [200, 503], "it is known at once");
 }
 

@@ -80,7 +80,7 @@ async fn what_became_of_a_connection_before_says_nothing_of_the_one_that_serves(
     tokio::time::sleep(Duration::from_millis(100)).await;
     proxy.set(Fault::None);
     proxy.cut();
-    recovered(&limiter, &MANY, "x").await;
+    let _ = recovered(&limiter, &MANY, "x").await;
     assert!(late.await.expect("a decision").is_degraded());
     assert!(!limiter.check(&MANY, "x").await.expect("a decision").is_degraded());
 }
@@ -90,7 +90,7 @@ async fn a_closed_limiter_holds_no_connection() {
     const TWO: Policy = Policy::new("two").per_hour(2);
     let server = RedisServer::start().await;
     let limiter = server.limiter().await;
-    limiter.check(&TWO, "x").await.expect("a decision");
+    let _ = limiter.check(&TWO, "x").await.expect("a decision");
     limiter.close().await;
     let start = Instant::now();
     while clients(&server).await > 1 {
@@ -140,7 +140,7 @@ async fn served_on_bad_lines(after: fn(usize) -> Fault) -> Vec<bool> {
         let limiter = RateLimiter::redis(proxy.url()).await.expect("it starts degraded");
         let first = limiter.check(&MANY, "x").await.expect("a decision");
         proxy.set(Fault::None);
-        recovered(&limiter, &MANY, "x").await;
+        let _ = recovered(&limiter, &MANY, "x").await;
         !first.is_degraded()
     }))
     .await

@@ -46,13 +46,13 @@ async fn a_denial_is_of_what_was_asked_for_and_forgotten_with_it() {
     const DEAR: Policy = Policy::new("ten").per_hour(10).cost(5);
     let server = RedisServer::start().await;
     let limiter = server.limiter().await;
-    limiter.add(&TEN, "x", 7).await.expect("a decision");
+    let _ = limiter.add(&TEN, "x", 7).await.expect("a decision");
     let denied = || async { !limiter.check(&DEAR, "x").await.expect("a decision").is_allowed() };
     assert!(denied().await && denied().await);
     assert!(limiter.check(&TEN, "x").await.expect("a decision").is_allowed(), "one fits where five do not");
-    limiter.give_back(&TEN, "x", 3).await.expect("a decision");
+    let _ = limiter.give_back(&TEN, "x", 3).await.expect("a decision");
     assert!(!denied().await, "what was given back is known at once");
-    used_up(&limiter, "y").await;
+    let _ = used_up(&limiter, "y").await;
     limiter.reset(&TEN, "y").await.expect("it is forgotten");
     assert!(limiter.check(&TEN, "y").await.expect("a decision").is_allowed());
 }
@@ -63,7 +63,7 @@ async fn what_another_instance_forgets_is_known_within_a_second_or_at_once() {
     let (limiter, other) = (server.limiter().await, server.limiter().await);
     let builder = RateLimiter::builder().redis(server.url()).timeout(PATIENCE).deny_memory(false);
     let without_memory = builder.build().await.expect("it builds");
-    used_up(&limiter, "x").await;
+    let _ = used_up(&limiter, "x").await;
     assert!(!without_memory.check(&TEN, "x").await.expect("a decision").is_allowed());
     other.reset(&TEN, "x").await.expect("it is forgotten");
     assert!(without_memory.check(&TEN, "x").await.expect("a decision").is_allowed());

@@ -478,7 +478,7 @@ async fn a_key_made_of_an_address_is_that_of_a_request() {
     let by_ip = axum_rate_limit::policies().into_iter().find(|policy| policy.name() == "by-ip");
     for text in ["192.0.2.7", "::ffff:192.0.2.7", "::192.0.2.7", "64:ff9b::192.0.2.7"] {
         let ip: IpAddr = text.parse().expect("an address");
-        limiter.peek(by_ip.expect("it is declared"), ip).await.expect("a decision");
+        let _ = limiter.peek(by_ip.expect("it is declared"), ip).await.expect("a decision");
         let key = recorder.0.lock().expect("no panic").take();
         assert_eq!(key.as_deref(), Some("rl:{by-ip::192.0.2.7}"), "{text}");
     }

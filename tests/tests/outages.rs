@@ -38,7 +38,7 @@ async fn a_limiter_starts_without_its_server_and_finds_it() {
     let error = required.expect_err("the server is away").to_string();
     assert!(error.contains("required"), "{error}");
     server.restart().await;
-    recovered(&limiter, &TWO, "y").await;
+    let _ = recovered(&limiter, &TWO, "y").await;
 }
 
 #[rate_limit(name = "judged", per_hour = 2)]
@@ -97,7 +97,7 @@ async fn a_silent_server_costs_no_more_than_the_timeout_and_soon_nothing() {
     // A thousand timeouts would be 200 s; three open the breaker.
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     server.signal("CONT");
-    recovered(&limiter, &MANY, "x").await;
+    let _ = recovered(&limiter, &MANY, "x").await;
 }
 
 #[tokio::test]
@@ -105,7 +105,7 @@ async fn a_demoted_server_is_left_and_taken_up_again() {
     const MANY: Policy = Policy::new("many").per_hour(1_000);
     let server = RedisServer::start().await;
     let limiter = server.limiter().await;
-    limiter.check(&MANY, "x").await.expect("a decision");
+    let _ = limiter.check(&MANY, "x").await.expect("a decision");
     let mut connection = server.connection().await;
     let replica_of = |host: &str, port: &str| redis::cmd("REPLICAOF").arg(host).arg(port).to_owned();
     let () = replica_of("127.0.0.1", "1").query_async(&mut connection).await.expect("it is demoted");
@@ -116,7 +116,7 @@ async fn a_demoted_server_is_left_and_taken_up_again() {
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(limiter.check(&MANY, "x").await.expect("a decision").is_degraded());
     let () = replica_of("NO", "ONE").query_async(&mut connection).await.expect("it is promoted");
-    recovered(&limiter, &MANY, "x").await;
+    let _ = recovered(&limiter, &MANY, "x").await;
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn a_limiter_outlives_the_runtime_that_began_to_probe() {
     let second = runtime();
     second.block_on(async {
         server.restart().await;
-        recovered(&limiter, &ONE, "x").await;
+        let _ = recovered(&limiter, &ONE, "x").await;
     });
 }
 
@@ -183,7 +183,7 @@ async fn what_is_given_back_is_given_to_where_it_was_taken() {
     ) -> String {
         if uri.query() == Some("back") {
             server.signal("CONT");
-            recovered(&limiter, &FAILURES, "somebody").await;
+            let _ = recovered(&limiter, &FAILURES, "somebody").await;
         } else {
             server.signal("STOP");
         }
@@ -222,5 +222,5 @@ async fn an_answer_is_sent_though_what_it_gives_back_is_lost() {
     let answer = app.get("/").await;
     assert_eq!((answer.status, answer.parameter("r")), (StatusCode::OK, Some(9)));
     server.signal("CONT");
-    recovered(&limiter, &FAILURES, "127.0.0.1").await;
+    let _ = recovered(&limiter, &FAILURES, "127.0.0.1").await;
 }

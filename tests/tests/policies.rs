@@ -303,7 +303,7 @@ async fn a_shadow_and_what_is_free_never_deny_whatever_fails() {
     let limiter = builder.build().await.expect("it builds");
     server.kill();
     let full = RateLimiter::builder().max_keys(1).build().await.expect("it builds");
-    full.check(&Policy::new("other").per_hour(1), "x").await.expect("the one key");
+    let _ = full.check(&Policy::new("other").per_hour(1), "x").await.expect("the one key");
     for limiter in [limiter, full] {
         let router = Router::new().route("/trial", get(on_trial)).route("/free", get(free));
         let app = App::serve(router.layer(limiter)).await;
@@ -488,7 +488,7 @@ async fn an_answer_gives_back_once_though_no_field_tells_it() {
     // The same limiter around a router and around one in it.
     let routes = Router::new().nest("/shop", shop().layer(limiter.clone()));
     let app = App::serve(routes.layer(limiter.clone())).await;
-    limiter.add(&FAILURES, Key::global(), 5).await.expect("a decision");
+    let _ = limiter.add(&FAILURES, Key::global(), 5).await.expect("a decision");
     assert_eq!(app.statuses("/shop/number/1", 3).await, [200; 3]);
     assert_eq!(limiter.peek(&FAILURES, Key::global()).await.expect("a decision").remaining(), 5);
 }

@@ -81,7 +81,7 @@ async fn a_check_is_one_call_whatever_the_number_of_quotas() {
     let limiter = server.limiter().await;
     for policy in [ONE, THREE, FIVE] {
         let before = server.calls().await;
-        limiter.check(&policy, "x").await.expect("a decision");
+        let _ = limiter.check(&policy, "x").await.expect("a decision");
         assert_eq!(server.calls().await - before, 1, "{policy:?}");
     }
 
@@ -128,7 +128,7 @@ async fn a_counter_whose_ttl_was_taken_away_ends_all_the_same() {
     const ONE: Policy = Policy::new("one").per_hour(1);
     let server = RedisServer::start().await;
     let limiter = server.limiter().await;
-    limiter.check(&ONE, "x").await.expect("a decision");
+    let _ = limiter.check(&ONE, "x").await.expect("a decision");
     let mut connection = server.connection().await;
     let key = "rl:{one::x}3600000";
     let () = redis::cmd("PERSIST").arg(key).query_async(&mut connection).await.expect("it is persistent");
@@ -146,10 +146,10 @@ async fn a_counter_that_was_reset_elsewhere_begins_a_window_of_its_own() {
     let mut connection = server.connection().await;
     let key = "rl:{many::x}3600000";
     for _ in 0..3 {
-        limiter.check(&MANY, "x").await.expect("a decision");
+        let _ = limiter.check(&MANY, "x").await.expect("a decision");
         let () =
             redis::cmd("PEXPIRE").arg(key).arg(600_000).query_async(&mut connection).await.expect("it is");
-        limiter.check(&MANY, "x").await.expect("a decision");
+        let _ = limiter.check(&MANY, "x").await.expect("a decision");
         let () = redis::cmd("UNLINK").arg(key).query_async(&mut connection).await.expect("it is gone");
         let first = limiter.check(&MANY, "x").await.expect("a decision");
         assert_eq!((first.remaining(), first.reset().as_secs().div_ceil(60)), (99, 60));
@@ -157,8 +157,8 @@ async fn a_counter_that_was_reset_elsewhere_begins_a_window_of_its_own() {
         let () = redis::cmd("UNLINK").arg(key).query_async(&mut connection).await.expect("it is gone");
     }
     // Whoever is denied is told what Redis says, whatever is remembered.
-    limiter.add(&MANY, "x", 99).await.expect("a decision");
-    limiter.check(&MANY, "x").await.expect("a decision");
+    let _ = limiter.add(&MANY, "x", 99).await.expect("a decision");
+    let _ = limiter.check(&MANY, "x").await.expect("a decision");
     let () = redis::cmd("PEXPIRE").arg(key).arg(600_000).query_async(&mut connection).await.expect("it is");
     let denied = limiter.check(&MANY, "x").await.expect("a decision");
     assert_eq!(denied.retry_after().map(|wait| wait.as_secs().div_ceil(60)), Some(10));
@@ -206,7 +206,7 @@ async fn no_key_is_ever_without_a_ttl_whatever_is_killed_when() {
     let limiter = RateLimiter::builder().redis(server.url()).build().await.expect("it builds");
     let mut seen = 0;
     for round in 0..5 {
-        recovered(&limiter, &POLICY, "first").await;
+        let _ = recovered(&limiter, &POLICY, "first").await;
         let mut load = Vec::new();
         for client in 0..50 {
             let limiter = limiter.clone();
@@ -219,7 +219,7 @@ async fn no_key_is_ever_without_a_ttl_whatever_is_killed_when() {
                         // A client that hangs up drops the future of its handler.
                         let _ = tokio::time::timeout(Duration::from_micros(200), check).await;
                     } else {
-                        check.await.expect("a decision");
+                        let _ = check.await.expect("a decision");
                     }
                 }
             }));
@@ -248,7 +248,7 @@ async fn no_key_is_left_without_a_ttl_by_a_server_that_refuses_to_set_one() {
     const ONCE: Policy = Policy::new("once").per_hour(1);
     let server = RedisServer::start().await;
     let limiter = server.limiter().await;
-    limiter.check(&ONCE, "x").await.expect("a decision");
+    let _ = limiter.check(&ONCE, "x").await.expect("a decision");
     let () = server.call(&["ACL", "SETUSER", "default", "-pexpire"]).await;
     let _: i64 = server.call(&["UNLINK", "rl:{once::x}3600000"]).await;
     // The end of the window is remembered, but there is none any more.

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 async fn a_master_is_found_and_followed() {
     let mut group = Sentinels::start(1).await;
     let limiter = built(|| group.limiter()).await;
-    recovered(&limiter, &MANY, "x").await;
+    let _ = recovered(&limiter, &MANY, "x").await;
     let old = group.master().await.port();
     assert_eq!(group.server(old).keys().await, ["rl:{many::x}3600000"]);
 
@@ -23,7 +23,7 @@ async fn a_master_is_found_and_followed() {
     let new = group.master_other_than(old).await.port();
     let start = Instant::now();
     loop {
-        recovered(&limiter, &MANY, "y").await;
+        let _ = recovered(&limiter, &MANY, "y").await;
         let keys = group.server(new).keys().await;
         if keys.contains(&"rl:{many::y}3600000".to_owned()) {
             break;
@@ -36,7 +36,7 @@ async fn a_master_is_found_and_followed() {
     group.server(new).kill();
     assert!(limiter.check(&MANY, "x").await.expect("a decision").is_degraded());
     group.master_other_than(new).await;
-    recovered(&limiter, &MANY, "z").await;
+    let _ = recovered(&limiter, &MANY, "z").await;
     assert!(group.server(old).keys().await.contains(&"rl:{many::z}3600000".to_owned()));
     group.server(new).restart().await;
     group.server(new).until(&["INFO", "replication"], |info| info.contains("role:slave")).await;
@@ -53,7 +53,7 @@ async fn sentinels_that_are_down_or_silent_hold_nobody_up() {
     urls.push("redis://127.0.0.1:1".to_owned());
     let builder = RateLimiter::builder().redis_sentinel(Sentinels::NAME, urls);
     let limiter = builder.build().await.expect("it builds");
-    recovered(&limiter, &MANY, "x").await;
+    let _ = recovered(&limiter, &MANY, "x").await;
     group.sentinels()[0].signal("CONT");
 }
 
@@ -67,12 +67,12 @@ async fn a_master_is_greeted_by_its_own_user_in_its_own_database() {
     let urls: Vec<String> = group.urls().iter().map(|url| url.replace("://", "://watcher:w@")).collect();
     for master in ["redis://app:p%2Fw@main/2", "redis://app:p%2Fw@main/2?protocol=resp3"] {
         let limiter = built(|| RateLimiter::builder().redis_sentinel(master, &urls[..1])).await;
-        recovered(&limiter, &MANY, "x").await;
+        let _ = recovered(&limiter, &MANY, "x").await;
     }
     // Credentials from elsewhere are the master's, not the sentinels'.
     let settings = || RateLimiter::builder().redis_sentinel("redis://main/2", &urls[..1]);
     let settings = || settings().redis_credentials(|| async { Ok(RedisCredentials::new("app", "p/w")) });
-    recovered(&built(settings).await, &MANY, "x").await;
+    let _ = recovered(&built(settings).await, &MANY, "x").await;
     let mut connection = group.master().await.connection().await;
     let ((), keys): ((), Vec<String>) = redis::pipe()
         .cmd("SELECT")
@@ -95,7 +95,7 @@ async fn the_sentinel_is_believed_who_has_heard_of_the_latest_failover() {
     let urls = [vec![stranger.url()], group.urls()].concat();
     for round in 0..10 {
         let settings = || RateLimiter::builder().redis_sentinel(Sentinels::NAME, &urls);
-        recovered(&built(settings).await, &MANY, &round.to_string()).await;
+        let _ = recovered(&built(settings).await, &MANY, &round.to_string()).await;
     }
     assert_eq!(stale.keys().await, [""; 0]);
     assert_eq!(group.master().await.keys().await.len(), 10);
@@ -107,12 +107,12 @@ async fn the_sentinel_is_believed_who_has_heard_of_the_latest_failover() {
 async fn a_master_that_has_lost_its_replicas_is_left_for_the_new_one() {
     let mut group = Sentinels::start(0).await;
     let limiter = built(|| group.limiter()).await;
-    recovered(&limiter, &MANY, "x").await;
+    let _ = recovered(&limiter, &MANY, "x").await;
     let new = RedisServer::start().await;
     let old = group.master().await;
     let () = old.call(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
     group.appoint(&new).await;
-    recovered(&limiter, &MANY, "y").await;
+    let _ = recovered(&limiter, &MANY, "y").await;
     assert_eq!(new.keys().await, ["rl:{many::y}3600000"]);
 }
 

@@ -91,7 +91,7 @@ async fn a_server_that_restarts_is_found_again() {
     server.plain().kill();
     assert!(limiter.check(&TWO, "x").await.expect("a decision").is_degraded());
     server.plain().restart().await;
-    recovered(&limiter, &TWO, "y").await;
+    let _ = recovered(&limiter, &TWO, "y").await;
 }
 
 /// A server without a cache of sessions refuses whoever would resume one.
@@ -109,7 +109,7 @@ async fn a_server_that_keeps_no_sessions_is_connected_to_again() {
         let limiter = built(|| redis().timeout(PATIENCE)).await;
         for turn in 0..4 {
             let _: i64 = server.plain().call(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
-            recovered(&limiter, &TWO, &format!("{protocol} {turn}")).await;
+            let _ = recovered(&limiter, &TWO, &format!("{protocol} {turn}")).await;
         }
     }
 }

@@ -76,7 +76,7 @@ async fn of_what_others_have_left_so_much_passes_and_no_more_is_taken() {
         for flush in [false, true] {
             let server = RedisServer::start().await;
             let limiter = limiter(&server).await;
-            limiter.check(&HUNDRED, "x").await.expect("a decision");
+            let _ = limiter.check(&HUNDRED, "x").await.expect("a decision");
             let _: i64 = server.call(&["INCRBY", "rl:{hundred::x}3600000", &taken.to_string()]).await;
             if flush {
                 let () = server.call(&["SCRIPT", "FLUSH"]).await;
@@ -105,7 +105,7 @@ async fn two_limits_of_one_counter_are_decided_in_the_order_of_the_checks() {
     const MORE: Policy = Policy::new("hundred").per_hour(120);
     let server = RedisServer::start().await;
     let limiter = limiter(&server).await;
-    limiter.check(&HUNDRED, "x").await.expect("a decision");
+    let _ = limiter.check(&HUNDRED, "x").await.expect("a decision");
     let _: i64 = server.call(&["INCRBY", "rl:{hundred::x}3600000", "98"]).await;
     let passed = async |policy: &Policy, checks: u32| {
         let decisions = join_all((0..checks).map(|_| limiter.check(policy, "x"))).await;
@@ -143,7 +143,7 @@ async fn what_is_decided_is_told_though_the_rest_of_the_call_is_refused() {
     const OTHER: Policy = Policy::new("other").per_hour(10).algorithm(BUCKET);
     let server = RedisServer::start().await;
     let limiter = limiter(&server).await;
-    limiter.check(&HUNDRED, "x").await.expect("a decision");
+    let _ = limiter.check(&HUNDRED, "x").await.expect("a decision");
     let () = server.call(&["SCRIPT", "FLUSH"]).await;
     let () = server.call(&["ACL", "SETUSER", "default", "-script|load"]).await;
     let (decided, refused) = tokio::join!(limiter.check(&HUNDRED, "x"), limiter.check(&OTHER, "x"));
@@ -216,7 +216,7 @@ async fn who_is_denied_is_told_before_what_was_too_much_is_given_back() {
     let server = RedisServer::start().await;
     let proxy = FaultProxy::to(server.port());
     let limiter = limiter_at(&proxy.url(), Duration::from_secs(7), &ManualClock::default()).await;
-    limiter.check(&TEN, "x").await.expect("a decision");
+    let _ = limiter.check(&TEN, "x").await.expect("a decision");
     let _: i64 = server.call(&["INCRBY", "rl:{ten::x}3600000", "9"]).await;
     // One answer is in time, and two are not.
     proxy.set(Fault::Delay(Duration::from_secs(4)));
@@ -287,7 +287,7 @@ async fn what_is_given_back_before_what_was_too_much_is_known_at_once() {
     let server = RedisServer::start().await;
     let proxy = FaultProxy::to(server.port());
     let limiter = limiter_at(&proxy.url(), Duration::from_secs(8), &ManualClock::default()).await;
-    limiter.check(&TEN, "x").await.expect("a decision");
+    let _ = limiter.check(&TEN, "x").await.expect("a decision");
     let _: i64 = server.call(&["INCRBY", "rl:{ten::x}3600000", "9"]).await;
     // After a second another call follows one that has not been answered.
     proxy.set(Fault::Delay(Duration::from_secs(2)));
@@ -296,7 +296,7 @@ async fn what_is_given_back_before_what_was_too_much_is_known_at_once() {
         limiter.give_back(&TEN, "x", 5).await
     });
     assert!(!denied.expect("a decision").is_allowed());
-    given_back.expect("it is given back");
+    let _ = given_back.expect("it is given back");
     proxy.set(Fault::None);
     // One of the five was of no use, since one too many had been charged.
     for remaining in [3, 2] {
@@ -347,7 +347,7 @@ async fn what_someone_else_keeps_there_is_left_alone() {
     for words in [&["SET", "rl:{ten::x}3600000", "text"][..], &["RPUSH", "rl:{ten::x}3600000", "text"]] {
         let server = RedisServer::start().await;
         let limiter = limiter(&server).await;
-        limiter.check(&TEN, "x").await.expect("a decision");
+        let _ = limiter.check(&TEN, "x").await.expect("a decision");
         let _: i64 = server.call(&["UNLINK", "rl:{ten::x}3600000"]).await;
         let _: redis::Value = server.call(words).await;
         let before = server.runs("exec").await;

@@ -23,12 +23,21 @@ const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+
 const STORE_AWAY: &str = "The rate limit can't be checked at the moment.";
 
 /// What [`check`](crate::RateLimiter::check) and [`Charge`](crate::Charge) fail with, in a handler that
-/// returns it: 503, and 500 for a limiter that can't be built.
+/// returns it: 503, and 500 for a limiter that can't be built. How the limiter is built to answer is not known here.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         match self {
-            Self::Store(_) => detail(StatusCode::SERVICE_UNAVAILABLE, STORE_AWAY),
-            Self::Build(_) => super::ledger::internal_error(),
+            Self::Store(error) => {
+                tracing::debug!(%error, "answered without a store");
+                finished(
+                    detail(StatusCode::SERVICE_UNAVAILABLE, STORE_AWAY),
+                    Some(whole_seconds(Duration::ZERO)),
+                )
+            }
+            Self::Build(error) => {
+                tracing::error!(%error, "answered without a rate limiter");
+                super::ledger::internal_error()
+            }
         }
     }
 }
@@ -189,14 +198,24 @@ fn whole_seconds(wait: Duration) -> Duration {
     Duration::from_secs(ceil_seconds(wait).max(1))
 }
 
-/// Whole seconds, rounded up, so that whoever waits them does not come too early.
+/// Whole seconds, rounded up, so that whoever waits them does not come too early. They have no more digits than a number
+/// in a field may have, whatever a store of one's own says.
 pub(super) fn ceil_seconds(duration: Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+    const MOST: u64 = 999_999_999_999_999;
+    (duration.as_secs().min(MOST) + u64::from(duration.subsec_nanos() > 0)).min(MOST)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seconds_are_rounded_up_and_have_an_end() {
+        for (nanos, seconds) in [(0, 0), (1, 1), (1_000_000_000, 1), (1_000_000_001, 2)] {
+            assert_eq!(ceil_seconds(Duration::from_nanos(nanos)), seconds);
+        }
+        assert_eq!(ceil_seconds(Duration::MAX).to_string().len(), 15);
+    }
 
     #[test]
     fn what_is_said_most_is_written_down() {

@@ -1,6 +1,7 @@
 //! The response fields that tell a client of its quotas.
 
 use std::fmt;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -19,7 +20,8 @@ const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 #[non_exhaustive]
 pub enum Headers {
     /// `ratelimit-policy` and `ratelimit`, as draft-ietf-httpapi-ratelimit-headers-11 has them: every
-    /// quota of every policy.
+    /// quota of every policy. The time that they tell is until the quota is whole again; of one that is exceeded, until
+    /// the next try if that is sooner.
     #[default]
     Draft,
     /// `x-ratelimit-limit`, `x-ratelimit-remaining` and `x-ratelimit-reset` (in seconds from now) of
@@ -71,7 +73,7 @@ fn draft<'a>(decisions: impl Iterator<Item = &'a Decision>, headers: &mut Header
     for (name, state) in decisions.flat_map(items) {
         let quota = &state.quota;
         policies.item(name, (";q=", quota.limit().into()), (";w=", quota.window_seconds()));
-        limits.item(name, (";r=", told(state).into()), (";t=", ceil_seconds(state.reset)));
+        limits.item(name, (";r=", told(state).into()), (";t=", ceil_seconds(until_more(state))));
     }
     // A list may come in several lines: another limiter may have had its say.
     if let Some(value) = policies.value() {
@@ -118,14 +120,19 @@ fn told(state: &QuotaState) -> u32 {
     state.remaining.min(state.quota.limit())
 }
 
-fn legacy<'a>(decisions: impl Iterator<Item = &'a Decision>, headers: &mut HeaderMap) {
-    let binding = decisions
-        .filter_map(Decision::binding)
-        .min_by_key(|state| (!state.exceeded, state.remaining, std::cmp::Reverse(state.reset)));
-    if let Some(state) = binding {
+/// After how long there is more of a quota. Who may come back before it is whole again must not be told otherwise, and
+/// who may not come at all yet must not be told of a whole quota by far too late.
+fn until_more(state: &QuotaState) -> Duration {
+    let next_try = state.retry_after.filter(|_| state.exceeded);
+    next_try.map_or(state.reset, |wait| wait.min(state.reset))
+}
+
+fn legacy<'a>(decisions: impl Iterator<Item = &'a Decision> + Clone, headers: &mut HeaderMap) {
+    let states = decisions.flat_map(Decision::quotas);
+    if let Some(state) = QuotaState::binding(states) {
         headers.insert(X_LIMIT, number(state.quota.limit().into()));
         headers.insert(X_REMAINING, number(told(state).into()));
-        headers.insert(X_RESET, number(ceil_seconds(state.reset)));
+        headers.insert(X_RESET, number(ceil_seconds(until_more(state))));
     }
 }
 
@@ -136,8 +143,6 @@ pub(super) fn number(number: u64) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;

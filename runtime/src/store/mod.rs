@@ -41,6 +41,7 @@ use crate::quota::Quota;
 /// must be atomic: see the [model](self#the-model).
 ///
 /// ```
+/// use std::time::Duration;
 /// use axum_rate_limit::store::{Counter, Operation, Outcome, Reading, Store};
 /// use axum_rate_limit::StoreError;
 ///
@@ -48,13 +49,22 @@ use crate::quota::Quota;
 /// struct Oblivious;
 ///
 /// impl Store for Oblivious {
-///     async fn apply(&self, _: Operation, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
+///     async fn apply(&self, operation: Operation, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
+///         let fits = |counter: &Counter<'_>| counter.cost <= counter.quota.limit();
+///         let taken = match operation {
+///             Operation::Take => counters.iter().all(|counter| fits(counter) || counter.shadow),
+///             Operation::Add | Operation::GiveBack => true,
+///             _ => false,
+///         };
 ///         let fresh = counters.iter().map(|counter| {
 ///             let (limit, window) = (counter.quota.limit(), counter.quota.window());
-///             let left = limit.saturating_sub(counter.cost);
-///             Reading::new(counter.cost <= limit, left, window, Some(window))
+///             let used = if taken && operation != Operation::GiveBack { counter.cost } else { 0 };
+///             let reset = if used > 0 { window } else { Duration::ZERO };
+///             // Nothing that fits has to wait, and what costs more than the quota waits in vain.
+///             let wait = fits(counter).then_some(Duration::ZERO);
+///             Reading::new(fits(counter), limit.saturating_sub(used), reset, wait)
 ///         });
-///         Ok(Outcome::new(true, fresh))
+///         Ok(Outcome::new(taken, fresh))
 ///     }
 /// }
 /// ```
