@@ -108,7 +108,9 @@ impl RateLimiter {
         self.decide(Operation::Peek, self.0.limiter.ask(policy, key)).await
     }
 
-    /// Charges `cost` to `key`, whether `policy` allows it or not: what work turned out to cost.
+    /// Charges `cost` to `key`, whether `policy` allows it or not: what work turned out to cost. The decision says
+    /// whether so much had room before, and what is left now; what the next request will be told, [`peek`](Self::peek)
+    /// does.
     ///
     /// # Errors
     ///
@@ -117,7 +119,8 @@ impl RateLimiter {
         self.decide(Operation::Add, Ask { cost, ..self.0.limiter.ask(policy, key) }).await
     }
 
-    /// Gives `cost` back to `key`, or as much as it has used of `policy`.
+    /// Gives `cost` back to `key`, or as much as it has used of `policy`. The decision, which always allows, says what is
+    /// left now.
     ///
     /// # Errors
     ///
@@ -142,8 +145,11 @@ impl RateLimiter {
 
     async fn decide(&self, operation: Operation, ask: Ask<'_>) -> Result<Decision, Error> {
         let asks = [ask];
-        let outcome = self.0.limiter.decide(operation, &asks).await?;
+        let mut outcome = self.0.limiter.decide(operation, &asks).await?;
         let [ask] = &asks;
+        if operation == Operation::GiveBack {
+            outcome = outcome.with_room();
+        }
         if operation == Operation::Take {
             ask.report(&outcome);
         }

@@ -483,3 +483,27 @@ async fn a_key_made_of_an_address_is_that_of_a_request() {
         assert_eq!(key.as_deref(), Some("rl:{by-ip::192.0.2.7}"), "{text}");
     }
 }
+
+#[tokio::test]
+async fn a_client_is_known_outside_of_policies() {
+    let builder = RateLimiter::builder().trusted_proxies(["10.0.0.1"]);
+    let limiter = builder.build().await.expect("it builds");
+    let request = |peer: Option<[u8; 4]>| {
+        let (mut parts, ()) = Request::get("/")
+            .header("x-forwarded-for", "192.0.2.9")
+            .body(())
+            .expect("a request")
+            .into_parts();
+        if let Some(peer) = peer {
+            parts.extensions.insert(MockConnectInfo(SocketAddr::from((peer, 1234))));
+        }
+        parts
+    };
+    for (peer, client) in [
+        (Some([10, 0, 0, 1]), Some([192, 0, 2, 9])),
+        (Some([10, 0, 0, 2]), Some([10, 0, 0, 2])),
+        (None, None),
+    ] {
+        assert_eq!(limiter.client_ip(&request(peer)), client.map(IpAddr::from));
+    }
+}

@@ -378,6 +378,20 @@ async fn a_debt_has_an_end_in_both_stores() {
 }
 
 #[tokio::test]
+async fn who_gives_back_is_told_what_is_left() {
+    const TEN: Policy = Policy::new("ten").per_day(10);
+    let server = RedisServer::start().await;
+    for limiter in [RateLimiter::memory(), server.limiter().await] {
+        let _ = limiter.add(&TEN, "x", 12).await.expect("a decision");
+        for (cost, remaining) in [(1, 0), (5, 4), (100, 10)] {
+            let told = limiter.give_back(&TEN, "x", cost).await.expect("a decision");
+            assert!(told.is_allowed() && !told.is_too_costly());
+            assert_eq!(told.remaining(), remaining);
+        }
+    }
+}
+
+#[tokio::test]
 async fn every_quota_that_is_violated_is_named() {
     let limiter = RateLimiter::builder().problem_details().build().await.expect("it builds");
     let app = App::serve(Router::new().route("/", get(two_violated)).layer(limiter)).await;

@@ -9,7 +9,30 @@ use http::request::Parts;
 use crate::key::{self, Asked};
 use crate::limiter::Limiter;
 use crate::policy::{Policy, Scope};
+use crate::rate_limiter::RateLimiter;
 use crate::text::Text;
+
+impl RateLimiter {
+    /// Whose request it is: the address of the peer, or that which a trusted proxy tells; `None` if the request knows no
+    /// peer. Policies that are kept by address keep it for this one's network.
+    ///
+    /// For a socket that is asked for each message, say, whose client is to have one quota also behind a proxy:
+    ///
+    /// ```
+    /// use axum::http::request::Parts;
+    /// use axum_rate_limit::{Error, Policy, RateLimiter};
+    ///
+    /// const MESSAGES: Policy = Policy::new("messages").per_second(10);
+    ///
+    /// async fn may_send(limiter: &RateLimiter, upgrade: &Parts) -> Result<bool, Error> {
+    ///     let Some(client) = limiter.client_ip(upgrade) else { return Ok(false) };
+    ///     Ok(limiter.check(&MESSAGES, client).await?.is_allowed())
+    /// }
+    /// ```
+    pub fn client_ip(&self, request: &Parts) -> Option<IpAddr> {
+        client(request, &self.0.limiter).ok()
+    }
+}
 
 /// There is no peer address in the request.
 #[derive(Debug)]
@@ -22,7 +45,7 @@ pub(super) fn write_key(
     limiter: &Limiter,
     key: &mut Text,
 ) -> Result<(), NoPeer> {
-    let client = || peer(parts).map(|peer| limiter.proxies.client(peer, &parts.headers));
+    let client = || client(parts, limiter);
     let asked = match policy.scope() {
         Scope::Policy => Asked::Anything,
         // A nested router sees the path without its prefix.
@@ -37,6 +60,10 @@ pub(super) fn write_key(
         }
     };
     key::of_request((&limiter.key_prefix, policy, limiter.prefixes), parts, &asked, client, key)
+}
+
+fn client(parts: &Parts, limiter: &Limiter) -> Result<IpAddr, NoPeer> {
+    peer(parts).map(|peer| limiter.proxies.client(peer, &parts.headers))
 }
 
 fn peer(parts: &Parts) -> Result<IpAddr, NoPeer> {

@@ -196,6 +196,14 @@ impl Outcome {
             && self.readings.iter().all(|reading| reading.fits && reading.known)
     }
 
+    /// The same, of counters that deny nothing.
+    pub(crate) fn with_room(mut self) -> Self {
+        for reading in &mut self.readings {
+            (reading.fits, reading.retry_after) = (true, Some(Duration::ZERO));
+        }
+        self
+    }
+
     /// Where the same counters stand after they have been changed.
     pub(crate) fn update(&mut self, later: &Self) {
         for (reading, later) in self.readings.iter_mut().zip(&later.readings) {

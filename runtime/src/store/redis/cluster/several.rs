@@ -21,7 +21,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -170,7 +170,8 @@ async fn take_in_turn(
         Box::pin(async move {
             match cluster.decide(operation, policies[index]).await {
                 Ok(outcome) if operation == Operation::GiveBack => {
-                    progress.lock().answers[index] = Some(given_back(&outcome));
+                    // It had room, and stands where it stood.
+                    progress.lock().answers[index] = Some(outcome.with_room());
                 }
                 Ok(outcome) => progress.lock().answers[index] = Some(outcome),
                 Err(failure) if operation == Operation::GiveBack => {
@@ -182,12 +183,6 @@ async fn take_in_turn(
         })
     };
     all(rest.into_iter().map(finish).collect()).await;
-}
-
-/// What a policy says that had room, and stands where it stood.
-fn given_back(outcome: &Outcome) -> Outcome {
-    let had_room = |reading: &Reading| Reading { fits: true, retry_after: Some(Duration::ZERO), ..*reading };
-    Outcome::new(false, outcome.readings().iter().map(had_room))
 }
 
 /// Waits for all of `futures`, none of which holds up another.
