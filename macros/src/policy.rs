@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::spanned::Spanned as _;
 use syn::{Expr, ExprLit, ExprUnary, Ident, Lit, LitStr, Path, UnOp};
@@ -101,6 +101,7 @@ impl Policy {
     /// them, which `errors` then knows.
     pub(crate) fn read(tokens: TokenStream, span: Span, errors: &mut Errors) -> Option<Self> {
         let mut own = Errors::default();
+        refuse_self(tokens.clone(), &mut own);
         let policy = Self::check(Args::parse(tokens, span, &mut own), &mut own);
         let sound = own.is_empty();
         errors.append(own);
@@ -111,6 +112,19 @@ impl Policy {
         let krate = args.krate.clone();
         let source = if args.policy.is_some() { shared(args, errors) } else { declared(args, errors) };
         Some(Self { krate, source: source? })
+    }
+}
+
+/// In an `impl` it would be another type in the expansion.
+fn refuse_self(tokens: TokenStream, errors: &mut Errors) {
+    for token in tokens {
+        match token {
+            TokenTree::Ident(ident) if ident == "Self" => {
+                errors.at(ident.span(), "`Self` is not seen here: write the name of the type instead");
+            }
+            TokenTree::Group(group) => refuse_self(group.stream(), errors),
+            _ => {}
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 use quote::{ToTokens, TokenStreamExt};
 use syn::parse::{Parse, ParseStream};
 use syn::{
-    AttrStyle, Attribute, FnArg, GenericArgument, Ident, Item, LitStr, Path, PathArguments, ReturnType,
-    Signature, Token, Type, TypeParamBound, Visibility,
+    AttrStyle, Attribute, FnArg, GenericArgument, Ident, ImplItem, Item, LitStr, Path, PathArguments,
+    ReturnType, Signature, Token, TraitItem, Type, TypeParamBound, Visibility,
 };
 
 use crate::errors::Errors;
@@ -113,6 +113,13 @@ impl Function {
         Ok(Self { attrs, vis, sig, body })
     }
 
+    /// Gives it another body. Its place stays, since it is part of what lints take for the function.
+    pub(crate) fn fill(&mut self, body: TokenStream) {
+        let span = self.body.span();
+        self.body = Group::new(Delimiter::Brace, body);
+        self.body.set_span(span);
+    }
+
     /// Refuses what axum would refuse once the permit is added, in words.
     fn handler(self) -> syn::Result<Target> {
         let inputs = self.sig.inputs.iter().filter(|input| !is_conditional(input));
@@ -214,7 +221,19 @@ impl ModuleItem {
                 Kind::Wrapped(ty) => Some(wrapped(ty)),
                 _ => None,
             },
-            Self::Other(_) => None,
+            Self::Other(item) => {
+                let unseen = associated(item).find(|(attrs, signature)| {
+                    let is_limited = attrs.iter().any(is_limit);
+                    !is_limited && matches!(kind(&signature.output), Kind::Router | Kind::Wrapped(_))
+                });
+                unseen.map(|(_, signature)| {
+                    syn::Error::new_spanned(
+                        &signature.output,
+                        "only functions directly inside the module are limited, and not what is in an `impl` or a \
+                         `trait`: move this function out of it, or out of the module",
+                    )
+                })
+            }
         }
     }
 
@@ -222,6 +241,26 @@ impl ModuleItem {
     fn is_carrier(&self) -> bool {
         matches!(self, Self::Other(Item::Struct(item)) if item.ident == CARRIER)
     }
+}
+
+/// The functions of an `impl` or a `trait`.
+fn associated(item: &Item) -> Box<dyn Iterator<Item = (&[Attribute], &Signature)> + '_> {
+    match item {
+        Item::Impl(item) => Box::new(item.items.iter().filter_map(|item| match item {
+            ImplItem::Fn(function) => Some((&function.attrs[..], &function.sig)),
+            _ => None,
+        })),
+        Item::Trait(item) => Box::new(item.items.iter().filter_map(|item| match item {
+            TraitItem::Fn(function) => Some((&function.attrs[..], &function.sig)),
+            _ => None,
+        })),
+        _ => Box::new(std::iter::empty()),
+    }
+}
+
+/// Whether this is a `rate_limit` attribute, whatever comes before that name.
+pub(crate) fn is_limit(attr: &Attribute) -> bool {
+    ends_in(attr.path(), &["rate_limit"])
 }
 
 impl ToTokens for Function {
@@ -294,7 +333,7 @@ const WRAPPERS: &[&str] = &[
 /// Whether there is a router in a value of this type, or to be had of it.
 fn holds_router(ty: &Type) -> bool {
     match unwrapped(ty) {
-        Type::Path(path) if ends_in(&path.path, WRAPPERS) => arguments(&path.path).any(holds_router),
+        Type::Path(path) if is_wrapper(&path.path) => arguments(&path.path).any(holds_router),
         Type::Path(_) => is_router(ty),
         Type::Tuple(tuple) => tuple.elems.iter().any(holds_router),
         Type::Array(array) => holds_router(&array.elem),
@@ -305,6 +344,12 @@ fn holds_router(ty: &Type) -> bool {
         Type::BareFn(function) => returns_router(&function.output),
         _ => false,
     }
+}
+
+/// Whether it is one of these, or an alias that is called so: `AppResult`, `io::Result`.
+fn is_wrapper(path: &Path) -> bool {
+    let is_alias = |name: &String| ["Result", "Option", "Future"].iter().any(|end| name.ends_with(end));
+    ends_in(path, WRAPPERS) || path.segments.last().is_some_and(|last| is_alias(&last.ident.to_string()))
 }
 
 /// Whether a router is to be had of what has this bound, `Future<Output = Router>` or `Fn() -> Router` say.

@@ -440,8 +440,8 @@ impl Policy {
         }
     }
 
-    /// Where the policy is declared: the file, line and column of the call of [`Policy::new`], or of its attribute; of
-    /// several on one item, and of a module and the functions in it, that is the first.
+    /// Where the policy is declared: the file, line and column of the call of [`Policy::new`], or of the name in its
+    /// attribute (of the attribute, where that says which `crate` is meant).
     pub const fn location(&self) -> &'static Location<'static> {
         self.location
     }

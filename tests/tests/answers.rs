@@ -163,7 +163,7 @@ async fn settings_that_can_not_be_are_refused_by_build() {
         |builder: Builder| async move { builder.build().await.expect_err("it is refused").to_string() };
     let builder = RateLimiter::builder;
     assert_eq!(
-        refused(builder().timeout(std::time::Duration::ZERO)).await,
+        refused(builder().timeout(Duration::ZERO)).await,
         "timeout: a store needs time to answer: write at least 1 ms"
     );
     let almost = std::time::Duration::from_micros(999);

@@ -29,6 +29,30 @@ async fn uses_shared_too() {}
 #[rate_limit(name = "many_extractors", per_minute = 5)]
 async fn many_extractors(_: Method, _: Method, _: Method, _: Uri, _: Uri, _: Uri, _: String) {}
 
+#[rate_limit(name = "upper", per_minute = 5)]
+#[rate_limit(name = "lower", per_minute = 5)]
+async fn stacked() {}
+
+#[rate_limit(name = "outer", per_minute = 5)]
+mod outer {
+    use axum::Router;
+
+    #[super::rate_limit(name = "inner", per_minute = 5)]
+    pub(super) fn router() -> Router {
+        Router::new()
+    }
+}
+
+#[test]
+fn each_attribute_has_a_place_of_its_own() {
+    let line = |name: &str| {
+        let policy = policies().into_iter().find(|policy| policy.name() == name);
+        policy.expect("it is declared").location().line()
+    };
+    let upper = line("upper");
+    assert_eq!(["lower", "outer", "inner"].map(line), [upper + 1, upper + 4, upper + 8]);
+}
+
 #[tokio::test]
 async fn policies_are_listed_once_each() {
     let named = |name: &str| policies().into_iter().filter(|policy| policy.name() == name).count();
@@ -48,8 +72,8 @@ async fn contradicting_declarations_are_refused_with_their_places() {
     assert!(matches!(error, BuildError::Conflict { .. }));
     assert_eq!(
         error.to_string(),
-        "two different policies are named `quarrel`: one at tests/tests/registry.rs:13:1, one at \
-         tests/tests/registry.rs:16:1; give one of them another name, or make them the same `const` policy"
+        "two different policies are named `quarrel`: one at tests/tests/registry.rs:13:21, one at \
+         tests/tests/registry.rs:16:21; give one of them another name, or make them the same `const` policy"
     );
 }
 

@@ -58,7 +58,12 @@ impl Declaration {
     fn declared(&self, declared: &Declared) -> TokenStream {
         let krate = &self.krate;
         let name = &declared.name;
-        let mut policy = quote_spanned!(name.span()=> #krate::Policy::new(#name));
+        // The place where a call begins is the one that it tells.
+        let mut place = krate.clone();
+        if let Some(colons) = &mut place.leading_colon {
+            colons.spans = [name.span(); 2];
+        }
+        let mut policy = quote_spanned!(name.span()=> #place::Policy::new(#name));
         for CheckedQuota { written, count, window_millis, .. } in &declared.quotas {
             let window = (written == "quota").then(
                 || quote_spanned!(count.span()=> , ::core::time::Duration::from_millis(#window_millis)),

@@ -32,6 +32,7 @@ pub(crate) fn expand(declaration: &Declaration, mut function: Function) -> Token
     // It is named after a function, and as visible as the handler whose signature it is in.
     let carrier = quote! {
         #[doc(hidden)]
+        #[non_exhaustive]
         #vis struct #name {}
         #policies
     };

@@ -15,7 +15,7 @@ use syn::{Attribute, Ident, ItemConst, Meta, Path, parse_quote};
 use crate::errors::Errors;
 use crate::expand::declaration::Declaration;
 use crate::policy::Policy;
-use crate::target::Target;
+use crate::target::{Target, is_limit};
 
 /// The attribute, on tokens that need no compiler.
 ///
@@ -75,9 +75,7 @@ struct Siblings {
 /// Takes the `rate_limit` attributes out of `attrs`, so that what stands on one item is decided at
 /// once by the first of them to expand.
 fn absorb(attrs: &mut Vec<Attribute>, errors: &mut Errors) -> Siblings {
-    let is_ours =
-        |attr: &Attribute| attr.path().segments.last().is_some_and(|last| last.ident == "rate_limit");
-    let (ours, others): (Vec<_>, _) = std::mem::take(attrs).into_iter().partition(is_ours);
+    let (ours, others): (Vec<_>, _) = std::mem::take(attrs).into_iter().partition(is_limit);
     *attrs = others;
     let used = ours.iter().map(|attr| use_of(attr.path())).collect();
     let read = |attr: Attribute| {

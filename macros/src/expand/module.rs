@@ -43,12 +43,15 @@ pub(crate) fn expand(declaration: &Declaration, module: Module) -> TokenStream {
         #vis mod #ident {
             #(#inner)*
             #[doc(hidden)]
+            #[non_exhaustive]
             pub(super) struct __RateLimit {}
             #(#items)*
         }
         impl #ident::__RateLimit {
-            fn guard<R: #krate::__private::Guarded>(make: impl ::core::ops::FnOnce() -> R) -> R {
-                #krate::__private::guard::<Self, R>(make)
+            fn guard<R: #krate::__private::Guarded>(
+                __rate_limit_make: impl ::core::ops::FnOnce() -> R,
+            ) -> R {
+                #krate::__private::guard::<Self, R>(__rate_limit_make)
             }
         }
         #carried
@@ -65,9 +68,9 @@ fn guarded(mut function: Function) -> TokenStream {
         let Some(own) = Declaration::new(own) else { return unguarded };
         let (carrier, guarded) = router::guarded_here(&own, &function);
         items = quote!(#used #carrier);
-        function.body = router::braced(guarded);
+        function.fill(guarded);
     }
     let guarded = router::guarded(&quote!(self::__RateLimit::guard), &TokenStream::new(), &function);
-    function.body = router::braced(quote!(#items #guarded));
+    function.fill(quote!(#items #guarded));
     function.into_token_stream()
 }

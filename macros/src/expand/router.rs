@@ -1,6 +1,6 @@
 //! What a router function returns goes through a guard.
 
-use proc_macro2::{Delimiter, Group, TokenStream};
+use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::{ReturnType, Type};
 
@@ -22,7 +22,7 @@ use crate::target::Function;
 /// What stands beside it goes inside, since the function may be one of an `impl` block.
 pub(crate) fn expand(declaration: &Declaration, used: &TokenStream, mut function: Function) -> TokenStream {
     let (items, guarded) = guarded_here(declaration, &function);
-    function.body = braced(quote!(#used #items #guarded));
+    function.fill(quote!(#used #items #guarded));
     function.into_token_stream()
 }
 
@@ -32,6 +32,7 @@ pub(crate) fn guarded_here(declaration: &Declaration, function: &Function) -> (T
     let carried = declaration.carried_by(&quote!(__RateLimit));
     let items = quote! {
         #[doc(hidden)]
+        #[non_exhaustive]
         struct __RateLimit {}
         #carried
     };
@@ -53,16 +54,20 @@ pub(crate) fn guarded(guard: &TokenStream, generics: &TokenStream, function: &Fu
         (ty.clone(), quote!(-> #ty))
     };
     if function.sig.asyncness.is_some() {
+        // Nothing but a first `return` tells the type of an `async` block.
+        let returns = (!result.is_empty()).then(|| {
+            quote! {
+                if false {
+                    return (|| -> #ty { loop {} })();
+                }
+            }
+        });
         return quote! {
-            let router: #generic = async move #body.await;
-            #guard::<#generics #generic>(move || router)
+            let __rate_limit_router: #generic = async move { #returns #body }.await;
+            #guard::<#generics #generic>(move || __rate_limit_router)
         };
     }
     quote!(#guard::<#generics #generic>(move || #result #body))
-}
-
-pub(crate) fn braced(tokens: TokenStream) -> Group {
-    Group::new(Delimiter::Brace, tokens)
 }
 
 fn mentions_impl(output: &ReturnType) -> bool {

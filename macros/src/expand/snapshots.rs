@@ -38,6 +38,7 @@ fn a_handler() {
                 body(state)
             }
             #[doc(hidden)]
+            #[non_exhaustive]
             pub(crate) struct __rate_limit_calculate {}
             impl ::axum_rate_limit::__private::Policies for __rate_limit_calculate {
                 const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[
@@ -64,6 +65,7 @@ fn stacked_attributes_on_a_handler() {
         &expect![[r#"
             async fn calculate(_: ::axum_rate_limit::__private::Permit<__rate_limit_calculate>) {}
             #[doc(hidden)]
+            #[non_exhaustive]
             struct __rate_limit_calculate {}
             impl ::axum_rate_limit::__private::Policies for __rate_limit_calculate {
                 const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[
@@ -107,6 +109,7 @@ fn a_handler_with_seven_extractors_of_its_own() {
                 _: G,
             ) {}
             #[doc(hidden)]
+            #[non_exhaustive]
             struct __rate_limit_many {}
             impl ::axum_rate_limit::__private::Policies for __rate_limit_many {
                 const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[
@@ -139,6 +142,7 @@ fn functions() {
         &expect![[r#"
             async fn functions(_: ::axum_rate_limit::__private::Permit<__rate_limit_functions>) {}
             #[doc(hidden)]
+            #[non_exhaustive]
             struct __rate_limit_functions {}
             impl ::axum_rate_limit::__private::Policies for __rate_limit_functions {
                 const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[
@@ -182,6 +186,7 @@ fn a_router_function() {
         &expect![[r#"
             fn resources(mut state: AppState) -> Router<AppState> {
                 #[doc(hidden)]
+                #[non_exhaustive]
                 struct __RateLimit {}
                 impl my::limits::__private::Policies for __RateLimit {
                     const POLICIES: &'static [&'static my::limits::Policy] = &[
@@ -218,6 +223,7 @@ fn an_async_router_function() {
         &expect![[r#"
             async fn resources(pool: &Pool) -> axum::Router {
                 #[doc(hidden)]
+                #[non_exhaustive]
                 struct __RateLimit {}
                 impl ::axum_rate_limit::__private::Policies for __RateLimit {
                     const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[
@@ -228,8 +234,17 @@ fn an_async_router_function() {
                     ::axum_rate_limit::__private::Declaration::new(< __RateLimit as
                     ::axum_rate_limit::__private::Policies > ::POLICIES)
                 }
-                let router: axum::Router = async move { build(pool).await }.await;
-                ::axum_rate_limit::__private::guard::<__RateLimit, axum::Router>(move || router)
+                let __rate_limit_router: axum::Router = async move {
+                    if false {
+                        return (|| -> axum::Router { loop {} })();
+                    }
+                    { build(pool).await }
+                }
+                    .await;
+                ::axum_rate_limit::__private::guard::<
+                    __RateLimit,
+                    axum::Router,
+                >(move || __rate_limit_router)
             }
         "#]],
     );
@@ -258,6 +273,7 @@ fn a_module() {
             pub mod resources {
                 #![allow(unused)]
                 #[doc(hidden)]
+                #[non_exhaustive]
                 pub(super) struct __RateLimit {}
                 use super::*;
                 pub fn router() -> Router {
@@ -269,6 +285,7 @@ fn a_module() {
                     #[rate_limit(__used)]
                     const _: () = ();
                     #[doc(hidden)]
+                    #[non_exhaustive]
                     struct __RateLimit {}
                     impl ::axum_rate_limit::__private::Policies for __RateLimit {
                         const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[
@@ -292,9 +309,9 @@ fn a_module() {
             }
             impl resources::__RateLimit {
                 fn guard<R: ::axum_rate_limit::__private::Guarded>(
-                    make: impl ::core::ops::FnOnce() -> R,
+                    __rate_limit_make: impl ::core::ops::FnOnce() -> R,
                 ) -> R {
-                    ::axum_rate_limit::__private::guard::<Self, R>(make)
+                    ::axum_rate_limit::__private::guard::<Self, R>(__rate_limit_make)
                 }
             }
             impl ::axum_rate_limit::__private::Policies for resources::__RateLimit {

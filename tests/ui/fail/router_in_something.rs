@@ -8,6 +8,7 @@ use axum::routing::MethodRouter;
 use axum_rate_limit::rate_limit;
 
 type AppRouter = Router<u32>;
+type AppResult<T> = Result<T, String>;
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 #[rate_limit(name = "limited", per_minute = 5)]
@@ -93,6 +94,26 @@ mod limited {
 
     pub fn an_alias() -> Option<AppRouter> {
         unreachable!()
+    }
+
+    pub fn an_alias_of_result() -> AppResult<Router> {
+        unreachable!()
+    }
+
+    pub struct App;
+
+    impl App {
+        pub fn new() -> Self {
+            Self
+        }
+
+        pub fn router(self) -> Router {
+            Router::new()
+        }
+    }
+
+    pub trait Routes {
+        fn routes() -> MethodRouter;
     }
 }
 

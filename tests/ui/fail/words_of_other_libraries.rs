@@ -58,4 +58,14 @@ async fn what_is_counted() {}
 #[rate_limit(name = "x", per_minute = 5, key = ip, scope = "path")]
 async fn key_and_scope() {}
 
+// Any of them.
+#[rate_limit(name = "x", per_month = 5)]
+async fn per_month() {}
+
+#[rate_limit(name = "x", per_minute = 5, per_user)]
+async fn per_user() {}
+
+#[rate_limit(name = "x", per_minute = 5, token_bucket)]
+async fn token_bucket() {}
+
 fn main() {}

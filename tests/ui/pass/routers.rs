@@ -19,6 +19,16 @@ async fn count(State(AppState(count)): State<AppState>) -> String {
     count.to_string()
 }
 
+/// Nothing but the signature says what it is.
+#[rate_limit(name = "inferred", per_minute = 5)]
+async fn inferred(early: bool) -> Router {
+    let router = Default::default();
+    if early {
+        return router;
+    }
+    router.route("/inferred", get(list))
+}
+
 /// Has docs.
 #[rate_limit(name = "plain", per_minute = 5, by_resource)]
 fn plain() -> Router {
@@ -165,6 +175,7 @@ fn main() {
         .route("/method_router_of_error", method_router_of_error())
         .merge(runtime.block_on(late("late")))
         .merge(runtime.block_on(late_alias()))
+        .merge(runtime.block_on(inferred(true)))
         .merge(early_return(true))
         .merge(early_return(false))
         .merge(mutable(Router::new(), ("/mutable", 5), &mut names))
