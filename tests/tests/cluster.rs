@@ -441,6 +441,28 @@ async fn a_node_without_slots_is_asked_for_keys_that_move_there() {
     assert_eq!(cluster.nodes()[3].keys().await, [key]);
 }
 
+/// Nodes that prefer to tell no hosts mean that of whoever answers.
+#[tokio::test]
+async fn keys_that_move_are_followed_though_no_host_is_told() {
+    const MANY: Policy = Policy::new("many").per_hour(1_000);
+    let cluster = RedisCluster::start().await;
+    for node in cluster.nodes() {
+        let preferred = ["CONFIG", "SET", "cluster-preferred-endpoint-type", "unknown-endpoint"];
+        // Before version 7 all tell them.
+        if node.try_call::<()>(&preferred).await.is_err() {
+            return;
+        }
+    }
+    let limiter = cluster.limiter().await;
+    let key = "rl:{many::x}3600000";
+    let moved = Move::of(&cluster, key).await;
+    moved.begin().await;
+    assert_eq!(limiter.check(&MANY, "x").await.expect("a decision").remaining(), 999);
+    moved.end().await;
+    assert_eq!(limiter.check(&MANY, "x").await.expect("a decision").remaining(), 998);
+    assert_eq!(moved.to.keys().await, [key]);
+}
+
 /// Where a transaction is refused a command since the key has moved, nothing of it is done.
 #[tokio::test]
 async fn a_counter_that_moves_while_it_has_much_room_is_charged_once() {

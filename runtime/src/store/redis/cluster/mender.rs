@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Cluster;
-use super::topology::{Address, Assignment, Topology};
+use super::topology::{Assignment, Node, Topology};
 use crate::error::StoreError;
 use crate::store::recovery::{Pauses, Recovery};
 use crate::store::redis::CONNECT_TIMEOUT;
@@ -48,15 +48,14 @@ impl Cluster {
             let topology = Arc::new(Topology::of(assignment, guests, &current, || self.lane()));
             (Arc::clone(&topology), std::mem::replace(&mut *current, topology))
         };
-        for (address, lane) in gone.nodes() {
-            if topology.lane_at(address).is_none() {
-                lane.detach();
+        for node in gone.nodes() {
+            if topology.node_at(&node.address).is_none() {
+                node.lane.detach();
             }
         }
-        for (address, lane) in topology.nodes().filter(|(_, lane)| !lane.is_attached()) {
-            let reaching =
-                reach(Arc::clone(self), address.clone(), Arc::clone(lane), topology.key_at(address));
-            connecting.add(lane, reaching);
+        for node in topology.nodes().filter(|node| !node.lane.is_attached()) {
+            let reaching = reach(Arc::clone(self), Arc::clone(node), topology.key_at(&node.address));
+            connecting.add(&node.lane, reaching);
         }
         Ok(is_complete)
     }
@@ -84,8 +83,8 @@ impl Cluster {
     /// What the first node says that answers and sees the cluster whole.
     async fn assignment(&self) -> Result<Assignment, Failure> {
         let mut nodes = self.seeds.clone();
-        for (node, _) in self.topology().nodes() {
-            let node = self.seeds[0].at(node.host.clone(), node.port);
+        for node in self.topology().nodes() {
+            let node = self.seeds[0].at(node.address.host.clone(), node.address.port);
             if nodes.iter().all(|known| known.info().addr() != node.info().addr()) {
                 nodes.push(node);
             }
@@ -153,13 +152,9 @@ async fn ask(node: Endpoint) -> Result<Assignment, RedisError> {
     Assignment::parse(slots, &host).ok_or_else(unreadable)
 }
 
-/// Connects `lane` to the node at `address`, which has the slot of `key`.
-async fn reach(
-    cluster: Arc<Cluster>,
-    address: Address,
-    lane: Arc<Lane>,
-    key: Option<String>,
-) -> Result<(), Failure> {
+/// Connects the lane of `node`, which has the slot of `key`.
+async fn reach(cluster: Arc<Cluster>, node: Arc<Node>, key: Option<String>) -> Result<(), Failure> {
+    let Node { address, lane } = &*node;
     lane.recovery().pauses().wait().await;
     let endpoint = cluster.seeds[0].at(address.host.clone(), address.port);
     let connecting = async {
@@ -173,7 +168,7 @@ async fn reach(
     lane.attach(timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or(Err(Failure::Timeout))?);
     lane.recovery().note();
     // Meanwhile the cluster may have been closed, or another lane may lead there, or none.
-    let is_used = cluster.topology().lane_at(&address).is_some_and(|used| Arc::ptr_eq(&used, &lane));
+    let is_used = cluster.topology().node_at(address).is_some_and(|used| Arc::ptr_eq(&used.lane, lane));
     if !is_used || cluster.closed.load(Ordering::Relaxed) {
         lane.detach();
     }
@@ -270,7 +265,7 @@ impl Mender {
                     }
                     drop(self);
                     // While it was mended, nobody else was called for what was lost meanwhile.
-                    if cluster.topology().lanes().any(|lane| !lane.is_attached()) {
+                    if cluster.topology().nodes().any(|node| !node.lane.is_attached()) {
                         cluster.mend();
                     }
                     return;

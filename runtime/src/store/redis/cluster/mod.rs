@@ -19,7 +19,7 @@ use redis::{ConnectionAddr, ErrorKind, ServerErrorKind};
 use tokio::sync::Notify;
 
 use self::guests::Guests;
-use self::topology::{Address, Slot, Topology};
+use self::topology::{Address, Node, Slot, Topology};
 use super::batch::Check;
 use super::connection::{Access, Endpoint};
 use super::denials::Denials;
@@ -134,32 +134,34 @@ impl Cluster {
             return Ok(denied);
         }
         let (slot, start) = (Slot::of(counters[0].key), Instant::now());
-        let decided = match self.topology().lane_of(slot) {
-            Some(lane) => lane.decide(&check).await,
+        let node = self.topology().node_of(slot);
+        let decided = match &node {
+            Some(node) => node.lane.decide(&check).await,
             None => Err(Failure::NoConnection),
         };
         match decided {
             Ok(outcome) => Ok(outcome),
             Err(failure) => {
                 let left = self.timeout.saturating_sub(start.elapsed());
-                let following = self.follow(failure, slot, check);
+                let following = self.follow(failure, slot, node, check);
                 tokio::time::timeout(left, following).await.unwrap_or(Err(Failure::Timeout))
             }
         }
     }
 
-    /// Sends a check to where its slot is by now, if that is what the failure tells. Whoever calls it sets
-    /// the limit to how long it waits for keys that are moving.
+    /// Sends a check to where its slot is by now, if that is what the failure tells of the node that was asked.
+    /// Whoever calls it sets the limit to how long it waits for keys that are moving.
     async fn follow(
         self: &Arc<Self>,
         mut failure: Failure,
         slot: Slot,
+        mut asked: Option<Arc<Node>>,
         mut check: Check<'_, '_>,
     ) -> Result<Outcome, Failure> {
         let (mut redirects, mut is_moving, [mut pause, longest]) = (0, false, MOVING);
         while redirects < MAX_REDIRECTS {
             let was_moving = std::mem::take(&mut is_moving);
-            let lane = match Redirection::of(&failure) {
+            asked = match Redirection::of(&failure, asked.as_deref()) {
                 Some(Redirection::Moved(address)) => {
                     redirects += 1;
                     check.asking = false;
@@ -178,12 +180,12 @@ impl Cluster {
                     tokio::time::sleep(pause).await;
                     pause = longest.min(2 * pause);
                     check.asking = false;
-                    self.topology().lane_of(slot)
+                    self.topology().node_of(slot)
                 }
                 None => break,
             };
-            let decided = match lane {
-                Some(lane) => lane.decide(&check).await,
+            let decided = match &asked {
+                Some(node) => node.lane.decide(&check).await,
                 None => Err(Failure::NoConnection),
             };
             match decided {
@@ -197,29 +199,29 @@ impl Cluster {
         Err(failure)
     }
 
-    /// Notes that a node has `slot` now, and tells the lane there.
-    fn moved(self: &Arc<Self>, slot: Slot, address: Address) -> Arc<Lane> {
+    /// Notes that a node has `slot` now, and tells which.
+    fn moved(self: &Arc<Self>, slot: Slot, address: Address) -> Arc<Node> {
         // Where one slot has moved, others may have, and the node may be new.
         self.corrected(|topology| topology.assign(slot, address, || self.lane()))
     }
 
-    /// Notes that keys are moving to a node, and tells the lane there.
-    fn visited(self: &Arc<Self>, address: Address) -> Arc<Lane> {
+    /// Notes that keys are moving to a node, and tells which.
+    fn visited(self: &Arc<Self>, address: Address) -> Arc<Node> {
         // First, so that whoever looks at the same time keeps it.
         self.guests.note(&address);
-        let known = self.topology().lane_at(&address);
+        let known = self.topology().node_at(&address);
         known.unwrap_or_else(|| self.corrected(|topology| topology.join(address, || self.lane())))
     }
 
     /// Corrects what is known of the nodes, and has it completed.
-    fn corrected(self: &Arc<Self>, correct: impl FnOnce(&mut Topology) -> Arc<Lane>) -> Arc<Lane> {
+    fn corrected(self: &Arc<Self>, correct: impl FnOnce(&mut Topology) -> Arc<Node>) -> Arc<Node> {
         let mut topology = self.topology.write();
         let mut corrected = Topology::clone(&topology);
-        let lane = correct(&mut corrected);
+        let node = correct(&mut corrected);
         *topology = Arc::new(corrected);
         drop(topology);
         self.mend();
-        lane
+        node
     }
 
     fn lane(&self) -> Arc<Lane> {
@@ -233,7 +235,7 @@ impl Cluster {
 
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
-        self.topology().lanes().for_each(|lane| lane.detach());
+        self.topology().nodes().for_each(|node| node.lane.detach());
     }
 }
 
@@ -246,9 +248,10 @@ enum Redirection {
 }
 
 impl Redirection {
-    fn of(failure: &Failure) -> Option<Self> {
+    /// The one that the node that was `asked` tells of.
+    fn of(failure: &Failure, asked: Option<&Node>) -> Option<Self> {
         let Failure::Redis(error) = failure else { return None };
-        let address = || Address::parse(error.redirect_node()?.0);
+        let address = || Address::parse(error.redirect_node()?.0, &asked?.address.host);
         match error.kind() {
             ErrorKind::Server(ServerErrorKind::Moved) => address().map(Self::Moved),
             ErrorKind::Server(ServerErrorKind::Ask) => address().map(Self::Ask),

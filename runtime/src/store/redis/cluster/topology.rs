@@ -35,11 +35,12 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// `192.0.2.7:6379`, `::1:6379`; none if the node that tells it does not know the host.
-    pub(super) fn parse(address: &str) -> Option<Self> {
-        let (host, port) = address.rsplit_once(':')?;
-        let is_known = !matches!(host, "" | UNKNOWN);
-        is_known.then(|| Some(Self { host: host.to_owned(), port: port.parse().ok()? }))?
+    /// `192.0.2.7:6379`, `::1:6379`; `asked` is the host of the node that tells it, which is meant where none is
+    /// told. None if that node does not know the host.
+    pub(super) fn parse(address: &str, asked: &str) -> Option<Self> {
+        let (told, port) = address.rsplit_once(':')?;
+        let host = if told.is_empty() { asked } else { told };
+        (host != UNKNOWN).then(|| Some(Self { host: host.to_owned(), port: port.parse().ok()? }))?
     }
 }
 
@@ -105,10 +106,16 @@ fn ip(known: Value) -> Option<String> {
     text(ip).map(str::to_owned)
 }
 
+/// A master, and where checks wait for it.
+pub(super) struct Node {
+    pub(super) address: Address,
+    pub(super) lane: Arc<Lane>,
+}
+
 /// The masters, and who has which slot.
 #[derive(Clone, Default)]
 pub(super) struct Topology {
-    nodes: Vec<(Address, Arc<Lane>)>,
+    nodes: Vec<Arc<Node>>,
     /// Indices of nodes; nobody has those beyond the end.
     slots: Vec<u16>,
 }
@@ -123,7 +130,8 @@ impl Topology {
         lane: impl Fn() -> Arc<Lane>,
     ) -> Self {
         let mut topology = Self::default();
-        let lane_at = |address: &Address| known.lane_at(address).unwrap_or_else(&lane);
+        let lane_at =
+            |address: &Address| known.node_at(address).map_or_else(&lane, |node| Arc::clone(&node.lane));
         for (first, last, address) in assignment.0 {
             let node = topology.node(address.clone(), || lane_at(&address));
             for slot in first..=last {
@@ -142,22 +150,22 @@ impl Topology {
         slot: Slot,
         address: Address,
         lane: impl FnOnce() -> Arc<Lane>,
-    ) -> Arc<Lane> {
+    ) -> Arc<Node> {
         let node = self.node(address, lane);
         self.set(slot, node);
-        Arc::clone(&self.nodes[node].1)
+        Arc::clone(&self.nodes[node])
     }
 
     /// Adds the node at `address`, which may have no slots.
-    pub(super) fn join(&mut self, address: Address, lane: impl FnOnce() -> Arc<Lane>) -> Arc<Lane> {
+    pub(super) fn join(&mut self, address: Address, lane: impl FnOnce() -> Arc<Lane>) -> Arc<Node> {
         let node = self.node(address, lane);
-        Arc::clone(&self.nodes[node].1)
+        Arc::clone(&self.nodes[node])
     }
 
     fn node(&mut self, address: Address, lane: impl FnOnce() -> Arc<Lane>) -> usize {
-        let known = self.nodes.iter().position(|(node, _)| *node == address);
+        let known = self.nodes.iter().position(|node| node.address == address);
         known.unwrap_or_else(|| {
-            self.nodes.push((address, lane()));
+            self.nodes.push(Arc::new(Node { address, lane: lane() }));
             self.nodes.len() - 1
         })
     }
@@ -169,18 +177,18 @@ impl Topology {
         self.slots[usize::from(slot.0)] = u16::try_from(node).unwrap_or(NOBODY);
     }
 
-    pub(super) fn lane_of(&self, slot: Slot) -> Option<Arc<Lane>> {
+    pub(super) fn node_of(&self, slot: Slot) -> Option<Arc<Node>> {
         let node = *self.slots.get(usize::from(slot.0))?;
-        self.nodes.get(usize::from(node)).map(|(_, lane)| Arc::clone(lane))
+        self.nodes.get(usize::from(node)).cloned()
     }
 
-    pub(super) fn lane_at(&self, address: &Address) -> Option<Arc<Lane>> {
-        self.nodes().find(|(node, _)| *node == address).map(|(_, lane)| Arc::clone(lane))
+    pub(super) fn node_at(&self, address: &Address) -> Option<Arc<Node>> {
+        self.nodes.iter().find(|node| node.address == *address).cloned()
     }
 
     /// A key that nobody has, in a slot of the node at `address`.
     pub(super) fn key_at(&self, address: &Address) -> Option<String> {
-        let node = self.nodes.iter().position(|(node, _)| node == address)?;
+        let node = self.nodes.iter().position(|node| node.address == *address)?;
         let is_there = |key: &String| {
             self.slots.get(usize::from(Slot::of(key).0)).is_some_and(|other| usize::from(*other) == node)
         };
@@ -188,12 +196,8 @@ impl Topology {
         (0..u32::from(SLOTS) * 16).map(|number| format!("rl:{{}}{number}")).find(is_there)
     }
 
-    pub(super) fn nodes(&self) -> impl Iterator<Item = (&Address, &Arc<Lane>)> {
-        self.nodes.iter().map(|(address, lane)| (address, lane))
-    }
-
-    pub(super) fn lanes(&self) -> impl Iterator<Item = &Arc<Lane>> {
-        self.nodes.iter().map(|(_, lane)| lane)
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.iter()
     }
 }
 
@@ -211,11 +215,13 @@ mod tests {
 
     #[test]
     fn an_address_is_a_host_and_a_port() {
-        for (text, host, port) in [("192.0.2.7:1", "192.0.2.7", 1), ("::1:7000", "::1", 7_000)] {
-            assert_eq!(Address::parse(text), Some(Address { host: host.to_owned(), port }));
+        for (text, host, port) in
+            [("192.0.2.7:1", "192.0.2.7", 1), ("::1:7000", "::1", 7_000), (":7000", "asked", 7_000)]
+        {
+            assert_eq!(Address::parse(text, "asked"), Some(Address { host: host.to_owned(), port }));
         }
-        for text in ["", ":7000", "?:7000", "host", "host:", "host:70000"] {
-            assert_eq!(Address::parse(text), None, "{text}");
+        for text in ["", "?:7000", "host", "host:", "host:70000", ":"] {
+            assert_eq!(Address::parse(text, "asked"), None, "{text}");
         }
     }
 
