@@ -54,8 +54,9 @@ impl Cluster {
             }
         }
         for node in topology.nodes().filter(|node| !node.lane.is_attached()) {
-            let reaching = reach(Arc::clone(self), Arc::clone(node), topology.key_at(&node.address));
-            connecting.add(&node.lane, reaching);
+            connecting.add(&node.lane, || {
+                reach(Arc::clone(self), Arc::clone(node), topology.key_at(&node.address))
+            });
         }
         Ok(is_complete)
     }
@@ -152,7 +153,7 @@ async fn ask(node: Endpoint) -> Result<Assignment, RedisError> {
     Assignment::parse(slots, &host).ok_or_else(unreadable)
 }
 
-/// Connects the lane of `node`, which has the slot of `key`.
+/// Connects the lane of `node`, which has the slot of `key` if it has any.
 async fn reach(cluster: Arc<Cluster>, node: Arc<Node>, key: Option<String>) -> Result<(), Failure> {
     let Node { address, lane } = &*node;
     lane.recovery().pauses().wait().await;
@@ -196,16 +197,15 @@ struct Connecting {
 
 impl Connecting {
     /// Begins to connect `lane`, unless that is under way.
-    fn add(
-        &mut self,
-        lane: &Arc<Lane>,
-        reaching: impl Future<Output = Result<(), Failure>> + Send + 'static,
-    ) {
+    fn add<F>(&mut self, lane: &Arc<Lane>, reach: impl FnOnce() -> F)
+    where
+        F: Future<Output = Result<(), Failure>> + Send + 'static,
+    {
         if self.under_way.iter().any(|other| Arc::ptr_eq(other, lane)) {
             return;
         }
         self.under_way.push(Arc::clone(lane));
-        let lane = Arc::clone(lane);
+        let (lane, reaching) = (Arc::clone(lane), reach());
         self.tasks.spawn(async { (lane, reaching.await) });
     }
 
@@ -279,5 +279,33 @@ impl Mender {
                 tracing::warn!(%error, "a part of the rate limiter's cluster is away; it is sought until it is back");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::ready;
+
+    use super::*;
+    use crate::store::redis::cluster::tests::cluster;
+
+    #[tokio::test]
+    async fn what_is_under_way_is_not_begun_again() {
+        let cluster = cluster(&["redis://192.0.2.7"]).expect("it is one");
+        let lanes = [cluster.lane(), cluster.lane()];
+        let (mut connecting, begun) = (Connecting::default(), Cell::new(0));
+        let add = |connecting: &mut Connecting| {
+            for lane in &lanes {
+                connecting.add(lane, || {
+                    begun.set(begun.get() + 1);
+                    ready(Ok(()))
+                });
+            }
+            begun.get()
+        };
+        assert_eq!([add(&mut connecting), add(&mut connecting)], [2, 2]);
+        connecting.settle().await;
+        assert_eq!(add(&mut connecting), 4);
     }
 }

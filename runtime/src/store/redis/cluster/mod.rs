@@ -266,7 +266,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
 
-    fn cluster(urls: &[&str]) -> Result<Cluster, String> {
+    pub(super) fn cluster(urls: &[&str]) -> Result<Cluster, String> {
         let urls: Vec<String> = urls.iter().map(|&url| url.to_owned()).collect();
         let settings =
             Settings { timeout: Duration::from_secs(1), deny_memory: true, clock: Clock::default() };

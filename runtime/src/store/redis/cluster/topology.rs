@@ -186,12 +186,11 @@ impl Topology {
         self.nodes.iter().find(|node| node.address == *address).cloned()
     }
 
-    /// A key that nobody has, in a slot of the node at `address`.
+    /// A key that nobody has, in a slot of the node at `address`; none if that has no slots.
     pub(super) fn key_at(&self, address: &Address) -> Option<String> {
         let node = self.nodes.iter().position(|node| node.address == *address)?;
-        let is_there = |key: &String| {
-            self.slots.get(usize::from(Slot::of(key).0)).is_some_and(|other| usize::from(*other) == node)
-        };
+        let node = u16::try_from(node).ok().filter(|node| self.slots.contains(node))?;
+        let is_there = |key: &String| self.slots[usize::from(Slot::of(key).0)] == node;
         // Some keys for each slot, since chance does not spread them evenly.
         (0..u32::from(SLOTS) * 16).map(|number| format!("rl:{{}}{number}")).find(is_there)
     }
@@ -203,7 +202,10 @@ impl Topology {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
+    use crate::store::redis::cluster::tests::cluster;
 
     #[test]
     fn slots_are_those_of_the_specification() {
@@ -223,6 +225,25 @@ mod tests {
         for text in ["", "?:7000", "host", "host:", "host:70000", ":"] {
             assert_eq!(Address::parse(text, "asked"), None, "{text}");
         }
+    }
+
+    /// It would hold up whoever mends the cluster.
+    #[test]
+    fn no_key_is_sought_for_a_node_without_slots() {
+        let cluster = cluster(&["redis://192.0.2.7"]).expect("it is one");
+        let address = |port| Address { host: "192.0.2.7".to_owned(), port };
+        let assignment = Assignment(vec![(0, 9_999, address(1)), (10_000, 16_383, address(2))]);
+        let topology = Topology::of(assignment, vec![address(3)], &Topology::default(), || cluster.lane());
+        for port in [1, 2] {
+            let key = topology.key_at(&address(port)).expect("it has slots");
+            let node = topology.node_of(Slot::of(&key)).expect("it is somebody's");
+            assert_eq!(node.address, address(port));
+        }
+        let start = Instant::now();
+        for _ in 0..1_000 {
+            assert_eq!(topology.key_at(&address(3)), None);
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     }
 
     #[test]
