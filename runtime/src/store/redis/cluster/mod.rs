@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use parking_lot::RwLock;
 use redis::{ConnectionAddr, ErrorKind, ServerErrorKind};
 use tokio::sync::Notify;
+use tokio::time::timeout_at;
 
 use self::guests::Guests;
 use self::topology::{Address, Node, Slot, Topology};
@@ -133,7 +134,7 @@ impl Cluster {
         if let Some(denied) = self.denials.recall(&check) {
             return Ok(denied);
         }
-        let (slot, start) = (Slot::of(counters[0].key), Instant::now());
+        let (slot, deadline) = (Slot::of(counters[0].key), Instant::now() + self.timeout);
         let node = self.topology().node_of(slot);
         let decided = match &node {
             Some(node) => node.lane.decide(&check).await,
@@ -142,21 +143,21 @@ impl Cluster {
         match decided {
             Ok(outcome) => Ok(outcome),
             Err(failure) => {
-                let left = self.timeout.saturating_sub(start.elapsed());
-                let following = self.follow(failure, slot, node, check);
-                tokio::time::timeout(left, following).await.unwrap_or(Err(Failure::Timeout))
+                let following = self.follow(failure, slot, node, check, deadline);
+                timeout_at(deadline.into(), following).await.unwrap_or(Err(Failure::Timeout))
             }
         }
     }
 
-    /// Sends a check to where its slot is by now, if that is what the failure tells of the node that was asked.
-    /// Whoever calls it sets the limit to how long it waits for keys that are moving.
+    /// Sends a check to where its slot is by now, if that is what the failure tells of the node that was asked. It is
+    /// not sent after the deadline, and whoever calls it waits no longer for keys that are moving.
     async fn follow(
         self: &Arc<Self>,
         mut failure: Failure,
         slot: Slot,
         mut asked: Option<Arc<Node>>,
         mut check: Check<'_, '_>,
+        deadline: Instant,
     ) -> Result<Outcome, Failure> {
         let (mut redirects, mut is_moving, [mut pause, longest]) = (0, false, MOVING);
         while redirects < MAX_REDIRECTS {
@@ -185,6 +186,8 @@ impl Cluster {
                 None => break,
             };
             let decided = match &asked {
+                // It would count, and nobody would know.
+                Some(_) if Instant::now() >= deadline => Err(Failure::Timeout),
                 Some(node) => node.lane.decide(&check).await,
                 None => Err(Failure::NoConnection),
             };
@@ -263,8 +266,15 @@ impl Redirection {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::timeout;
+
     use super::*;
     use crate::clock::Clock;
+    use crate::quota::Quota;
+    use crate::store::redis::connection::Wire;
 
     pub(super) fn cluster(urls: &[&str]) -> Result<Cluster, String> {
         let urls: Vec<String> = urls.iter().map(|&url| url.to_owned()).collect();
@@ -310,5 +320,35 @@ mod tests {
         }
         let alike = ["redis://u:p@a:7000?protocol=3", "valkey://u:p@b/0?protocol=resp3"];
         assert!(cluster(&alike).is_ok());
+    }
+
+    /// It would count there, and nobody would know. Where the slot is by now is learnt all the same.
+    #[tokio::test]
+    async fn a_check_whose_time_is_over_is_sent_nowhere_else() {
+        let cluster = Arc::new(cluster(&["redis://192.0.2.7"]).expect("it is one"));
+        // There is nobody to ask.
+        cluster.mending.store(true, Ordering::Relaxed);
+        let counter = [Counter::new("rl:{a}", Quota::per_minute(1))];
+        let slot = Slot::of(counter[0].key);
+        let address = |port| Address { host: "192.0.2.7".to_owned(), port };
+        let [mut other, mut asked] = [7_001, 7_000].map(|port| {
+            let (near, server) = duplex(1024);
+            let topology = &mut cluster.topology.write();
+            let node = Arc::make_mut(topology).assign(slot, address(port), || cluster.lane());
+            node.lane.attach(Wire::over(Box::pin(near), 0, String::new()));
+            server
+        });
+        let mut heard = [0; 1024];
+        let answering = async {
+            assert!(asked.read(&mut heard).await.expect("it is open") > 0, "it is asked");
+            // The answer is there in time, and nobody is awake to hear it.
+            thread::sleep(cluster.timeout);
+            asked.write_all(b"-MOVED 1 :7001\r\n").await.expect("it is heard");
+        };
+        let (decided, ()) = tokio::join!(cluster.decide(Operation::Take, &counter), answering);
+        assert!(matches!(decided, Err(Failure::Timeout)), "{decided:?}");
+        let sent = timeout(Duration::from_millis(100), other.read(&mut heard)).await;
+        assert!(sent.is_err(), "{sent:?}");
+        assert!(cluster.topology().node_of(slot).is_some_and(|node| node.address == address(7_001)));
     }
 }
