@@ -204,8 +204,9 @@ impl Cluster {
 
     /// Notes that a node has `slot` now, and tells which.
     fn moved(self: &Arc<Self>, slot: Slot, address: Address) -> Arc<Node> {
+        let known = self.topology().node_of(slot).filter(|node| node.address == address);
         // Where one slot has moved, others may have, and the node may be new.
-        self.corrected(|topology| topology.assign(slot, address, || self.lane()))
+        known.unwrap_or_else(|| self.corrected(|topology| topology.assign(slot, address, || self.lane())))
     }
 
     /// Notes that keys are moving to a node, and tells which.
@@ -350,5 +351,20 @@ mod tests {
         let sent = timeout(Duration::from_millis(100), other.read(&mut heard)).await;
         assert!(sent.is_err(), "{sent:?}");
         assert!(cluster.topology().node_of(slot).is_some_and(|node| node.address == address(7_001)));
+    }
+
+    /// Thousands of checks that share a call are redirected at once, of which the first corrects what is known.
+    #[tokio::test]
+    async fn what_is_known_already_is_not_corrected() {
+        let cluster = Arc::new(cluster(&["redis://192.0.2.7"]).expect("it is one"));
+        let moved = |port| cluster.moved(Slot::of("a"), Address { host: "192.0.2.7".to_owned(), port });
+        for port in [7_000, 7_001] {
+            let node = moved(port);
+            assert!(cluster.mending.swap(false, Ordering::Relaxed), "others may have moved");
+            let topology = cluster.topology();
+            assert!(Arc::ptr_eq(&moved(port), &node));
+            assert!(Arc::ptr_eq(&cluster.topology(), &topology));
+            assert!(!cluster.mending.load(Ordering::Relaxed));
+        }
     }
 }
