@@ -166,9 +166,9 @@ async fn settings_that_can_not_be_are_refused_by_build() {
         refused(builder().timeout(Duration::ZERO)).await,
         "timeout: a store needs time to answer: write at least 1 ms"
     );
-    let almost = std::time::Duration::from_micros(999);
+    let almost = Duration::from_micros(999);
     assert!(refused(builder().timeout(almost)).await.ends_with("at least 1 ms"));
-    for long in [std::time::Duration::from_millis(3_600_001), std::time::Duration::MAX] {
+    for long in [Duration::from_millis(3_600_001), Duration::MAX] {
         assert!(refused(builder().timeout(long)).await.ends_with("an hour at most"));
     }
     assert!(refused(builder().max_keys(0)).await.starts_with("max_keys: "));

@@ -116,7 +116,7 @@ impl Cluster {
         }
         self.is_told.store(true, Ordering::Relaxed);
         tracing::warn!(%error, "a node of the rate limiter's cluster is lost; it is sought until it is back");
-        if !self.mend_after(Recovery::default().pauses()) {
+        if !self.mend_after(|| Recovery::default().pauses()) {
             self.wake.notify_one();
         }
     }
@@ -124,16 +124,16 @@ impl Cluster {
     /// Has a task of its own connect to what is missing, until nothing is. If it was whole just now, it is
     /// left alone for a while: keys that move are followed one by one meanwhile.
     pub(in super::super) fn mend(self: &Arc<Self>) {
-        self.mend_after(self.recovery.pauses());
+        self.mend_after(|| self.recovery.pauses());
     }
 
     /// Tells whether nobody was mending it yet.
-    fn mend_after(self: &Arc<Self>, pauses: Pauses) -> bool {
+    fn mend_after(self: &Arc<Self>, pauses: impl FnOnce() -> Pauses) -> bool {
         if self.closed.load(Ordering::Relaxed) || self.mending.swap(true, Ordering::Relaxed) {
             return false;
         }
         let mender = Mender(Arc::downgrade(self));
-        tokio::spawn(mender.mend(pauses));
+        tokio::spawn(mender.mend(pauses()));
         true
     }
 }
