@@ -1,5 +1,8 @@
 //! A named rule: what the attribute declares.
 
+mod fault;
+mod sameness;
+
 use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
@@ -494,136 +497,7 @@ impl Policy {
     pub(crate) fn given_back(&self) -> Option<GiveBackIf> {
         self.give_back_if
     }
-
-    #[track_caller]
-    const fn checked(self) -> Self {
-        match self.fault() {
-            Some(fault) => panic!("{}", fault),
-            None => self,
-        }
-    }
-
-    /// What is wrong between the algorithm and the quotas.
-    pub(crate) const fn fault(&self) -> Option<&'static str> {
-        let quotas = self.quotas.as_slice();
-        let mut index = 0;
-        while index < quotas.len() {
-            let fault = match self.algorithm {
-                Algorithm::SlidingLog => log_fault(&quotas[index]),
-                Algorithm::TokenBucket { burst } => {
-                    bucket_fault(&quotas[index], burst, self.algorithm.of(&quotas[index], quotas))
-                }
-                Algorithm::FixedWindow | Algorithm::SlidingWindow => None,
-            };
-            if fault.is_some() {
-                return fault;
-            }
-            index += 1;
-        }
-        if let (Cost::Fixed(cost), None) = (self.cost, self.quotas_by)
-            && cost > self.most_at_once()
-        {
-            return Some("a cost that is more than a quota never passes: give a smaller one");
-        }
-        if self.quotas_by.is_some() && matches!(self.algorithm, Algorithm::SlidingLog) {
-            return Some(
-                "a sliding log keeps every request, so its quotas must be known: use another algorithm \
-                 with `quotas_by`",
-            );
-        }
-        None
-    }
-
-    /// What the strictest of the quotas lets pass at once.
-    const fn most_at_once(&self) -> u32 {
-        // All others allow more.
-        if let Algorithm::TokenBucket { burst: Some(burst) } = self.algorithm {
-            return burst;
-        }
-        let quotas = self.quotas.as_slice();
-        let (mut most, mut index) = (u32::MAX, 0);
-        while index < quotas.len() {
-            if quotas[index].limit() < most {
-                most = quotas[index].limit();
-            }
-            index += 1;
-        }
-        most
-    }
-
-    /// Whether `other` is the same rule, wherever it is declared.
-    ///
-    /// Functions are the same only if both policies are one declaration, since a program can't tell
-    /// otherwise (their addresses are not unique).
-    pub(crate) fn is_same_rule(&self, other: &Self) -> bool {
-        let Self { name, quotas, algorithm, scope, key, cost, quotas_by, skip_if, .. } = self;
-        let Self { give_back_if, status, message, on_store_error, shadow, .. } = self;
-        let one_declaration = self.declaration() == other.declaration();
-        let keys_agree = || {
-            key.len() == other.key.len()
-                && key.iter().zip(other.key).all(|(one, other)| one.is_same(other, one_declaration))
-        };
-        let costs_agree = || match (cost, &other.cost) {
-            (Cost::Fixed(one), Cost::Fixed(other)) => one == other,
-            (Cost::By(_), Cost::By(_)) => one_declaration,
-            _ => false,
-        };
-        let agree = |one: bool, other: bool| one == other && (!one || one_declaration);
-        (name, quotas, algorithm, scope) == (&other.name, &other.quotas, &other.algorithm, &other.scope)
-            && (status, message, on_store_error, shadow)
-                == (&other.status, &other.message, &other.on_store_error, &other.shadow)
-            && agree(quotas_by.is_some(), other.quotas_by.is_some())
-            && agree(skip_if.is_some(), other.skip_if.is_some())
-            && agree(give_back_if.is_some(), other.give_back_if.is_some())
-            && keys_agree()
-            && costs_agree()
-    }
 }
-
-const fn log_fault(quota: &Quota) -> Option<&'static str> {
-    if quota.limit() > Quota::MAX_LOG {
-        return Some(
-            "a sliding log keeps every request: give a count of at most 10000, or use another algorithm",
-        );
-    }
-    None
-}
-
-/// What is wrong with a quota of a policy with that burst, which is counted `by` that, with or without it.
-const fn bucket_fault(quota: &Quota, burst: Option<u32>, by: Algorithm) -> Option<&'static str> {
-    const LONGEST: u128 = 366 * 24 * 60 * 60 * 1_000_000;
-    let window = quota.window().as_micros();
-    let limit = quota.limit() as u128;
-    if limit > window {
-        return Some("a token bucket refills at most once a microsecond: give a smaller count");
-    }
-    let burst = match burst {
-        Some(0) => return Some("a burst of 0 would deny every request: write at least 1"),
-        Some(burst) => burst as u128,
-        None => return None,
-    };
-    if !matches!(by, Algorithm::TokenBucket { burst: Some(_) }) {
-        if burst >= limit {
-            return Some(
-                "a burst never passes at once where a quota over a longer time allows no more: give a smaller burst",
-            );
-        }
-        return None;
-    }
-    if burst * window.div_ceil(limit) > LONGEST {
-        return Some("a burst that takes more than 366 days to refill is no rate: give a smaller burst");
-    }
-    None
-}
-
-/// The same rule, declared in the same place.
-impl PartialEq for Policy {
-    fn eq(&self, other: &Self) -> bool {
-        self.is_same_rule(other) && self.declaration() == other.declaration()
-    }
-}
-
-impl Eq for Policy {}
 
 impl fmt::Debug for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -657,30 +531,6 @@ mod tests {
     }
 
     #[test]
-    fn the_place_tells_two_equal_rules_apart() {
-        let one = Policy::new("same").per_second(1);
-        let other = Policy::new("same").per_second(1);
-        assert!(one.is_same_rule(&other));
-        assert_ne!(one, other);
-        assert_eq!(one, one.clone());
-    }
-
-    #[test]
-    fn functions_of_one_place_are_told_apart_by_their_text() {
-        fn made(user: fn(&Parts) -> Option<String>, text: &'static str) -> Policy {
-            let key: &'static [KeyPart] = Vec::leak(vec![KeyPart::By(user)]);
-            Policy::new("made").per_second(1).key(key).__functions(text)
-        }
-        let (one, again, other) =
-            (made(|_| None, "key = a"), made(|_| None, "key = a"), made(|_| Some(String::new()), "key = b"));
-        assert_eq!(one.location(), other.location());
-        assert!(one.is_same_rule(&again));
-        assert_eq!(one, again);
-        assert!(!one.is_same_rule(&other));
-        assert_ne!(one, other);
-    }
-
-    #[test]
     #[should_panic(expected = "`A-Z a-z 0-9 _ - .`")]
     fn names_are_checked() {
         let _ = Policy::new("rl:login");
@@ -696,18 +546,6 @@ mod tests {
     #[should_panic(expected = "belongs to a token bucket")]
     fn a_burst_needs_a_bucket() {
         let _ = Policy::new("x").per_second(1).burst(2);
-    }
-
-    #[test]
-    #[should_panic(expected = "at most 10000")]
-    fn a_log_has_an_end() {
-        let _ = Policy::new("x").per_day(10_001).algorithm(Algorithm::SlidingLog);
-    }
-
-    #[test]
-    #[should_panic(expected = "366 days to refill")]
-    fn a_bucket_fills_some_day() {
-        let _ = Policy::new("x").per_day(1).algorithm(Algorithm::TokenBucket { burst: Some(367) });
     }
 
     #[test]

@@ -1,0 +1,116 @@
+//! What is wrong between the parts of a policy, each of which may be right by itself.
+
+use super::{Cost, Policy};
+use crate::algorithm::Algorithm;
+use crate::quota::Quota;
+
+impl Policy {
+    #[track_caller]
+    pub(super) const fn checked(self) -> Self {
+        match self.fault() {
+            Some(fault) => panic!("{}", fault),
+            None => self,
+        }
+    }
+
+    /// What is wrong between the algorithm and the quotas.
+    pub(crate) const fn fault(&self) -> Option<&'static str> {
+        let quotas = self.quotas.as_slice();
+        let mut index = 0;
+        while index < quotas.len() {
+            let fault = match self.algorithm {
+                Algorithm::SlidingLog => log_fault(&quotas[index]),
+                Algorithm::TokenBucket { burst } => {
+                    bucket_fault(&quotas[index], burst, self.algorithm.of(&quotas[index], quotas))
+                }
+                Algorithm::FixedWindow | Algorithm::SlidingWindow => None,
+            };
+            if fault.is_some() {
+                return fault;
+            }
+            index += 1;
+        }
+        if let (Cost::Fixed(cost), None) = (self.cost, self.quotas_by)
+            && cost > self.most_at_once()
+        {
+            return Some("a cost that is more than a quota never passes: give a smaller one");
+        }
+        if self.quotas_by.is_some() && matches!(self.algorithm, Algorithm::SlidingLog) {
+            return Some(
+                "a sliding log keeps every request, so its quotas must be known: use another algorithm \
+                 with `quotas_by`",
+            );
+        }
+        None
+    }
+
+    /// What the strictest of the quotas lets pass at once.
+    const fn most_at_once(&self) -> u32 {
+        // All others allow more.
+        if let Algorithm::TokenBucket { burst: Some(burst) } = self.algorithm {
+            return burst;
+        }
+        let quotas = self.quotas.as_slice();
+        let (mut most, mut index) = (u32::MAX, 0);
+        while index < quotas.len() {
+            if quotas[index].limit() < most {
+                most = quotas[index].limit();
+            }
+            index += 1;
+        }
+        most
+    }
+}
+
+const fn log_fault(quota: &Quota) -> Option<&'static str> {
+    if quota.limit() > Quota::MAX_LOG {
+        return Some(
+            "a sliding log keeps every request: give a count of at most 10000, or use another algorithm",
+        );
+    }
+    None
+}
+
+/// What is wrong with a quota of a policy with that burst, which is counted `by` that, with or without it.
+const fn bucket_fault(quota: &Quota, burst: Option<u32>, by: Algorithm) -> Option<&'static str> {
+    const LONGEST: u128 = 366 * 24 * 60 * 60 * 1_000_000;
+    let window = quota.window().as_micros();
+    let limit = quota.limit() as u128;
+    if limit > window {
+        return Some("a token bucket refills at most once a microsecond: give a smaller count");
+    }
+    let burst = match burst {
+        Some(0) => return Some("a burst of 0 would deny every request: write at least 1"),
+        Some(burst) => burst as u128,
+        None => return None,
+    };
+    if !matches!(by, Algorithm::TokenBucket { burst: Some(_) }) {
+        if burst >= limit {
+            return Some(
+                "a burst never passes at once where a quota over a longer time allows no more: give a smaller burst",
+            );
+        }
+        return None;
+    }
+    if burst * window.div_ceil(limit) > LONGEST {
+        return Some("a burst that takes more than 366 days to refill is no rate: give a smaller burst");
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "at most 10000")]
+    fn a_log_has_an_end() {
+        let _ = Policy::new("x").per_day(10_001).algorithm(Algorithm::SlidingLog);
+    }
+
+    #[test]
+    #[should_panic(expected = "366 days to refill")]
+    fn a_bucket_fills_some_day() {
+        let _ = Policy::new("x").per_day(1).algorithm(Algorithm::TokenBucket { burst: Some(367) });
+    }
+}

@@ -1,0 +1,74 @@
+//! Whether two policies are the same rule.
+
+use super::{Cost, Policy};
+
+impl Policy {
+    /// Whether `other` is the same rule, wherever it is declared.
+    ///
+    /// Functions are the same only if both policies are one declaration, since a program can't tell
+    /// otherwise (their addresses are not unique).
+    pub(crate) fn is_same_rule(&self, other: &Self) -> bool {
+        let Self { name, quotas, algorithm, scope, key, cost, quotas_by, skip_if, .. } = self;
+        let Self { give_back_if, status, message, on_store_error, shadow, .. } = self;
+        let one_declaration = self.declaration() == other.declaration();
+        let keys_agree = || {
+            key.len() == other.key.len()
+                && key.iter().zip(other.key).all(|(one, other)| one.is_same(other, one_declaration))
+        };
+        let costs_agree = || match (cost, &other.cost) {
+            (Cost::Fixed(one), Cost::Fixed(other)) => one == other,
+            (Cost::By(_), Cost::By(_)) => one_declaration,
+            _ => false,
+        };
+        let agree = |one: bool, other: bool| one == other && (!one || one_declaration);
+        (name, quotas, algorithm, scope) == (&other.name, &other.quotas, &other.algorithm, &other.scope)
+            && (status, message, on_store_error, shadow)
+                == (&other.status, &other.message, &other.on_store_error, &other.shadow)
+            && agree(quotas_by.is_some(), other.quotas_by.is_some())
+            && agree(skip_if.is_some(), other.skip_if.is_some())
+            && agree(give_back_if.is_some(), other.give_back_if.is_some())
+            && keys_agree()
+            && costs_agree()
+    }
+}
+
+/// The same rule, declared in the same place.
+impl PartialEq for Policy {
+    fn eq(&self, other: &Self) -> bool {
+        self.is_same_rule(other) && self.declaration() == other.declaration()
+    }
+}
+
+impl Eq for Policy {}
+
+#[cfg(test)]
+mod tests {
+    use http::request::Parts;
+
+    use super::*;
+    use crate::key::KeyPart;
+
+    #[test]
+    fn the_place_tells_two_equal_rules_apart() {
+        let one = Policy::new("same").per_second(1);
+        let other = Policy::new("same").per_second(1);
+        assert!(one.is_same_rule(&other));
+        assert_ne!(one, other);
+        assert_eq!(one, one.clone());
+    }
+
+    #[test]
+    fn functions_of_one_place_are_told_apart_by_their_text() {
+        fn made(user: fn(&Parts) -> Option<String>, text: &'static str) -> Policy {
+            let key: &'static [KeyPart] = Vec::leak(vec![KeyPart::By(user)]);
+            Policy::new("made").per_second(1).key(key).__functions(text)
+        }
+        let (one, again, other) =
+            (made(|_| None, "key = a"), made(|_| None, "key = a"), made(|_| Some(String::new()), "key = b"));
+        assert_eq!(one.location(), other.location());
+        assert!(one.is_same_rule(&again));
+        assert_eq!(one, again);
+        assert!(!one.is_same_rule(&other));
+        assert_ne!(one, other);
+    }
+}
