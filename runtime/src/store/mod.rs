@@ -13,7 +13,8 @@
 //!
 //! So what is denied takes nothing and extends nothing, and a policy in shadow is charged as if it
 //! were asked, but holds nobody up. A counter that nothing is taken from does not exist, and one that
-//! exists ceases to when nothing taken is left in it, by itself.
+//! exists ceases to by itself, when nothing that was taken counts any longer; a fixed window that all has been given
+//! back to lasts its length.
 
 pub(crate) mod guarded;
 mod memory;

@@ -2,7 +2,8 @@
 //!
 //! The quotas of one policy share a hash tag, and so a slot: a check of one policy is one call there.
 //! [`several`] policies are charged one after the other. Which node has which slot is in the [`topology`],
-//! which every redirection corrects and the [`mender`] asks for anew when a node is lost. A check that is
+//! which every redirection corrects and the [`mender`] asks for anew when a node is lost; those that have none yet are
+//! [`guests`]. A check that is
 //! redirected has not been run, so it is safe to send it elsewhere; nothing else is sent again.
 
 mod guests;
