@@ -99,3 +99,18 @@ mod manual {
         }
     }
 }
+
+#[cfg(all(test, feature = "test-util", not(interleavings)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "less than 584 years")]
+    fn a_clock_that_is_advanced_twice_has_an_end_too() {
+        let (clock, five_centuries) = (ManualClock::default(), Duration::from_secs(500 * 365 * 86_400));
+        clock.advance(five_centuries);
+        clock.advance(five_centuries);
+    }
+}

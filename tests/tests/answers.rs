@@ -5,7 +5,10 @@ use axum::extract::ConnectInfo;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, http::StatusCode};
-use axum_rate_limit::{Builder, Denied, Error, Headers, RateLimiter, Reason, StoreError, rate_limit};
+use axum_rate_limit::store::{Counter, Operation, Outcome, Reading, Store};
+use axum_rate_limit::{
+    BuildError, Builder, Denied, Error, Headers, RateLimiter, Reason, StoreError, rate_limit,
+};
 use http::Request;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -234,14 +237,46 @@ async fn the_fields_of_old_tell_of_who_denies_for_longest() {
     assert_eq!(denied.field("x-ratelimit-reset"), denied.field("retry-after"));
 }
 
+/// Lets nobody pass for ever.
+struct Never;
+
+impl Store for Never {
+    async fn apply(&self, _: Operation, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
+        let never = Reading::new(false, 0, Duration::MAX, Some(Duration::MAX));
+        Ok(Outcome::new(false, counters.iter().map(|_| never)))
+    }
+}
+
+#[tokio::test]
+async fn a_wait_without_end_has_no_more_digits_than_a_field_may_have() {
+    for builder in [RateLimiter::builder(), RateLimiter::builder().problem_details()] {
+        let limiter = builder.store(Never).headers(Headers::Both).build().await.expect("it builds");
+        let denied = ask(&Router::new().route("/", get(steady)).layer(limiter), request("/")).await;
+        assert_eq!(denied.status, StatusCode::SERVICE_UNAVAILABLE);
+        let most = "999999999999999";
+        assert_eq!(
+            (denied.field("retry-after"), denied.field("x-ratelimit-reset")),
+            (Some(most), Some(most))
+        );
+        assert_eq!(denied.field("ratelimit"), Some(r#""steady";r=0;t=999999999999999"#));
+    }
+}
+
 async fn job() -> Result<(), Error> {
     Err(StoreError::Timeout(Duration::from_millis(100)).into())
 }
 
+async fn start() -> Result<(), Error> {
+    Err(BuildError::Setting { setting: "REDIS_URL", problem: "it is no URL".to_owned() }.into())
+}
+
 #[tokio::test]
 async fn an_error_is_answered_as_a_denial_without_a_store_is() {
-    let router = Router::new().route("/", get(job));
+    let router = Router::new().route("/", get(job)).route("/start", get(start));
     let answer = ask(&router, request("/")).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!((answer.field("retry-after"), answer.field("cache-control")), (Some("1"), Some("no-store")));
+    let answer = ask(&router, request("/start")).await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(!answer.body.contains("REDIS_URL"), "what is wrong is not the client's business");
 }
