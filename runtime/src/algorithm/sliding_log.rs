@@ -146,6 +146,19 @@ mod tests {
         assert_eq!(log.read(&rule, 20 * SECOND, 1).remaining, 9_999);
     }
 
+    #[test]
+    fn what_is_owed_has_an_end_and_so_has_its_memory() {
+        let (rule, mut log) = (rule(10), SlidingLog::default());
+        for time in 0..30_000 {
+            log.charge(&rule, time, 1);
+        }
+        assert_eq!(log.taken.len(), 20_000);
+        assert!(log.taken.capacity() * size_of::<Taken>() <= 640_000, "{}", log.taken.capacity());
+        log.charge(&rule, 20 * SECOND, u32::MAX.into());
+        log.give_back(&rule, 20 * SECOND, 19_995);
+        assert_eq!(log.read(&rule, 20 * SECOND, 1).remaining, 5);
+    }
+
     /// A policy can't have such a limit, but a store may be asked for it.
     #[test]
     fn a_long_log_has_an_end_too() {
