@@ -23,7 +23,8 @@ pub enum StoreError {
     /// More checks wait for the store than may.
     #[error("more is asked of the store than it can answer: too many checks wait for it")]
     Overloaded,
-    /// The memory store holds as many keys as it may, and finds none that has expired.
+    /// The memory store has no room for another counter, and none that has expired in the few places that it looks at.
+    /// A client that is known needs another one, too, for another quota, or when its own was dropped as expired.
     #[error("the memory store is full: raise `max_keys`, now {max_keys}, or shorten the windows")]
     Full {
         /// How many keys it may hold.

@@ -52,6 +52,7 @@ use crate::quota::Quota;
 /// impl Store for Oblivious {
 ///     async fn apply(&self, operation: Operation, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
 ///         let fits = |counter: &Counter<'_>| counter.cost <= counter.quota.limit();
+///         let policy_fits = |policy| counters.iter().all(|counter| counter.policy != policy || fits(counter));
 ///         let taken = match operation {
 ///             Operation::Take => counters.iter().all(|counter| fits(counter) || counter.shadow),
 ///             Operation::Add | Operation::GiveBack => true,
@@ -59,7 +60,12 @@ use crate::quota::Quota;
 ///         };
 ///         let fresh = counters.iter().map(|counter| {
 ///             let (limit, window) = (counter.quota.limit(), counter.quota.window());
-///             let used = if taken && operation != Operation::GiveBack { counter.cost } else { 0 };
+///             let charged = match operation {
+///                 // A policy in shadow lets pass what it is not charged.
+///                 Operation::Take => taken && policy_fits(counter.policy),
+///                 operation => operation == Operation::Add,
+///             };
+///             let used = if charged { counter.cost } else { 0 };
 ///             let reset = if used > 0 { window } else { Duration::ZERO };
 ///             // Nothing that fits has to wait, and what costs more than the quota waits in vain.
 ///             let wait = fits(counter).then_some(Duration::ZERO);

@@ -29,8 +29,8 @@ const MIN_KEYS_PER_SHARD: usize = 1_024;
 
 /// Counters in this process, bounded in number.
 ///
-/// When the store is full of counters that have not expired, a new one is refused, which a limiter
-/// answers like a store that is away: nobody's counter is dropped to make room for those of others.
+/// When the store is full, and none of the few counters that it looks at then has expired, a new one is refused,
+/// which a limiter answers like a store that is away: nobody's counter is dropped to make room for those of others.
 ///
 /// A limiter has one by itself ([`RateLimiter::memory`](crate::RateLimiter::memory)); by itself it is for
 /// stores made of others, and for measuring.
