@@ -29,7 +29,7 @@ use proc_macro2::{TokenStream, TokenTree};
 
 const HANDLER: &str = "async fn handler(Path(id): Path<u32>) -> String { id.to_string() }";
 const WINDOWS: [&str; 4] = ["per_second", "per_minute", "per_hour", "per_day"];
-const OTHERS: [&str; 16] = [
+const OTHERS: [&str; 17] = [
     "name",
     "quota",
     "algorithm",

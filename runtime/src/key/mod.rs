@@ -45,9 +45,9 @@ const IN_TEXT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 /// ```
 ///
 /// But for the addresses of one network (by [`ipv6_prefix`](crate::Builder::ipv6_prefix), 56 bits unless told otherwise,
-/// and [`ipv4_prefix`](crate::Builder::ipv4_prefix)), no two different keys are ever the same in the store, whatever they are made of: what could end
-/// a part is percent-encoded, and a header, or a part longer than 200 bytes, is replaced by the first 128
-/// bits of its SHA-256.
+/// and [`ipv4_prefix`](crate::Builder::ipv4_prefix)), no two different keys are ever the same in the store, whatever
+/// they are made of: what could end a part is percent-encoded, and a header, or a part longer than 200 bytes, is replaced
+/// by the first 128 bits of its SHA-256.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     parts: SmallVec<[Part; 1]>,
