@@ -19,6 +19,8 @@ mod expand;
 mod key;
 #[path = "../../macros/src/policy.rs"]
 mod policy;
+#[path = "../../macros/src/returns.rs"]
+mod returns;
 #[path = "../../macros/src/target.rs"]
 mod target;
 #[path = "../../macros/src/words.rs"]

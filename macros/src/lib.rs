@@ -12,6 +12,7 @@ mod errors;
 mod expand;
 mod key;
 mod policy;
+mod returns;
 mod target;
 mod words;
 

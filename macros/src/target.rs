@@ -2,8 +2,6 @@
 //!
 //! A function's body is never parsed, so that whatever the compiler accepts there passes through.
 
-mod returns;
-
 use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 use quote::{ToTokens, TokenStreamExt};
 use syn::parse::{Parse, ParseStream};
@@ -12,8 +10,8 @@ use syn::{
     TraitItem, Visibility,
 };
 
-use self::returns::{Kind, ends_in, kind, path_of, wrapped};
 use crate::errors::Errors;
+use crate::returns::{Kind, ends_in, kind, path_of, wrapped};
 
 const PLACES: &str = "put `#[rate_limit]` on an `async fn` handler, on a function that returns `Router` or \
                       `MethodRouter`, or on a `mod { … }` that contains such functions";

@@ -3,7 +3,7 @@
 use syn::{GenericArgument, Path, PathArguments, ReturnType, Type, TypeParamBound};
 
 /// What a function returns.
-pub(super) enum Kind<'a> {
+pub(crate) enum Kind<'a> {
     Router,
     Future,
     /// A router inside something else, `Result<Router, _>` say.
@@ -11,7 +11,7 @@ pub(super) enum Kind<'a> {
     Other,
 }
 
-pub(super) fn wrapped(ty: &Type) -> syn::Error {
+pub(crate) fn wrapped(ty: &Type) -> syn::Error {
     syn::Error::new_spanned(
         ty,
         "only a router itself can be limited: write a function that returns the `Router` under \
@@ -19,7 +19,7 @@ pub(super) fn wrapped(ty: &Type) -> syn::Error {
     )
 }
 
-pub(super) fn kind(output: &ReturnType) -> Kind<'_> {
+pub(crate) fn kind(output: &ReturnType) -> Kind<'_> {
     let ReturnType::Type(_, ty) = output else { return Kind::Other };
     if is_router(ty) {
         return Kind::Router;
@@ -114,7 +114,7 @@ fn is_future(bound: &TypeParamBound) -> bool {
     matches!(bound, TypeParamBound::Trait(bound) if ends_in(&bound.path, &["Future"]))
 }
 
-pub(super) fn path_of(ty: &Type) -> Option<&Path> {
+pub(crate) fn path_of(ty: &Type) -> Option<&Path> {
     match unwrapped(ty) {
         Type::Path(path) => Some(&path.path),
         _ => None,
@@ -131,7 +131,7 @@ fn unwrapped(mut ty: &Type) -> &Type {
     }
 }
 
-pub(super) fn ends_in(path: &Path, names: &[&str]) -> bool {
+pub(crate) fn ends_in(path: &Path, names: &[&str]) -> bool {
     path.segments.last().is_some_and(|last| names.iter().any(|name| last.ident == name))
 }
 
