@@ -239,8 +239,11 @@ impl Ledger {
 
     /// What is asked of the policies that have been asked, of which `cost` tells how much.
     fn asks(&self, cost: impl Fn(&mut Entry) -> u32) -> Asks {
-        let ask = |entry: &mut Entry| Ask { cost: cost(entry), ..entry.ask.clone() };
-        self.with_entries(|entries| entries.decided_mut().map(ask).filter(|ask| ask.cost > 0).collect())
+        let ask = |entry: &mut Entry| {
+            let cost = cost(entry);
+            (cost > 0).then(|| Ask { cost, ..entry.ask.clone() })
+        };
+        self.with_entries(|entries| entries.decided_mut().filter_map(ask).collect())
     }
 
     /// What is returned of what was charged, of which `cost` tells how much: to the store, and to this process.
