@@ -94,7 +94,18 @@ impl Ask<'_> {
             (true, false) => "denied",
             (true, true) => "shadow_denied",
         };
-        let (policy, degraded) = (self.policy.name(), part.is_degraded());
+        self.tell(outcome, part.is_degraded());
+    }
+
+    /// The same of what is denied since the store has failed.
+    pub(crate) fn report_refused(&self) {
+        if !self.policy.shadow {
+            self.tell(|| "denied", true);
+        }
+    }
+
+    fn tell(&self, outcome: impl Fn() -> &'static str, degraded: bool) {
+        let policy = self.policy.name();
         tracing::debug!(policy, outcome = outcome(), degraded, "rate limit asked");
         #[cfg(feature = "metrics")]
         {

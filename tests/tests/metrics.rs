@@ -114,9 +114,10 @@ fn what_was_decided_without_the_store_is_counted_apart() {
         ("resources", "denied", "true", 1),
     ]);
     assert_eq!(counted(RateLimiter::builder().store(Away), &requests), expected);
-    // No decision, so none is counted.
+    // Who asks for nothing but a policy in shadow is not denied.
     let denying = RateLimiter::builder().store(Away).on_store_error(OnStoreError::Deny);
-    assert_eq!(counted(denying, &[("/r/1", "k")]), Counts::new());
+    let expected = counts(&[("resources", "denied", "true", 2), ("tried", "allowed", "true", 1)]);
+    assert_eq!(counted(denying, &[("/r/1", "k"), ("/r/1", "k"), ("/tried", "k")]), expected);
 }
 
 #[test]

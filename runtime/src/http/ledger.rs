@@ -328,6 +328,7 @@ fn settle(
 /// Strikes out those that were asked together, since the store has failed, and tells the answer.
 #[cold]
 fn refuse(entries: &mut Entries, admission: u32, error: StoreError, answers: &Answers) -> Response {
+    entries.asked(admission).iter().for_each(|entry| entry.ask.report_refused());
     let denial = entries.asked(admission).first().map_or_else(internal_error, |entry| {
         Denied::by_store(error, &entry.ask.policy).into_response(answers)
     });
