@@ -136,7 +136,7 @@ impl Limiter {
         self.decide_or(operation, asks, self.strictest(asks)).await
     }
 
-    /// The same; that is to be done when the store fails.
+    /// The same; `on_error` is what to do when the store fails.
     async fn decide_or(
         &self,
         operation: Operation,

@@ -231,8 +231,8 @@ impl Policy {
     ///
     /// # Panics
     ///
-    /// If the algorithm is none that has a burst; if one of the other quotas allows no more at once; or as [`algorithm`](Self::algorithm) does. In a
-    /// constant that is a compile error.
+    /// If the algorithm is none that has a burst; if one of the other quotas allows no more at once; or as
+    /// [`algorithm`](Self::algorithm) does. In a constant that is a compile error.
     #[track_caller]
     pub const fn burst(mut self, burst: u32) -> Self {
         assert!(

@@ -147,9 +147,15 @@ async fn what_is_decided_is_told_though_the_rest_of_the_call_is_refused() {
     let () = server.call(&["SCRIPT", "FLUSH"]).await;
     let () = server.call(&["ACL", "SETUSER", "default", "-script|load"]).await;
     let (decided, refused) = tokio::join!(limiter.check(&HUNDRED, "x"), limiter.check(&OTHER, "x"));
-    assert!(matches!(refused, Err(Error::Store(StoreError::Refused(_)))), "{refused:?}");
+    let refused = refused.expect_err("there is no script");
+    assert!(matches!(refused, Error::Store(StoreError::Refused(_))), "{refused:?}");
+    assert!(refused.to_string().contains("script|load"), "it is told why: {refused}");
     let decided = decided.expect("a decision");
     assert_eq!((decided.is_allowed(), decided.remaining()), (true, 98));
+    // Nor is anything concluded of transactions.
+    let before = server.runs("exec").await;
+    assert!(limiter.check(&HUNDRED, "x").await.expect("a decision").is_allowed());
+    assert_eq!(server.runs("exec").await, before + 1);
 }
 
 /// One that this instance has not asked for yet, or not for long, is told when its window ends.

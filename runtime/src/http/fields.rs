@@ -120,8 +120,7 @@ fn told(state: &QuotaState) -> u32 {
     state.remaining.min(state.quota.limit())
 }
 
-/// After how long there is more of a quota. Who may come back before it is whole again must not be told otherwise, and
-/// who may not come at all yet must not be told of a whole quota by far too late.
+/// After how long a quota is whole again; or, if it is exceeded, the next try fits, which may be long before that.
 fn until_more(state: &QuotaState) -> Duration {
     let next_try = state.retry_after.filter(|_| state.exceeded);
     next_try.map_or(state.reset, |wait| wait.min(state.reset))

@@ -293,18 +293,20 @@ thread_local! {
 
 /// While the functions of policies tell what is to be asked. Nothing is decided yet that they could look at, and
 /// whoever waited for that would wait for ever.
-struct Asking;
+struct Asking {
+    /// Whether it is one of those functions that asks.
+    was_asking: bool,
+}
 
 impl Asking {
     fn begin() -> Self {
-        IS_ASKING.set(true);
-        Self
+        Self { was_asking: IS_ASKING.replace(true) }
     }
 }
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        IS_ASKING.set(false);
+        IS_ASKING.set(self.was_asking);
     }
 }
 

@@ -395,14 +395,18 @@ impl Courier {
         }
         let Flight { batch, mut question, call, sent, sent_at, .. } = flight;
         if failure.is_some() {
-            // What is answered is decided all the same.
+            // What is answered is decided all the same; what takes a script that is lost is not.
+            question.open_lost();
             question.reopen(&batch);
         }
         let is_answered = question.is_answered();
         let unanswered = failure.clone().unwrap_or(Failure::NoConnection);
         let served = match self.lane.decider().answers(question, unanswered, &batch, &mut self.windows) {
             Ok(answers) if is_answered => {
-                self.transacts &= !answers.failures().any(Failure::is_of_transaction);
+                // Else it may be what the scripts were refused.
+                if failure.is_none() {
+                    self.transacts &= !answers.failures().any(Failure::is_of_transaction);
+                }
                 let served = lost.and(answers.lost().cloned().map_or(Ok(()), Err));
                 self.tell(&call, &batch, answers, sent_at);
                 served

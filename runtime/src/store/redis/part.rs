@@ -96,7 +96,7 @@ impl Part {
             known.push(window.and_then(|window| window.left));
         }
         self.known = known;
-        // What is too much is not there yet for whoever comes next.
+        // What is charged too much is in the way of whoever asks for the same key next.
         all_suit = all_suit && !self.groups.iter().any(|group| batch.is_followed(*group));
         if all_suit {
             self.by = By::Transaction;

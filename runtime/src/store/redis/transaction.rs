@@ -13,10 +13,10 @@
 //! meanwhile, so that each key has its TTL.
 //!
 //! But what does not fit is charged as well. So only those ask this way who have not heard that half of the limit is
-//! gone, who take one unit each, and whose limit is that of all others. Of those that are charged together, as many pass as find room; once there are too
-//! many, nothing is left that anybody else under this limit could be given. `take.lua` then gives back what is too
-//! much, for which none of them waits. Until it has, and should it never get to it, until the window ends, so much of
-//! what others give back is of no use.
+//! gone, who take one unit each, and whose limit is that of all others. Of those that are charged together, as many
+//! pass as find room; once there are too many, nothing is left that anybody else under this limit could be given.
+//! `take.lua` then gives back what is too much, for which none of them waits, if nothing else of the call has failed.
+//! Until it has, and should it never get to it, until the window ends, so much of what others give back is of no use.
 
 use std::time::Duration;
 
