@@ -116,6 +116,33 @@ async fn a_master_that_has_lost_its_replicas_is_left_for_the_new_one() {
     assert_eq!(new.keys().await, ["rl:{many::y}3600000"]);
 }
 
+/// A master that is cut off from the sentinels may still be reached from here, and takes writes: what it counts is counted
+/// beside all others.
+#[tokio::test]
+async fn a_master_that_was_replaced_is_left_though_it_still_answers() {
+    let mut group = Sentinels::start(0).await;
+    let limiter = built(|| group.limiter()).await;
+    let _ = recovered(&limiter, &MANY, "x").await;
+    let old = group.master().await.port();
+    let mut new = RedisServer::start().await;
+    // One that is not there is no better than the old one.
+    new.kill();
+    group.appoint(&new).await;
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(8) {
+        assert!(!limiter.check(&MANY, "y").await.expect("a decision").is_degraded());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    new.restart().await;
+    let start = Instant::now();
+    while new.keys().await.is_empty() {
+        assert!(start.elapsed() < PATIENCE, "it still counts on the old master");
+        assert!(!limiter.check(&MANY, "y").await.expect("a decision").is_degraded(), "nothing was lost");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(group.server(old).keys().await, ["rl:{many::x}3600000", "rl:{many::y}3600000"]);
+}
+
 #[tokio::test]
 async fn what_is_wrong_is_told() {
     let group = Sentinels::start(0).await;

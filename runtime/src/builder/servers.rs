@@ -18,7 +18,8 @@ impl Builder {
     ///
     /// At every connection they are asked anew which server is the master, all at once, so that none that
     /// is down or silent holds anything up as long as most of them answer; if fewer do, the others are waited
-    /// for, a second at most. A failover is followed by itself. Until it is over the store is away: see
+    /// for, a second at most. Every five seconds they are asked again, so that a master that most of them know to be
+    /// replaced is left though it still answers. A failover is followed by itself. Until it is over the store is away: see
     /// [`on_store_error`](Self::on_store_error). What the old master had not yet replicated is forgotten, and
     /// may be admitted a second time.
     ///

@@ -128,20 +128,31 @@ impl Lane {
         Ok(Ticket { call, place, number: None })
     }
 
-    /// Serves by a new connection from now on. The one before, if there is one, is given up: whoever
-    /// connects anew has reason not to trust it.
-    pub(super) fn attach(self: &Arc<Self>, wire: Wire) {
-        let (generation, idle) = {
-            let mut queue = self.queue();
-            queue.connections += 1;
-            queue.generation = queue.connections;
-            (queue.generation, queue.idle.take())
-        };
+    /// Serves by a new connection from now on, and tells its generation. The one before, if there is one, is given
+    /// up: whoever connects anew has reason not to trust it.
+    pub(super) fn attach(self: &Arc<Self>, wire: Wire) -> u64 {
+        let queue = self.queue();
+        self.serve(queue, wire)
+    }
+
+    /// The same, if the connection of `generation` still serves.
+    #[cfg(feature = "redis-sentinel")]
+    pub(super) fn attach_instead_of(self: &Arc<Self>, generation: u64, wire: Wire) -> Option<u64> {
+        let queue = self.queue();
+        (queue.generation == generation).then(|| self.serve(queue, wire))
+    }
+
+    fn serve(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>, wire: Wire) -> u64 {
+        queue.connections += 1;
+        queue.generation = queue.connections;
+        let (generation, idle) = (queue.generation, queue.idle.take());
+        drop(queue);
         // Not under the lock: a runtime that is shutting down drops the task here.
         tokio::spawn(Courier::new(Arc::clone(self), generation).serve(wire));
         if let Some(idle) = idle {
             idle.task.wake();
         }
+        generation
     }
 
     /// Gives the connection up, and fails what waits for it.
@@ -204,6 +215,12 @@ impl Lane {
         }
         queue.idle = Some(Idle { task: context.waker().clone(), due: None });
         Poll::Pending
+    }
+
+    /// Whether the connection of `generation` still serves.
+    #[cfg(feature = "redis-sentinel")]
+    pub(super) fn is_served_by(&self, generation: u64) -> bool {
+        self.queue().generation == generation
     }
 
     /// Whether there is a connection.

@@ -16,6 +16,8 @@ mod courier;
 mod denials;
 mod distance;
 mod failure;
+#[cfg(feature = "redis-sentinel")]
+mod follower;
 mod key;
 mod lane;
 mod pace;
@@ -37,6 +39,8 @@ pub use self::connection::RedisTls;
 pub(crate) use self::connection::{Access, Provider, Server};
 use self::denials::Denials;
 use self::failure::Failure;
+#[cfg(feature = "redis-sentinel")]
+use self::follower::Follower;
 use self::lane::Lane;
 pub(crate) use self::lane::Ticket;
 use self::script::Decider;
@@ -192,6 +196,12 @@ impl One {
     async fn connect(&self) -> Result<(), Failure> {
         let mut connection = self.server.connect(CONNECT_TIMEOUT).await?;
         self.decider.meet(&mut connection).await?;
+        #[cfg(feature = "redis-sentinel")]
+        if let Server::Sentinels(sentinels) = &self.server {
+            let (decider, lane) = (Arc::clone(&self.decider), Arc::clone(&self.lane));
+            Follower::new(Arc::clone(sentinels), decider, lane).attach(connection);
+            return Ok(());
+        }
         self.lane.attach(connection);
         Ok(())
     }

@@ -10,6 +10,8 @@ mod socket;
 mod tls;
 mod wire;
 
+#[cfg(feature = "redis-sentinel")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{ErrorKind, RedisError, RedisResult, Value};
@@ -19,7 +21,7 @@ pub use self::credentials::RedisCredentials;
 pub(crate) use self::endpoint::{Access, Endpoint};
 pub(super) use self::resp::Requests;
 #[cfg(feature = "redis-sentinel")]
-use self::sentinels::Sentinels;
+pub(super) use self::sentinels::Sentinels;
 #[cfg(feature = "redis-tls")]
 pub use self::tls::RedisTls;
 pub(super) use self::wire::Wire;
@@ -29,7 +31,7 @@ use super::failure::{is_unwritable, node_of_cluster};
 pub(crate) enum Server {
     Single(Box<Endpoint>),
     #[cfg(feature = "redis-sentinel")]
-    Sentinels(Box<Sentinels>),
+    Sentinels(Arc<Sentinels>),
 }
 
 /// Keys that nobody has, in two slots.
@@ -46,19 +48,40 @@ impl Server {
     /// The master called `master`, a name or a URL whose host is the name, of which `sentinels` know.
     #[cfg(feature = "redis-sentinel")]
     pub(crate) fn sentinel(master: &str, sentinels: &[String], access: &Access) -> Result<Self, Fault> {
-        Ok(Self::Sentinels(Box::new(Sentinels::parse(master, sentinels, access)?)))
+        Ok(Self::Sentinels(Arc::new(Sentinels::parse(master, sentinels, access)?)))
     }
 
     /// Opens a connection to a server that takes writes, which may take that long at most.
     pub(super) async fn connect(&self, timeout: Duration) -> RedisResult<Wire> {
-        let mut connection = match self {
-            Self::Single(endpoint) => endpoint.connect(timeout).await?,
+        match self {
+            Self::Single(endpoint) => open(endpoint, timeout).await,
             #[cfg(feature = "redis-sentinel")]
-            Self::Sentinels(sentinels) => sentinels.master(timeout).await?.connect(timeout).await?,
-        };
-        takes_writes(&mut connection).await?;
-        Ok(connection)
+            Self::Sentinels(sentinels) => open(&sentinels.master(timeout).await?, timeout).await,
+        }
     }
+}
+
+#[cfg(feature = "redis-sentinel")]
+impl Sentinels {
+    /// Opens a connection to the master, if by now that is another server than the one at `address`, as most
+    /// sentinels know it.
+    pub(super) async fn connect_elsewhere(
+        &self,
+        address: &str,
+        timeout: Duration,
+    ) -> RedisResult<Option<Wire>> {
+        let master = self.master_of_most(timeout).await?;
+        if master.address() == address {
+            return Ok(None);
+        }
+        open(&master, timeout).await.map(Some)
+    }
+}
+
+async fn open(endpoint: &Endpoint, timeout: Duration) -> RedisResult<Wire> {
+    let mut connection = endpoint.connect(timeout).await?;
+    takes_writes(&mut connection).await?;
+    Ok(connection)
 }
 
 /// A server that takes no writes takes the script, and refuses what it does; a node of a cluster may take it

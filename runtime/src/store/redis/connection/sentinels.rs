@@ -30,6 +30,13 @@ struct Answer {
     epoch: u64,
 }
 
+/// What all of them have said.
+struct Said {
+    master: Endpoint,
+    /// Whether most have answered.
+    by_most: bool,
+}
+
 impl Sentinels {
     /// `master` is a name, or a URL whose host is the name.
     pub(super) fn parse(master: &str, sentinels: &[String], access: &Access) -> Result<Self, Fault> {
@@ -70,6 +77,17 @@ impl Sentinels {
     /// heard of the latest failover is believed, since one that was cut off from the others may still tell of
     /// the master they have replaced. So one that is dead or silent holds nobody up as long as most answer.
     pub(super) async fn master(&self, timeout: Duration) -> RedisResult<Endpoint> {
+        Ok(self.tell(timeout).await?.master)
+    }
+
+    /// Where the master is by now, if most sentinels have answered: one of them has heard of the latest failover.
+    pub(super) async fn master_of_most(&self, timeout: Duration) -> RedisResult<Endpoint> {
+        let Said { master, by_most } = self.tell(timeout).await?;
+        let too_few = || (ErrorKind::Io, "most sentinels do not answer").into();
+        by_most.then_some(master).ok_or_else(too_few)
+    }
+
+    async fn tell(&self, timeout: Duration) -> RedisResult<Said> {
         // Those who have not answered in the end are given up with the set.
         let mut answers = JoinSet::new();
         for sentinel in &self.asked {
@@ -98,7 +116,7 @@ impl Sentinels {
         };
         let _ = tokio::time::timeout(timeout / 2, listening).await;
         if let Some(Answer { host, port, .. }) = latest {
-            return Ok(self.master.at(host, port));
+            return Ok(Said { master: self.master.at(host, port), by_most: count >= most });
         }
         let why = failure.map_or_else(|| "none of them answers".to_owned(), |error| error.to_string());
         let asked: Vec<String> = self.asked.iter().map(Endpoint::address).collect();

@@ -99,6 +99,12 @@ impl Wire {
         }
     }
 
+    /// Where the server is.
+    #[cfg(feature = "redis-sentinel")]
+    pub(in super::super) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// The same error, which says which server it was.
     pub(in super::super) fn located(&self, error: RedisError) -> RedisError {
         located(&self.address, error)

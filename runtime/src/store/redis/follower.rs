@@ -1,0 +1,70 @@
+//! Leaves a master that sentinels have replaced, though it still answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use super::CONNECT_TIMEOUT;
+use super::connection::{Sentinels, Wire};
+use super::failure::Failure;
+use super::lane::Lane;
+use super::script::Decider;
+
+/// How long sentinels are believed. They may have replaced a master that they do not reach, and that is still reached
+/// from here: what is counted there is counted beside all others.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// Asks the sentinels, while a lane is served by a master of theirs, whether it still is.
+pub(super) struct Follower {
+    sentinels: Arc<Sentinels>,
+    decider: Arc<Decider>,
+    lane: Arc<Lane>,
+}
+
+impl Follower {
+    pub(super) fn new(sentinels: Arc<Sentinels>, decider: Arc<Decider>, lane: Arc<Lane>) -> Self {
+        Self { sentinels, decider, lane }
+    }
+
+    /// Serves the lane by a connection to a master, and by those to its successors.
+    pub(super) fn attach(self, wire: Wire) {
+        let address = wire.address().to_owned();
+        let generation = self.lane.attach(wire);
+        tokio::spawn(self.follow(address, generation));
+    }
+
+    /// Ends when the lane is served by nobody, or by a connection that was not made here.
+    async fn follow(self, mut address: String, mut generation: u64) {
+        loop {
+            // With jitter, so that the instances of a service do not ask in step.
+            sleep(PERIOD.mul_f64(fastrand::f64() / 2.0 + 0.75)).await;
+            if !self.lane.is_served_by(generation) {
+                return;
+            }
+            match timeout(CONNECT_TIMEOUT, self.successor(&address)).await.unwrap_or(Err(Failure::Timeout)) {
+                Ok(None) => {}
+                Ok(Some(wire)) => {
+                    let successor = wire.address().to_owned();
+                    let Some(next) = self.lane.attach_instead_of(generation, wire) else { return };
+                    tracing::info!(from = address, to = successor, "the sentinels have another master now");
+                    (address, generation) = (successor, next);
+                }
+                // The one that serves is better than none.
+                Err(failure) => {
+                    let error = failure.into_store_error(CONNECT_TIMEOUT);
+                    tracing::debug!(%error, "whether there is another master is not known");
+                }
+            }
+        }
+    }
+
+    /// A connection to the master, if that is another one than at `address`.
+    async fn successor(&self, address: &str) -> Result<Option<Wire>, Failure> {
+        let Some(mut wire) = self.sentinels.connect_elsewhere(address, CONNECT_TIMEOUT).await? else {
+            return Ok(None);
+        };
+        self.decider.meet(&mut wire).await?;
+        Ok(Some(wire))
+    }
+}
