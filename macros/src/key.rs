@@ -3,7 +3,7 @@
 use quote::ToTokens;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{Expr, ExprClosure, Ident, Path, Token};
+use syn::{Expr, ExprClosure, ExprPath, Ident, Token};
 
 /// The parts of a key; of several all must be the same.
 pub(crate) struct Key(pub(crate) Vec<KeyPart>);
@@ -19,7 +19,7 @@ pub(crate) enum KeyPart {
 
 /// What reads something off a request.
 pub(crate) enum Function {
-    Path(Path),
+    Path(ExprPath),
     Closure(ExprClosure),
 }
 
@@ -70,7 +70,7 @@ impl KeyPart {
 
 impl Parse for Function {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        if input.peek(Token![|]) || input.peek(Token![||]) {
+        if input.peek(Token![|]) || input.peek(Token![||]) || input.peek(Token![move]) {
             return input.parse().map(Self::Closure);
         }
         input.parse().map(Self::Path)
@@ -81,7 +81,7 @@ impl Function {
     /// The word that it is, if it is one.
     fn word(&self) -> Option<Ident> {
         match self {
-            Self::Path(path) => path.get_ident().cloned(),
+            Self::Path(path) => path.path.get_ident().filter(|_| path.qself.is_none()).cloned(),
             Self::Closure(_) => None,
         }
     }

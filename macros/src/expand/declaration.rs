@@ -6,6 +6,7 @@ use syn::spanned::Spanned;
 use syn::{Path, parse_quote};
 
 use crate::args::{Algorithm, OnStoreError};
+use crate::errors::Errors;
 use crate::key::KeyPart;
 use crate::policy::{CheckedQuota, Cost, Declared, Policy, Source};
 
@@ -25,6 +26,29 @@ impl Declaration {
             krate: krate.unwrap_or_else(|| parse_quote!(::axum_rate_limit)),
             policies: policies.into_iter().map(|policy| policy.source).collect(),
         })
+    }
+
+    /// Tells of policies that bear the name of one before them, and read otherwise.
+    pub(crate) fn check_names(&self, errors: &mut Errors) {
+        let declared = self.policies.iter().filter_map(|policy| match policy {
+            Source::Declared(declared) => Some(declared),
+            Source::Shared(_) => None,
+        });
+        let policies: Vec<&Declared> = declared.collect();
+        for (index, policy) in policies.iter().enumerate() {
+            let is_namesake = |before: &&&Declared| before.name.value() == policy.name.value();
+            let Some(namesake) = policies[..index].iter().find(is_namesake) else { continue };
+            if self.declared(namesake).to_string() != self.declared(policy).to_string() {
+                let name = policy.name.value();
+                errors.at(
+                    policy.name.span(),
+                    format!(
+                        "another `rate_limit` of this item is called `{name}`, and reads otherwise: write all quotas of \
+                         a policy in one attribute, or give this one a name of its own"
+                    ),
+                );
+            }
+        }
     }
 
     /// Makes the type at the path `carrier` carry the policies, and lists them for the whole program.

@@ -36,6 +36,9 @@ pub(crate) fn rate_limit(args: TokenStream, item: &TokenStream) -> TokenStream {
     let own = Policy::read(args, Span::call_site(), &mut errors);
     let Siblings { policies, used } = absorb(&mut attrs, &mut errors);
     let declaration = Declaration::new(std::iter::once(own).chain(policies));
+    if let Some(declaration) = &declaration {
+        declaration.check_names(&mut errors);
+    }
     let unguarded = quote!(#(#attrs)* #rest);
 
     let target = |input: ParseStream<'_>| Target::parse(attrs, input);

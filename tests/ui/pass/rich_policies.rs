@@ -65,6 +65,25 @@ async fn window() {}
 #[rate_limit(name = "closures", per_minute = 100, algorithm = fixed_window, key = |parts| Some(parts.uri.to_string()), cost = |_| 1, skip_if = |_| false, give_back_if = |answer| answer.status.is_success())]
 async fn closures() {}
 
+trait Keyed {
+    fn key(parts: &Parts) -> Option<String>;
+
+    fn cost(parts: &Parts) -> u32 {
+        weight(parts)
+    }
+}
+
+struct Customers;
+
+impl Keyed for Customers {
+    fn key(parts: &Parts) -> Option<String> {
+        keys::customer(parts)
+    }
+}
+
+#[rate_limit(name = "qualified", per_minute = 100, key = (<Customers as Keyed>::key, ip), cost = <Customers as Keyed>::cost, skip_if = move |_| false)]
+async fn qualified() {}
+
 const LIKE_ALL: Policy = Policy::new("like-all")
     .per_second(5)
     .per_minute(100)
@@ -88,7 +107,8 @@ async fn like_all_too() {}
 
 fn main() {
     let app = Router::new().route("/all", get(all)).route("/log", get(log)).route("/window", get(window));
-    let app = app.route("/closures", get(closures)).route("/like-all", get(like_all).post(like_all_too));
+    let app = app.route("/closures", get(closures)).route("/qualified", get(qualified));
+    let app = app.route("/like-all", get(like_all).post(like_all_too));
     // A conflict would panic.
     let _: Router = app.layer(RateLimiter::memory());
 }
