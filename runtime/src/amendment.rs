@@ -1,4 +1,4 @@
-//! Changing a rule without a deploy: in code, or by the environment.
+//! Changing a rule without a deploy: in code, by the environment, or while requests are served.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -31,8 +31,8 @@ enum Setting {
     Shadow,
 }
 
-/// A declared policy on its way to what it is to be: what [`Builder::amend`](crate::Builder::amend)
-/// hands to its closure.
+/// A declared policy on its way to what it is to be: what [`Builder::amend`](crate::Builder::amend) and
+/// [`RateLimiter::amend`](crate::RateLimiter::amend) hand to their closure.
 ///
 /// A quota replaces the declared one over the same window, or comes in addition. A declared one that can't bind
 /// beside it any more, since the new one allows no more in a longer time, is left out. What has been counted so far
@@ -139,7 +139,10 @@ impl Amendment {
     }
 
     fn finish(self) -> Result<Policy, String> {
-        let Self { mut policy, declared, quotas, .. } = self;
+        let Self { mut policy, declared, quotas, fault } = self;
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
         // A limit that is made stricter at night must not wait for the others to be changed, too.
         let is_outdone =
             |old: &Quota| quotas.iter().any(|new| new.window() > old.window() && new.limit() <= old.limit());
@@ -164,11 +167,7 @@ pub(crate) fn apply(
 ) -> Result<HashMap<&'static str, Policy>, BuildError> {
     let mut pending = Pending::default();
     for (name, amend) in amendments {
-        let policy = declared
-            .iter()
-            .find(|policy| policy.name() == name)
-            .ok_or_else(|| unknown(AMEND, &name, declared.iter().map(|policy| policy.name().to_owned())))?;
-        pending.change(AMEND, &name, policy, amend)?;
+        pending.change(AMEND, &name, find(&name, declared)?, amend)?;
     }
     for (variable, value) in variables {
         // What is not UTF-8 is no name and no value, and is refused as any other that is none.
@@ -178,10 +177,32 @@ pub(crate) fn apply(
         }
     }
     let amended = pending.finish()?;
-    for policy in amended.values() {
-        tracing::info!(policy = policy.name(), quotas = ?policy.quotas, shadow = policy.shadow, "rate limit amended");
-    }
+    amended.values().for_each(tell);
     Ok(amended)
+}
+
+/// What `change` makes of the policy of that name.
+pub(crate) fn amend<'p>(
+    name: &str,
+    policies: impl IntoIterator<Item = &'p Policy> + Clone,
+    change: impl FnOnce(Amendment) -> Amendment,
+) -> Result<Policy, BuildError> {
+    let amendment = change(Amendment::of(find(name, policies)?));
+    amendment.finish().map_err(|fault| setting(AMEND, name, &fault))
+}
+
+fn find<'p>(
+    name: &str,
+    policies: impl IntoIterator<Item = &'p Policy> + Clone,
+) -> Result<&'p Policy, BuildError> {
+    let names = policies.clone().into_iter().map(|policy| policy.name().to_owned());
+    let mut policies = policies.into_iter();
+    policies.find(|policy| policy.name() == name).ok_or_else(|| unknown(AMEND, name, names))
+}
+
+/// Tells the log of a policy that is no longer as declared.
+pub(crate) fn tell(policy: &Policy) {
+    tracing::info!(policy = policy.name(), quotas = ?policy.quotas, shadow = policy.shadow, "rate limit amended");
 }
 
 /// `rest` is what follows the prefix of `variable`.

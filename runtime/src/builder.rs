@@ -17,6 +17,7 @@ use crate::amendment::{self, Amend, Amendment};
 use crate::clock::Clock;
 use crate::error::BuildError;
 use crate::http::{Answers, Denied, Headers, OnDenied};
+use crate::in_force::InForce;
 use crate::key::{ClientIpHeader, Prefixes, Proxies, canonical_network};
 use crate::limiter::Limiter;
 use crate::policy::Policy;
@@ -369,10 +370,7 @@ impl Builder {
         registry::find_conflict(&declared)?;
         let variables = self.amend_from_env.then(std::env::vars_os).into_iter().flatten();
         let amended = amendment::apply(self.amendments, variables, &declared)?;
-        for policy in &mut declared {
-            *policy = *amended.get(policy.name()).unwrap_or(policy);
-        }
-        registry::find_conflict(&declared)?;
+        let policies = InForce::new(&declared, &amended)?;
         let memory = MemoryStore::with_clock(self.max_keys, self.clock.clone());
         let settings = Settings { timeout: self.timeout, deny_memory: self.deny_memory, clock: self.clock };
         let place: Option<Place> = match self.store {
@@ -402,7 +400,7 @@ impl Builder {
             prefixes: self.prefixes,
             proxies,
             on_store_error: self.on_store_error,
-            amended: amended.into_iter().map(|(name, policy)| (name, Arc::new(policy))).collect(),
+            policies,
         };
         Ok(RateLimiter(Arc::new(Shared { limiter, answers: self.answers })))
     }

@@ -21,6 +21,7 @@ mod decision;
 mod error;
 pub mod guide;
 mod http;
+mod in_force;
 mod key;
 mod limiter;
 #[cfg(feature = "openapi")]

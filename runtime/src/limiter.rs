@@ -1,16 +1,14 @@
 //! Policy × key → decision.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fmt;
 use std::future::poll_fn;
-use std::ops::Deref;
-use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use crate::decision::Decision;
 use crate::error::StoreError;
+use crate::in_force::{Effective, InForce};
 use crate::key::{Key, Prefixes, Proxies};
 use crate::policy::Policy;
 use crate::quota::{Quota, Quotas};
@@ -26,26 +24,7 @@ pub(crate) struct Limiter {
     pub(crate) prefixes: Prefixes,
     pub(crate) proxies: Proxies,
     pub(crate) on_store_error: OnStoreError,
-    /// By name, the policies that are not as declared.
-    pub(crate) amended: HashMap<&'static str, Arc<Policy>>,
-}
-
-/// A policy as it is declared, or as it is amended.
-#[derive(Clone, Debug)]
-pub(crate) enum Effective<'p> {
-    Declared(&'p Policy),
-    Amended(Arc<Policy>),
-}
-
-impl Deref for Effective<'_> {
-    type Target = Policy;
-
-    fn deref(&self) -> &Policy {
-        match self {
-            Self::Declared(policy) => policy,
-            Self::Amended(policy) => policy,
-        }
-    }
+    pub(crate) policies: InForce,
 }
 
 /// One policy asked about one key.
@@ -106,7 +85,14 @@ impl Ask<'_> {
 
     fn tell(&self, outcome: impl Fn() -> &'static str, degraded: bool) {
         let policy = self.policy.name();
-        tracing::debug!(policy, outcome = outcome(), degraded, "rate limit asked");
+        tracing::debug!(
+            policy,
+            outcome = outcome(),
+            degraded,
+            // Whose it was is personal, so it is told to those alone who ask for all there is.
+            key = tracing::enabled!(tracing::Level::TRACE).then_some(self.key.as_str()),
+            "rate limit asked"
+        );
         #[cfg(feature = "metrics")]
         {
             let degraded = if degraded { "true" } else { "false" };
@@ -117,16 +103,9 @@ impl Ask<'_> {
 }
 
 impl Limiter {
-    /// `policy` as declared, or as amended.
-    pub(crate) fn effective<'p>(&self, policy: &'p Policy) -> Effective<'p> {
-        // Most programs amend nothing.
-        let amended = if self.amended.is_empty() { None } else { self.amended.get(policy.name()) };
-        amended.map_or(Effective::Declared(policy), |amended| Effective::Amended(Arc::clone(amended)))
-    }
-
     /// What to ask where there is no request.
     pub(crate) fn ask<'p>(&self, policy: &'p Policy, key: impl Into<Key>) -> Ask<'p> {
-        let policy = self.effective(policy);
+        let policy = self.policies.effective(policy);
         let key = key.into().in_store(&self.key_prefix, &policy, self.prefixes);
         Ask { own_quotas: None, key, cost: policy.fixed_cost(), policy }
     }
@@ -244,13 +223,13 @@ fn only_counter<'a, 'p: 'a>(asks: impl IntoIterator<Item = &'a Ask<'p>>) -> Opti
 
 impl fmt::Debug for Limiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { store: _, key_prefix, prefixes, proxies, on_store_error, amended } = self;
+        let Self { store: _, key_prefix, prefixes, proxies, on_store_error, policies } = self;
         f.debug_struct("Limiter")
             .field("key_prefix", key_prefix)
             .field("prefixes", prefixes)
             .field("proxies", proxies)
             .field("on_store_error", on_store_error)
-            .field("amended", &amended.values())
+            .field("amended", policies)
             .finish_non_exhaustive()
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::amendment::Amendment;
 use crate::builder::Builder;
 use crate::decision::Decision;
 use crate::error::{BuildError, Error};
@@ -154,6 +155,37 @@ impl RateLimiter {
             ask.report(&outcome);
         }
         Ok(ask.decision(&outcome))
+    }
+
+    /// Changes a policy while requests are served, from the next one on: what
+    /// [`Builder::amend`](Builder::amend) does, without a restart. For the policies that attributes declare, and those of
+    /// [`Builder::declare`](Builder::declare).
+    ///
+    /// `change` is given the policy that the limiter was built with, whatever it has been amended to since: so
+    /// `|policy| policy` brings that back. What has been counted so far stays. All clones of this limiter follow, other
+    /// instances do not: have each amend its own, when it is told to or sees a file change. Denials that are
+    /// [remembered](Builder::deny_memory) may outlast a larger limit by a second.
+    ///
+    /// ```
+    /// use axum_rate_limit::{Policy, RateLimiter};
+    ///
+    /// const MAILS: Policy = Policy::new("mails").per_hour(1);
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let limiter = RateLimiter::builder().declare([MAILS]).build().await?;
+    /// assert!(limiter.check(&MAILS, "client-7").await?.is_allowed());
+    /// assert!(!limiter.check(&MAILS, "client-7").await?.is_allowed());
+    /// limiter.amend("mails", |policy| policy.per_hour(10))?;
+    /// assert!(limiter.check(&MAILS, "client-7").await?.is_allowed());
+    /// # Ok::<(), axum_rate_limit::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::build`] of such an amendment, and then the policy stays as it is.
+    pub fn amend(&self, policy: &str, change: impl FnOnce(Amendment) -> Amendment) -> Result<(), BuildError> {
+        self.0.limiter.policies.amend(policy, change)
     }
 
     /// Releases the connection, once no more requests come: after `axum::serve` has returned.

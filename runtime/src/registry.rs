@@ -42,7 +42,7 @@ pub fn policies() -> Vec<&'static Policy> {
 
 /// Refuses policies that share a name, and so their counters, but are not the same rule; and names that
 /// a client could not tell from those of another policy's quotas.
-pub(crate) fn find_conflict(policies: &[Policy]) -> Result<(), BuildError> {
+pub(crate) fn find_conflict<'p>(policies: impl IntoIterator<Item = &'p Policy>) -> Result<(), BuildError> {
     let mut by_name: HashMap<&str, &Policy> = HashMap::new();
     for policy in policies {
         let first = *by_name.entry(policy.name()).or_insert(policy);

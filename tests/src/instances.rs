@@ -17,6 +17,11 @@ impl Instances {
     pub fn of(limiters: impl IntoIterator<Item = RateLimiter>) -> Self {
         Self(limiters.into_iter().collect())
     }
+
+    /// Does `act` to the limiter of each.
+    pub fn each(&self, act: impl FnMut(&RateLimiter)) {
+        self.0.iter().for_each(act);
+    }
 }
 
 impl Deref for Instances {

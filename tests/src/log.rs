@@ -10,10 +10,19 @@ use tracing_subscriber::fmt::MakeWriter;
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// All that this thread logs while the guard lives.
+    /// What this thread logs while the guard lives, but for details.
     pub fn of_this_thread() -> (Self, tracing::subscriber::DefaultGuard) {
+        Self::up_to(tracing::Level::INFO)
+    }
+
+    /// What this thread logs while the guard lives, up to this level.
+    pub fn up_to(level: tracing::Level) -> (Self, tracing::subscriber::DefaultGuard) {
         let log = Self::default();
-        let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_writer(log.clone())
+            .with_ansi(false)
+            .finish();
         (log, tracing::subscriber::set_default(subscriber))
     }
 

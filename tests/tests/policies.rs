@@ -11,11 +11,12 @@ use axum::routing::get;
 use axum::{Router, http::StatusCode};
 use axum_rate_limit::store::{Counter, Operation, Outcome, Store};
 use axum_rate_limit::{
-    Algorithm, Charge, Decisions, Headers, Key, KeyPart, ManualClock, OnStoreError, Policy, Quota, Quotas,
-    RateLimiter, StoreError, policies, rate_limit,
+    Algorithm, Amendment, Charge, Decisions, Headers, Key, KeyPart, ManualClock, OnStoreError, Policy, Quota,
+    Quotas, RateLimiter, StoreError, policies, rate_limit,
 };
 use futures_util::FutureExt as _;
-use tests::{App, Instances, LIMIT_FIELDS, RedisServer, built, on_both_stores};
+use tests::{App, Instances, LIMIT_FIELDS, Log, RedisServer, built, on_both_stores};
+use tracing::Level;
 
 on_both_stores!(
     a_key_is_what_the_policy_says,
@@ -32,6 +33,7 @@ on_both_stores!(
     what_an_answer_gives_back_is_of_one_policy,
     one_charge_of_several,
     algorithms_live_side_by_side,
+    a_policy_is_amended_while_requests_are_served,
     the_key_of_a_request_can_be_written_down,
 );
 
@@ -255,6 +257,67 @@ async fn an_amended_policy_replaces_the_declared_one() {
     let app = App::serve(router.layer(limiter)).await;
     assert_eq!(app.statuses("/header", 4).await, [200, 200, 200, 429]);
     assert_eq!(app.statuses("/shadowed", 4).await, [200; 4]);
+}
+
+#[tokio::test]
+async fn the_log_names_who_is_denied_where_it_has_every_detail() {
+    const MAILS: Policy = Policy::new("mails").per_hour(1);
+    for (level, names) in [(Level::DEBUG, false), (Level::TRACE, true)] {
+        let (log, _guard) = Log::up_to(level);
+        let limiter = RateLimiter::memory();
+        for _ in 0..2 {
+            let _ = limiter.check(&MAILS, "client-7").await.expect("a decision");
+        }
+        let denials = log.lines_with("DEBUG", &["policy=\"mails\"", "outcome=\"denied\""]);
+        assert_eq!(denials.len(), 1, "{:?}", log.lines());
+        assert_eq!(denials[0].contains("client-7"), names, "{denials:?}");
+    }
+}
+
+#[rate_limit(name = "changing", per_minute = 1)]
+async fn changing() {}
+
+async fn a_policy_is_amended_while_requests_are_served(limiter: Instances) {
+    let app = App::serve(Router::new().route("/changing", get(changing)).layer(limiter.clone())).await;
+    let amend = |change: fn(Amendment) -> Amendment| {
+        limiter.each(|limiter| limiter.amend("changing", change).expect("it is sound"));
+    };
+    assert_eq!(app.statuses("/changing", 2).await, [200, 503]);
+    amend(|policy| policy.per_minute(3).status(429));
+    assert_eq!(app.statuses("/changing", 3).await, [200, 200, 429]);
+    // From the first one, not from the last.
+    amend(|policy| policy.per_hour(100));
+    assert_eq!(app.statuses("/changing", 1).await, [503]);
+    amend(|policy| policy.shadow(true));
+    assert_eq!(app.statuses("/changing", 2).await, [200; 2]);
+    // What was counted by none of the others is counted from now on.
+    amend(|policy| policy.without_quotas().per_hour(2));
+    assert_eq!(app.statuses("/changing", 3).await, [200, 200, 503]);
+    amend(|policy| policy);
+    assert_eq!(app.statuses("/changing", 1).await, [503]);
+}
+
+#[tokio::test]
+async fn an_amendment_of_a_running_limiter_that_can_not_be_leaves_it_as_it_is() {
+    const MAILS: Policy = Policy::new("mails").per_hour(1);
+    let builder = RateLimiter::builder().declare([MAILS, Policy::new("mails.2").per_hour(1)]);
+    let limiter = builder.amend("mails", |policy| policy.per_hour(2)).build().await.expect("it builds");
+    let refused = |change: fn(Amendment) -> Amendment| {
+        limiter.amend("mails", change).expect_err("it can not be").to_string()
+    };
+    let zero = refused(|policy| policy.per_hour(9).per_minute(0));
+    assert!(zero.starts_with("amend: `mails`: ") && zero.contains("write a count from 1 to"), "{zero}");
+    let pointless = refused(|policy| policy.per_minute(2));
+    assert!(pointless.contains("can never bind"), "{pointless}");
+    let none = refused(Amendment::without_quotas);
+    assert!(none.contains("at least one quota"), "{none}");
+    let taken = refused(|policy| policy.per_minute(1));
+    assert!(taken.contains("`mails.2`"), "{taken}");
+    let unknown = limiter.amend("mail", |policy| policy).expect_err("there is none").to_string();
+    assert!(unknown.contains("did you mean `mails`?"), "{unknown}");
+    for allowed in [true, true, false] {
+        assert_eq!(limiter.check(&MAILS, "me").await.expect("a decision").is_allowed(), allowed);
+    }
 }
 
 #[tokio::test]

@@ -192,7 +192,7 @@ impl Ledger {
             if entries.decided().chain(entries.asked(admission)).any(is_policy) {
                 continue;
             }
-            let policy = limiter.effective(policy);
+            let policy = limiter.policies.effective(policy);
             if policy.skips(parts) {
                 continue;
             }

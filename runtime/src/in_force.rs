@@ -1,0 +1,91 @@
+//! Which rules hold: policies as they are declared, or as they are amended.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use crate::amendment::{self, Amendment};
+use crate::error::BuildError;
+use crate::policy::Policy;
+use crate::registry;
+
+/// The policies of a limiter.
+pub(crate) struct InForce {
+    /// Those that are known, as the limiter was built.
+    built: HashMap<&'static str, Policy>,
+    /// Those that are not as declared.
+    amended: ArcSwap<HashMap<&'static str, Arc<Policy>>>,
+    /// Whether there are any of these; most programs amend nothing.
+    has_amended: AtomicBool,
+    /// Held by whoever changes them.
+    changing: Mutex<()>,
+}
+
+/// A policy as it is declared, or as it is amended.
+#[derive(Clone, Debug)]
+pub(crate) enum Effective<'p> {
+    Declared(&'p Policy),
+    Amended(Arc<Policy>),
+}
+
+impl InForce {
+    /// `declared`, but for those that are `amended`.
+    pub(crate) fn new(
+        declared: &[Policy],
+        amended: &HashMap<&'static str, Policy>,
+    ) -> Result<Self, BuildError> {
+        let built: HashMap<_, _> =
+            declared.iter().chain(amended.values()).map(|policy| (policy.name(), *policy)).collect();
+        registry::find_conflict(built.values())?;
+        let has_amended = AtomicBool::new(!amended.is_empty());
+        let amended = amended.iter().map(|(name, policy)| (*name, Arc::new(*policy))).collect();
+        Ok(Self { built, amended: ArcSwap::from_pointee(amended), has_amended, changing: Mutex::new(()) })
+    }
+
+    /// `policy` as declared, or as amended.
+    pub(crate) fn effective<'p>(&self, policy: &'p Policy) -> Effective<'p> {
+        let amended = || self.amended.load().get(policy.name()).cloned();
+        let amended = if self.has_amended.load(Ordering::Relaxed) { amended() } else { None };
+        amended.map_or(Effective::Declared(policy), Effective::Amended)
+    }
+
+    /// Has the policy of that name be what `change` makes of the one that the limiter was built with.
+    pub(crate) fn amend(
+        &self,
+        name: &str,
+        change: impl FnOnce(Amendment) -> Amendment,
+    ) -> Result<(), BuildError> {
+        let policy = amendment::amend(name, self.built.values(), change)?;
+        let _changing = self.changing.lock();
+        let mut amended = HashMap::clone(&self.amended.load());
+        amended.insert(policy.name(), Arc::new(policy));
+        let others = self.built.values().filter(|built| !amended.contains_key(built.name()));
+        registry::find_conflict(others.chain(amended.values().map(|policy| &**policy)))?;
+        self.amended.store(Arc::new(amended));
+        self.has_amended.store(true, Ordering::Relaxed);
+        amendment::tell(&policy);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for InForce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.amended.load().values()).finish()
+    }
+}
+
+impl Deref for Effective<'_> {
+    type Target = Policy;
+
+    fn deref(&self) -> &Policy {
+        match self {
+            Self::Declared(policy) => policy,
+            Self::Amended(policy) => policy,
+        }
+    }
+}
