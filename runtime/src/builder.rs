@@ -312,9 +312,12 @@ impl Builder {
     }
 
     /// Answers denials with a response of your own. `retry-after` and `cache-control` are added to it
-    /// unless it has them, the rate-limit fields always.
-    pub fn on_denied(mut self, response: fn(&Denied) -> axum::response::Response) -> Self {
-        self.answers.on_denied = OnDenied::Custom(response);
+    /// unless it has them, the rate-limit fields always. It may depend on the [request](Denied::request).
+    pub fn on_denied(
+        mut self,
+        response: impl Fn(&Denied<'_>) -> axum::response::Response + Send + Sync + 'static,
+    ) -> Self {
+        self.answers.on_denied = OnDenied::Custom(Arc::new(response));
         self
     }
 

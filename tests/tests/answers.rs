@@ -7,7 +7,7 @@ use axum::routing::{get, post};
 use axum::{Router, http::StatusCode};
 use axum_rate_limit::store::{Counter, Operation, Outcome, Reading, Store};
 use axum_rate_limit::{
-    BuildError, Builder, Denied, Error, Headers, RateLimiter, Reason, StoreError, rate_limit,
+    BuildError, Builder, Denied, Error, Headers, OnStoreError, RateLimiter, Reason, StoreError, rate_limit,
 };
 use http::Request;
 use http_body_util::BodyExt as _;
@@ -121,7 +121,7 @@ async fn problem_details_say_which_policy_is_violated() {
 
 #[tokio::test]
 async fn a_response_of_ones_own_loses_no_field() {
-    fn teapot(denied: &Denied) -> Response {
+    fn teapot(denied: &Denied<'_>) -> Response {
         let Reason::Quota(decision) = denied.reason() else { return StatusCode::BAD_GATEWAY.into_response() };
         let text = format!(
             "{} {} {}",
@@ -137,6 +137,31 @@ async fn a_response_of_ones_own_loses_no_field() {
     assert_eq!(denied.field("retry-after"), Some("60"));
     assert_eq!(denied.field("cache-control"), Some("private"));
     assert!(denied.field("ratelimit").is_some());
+}
+
+/// A store that is never there.
+struct Away;
+
+impl Store for Away {
+    async fn apply(&self, _: Operation, _: &[Counter<'_>]) -> Result<Outcome, StoreError> {
+        Err(StoreError::Unreachable("it is away".into()))
+    }
+}
+
+#[tokio::test]
+async fn a_response_of_ones_own_depends_on_the_request_and_on_what_the_program_knows() {
+    let page = String::from("Later, please.");
+    let builder = RateLimiter::builder().on_denied(move |denied| {
+        let path = denied.request().uri.path();
+        (denied.status(), format!("{page} ({path})")).into_response()
+    });
+    let (_, denied) = two_answers(builder, "/once").await;
+    assert_eq!(denied.body, "Later, please. (/once)");
+    // A store that fails is answered so, too.
+    let builder = RateLimiter::builder().store(Away).on_store_error(OnStoreError::Deny);
+    let builder = builder.on_denied(|denied| denied.request().uri.path().to_owned().into_response());
+    let (refused, _) = two_answers(builder, "/once").await;
+    assert_eq!(refused.body, "/once");
 }
 
 #[rate_limit(name = "upload", per_minute = 1)]

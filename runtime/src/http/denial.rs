@@ -1,11 +1,14 @@
 //! The answer to a request over its limit.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
@@ -43,30 +46,46 @@ impl IntoResponse for Error {
 }
 
 /// How a denial is answered.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) enum OnDenied {
     /// `{"detail": …}`
     #[default]
     Detail,
     /// RFC 9457.
     Problem,
-    Custom(fn(&Denied) -> Response),
+    Custom(Arc<dyn Fn(&Denied<'_>) -> Response + Send + Sync>),
+}
+
+impl fmt::Debug for OnDenied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Detail => "Detail",
+            Self::Problem => "Problem",
+            Self::Custom(_) => "Custom",
+        })
+    }
 }
 
 /// A request that is not let through: what [`on_denied`](crate::Builder::on_denied) answers.
 ///
 /// ```
+/// use axum::http::header::ACCEPT;
 /// use axum::response::{Html, IntoResponse};
 /// use axum_rate_limit::RateLimiter;
 ///
 /// let builder = RateLimiter::builder().on_denied(|denied| {
+///     let accept = denied.request().headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+///     if accept.is_none_or(|accept| !accept.contains("text/html")) {
+///         return (denied.status(), denied.message().to_owned()).into_response();
+///     }
 ///     let seconds = denied.retry_after().map_or(0, |wait| wait.as_secs());
 ///     (denied.status(), Html(format!("<p>Come back in {seconds} s."))).into_response()
 /// });
 /// # let _ = builder;
 /// ```
 #[derive(Debug)]
-pub struct Denied {
+pub struct Denied<'r> {
+    request: &'r Parts,
     reason: Reason,
     status: StatusCode,
     message: Cow<'static, str>,
@@ -84,9 +103,10 @@ pub enum Reason {
     Store(StoreError),
 }
 
-impl Denied {
+impl<'r> Denied<'r> {
     /// The answer to a denial by `decision` of `policy`, which has the longest wait of all that `deny`.
     pub(super) fn by_quota<'a>(
+        request: &'r Parts,
         decision: &Decision,
         policy: &Policy,
         deny: impl Iterator<Item = &'a Decision>,
@@ -111,6 +131,7 @@ impl Denied {
         }
         let exceeded = deny.flat_map(fields::items).filter(|(_, state)| state.exceeded);
         let denied = Self {
+            request,
             violated: exceeded.map(|(name, _)| name.to_string()).collect(),
             reason: Reason::Quota(Box::new(decision.clone())),
             status,
@@ -120,14 +141,20 @@ impl Denied {
     }
 
     /// A denial because the store failed when `policy` was asked.
-    pub(super) fn by_store(error: StoreError, policy: &Policy) -> Self {
+    pub(super) fn by_store(request: &'r Parts, error: StoreError, policy: &Policy) -> Self {
         tracing::debug!(policy = policy.name(), %error, "denied without a store");
         Self {
+            request,
             violated: Vec::new(),
             reason: Reason::Store(error),
             status: StatusCode::SERVICE_UNAVAILABLE,
             message: STORE_AWAY.into(),
         }
+    }
+
+    /// The request, without its body: which page or language the client wants.
+    pub fn request(&self) -> &'r Parts {
+        self.request
     }
 
     /// Why.
@@ -156,7 +183,7 @@ impl Denied {
     }
 
     pub(super) fn into_response(self, answers: &Answers) -> Response {
-        let response = match answers.on_denied {
+        let response = match &answers.on_denied {
             OnDenied::Detail => detail(self.status, &self.message),
             OnDenied::Problem => self.problem(),
             OnDenied::Custom(response) => response(&self),

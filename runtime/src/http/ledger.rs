@@ -75,6 +75,7 @@ impl Future for Admission<'_> {
 /// A request that waits for a decision. When it does so no longer, what has not been decided is struck out.
 pub(super) struct Waiting<'a> {
     ledger: &'a Ledger,
+    parts: &'a Parts,
     admission: u32,
     policies: &'static [&'static Policy],
 }
@@ -101,7 +102,7 @@ impl<'a> Waiting<'a> {
     }
 
     fn settle(&self, entries: &mut Entries, outcome: Result<Outcome, StoreError>) -> Option<Response> {
-        settle(entries, self.admission, outcome, self.policies, &self.ledger.limiter().0.answers)
+        settle(entries, self.admission, outcome, self.parts, self.policies, &self.ledger.limiter().0.answers)
     }
 }
 
@@ -145,13 +146,13 @@ impl Ledger {
     fn ask<'a>(
         &'a self,
         entries: &mut Entries,
-        parts: &Parts,
+        parts: &'a Parts,
         policies: &'static [&'static Policy],
     ) -> Admission<'a> {
         let Shared { limiter, answers } = &*self.limiter().0;
         // A denial stands, whoever sends the same request through a router again.
         if entries.has_denial()
-            && let Some(denial) = denial(entries, policies, answers)
+            && let Some(denial) = denial(entries, parts, policies, answers)
         {
             return Admission::denied(denial);
         }
@@ -161,11 +162,11 @@ impl Ledger {
             return Admission::denied(no_peer());
         }
         let begun = limiter.begin(Operation::Take, entries.asked(admission).iter().map(|entry| &entry.ask));
-        let waiting = || Waiting { ledger: self, admission, policies };
+        let waiting = || Waiting { ledger: self, parts, admission, policies };
         match begun {
             // Most are decided where they stand, without a future that would have to be moved from place to place.
             Begun::Decided(outcome) => {
-                let denial = settle(entries, admission, outcome, policies, answers);
+                let denial = settle(entries, admission, outcome, parts, policies, answers);
                 Admission::Now(Some(denial.map_or(Ok(()), Err)))
             }
             Begun::Asked(asked) => Admission::Asked(waiting(), asked),
@@ -315,24 +316,31 @@ fn settle(
     entries: &mut Entries,
     admission: u32,
     outcome: Result<Outcome, StoreError>,
+    parts: &Parts,
     policies: &[&'static Policy],
     answers: &Answers,
 ) -> Option<Response> {
     match outcome {
         Ok(outcome) => {
             entries.settle(admission, outcome);
-            if entries.has_denial() { denial(entries, policies, answers) } else { None }
+            if entries.has_denial() { denial(entries, parts, policies, answers) } else { None }
         }
-        Err(error) => Some(refuse(entries, admission, error, answers)),
+        Err(error) => Some(refuse(entries, admission, error, parts, answers)),
     }
 }
 
 /// Strikes out those that were asked together, since the store has failed, and tells the answer.
 #[cold]
-fn refuse(entries: &mut Entries, admission: u32, error: StoreError, answers: &Answers) -> Response {
+fn refuse(
+    entries: &mut Entries,
+    admission: u32,
+    error: StoreError,
+    parts: &Parts,
+    answers: &Answers,
+) -> Response {
     entries.asked(admission).iter().for_each(|entry| entry.ask.report_refused());
     let denial = entries.asked(admission).first().map_or_else(internal_error, |entry| {
-        Denied::by_store(error, &entry.ask.policy).into_response(answers)
+        Denied::by_store(parts, error, &entry.ask.policy).into_response(answers)
     });
     entries.withdraw(admission);
     denial
@@ -340,14 +348,19 @@ fn refuse(entries: &mut Entries, admission: u32, error: StoreError, answers: &An
 
 /// The answer to a request, if one of `policies` has denied it.
 #[cold] // most requests pass
-fn denial(entries: &Entries, policies: &[&'static Policy], answers: &Answers) -> Option<Response> {
+fn denial(
+    entries: &Entries,
+    parts: &Parts,
+    policies: &[&'static Policy],
+    answers: &Answers,
+) -> Option<Response> {
     let is_asked = |entry: &&Entry| policies.iter().any(|policy| policy.name() == entry.ask.policy.name());
     let denying = entries.decided().filter(|entry| entry.is_denied()).filter(is_asked);
     let denying: SmallVec<[(Decision, &Policy); 1]> =
         denying.filter_map(|entry| Some((entry.decision()?, &*entry.ask.policy))).collect();
     let wait = |(decision, _): &&(Decision, &Policy)| (decision.is_too_costly(), decision.retry_after());
     let (longest, policy) = denying.iter().max_by_key(wait)?;
-    Some(Denied::by_quota(longest, policy, denying.iter().map(|(decision, _)| decision), answers))
+    Some(Denied::by_quota(parts, longest, policy, denying.iter().map(|(decision, _)| decision), answers))
 }
 
 /// Writes a line once, however many requests meet it.

@@ -44,7 +44,7 @@ pub trait Policies: 'static {
 }
 
 /// How a limiter answers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Answers {
     pub(crate) status: StatusCode,
     pub(crate) headers: Headers,
