@@ -54,6 +54,15 @@ impl InForce {
         amended.map_or(Effective::Declared(policy), Effective::Amended)
     }
 
+    /// Those that are known, by name.
+    pub(crate) fn all(&self) -> Vec<Policy> {
+        let amended = self.amended.load();
+        let in_force = |built: &Policy| amended.get(built.name()).map_or(*built, |policy| **policy);
+        let mut all: Vec<Policy> = self.built.values().map(in_force).collect();
+        all.sort_unstable_by_key(Policy::name);
+        all
+    }
+
     /// Has the policy of that name be what `change` makes of the one that the limiter was built with.
     pub(crate) fn amend(
         &self,

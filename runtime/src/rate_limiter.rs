@@ -157,6 +157,15 @@ impl RateLimiter {
         Ok(ask.decision(&outcome))
     }
 
+    /// The policies as they are in force, by name: those that attributes declare, and those of
+    /// [`Builder::declare`](Builder::declare), as [amended](Self::amend).
+    ///
+    /// Those of a name are one policy: what [`peek`](Self::peek) or [`reset`](Self::reset) does with one of these, it
+    /// does with the one that is declared.
+    pub fn policies(&self) -> Vec<Policy> {
+        self.0.limiter.policies.all()
+    }
+
     /// Changes a policy while requests are served, from the next one on: what
     /// [`Builder::amend`](Builder::amend) does, without a restart. For the policies that attributes declare, and those of
     /// [`Builder::declare`](Builder::declare).

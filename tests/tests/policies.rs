@@ -315,6 +315,14 @@ async fn an_amendment_of_a_running_limiter_that_can_not_be_leaves_it_as_it_is() 
     assert!(taken.contains("`mails.2`"), "{taken}");
     let unknown = limiter.amend("mail", |policy| policy).expect_err("there is none").to_string();
     assert!(unknown.contains("did you mean `mails`?"), "{unknown}");
+    let in_force = |name: &str| {
+        let policies = limiter.policies();
+        assert!(policies.iter().map(Policy::name).is_sorted());
+        policies.iter().find(|policy| policy.name() == name).map(|policy| policy.quotas().to_vec())
+    };
+    assert_eq!(in_force("mails"), Some(vec![Quota::per_hour(2)]));
+    assert_eq!(in_force("mails.2"), Some(vec![Quota::per_hour(1)]));
+    assert_eq!(in_force("header"), Some(vec![Quota::per_minute(1)]));
     for allowed in [true, true, false] {
         assert_eq!(limiter.check(&MAILS, "me").await.expect("a decision").is_allowed(), allowed);
     }
