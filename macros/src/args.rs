@@ -298,28 +298,28 @@ impl Args {
                 self.burst = Some(Given { argument: ident, value });
             }
             Form::Key => {
-                let what =
-                    "`ip`, `global`, `header(\"x-api-key\")`, the path of a function, or a tuple of these";
+                let what = "`ip`, `global`, `header(\"x-api-key\")`, a function, or a tuple of these";
                 let value = equals(argument, &ident, input, what)?;
                 self.key = Some(Given { argument: ident, value });
             }
             Form::Cost => {
-                let what = "a constant, or the path of a `fn(&Parts) -> u32`";
+                let what = "a constant, or a `fn(&Parts) -> u32`";
                 let value = equals(argument, &ident, input, what)?;
                 self.cost = Some(Given { argument: ident, value });
             }
             Form::QuotasBy => {
-                let what = "the path of a `fn(&Parts) -> Option<Quotas>`";
+                let what = "a `fn(&Parts) -> Option<Quotas>`";
                 let value = equals(argument, &ident, input, what)?;
                 self.quotas_by = Some(Given { argument: ident, value });
             }
             Form::SkipIf => {
-                let what = "the path of a `fn(&Parts) -> bool`";
+                let what = "a `fn(&Parts) -> bool`, by its path or as a closure that captures nothing";
                 let value = equals(argument, &ident, input, what)?;
                 self.skip_if = Some(Given { argument: ident, value });
             }
             Form::GiveBackIf => {
-                let what = "the path of a `fn(&response::Parts) -> bool`";
+                let what =
+                    "a `fn(&response::Parts) -> bool`, by its path or as a closure that captures nothing";
                 let value = equals(argument, &ident, input, what)?;
                 self.give_back_if = Some(Given { argument: ident, value });
             }
@@ -407,7 +407,11 @@ fn equals<T: Parse>(
         syn::Error::new(span, format!("`{}` wants {what}: write `{}`", argument.name, argument.usage))
     };
     let value = input.parse::<Token![=]>().and_then(|_| input.parse::<T>());
-    let value = value.map_err(|error| fault(error.span()))?;
+    let value = value.map_err(|error| {
+        // What was written to be read says more than what could not be parsed.
+        let says_what_to_write = error.to_string().contains("write `");
+        if says_what_to_write { error } else { fault(error.span()) }
+    })?;
     // Another argument right here lacks its comma, which is not the fault of this one.
     if at_end(input) || input.peek(Token![;]) || input.peek(Ident::peek_any) {
         return Ok(value);
@@ -487,7 +491,7 @@ fn usages() -> String {
     format!("there are {}", usages.join(", "))
 }
 
-/// The span of an expression, without the parentheses that macros put around it.
+/// An expression without the parentheses that macros put around it.
 pub(crate) fn unwrapped(mut expr: &Expr) -> &Expr {
     loop {
         expr = match expr {

@@ -32,7 +32,7 @@ impl Parse for Key {
         syn::parenthesized!(content in input);
         let parts = Punctuated::<KeyPart, Token![,]>::parse_terminated(&content)?;
         if parts.is_empty() {
-            return Err(content.error("a key has at least one part"));
+            return Err(syn::Error::new(content.span(), "a key has at least one part: write `key = ip`"));
         }
         Ok(Self(parts.into_iter().collect()))
     }
@@ -46,7 +46,9 @@ impl Parse for KeyPart {
             "ip" => Self::Ip(word),
             "global" => Self::Global(word),
             "header" if !input.peek(syn::token::Paren) => {
-                return Err(syn::Error::new(word.span(), "which header?"));
+                let fault =
+                    "which header? write `key = header(\"x-api-key\")`, or `self::header` for a function";
+                return Err(syn::Error::new(word.span(), fault));
             }
             "header" => {
                 let content;

@@ -40,17 +40,19 @@ use proc_macro::TokenStream;
 /// | `burst = N` | `token_bucket` only: how many may pass at once by the quota with the shortest window; default its own count, as with all others |
 /// | `by_resource` | a quota for each `METHOD:path` as asked for; `HEAD` counts as `GET` |
 /// | `by_route` | a quota for each `METHOD:template`, e.g. `GET:/users/{id}`. What a limited router serves by `nest_service` has no template there, and shares one quota |
-/// | `key = …` | who shares a quota: `ip` (default), `global`, `header("x-api-key")`, the path of a `fn(&Parts) -> Option<String>`, or a tuple of these. A part that a request lacks is replaced by the client's address. A header that anyone can send gives anyone any number of quotas |
-/// | `cost = …` | a constant, or the path of a `fn(&Parts) -> u32`; default 1; 0 is free. A path in capitals is a constant |
-/// | `quotas_by = path` | `fn(&Parts) -> Option<Quotas>`: the quotas of whoever asks, else those declared |
-/// | `skip_if = path` | `fn(&Parts) -> bool`; true is not counted and never denied |
-/// | `give_back_if = path` | `fn(&response::Parts) -> bool`; an answer of which it is true gives the charge back |
+/// | `key = …` | who shares a quota: `ip` (default), `global`, `header("x-api-key")`, a `fn(&Parts) -> Option<String>`, or a tuple of these. A part that a request lacks is replaced by the client's address. A header that anyone can send gives anyone any number of quotas. A function of one of these names is `self::ip` |
+/// | `cost = …` | a constant, or a `fn(&Parts) -> u32`; default 1; 0 is free. A path in capitals is a constant |
+/// | `quotas_by = function` | `fn(&Parts) -> Option<Quotas>`: the quotas of whoever asks, else those declared |
+/// | `skip_if = function` | `fn(&Parts) -> bool`; true is not counted and never denied |
+/// | `give_back_if = function` | `fn(&response::Parts) -> bool`; an answer of which it is true gives the charge back |
 /// | `status = 429` | the status of a denial, 400 … 599; default 503, or what the limiter is built with |
 /// | `message = "…"` | the text of a denial; default `Rate limit exceeded.` |
 /// | `on_store_error = …` | `local`, `allow`, `deny`; default what the limiter is built with |
 /// | `shadow` | count and report, never deny |
 /// | `policy = PATH` | a `const` or `static` [`Policy`] instead of all the above |
 /// | `crate = path` | where the runtime is, if it is not the dependency `axum_rate_limit` |
+///
+/// A function is written by its path, or as a closure that captures nothing.
 ///
 /// Several quotas, and several attributes on one item, are decided together: all must allow, and a
 /// denial by one takes nothing from any.

@@ -90,6 +90,8 @@ pub(crate) enum Cost {
 /// A quota whose window, and whose count if it is a literal, are in range.
 pub(crate) struct CheckedQuota {
     pub(crate) written: String,
+    /// How the user wrote its window, if it has no word of its own.
+    pub(crate) window: Option<LitStr>,
     pub(crate) span: Span,
     pub(crate) count: Expr,
     pub(crate) literal: Option<u32>,
@@ -288,7 +290,7 @@ fn check_headers<'a>(key: impl Iterator<Item = &'a KeyPart>, errors: &mut Errors
         let KeyPart::Header(_, Expr::Lit(ExprLit { lit, .. })) = part else { continue };
         let is_name = |name: &str| {
             !name.is_empty()
-                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
         };
         if !matches!(lit, Lit::Str(name) if is_name(&name.value())) {
             errors.at(lit.span(), "this is no name of a header: write `header(\"x-api-key\")` or the like");
@@ -306,7 +308,7 @@ fn check_cost(cost: Expr, most: Option<u32>, errors: &mut Errors) -> Cost {
         Expr::Closure(_) => Cost::Function(cost),
         Expr::Path(path) if is_function(&path.path) => Cost::Function(cost),
         Expr::Lit(ExprLit { lit: Lit::Int(int), .. })
-            if int.base10_digits() == "0" && int.suffix().is_empty() =>
+            if int.base10_digits() == "0" && matches!(int.suffix(), "" | "u32") =>
         {
             Cost::Constant(cost)
         }
@@ -373,13 +375,14 @@ fn check_name(name: LitStr, errors: &mut Errors) -> Option<LitStr> {
 
 fn check_quota(quota: Quota, errors: &mut Errors) -> Option<CheckedQuota> {
     let literal = check_count(&quota.written, &quota.count, errors);
-    let window = match &quota.window {
-        Window::Millis(millis) => Some(*millis),
-        Window::Text(text) => check_window(text, errors),
+    let (millis, window) = match quota.window {
+        Window::Millis(millis) => (Some(millis), None),
+        Window::Text(text) => (check_window(&text, errors), Some(text)),
     };
     Some(CheckedQuota {
         literal: literal?,
-        window_millis: window?,
+        window_millis: millis?,
+        window,
         written: quota.written,
         span: quota.span,
         count: quota.count,
@@ -465,11 +468,9 @@ fn check_binding(quotas: &[CheckedQuota], errors: &mut Errors) {
 
 fn describe(quota: &CheckedQuota) -> String {
     let count = quota.literal.map_or_else(|| "…".to_owned(), |count| count.to_string());
-    if quota.written == "quota" {
-        let window = humantime::format_duration(Duration::from_millis(quota.window_millis));
-        format!("quota({count}, per = \"{window}\")")
-    } else {
-        format!("{} = {count}", quota.written)
+    match &quota.window {
+        Some(window) => format!("quota({count}, per = \"{}\")", window.value()),
+        None => format!("{} = {count}", quota.written),
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a function returns, as far as its signature tells.
 
-use syn::{GenericArgument, Path, PathArguments, ReturnType, Type, TypeParamBound};
+use std::collections::HashSet;
+
+use syn::{GenericArgument, Item, ItemUse, Path, PathArguments, ReturnType, Type, TypeParamBound, UseTree};
 
 /// What a function returns.
 pub(crate) enum Kind<'a> {
@@ -15,99 +17,136 @@ pub(crate) fn wrapped(ty: &Type) -> syn::Error {
     syn::Error::new_spanned(
         ty,
         "only a router itself can be limited: write a function that returns the `Router` under \
-         `#[rate_limit]` (an `async fn … -> Router` if it waits), and another one elsewhere that wraps it",
+         `#[rate_limit]` (an `async fn … -> Router` if it waits), and another one elsewhere that wraps it. What is \
+         no router of axum's needs a name that does not end in `Router`",
     )
 }
 
-pub(crate) fn kind(output: &ReturnType) -> Kind<'_> {
-    let ReturnType::Type(_, ty) = output else { return Kind::Other };
-    if is_router(ty) {
-        return Kind::Router;
-    }
-    if holds_router(ty) {
-        return Kind::Wrapped(ty);
-    }
-    match unwrapped(ty) {
-        Type::ImplTrait(bounds) if bounds.bounds.iter().any(is_future) => Kind::Future,
-        Type::Path(path) if ends_in(&path.path, &["Pin", "BoxFuture", "LocalBoxFuture"]) => Kind::Future,
-        _ => Kind::Other,
-    }
+/// What types are called, as far as that can be seen.
+#[derive(Default)]
+pub(crate) struct Names {
+    /// Of routers, but for those that end in `Router`.
+    routers: HashSet<String>,
+    /// Of what a router comes in.
+    wrapped: HashSet<String>,
 }
 
-/// What a router comes in that is fallible, late, shared or one of many; a handler's `Json<Router>` is an answer.
-const WRAPPERS: &[&str] = &[
-    "Result",
-    "Option",
-    "Box",
-    "Rc",
-    "Arc",
-    "Pin",
-    "BoxFuture",
-    "LocalBoxFuture",
-    "Ready",
-    "Cow",
-    "LazyLock",
-    "OnceLock",
-    "OnceCell",
-    "Mutex",
-    "RwLock",
-    "Vec",
-    "VecDeque",
-    "HashMap",
-    "BTreeMap",
-    "IntoMakeService",
-    "IntoMakeServiceWithConnectInfo",
-    "NormalizePath",
-];
-
-/// Whether there is a router in a value of this type, or to be had of it.
-fn holds_router(ty: &Type) -> bool {
-    match unwrapped(ty) {
-        Type::Path(path) if is_wrapper(&path.path) => arguments(&path.path).any(holds_router),
-        Type::Path(_) => is_router(ty),
-        Type::Tuple(tuple) => tuple.elems.iter().any(holds_router),
-        Type::Array(array) => holds_router(&array.elem),
-        Type::Slice(slice) => holds_router(&slice.elem),
-        Type::Reference(reference) => holds_router(&reference.elem),
-        Type::ImplTrait(bounds) => bounds.bounds.iter().any(gives_router),
-        Type::TraitObject(bounds) => bounds.bounds.iter().any(gives_router),
-        Type::BareFn(function) => returns_router(&function.output),
-        _ => false,
-    }
-}
-
-/// Whether it is one of these, or an alias that is called so: `AppResult`, `io::Result`.
-fn is_wrapper(path: &Path) -> bool {
-    let is_alias = |name: &String| ["Result", "Option", "Future"].iter().any(|end| name.ends_with(end));
-    ends_in(path, WRAPPERS) || path.segments.last().is_some_and(|last| is_alias(&last.ident.to_string()))
-}
-
-/// Whether a router is to be had of what has this bound, `Future<Output = Router>` or `Fn() -> Router` say.
-fn gives_router(bound: &TypeParamBound) -> bool {
-    let TypeParamBound::Trait(bound) = bound else { return false };
-    match bound.path.segments.last().map(|last| &last.arguments) {
-        Some(PathArguments::AngleBracketed(arguments)) => {
-            arguments.args.iter().any(|argument| match argument {
-                GenericArgument::Type(ty) => holds_router(ty),
-                GenericArgument::AssocType(associated) => holds_router(&associated.ty),
-                GenericArgument::Constraint(constraint) => constraint.bounds.iter().any(gives_router),
-                _ => false,
-            })
+impl Names {
+    /// Those that a module gives to types: `use axum::Router as Routes`, `type Routes = Router`.
+    pub(crate) fn given_by(items: &[&Item]) -> Self {
+        let mut names = Self::default();
+        for item in items {
+            if let Item::Use(ItemUse { tree, .. }) = item {
+                names.rename(tree);
+            }
         }
-        Some(PathArguments::Parenthesized(function)) => returns_router(&function.output),
-        _ => false,
+        // An alias may be of one that stands after it.
+        loop {
+            let known = names.routers.len() + names.wrapped.len();
+            for item in items {
+                let Item::Type(alias) = item else { continue };
+                if names.is_router(&alias.ty) {
+                    names.routers.insert(alias.ident.to_string());
+                } else if names.holds_router(&alias.ty) {
+                    names.wrapped.insert(alias.ident.to_string());
+                }
+            }
+            if names.routers.len() + names.wrapped.len() == known {
+                return names;
+            }
+        }
+    }
+
+    fn rename(&mut self, tree: &UseTree) {
+        match tree {
+            UseTree::Path(path) => self.rename(&path.tree),
+            UseTree::Group(group) => group.items.iter().for_each(|tree| self.rename(tree)),
+            UseTree::Rename(rename) if rename.ident.to_string().ends_with("Router") => {
+                self.routers.insert(rename.rename.to_string());
+            }
+            UseTree::Rename(_) | UseTree::Name(_) | UseTree::Glob(_) => {}
+        }
+    }
+
+    pub(crate) fn kind<'a>(&self, output: &'a ReturnType) -> Kind<'a> {
+        let ReturnType::Type(_, ty) = output else { return Kind::Other };
+        if self.is_router(ty) {
+            return Kind::Router;
+        }
+        if self.holds_router(ty) {
+            return Kind::Wrapped(ty);
+        }
+        match unwrapped(ty) {
+            Type::ImplTrait(bounds) if bounds.bounds.iter().any(is_future) => Kind::Future,
+            Type::Path(path) if ends_in(&path.path, &["Pin", "BoxFuture", "LocalBoxFuture"]) => Kind::Future,
+            _ => Kind::Other,
+        }
+    }
+
+    /// Whether there is a router in a value of this type, or to be had of it.
+    pub(crate) fn holds_router(&self, ty: &Type) -> bool {
+        match unwrapped(ty) {
+            Type::Path(path) if ends_in(&path.path, ANSWERS) => false,
+            Type::Path(path) => {
+                self.is_router(ty)
+                    || ends_in(&path.path, SERVICES)
+                    || is_one_of(&path.path, &self.wrapped)
+                    || arguments(&path.path).any(|ty| self.holds_router(ty))
+            }
+            Type::Tuple(tuple) => tuple.elems.iter().any(|ty| self.holds_router(ty)),
+            Type::Array(array) => self.holds_router(&array.elem),
+            Type::Slice(slice) => self.holds_router(&slice.elem),
+            Type::Reference(reference) => self.holds_router(&reference.elem),
+            Type::ImplTrait(bounds) => bounds.bounds.iter().any(|bound| self.gives_router(bound)),
+            Type::TraitObject(bounds) => bounds.bounds.iter().any(|bound| self.gives_router(bound)),
+            Type::BareFn(function) => self.returns_router(&function.output),
+            _ => false,
+        }
+    }
+
+    /// Whether a router is to be had of what has this bound, `Future<Output = Router>` or `Fn() -> Router` say.
+    fn gives_router(&self, bound: &TypeParamBound) -> bool {
+        let TypeParamBound::Trait(bound) = bound else { return false };
+        match bound.path.segments.last().map(|last| &last.arguments) {
+            Some(PathArguments::AngleBracketed(arguments)) => {
+                arguments.args.iter().any(|argument| match argument {
+                    GenericArgument::Type(ty) => self.holds_router(ty),
+                    GenericArgument::AssocType(associated) => self.holds_router(&associated.ty),
+                    GenericArgument::Constraint(constraint) => {
+                        constraint.bounds.iter().any(|bound| self.gives_router(bound))
+                    }
+                    _ => false,
+                })
+            }
+            Some(PathArguments::Parenthesized(function)) => self.returns_router(&function.output),
+            _ => false,
+        }
+    }
+
+    fn returns_router(&self, output: &ReturnType) -> bool {
+        matches!(output, ReturnType::Type(_, ty) if self.holds_router(ty))
+    }
+
+    /// Whether the type is called a router: `AppRouter` may be an alias. Should it be none, the guard says so.
+    pub(crate) fn is_router(&self, ty: &Type) -> bool {
+        let Some(path) = path_of(ty) else { return false };
+        let is_called_so =
+            path.segments.last().is_some_and(|last| last.ident.to_string().ends_with("Router"));
+        is_called_so || is_one_of(path, &self.routers)
     }
 }
 
-fn returns_router(output: &ReturnType) -> bool {
-    matches!(output, ReturnType::Type(_, ty) if holds_router(ty))
-}
+/// What is an answer to a request, whatever is in it: a router there is none of axum's.
+const ANSWERS: &[&str] = &["Json", "Form", "Html", "Extension"];
 
-/// Whether the type is called a router: `AppRouter` may be an alias. Should it be none, the guard says so.
-fn is_router(ty: &Type) -> bool {
-    path_of(ty)
-        .and_then(|path| path.segments.last())
-        .is_some_and(|last| last.ident.to_string().ends_with("Router"))
+/// What a router is made into.
+const SERVICES: &[&str] = &["RouterIntoService", "RouterAsService"];
+
+/// Whether it is one of these, with arguments or without.
+fn is_one_of(path: &Path, names: &HashSet<String>) -> bool {
+    let mut segments = path.segments.iter();
+    let (Some(only), None) = (segments.next(), segments.next()) else { return false };
+    names.contains(&only.ident.to_string())
 }
 
 fn is_future(bound: &TypeParamBound) -> bool {

@@ -7,11 +7,11 @@ use quote::{ToTokens, TokenStreamExt};
 use syn::parse::{Parse, ParseStream};
 use syn::{
     AttrStyle, Attribute, FnArg, Ident, ImplItem, Item, LitStr, Path, ReturnType, Signature, Token,
-    TraitItem, Visibility,
+    TraitItem, Type, Visibility,
 };
 
 use crate::errors::Errors;
-use crate::returns::{Kind, ends_in, kind, path_of, wrapped};
+use crate::returns::{Kind, Names, ends_in, path_of, wrapped};
 
 const PLACES: &str = "put `#[rate_limit]` on an `async fn` handler, on a function that returns `Router` or \
                       `MethodRouter`, or on a `mod { … }` that contains such functions";
@@ -77,7 +77,7 @@ impl Target {
                  without `self`, and take what it needs as `State` or as an argument",
             ));
         }
-        match kind(&function.sig.output) {
+        match Names::default().kind(&function.sig.output) {
             Kind::Router => function.router(),
             Kind::Future => function.handler(),
             Kind::Wrapped(ty) => Err(wrapped(ty)),
@@ -171,12 +171,18 @@ impl Module {
         let content;
         syn::braced!(content in input);
         let inner = content.call(Attribute::parse_inner)?;
-        let (mut items, mut faults) = (Vec::new(), Errors::default());
+        let mut items: Vec<ModuleItem> = Vec::new();
         while !content.is_empty() {
-            let item: ModuleItem = content.parse()?;
-            item.fault().into_iter().for_each(|fault| faults.push(fault));
-            items.push(item);
+            items.push(content.parse()?);
         }
+        let others = items.iter().filter_map(|item| match item {
+            ModuleItem::Other(item) => Some(item),
+            _ => None,
+        });
+        let names = Names::given_by(&others.collect::<Vec<_>>());
+        let items: Vec<ModuleItem> = items.into_iter().map(|item| item.judged_by(&names)).collect();
+        let mut faults = Errors::default();
+        items.iter().filter_map(|item| item.fault(&names)).for_each(|fault| faults.push(fault));
         faults.into_result()?;
         if items.iter().any(ModuleItem::is_carrier) {
             return Err(aliased(&ident));
@@ -202,38 +208,38 @@ impl Parse for ModuleItem {
         }
         let attrs = input.call(Attribute::parse_outer)?;
         let vis = input.parse()?;
-        let function = Function::parse(attrs, vis, input)?;
-        Ok(match kind(&function.sig.output) {
-            Kind::Router => Self::Router(function),
-            _ => Self::Function(function),
-        })
+        Function::parse(attrs, vis, input).map(Self::Function)
     }
 }
 
 impl ModuleItem {
-    /// Why it can't stand in a limited module.
-    fn fault(&self) -> Option<syn::Error> {
+    /// The same, once it is known what routers are called.
+    fn judged_by(self, names: &Names) -> Self {
+        match self {
+            Self::Function(function) if matches!(names.kind(&function.sig.output), Kind::Router) => {
+                Self::Router(function)
+            }
+            other => other,
+        }
+    }
+
+    /// Why it can't stand in a limited module: passed over, it would have routes that are not limited.
+    fn fault(&self, names: &Names) -> Option<syn::Error> {
         match self {
             Self::Router(function) => {
                 function.attrs.iter().find(|attr| is_conditional_limit(attr)).map(conditional)
             }
-            // Passed over, it would be the one function here that is not limited.
-            Self::Function(function) => match kind(&function.sig.output) {
+            Self::Function(function) => match names.kind(&function.sig.output) {
                 Kind::Wrapped(ty) => Some(wrapped(ty)),
-                _ => None,
+                _ => function.sig.inputs.iter().find(|input| is_filled(input, names)).map(filled),
             },
+            Self::Other(Item::Static(item)) if names.holds_router(&item.ty) => Some(elsewhere(&item.ty)),
+            Self::Other(Item::Const(item)) if names.holds_router(&item.ty) => Some(elsewhere(&item.ty)),
             Self::Other(item) => {
-                let unseen = associated(item).find(|(attrs, signature)| {
-                    let is_limited = attrs.iter().any(is_limit);
-                    !is_limited && matches!(kind(&signature.output), Kind::Router | Kind::Wrapped(_))
+                let mut unseen = associated(item).filter(|signature| {
+                    matches!(names.kind(&signature.output), Kind::Router | Kind::Wrapped(_))
                 });
-                unseen.map(|(_, signature)| {
-                    syn::Error::new_spanned(
-                        &signature.output,
-                        "only functions directly inside the module are limited, and not what is in an `impl` or a \
-                         `trait`: move this function out of it, or out of the module",
-                    )
-                })
+                unseen.next().map(|signature| elsewhere(&signature.output))
             }
         }
     }
@@ -244,15 +250,37 @@ impl ModuleItem {
     }
 }
 
+/// Whether it is a router that a function adds routes to.
+fn is_filled(input: &FnArg, names: &Names) -> bool {
+    let FnArg::Typed(typed) = input else { return false };
+    matches!(&*typed.ty, Type::Reference(ty) if ty.mutability.is_some() && names.is_router(&ty.elem))
+}
+
+fn filled(input: &FnArg) -> syn::Error {
+    syn::Error::new_spanned(
+        input,
+        "routes that are added to a router elsewhere are not limited: return a `Router` with these routes, and merge \
+         it there",
+    )
+}
+
+fn elsewhere(routers: &impl ToTokens) -> syn::Error {
+    syn::Error::new_spanned(
+        routers,
+        "only functions directly inside the module are limited, and not what is in an `impl`, a `trait`, a constant \
+         or a static: write such a function, or move this out of the module",
+    )
+}
+
 /// The functions of an `impl` or a `trait`.
-fn associated(item: &Item) -> Box<dyn Iterator<Item = (&[Attribute], &Signature)> + '_> {
+fn associated(item: &Item) -> Box<dyn Iterator<Item = &Signature> + '_> {
     match item {
         Item::Impl(item) => Box::new(item.items.iter().filter_map(|item| match item {
-            ImplItem::Fn(function) => Some((&function.attrs[..], &function.sig)),
+            ImplItem::Fn(function) => Some(&function.sig),
             _ => None,
         })),
         Item::Trait(item) => Box::new(item.items.iter().filter_map(|item| match item {
-            TraitItem::Fn(function) => Some((&function.attrs[..], &function.sig)),
+            TraitItem::Fn(function) => Some(&function.sig),
             _ => None,
         })),
         _ => Box::new(std::iter::empty()),

@@ -114,7 +114,7 @@ impl Amendment {
 
     /// The text of a denial.
     pub fn message(mut self, message: &'static str) -> Self {
-        if message.is_empty() {
+        if message.trim().is_empty() {
             return self.faulty("the message of a denial is empty: write what a client should read");
         }
         self.policy.message = Some(message);

@@ -271,7 +271,8 @@ impl Policy {
     ///
     /// # Panics
     ///
-    /// If it is more than a quota, so that no request would pass. In a constant that is a compile error.
+    /// If it is more than a quota, so that no request would pass. In a constant that is a compile error. Beside
+    /// [`quotas_by`](Self::quotas_by), which is to come before, it may be: of another quota it may be less.
     #[track_caller]
     pub const fn cost(mut self, cost: u32) -> Self {
         self.cost = Cost::Fixed(cost);
@@ -393,7 +394,8 @@ impl Policy {
     /// If `message` is empty. In a constant that is a compile error.
     #[track_caller]
     pub const fn message(mut self, message: &'static str) -> Self {
-        assert!(!message.is_empty(), "the message of a denial is empty: write what a client should read");
+        let is_blank = message.trim_ascii().is_empty();
+        assert!(!is_blank, "the message of a denial is empty: write what a client should read");
         self.message = Some(message);
         self
     }

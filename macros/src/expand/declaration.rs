@@ -111,13 +111,14 @@ impl Declaration {
             let headers = key.0.iter().filter_map(KeyPart::header);
             add("key", &quote!(#(#headers)*), quote!(&[#(#parts),*]));
         }
+        // Before the cost, which is judged by the quotas where they are those of all.
+        if let Some(quotas_by) = &declared.quotas_by {
+            add("quotas_by", quotas_by, quotas_by.to_token_stream());
+        }
         match &declared.cost {
             Some(Cost::Constant(cost)) => add("cost", cost, cost.to_token_stream()),
             Some(Cost::Function(cost)) => add("cost_by", cost, cost.to_token_stream()),
             None => {}
-        }
-        if let Some(quotas_by) = &declared.quotas_by {
-            add("quotas_by", quotas_by, quotas_by.to_token_stream());
         }
         if let Some(skip_if) = &declared.skip_if {
             add("skip_if", skip_if, skip_if.to_token_stream());
@@ -138,7 +139,9 @@ impl Declaration {
             add("shadow", shadow, TokenStream::new());
         }
         if let Some(functions) = declared.functions() {
-            policy = call(&policy, "__functions", name, &functions.to_token_stream());
+            // The same words mean other functions in another module.
+            let functions = quote!(::core::concat!(::core::module_path!(), ": ", #functions));
+            policy = call(&policy, "__functions", name, &functions);
         }
         quote!(&#policy)
     }

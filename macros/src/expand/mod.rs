@@ -7,7 +7,7 @@ mod router;
 #[cfg(test)]
 mod snapshots;
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::quote;
 use syn::parse::{ParseStream, Parser};
 use syn::{Attribute, Ident, ItemConst, Meta, Path, parse_quote};
@@ -83,8 +83,8 @@ fn absorb(attrs: &mut Vec<Attribute>, errors: &mut Errors) -> Siblings {
     let used = ours.iter().map(|attr| use_of(attr.path())).collect();
     let read = |attr: Attribute| {
         let span = attr.path().segments.last().map_or_else(Span::call_site, |last| last.ident.span());
-        let tokens = match attr.meta {
-            Meta::List(list) => list.tokens,
+        let tokens = match &attr.meta {
+            Meta::List(list) => list.tokens.clone(),
             Meta::Path(_) => TokenStream::new(),
             Meta::NameValue(pair) => {
                 let usage = "write `#[rate_limit(name = \"…\", per_minute = 5)]`";
@@ -92,9 +92,24 @@ fn absorb(attrs: &mut Vec<Attribute>, errors: &mut Errors) -> Siblings {
                 return None;
             }
         };
+        if is_foreign(attr.path(), &tokens) {
+            errors.at(
+                span,
+                "this is read as one of axum-rate-limit's, and has no arguments of theirs: if it is another crate's, \
+                 give that another name, by `use … as …`",
+            );
+            return None;
+        }
         Policy::read(tokens, span, errors)
     };
     Siblings { policies: ours.into_iter().map(read).collect(), used }
+}
+
+/// Whether this seems to be another crate's attribute of the name: one by its path, with something that begins none
+/// of our arguments.
+fn is_foreign(path: &Path, tokens: &TokenStream) -> bool {
+    let is_plain = path.is_ident("rate_limit");
+    !is_plain && !matches!(tokens.clone().into_iter().next(), None | Some(TokenTree::Ident(_)))
 }
 
 /// An item that the attribute at `path` makes nothing of: see [`is_use`].

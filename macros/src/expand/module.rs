@@ -30,13 +30,18 @@ use crate::target::{Function, Module, ModuleItem};
 /// ```
 pub(crate) fn expand(declaration: &Declaration, module: Module) -> TokenStream {
     let Module { attrs, vis, ident, inner, items } = module;
-    let items = items.into_iter().map(|item| match item {
-        ModuleItem::Function(function) => function.into_token_stream(),
-        ModuleItem::Other(item) => item.into_token_stream(),
-        ModuleItem::Router(function) => guarded(function),
-    });
     let carried = declaration.carried_by(&quote!(#ident::__RateLimit));
     let krate = &declaration.krate;
+    let mut errors = Errors::default();
+    let items: Vec<TokenStream> = items
+        .into_iter()
+        .map(|item| match item {
+            ModuleItem::Function(function) => function.into_token_stream(),
+            ModuleItem::Other(item) => item.into_token_stream(),
+            ModuleItem::Router(function) => guarded(function, &mut errors),
+        })
+        .collect();
+    let errors = errors.into_compile_errors();
     // The carrier is visible to the `impl`s beside the module, whether or not that is public itself.
     quote! {
         #(#attrs)*
@@ -55,19 +60,21 @@ pub(crate) fn expand(declaration: &Declaration, module: Module) -> TokenStream {
             }
         }
         #carried
+        #errors
     }
 }
 
-/// Attributes of the function's own are absorbed, so that the module's limit is asked first; if one
-/// is faulty, the function is left as it is, for the attribute to expand by itself and to say so.
-fn guarded(mut function: Function) -> TokenStream {
-    let unguarded = function.to_token_stream();
-    let Siblings { policies: own, used } = absorb(&mut function.attrs, &mut Errors::default());
-    let mut items = TokenStream::new();
-    if !own.is_empty() {
-        let Some(own) = Declaration::new(own) else { return unguarded };
+/// Attributes of the function's own are absorbed, so that the module's limit is asked first. One that is faulty is told
+/// of here, since it may be another crate's of that name, which says nothing and would leave the function unlimited.
+fn guarded(mut function: Function, errors: &mut Errors) -> TokenStream {
+    let Siblings { policies: own, used } = absorb(&mut function.attrs, errors);
+    let mut items = used;
+    if !own.is_empty()
+        && let Some(own) = Declaration::new(own)
+    {
+        own.check_names(errors);
         let (carrier, guarded) = router::guarded_here(&own, &function);
-        items = quote!(#used #carrier);
+        items.extend(carrier);
         function.fill(guarded);
     }
     let guarded = router::guarded(&quote!(self::__RateLimit::guard), &TokenStream::new(), &function);

@@ -62,8 +62,10 @@ pub(crate) fn guarded(guard: &TokenStream, generics: &TokenStream, function: &Fu
                 }
             }
         });
+        // Not in braces of its own, which a lint would call unnecessary where it is short.
+        let statements = body.stream();
         return quote! {
-            let __rate_limit_router: #generic = async move { #returns #body }.await;
+            let __rate_limit_router: #generic = async move { #returns #statements }.await;
             #guard::<#generics #generic>(move || __rate_limit_router)
         };
     }

@@ -154,12 +154,15 @@ fn functions() {
                                 ::axum_rate_limit::KeyPart::By(user),
                             ],
                         ))
-                        .cost_by(weigh))
                         .quotas_by(tiers::of))
+                        .cost_by(weigh))
                         .skip_if(|parts| parts.method == Method::OPTIONS))
                         .give_back_if(|answer| answer.status.is_success()))
                         .__functions(
-                            "key = user, cost = weigh, quotas_by = tiers :: of, skip_if = | parts | parts . method == Method :: OPTIONS, give_back_if = | answer | answer . status . is_success ()",
+                            ::core::concat!(
+                                ::core::module_path!(), ": ",
+                                "key = user, cost = weigh, quotas_by = tiers :: of, skip_if = | parts | parts . method == Method :: OPTIONS, give_back_if = | answer | answer . status . is_success ()"
+                            ),
                         ),
                 ];
             }
@@ -238,7 +241,7 @@ fn an_async_router_function() {
                     if false {
                         return (|| -> axum::Router { loop {} })();
                     }
-                    { build(pool).await }
+                    build(pool).await
                 }
                     .await;
                 ::axum_rate_limit::__private::guard::<

@@ -84,7 +84,10 @@ impl KeyPart {
         let bytes = name.as_bytes();
         let mut index = 0;
         while index < bytes.len() {
-            if !(bytes[index].is_ascii_alphanumeric() || matches!(bytes[index], b'-' | b'_')) {
+            // A token of RFC 9110.
+            if !matches!(bytes[index], b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'!' | b'#'..=b'\'' | b'*' | b'+'
+                | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
+            {
                 return false;
             }
             index += 1;

@@ -33,7 +33,9 @@ impl Policy {
         if let (Cost::Fixed(cost), None) = (self.cost, self.quotas_by)
             && cost > self.most_at_once()
         {
-            return Some("a cost that is more than a quota never passes: give a smaller one");
+            return Some(
+                "a cost that is more than a quota never passes: give a smaller one, or `quotas_by` before it",
+            );
         }
         if self.quotas_by.is_some() && matches!(self.algorithm, Algorithm::SlidingLog) {
             return Some(

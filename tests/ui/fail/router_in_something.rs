@@ -9,6 +9,8 @@ use axum_rate_limit::rate_limit;
 
 type AppRouter = Router<u32>;
 type AppResult<T> = Result<T, String>;
+type Fallible<T> = Result<T, String>;
+struct Tagged<T>(T);
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 #[rate_limit(name = "limited", per_minute = 5)]
@@ -100,6 +102,32 @@ mod limited {
         unreachable!()
     }
 
+    pub fn an_unknown_wrapper() -> Tagged<Router> {
+        unreachable!()
+    }
+
+    pub fn an_unknown_alias() -> Fallible<Router> {
+        unreachable!()
+    }
+
+    type Late = std::task::Poll<Router>;
+
+    pub fn an_alias_from_here() -> Late {
+        unreachable!()
+    }
+
+    pub fn a_service() -> axum::routing::RouterIntoService<axum::body::Body> {
+        unreachable!()
+    }
+
+    pub fn filled(router: &mut Router) {
+        *router = std::mem::take(router);
+    }
+
+    pub static SHARED: OnceLock<Router> = OnceLock::new();
+
+    pub const MADE: fn() -> Router = Router::new;
+
     pub struct App;
 
     impl App {
@@ -108,6 +136,11 @@ mod limited {
         }
 
         pub fn router(self) -> Router {
+            Router::new()
+        }
+
+        #[rate_limit(name = "own", per_day = 1_000)]
+        pub fn limited_by_itself() -> Router {
             Router::new()
         }
     }

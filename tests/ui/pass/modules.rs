@@ -15,6 +15,7 @@ pub mod resources {
     #![allow(clippy::needless_pass_by_value)]
 
     use super::*;
+    use axum::Router as Routes;
 
     /// A constant.
     pub const PATH: &str = "/resources";
@@ -88,6 +89,11 @@ pub mod resources {
         match kind {
             Kind::List => get(list).post(create),
         }
+    }
+
+    /// Is a router by another name.
+    pub fn renamed() -> Routes {
+        Routes::new()
     }
 
     pub(crate) async fn late(path: &str) -> Router {

@@ -65,6 +65,13 @@ async fn window() {}
 #[rate_limit(name = "closures", per_minute = 100, algorithm = fixed_window, key = |parts| Some(parts.uri.to_string()), cost = |_| 1, skip_if = |_| false, give_back_if = |answer| answer.status.is_success())]
 async fn closures() {}
 
+// Of another quota it may be less.
+#[rate_limit(name = "dear", per_minute = 5, cost = 6, quotas_by = tier)]
+async fn dear() {}
+
+#[rate_limit(name = "free", per_minute = 5, cost = 0u32, key = header("x.api!key"))]
+async fn free() {}
+
 trait Keyed {
     fn key(parts: &Parts) -> Option<String>;
 
@@ -108,6 +115,7 @@ async fn like_all_too() {}
 fn main() {
     let app = Router::new().route("/all", get(all)).route("/log", get(log)).route("/window", get(window));
     let app = app.route("/closures", get(closures)).route("/qualified", get(qualified));
+    let app = app.route("/dear", get(dear)).route("/free", get(free));
     let app = app.route("/like-all", get(like_all).post(like_all_too));
     // A conflict would panic.
     let _: Router = app.layer(RateLimiter::memory());

@@ -38,6 +38,10 @@ fn router() -> Router {
     Router::new().route("/handler", get(handler))
 }
 
+#[rate_limit(name = "late", per_minute = 5)]
+#[rustfmt::skip]
+async fn late() -> Router { router() }
+
 #[rate_limit(name = "module", per_minute = 5)]
 mod module {
     use axum::Router;
@@ -45,8 +49,12 @@ mod module {
     pub(crate) fn router() -> Router {
         super::router()
     }
+
+    #[rustfmt::skip]
+    pub(crate) async fn late() -> Router { super::late().await }
 }
 
 fn main() {
     let _router: Router = module::router();
+    let _future = module::late();
 }
