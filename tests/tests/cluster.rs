@@ -1,6 +1,7 @@
 //! The same limits on a real Redis Cluster, whose nodes no script can span.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -9,6 +10,7 @@ use axum_rate_limit::{
     Charge, Decision, Decisions, Error, Key, KeyPart, ManualClock, OnStoreError, Policy, RateLimiter,
     rate_limit,
 };
+use futures_util::future::join_all;
 use http::Method;
 use tests::{App, Fault, Log, RedisCluster, RedisServer, built, recovered, refusal};
 use tokio::sync::Notify;
@@ -118,6 +120,96 @@ async fn a_node_that_takes_no_writes_is_away() {
         assert!(refusal.contains("NOREPLICAS"), "{refusal}");
     }
     assert!(!log.lines_with("INFO", &["cluster is reached again"]).is_empty(), "{:?}", log.lines());
+}
+
+/// Where a cluster serves though not all of its slots are somebody's, it is no fault of the node that tells so.
+#[tokio::test]
+async fn a_slot_that_nobody_has_is_no_matter_of_the_others() {
+    const MANY: Policy = Policy::new("many").per_hour(1_000_000);
+    let (log, _guard) = Log::of_this_thread();
+    let cluster = RedisCluster::start().await;
+    for node in cluster.nodes() {
+        let () = node.call(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]).await;
+    }
+    let limiter = built(|| cluster.settings().timeout(PATIENCE)).await;
+    let stored = |key: &str| format!("rl:{{many::{key}}}3600000");
+    let keeper = cluster.keeper(&stored("x")).await;
+    let mut other = 0;
+    while cluster.keeper(&stored(&other.to_string())).await != keeper {
+        other += 1;
+    }
+    let node = &cluster.nodes()[keeper];
+    let slot: i64 = node.call(&["CLUSTER", "KEYSLOT", &stored("x")]).await;
+    let () = node.call(&["CLUSTER", "DELSLOTS", &slot.to_string()]).await;
+    node.until(&["CLUSTER", "INFO"], |info| info.contains("cluster_state:ok")).await;
+    for _ in 0..50 {
+        assert!(limiter.check(&MANY, "x").await.expect("a decision").is_degraded());
+        assert!(!limiter.check(&MANY, other.to_string()).await.expect("a decision").is_degraded());
+    }
+    assert_eq!(log.lines_with("ERROR", &["requests can't be counted", "slot not served"]).len(), 1);
+    assert_eq!(log.lines_with("WARN", &[]), [""; 0]);
+}
+
+/// In one call, of which a part has to be asked again, since the node has lost the scripts.
+#[tokio::test]
+async fn a_check_is_not_overtaken_by_one_of_its_key_that_takes_no_script() {
+    const ALL: Policy = Policy::new("ten").per_hour(10).cost(10);
+    const ONE_OF_TEN: Policy = Policy::new("ten").per_hour(10);
+    let cluster = RedisCluster::start().await;
+    let limiter = cluster.limiter().await;
+    for key in 0..20 {
+        let key = key.to_string();
+        for node in cluster.nodes() {
+            let () = node.call(&["SCRIPT", "FLUSH"]).await;
+        }
+        // The first of them is under way when the others come.
+        let (_, all, one) = tokio::join!(
+            limiter.check(&ONE, key.as_str()),
+            limiter.check(&ALL, key.as_str()),
+            limiter.check(&ONE_OF_TEN, key.as_str())
+        );
+        let allowed = [all, one].map(|decision| decision.expect("a decision").is_allowed());
+        assert_eq!(allowed, [true, false]);
+    }
+}
+
+#[rate_limit(name = "outer", per_hour = 10, key = header("x-key"))]
+#[rate_limit(name = "inner", per_hour = 1, key = header("x-key"))]
+async fn nested() {}
+
+/// However many of them were asked at once, and charged too much meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_policy_denies_is_in_the_end_charged_by_none() {
+    let cluster = RedisCluster::start().await;
+    let mut apps = Vec::new();
+    for _ in 0..3 {
+        let limiter = built(|| cluster.settings().timeout(PATIENCE).deny_memory(false)).await;
+        apps.push(Arc::new(App::serve(Router::new().route("/", get(nested)).layer(limiter)).await));
+    }
+    for key in 0..60 {
+        let asked = (0..24).map(|number: usize| {
+            let (app, key) = (Arc::clone(&apps[number % 3]), key.to_string());
+            tokio::spawn(
+                async move { app.get_with("/", [("x-key", key.as_str())]).await.status.is_success() },
+            )
+        });
+        let passed = join_all(asked).await.into_iter().filter(|passed| *passed.as_ref().expect("no panic"));
+        assert!(passed.count() <= 1);
+    }
+    let start = Instant::now();
+    loop {
+        let mut used = Vec::new();
+        for node in cluster.nodes() {
+            for key in node.keys().await.iter().filter(|key| key.contains("{outer::")) {
+                used.push(node.call::<i64>(&["GET", key]).await);
+            }
+        }
+        if used.iter().all(|used| *used <= 1) {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "not all is given back: {used:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test]

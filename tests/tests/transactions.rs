@@ -304,8 +304,7 @@ async fn what_is_given_back_before_what_was_too_much_is_known_at_once() {
     assert!(!denied.expect("a decision").is_allowed());
     let _ = given_back.expect("it is given back");
     proxy.set(Fault::None);
-    // One of the five was of no use, since one too many had been charged.
-    for remaining in [3, 2] {
+    for remaining in [4, 3] {
         // What was too much has been seen to by then.
         tokio::time::sleep(Duration::from_secs(3)).await;
         let decision = limiter.check(&TEN, "x").await.expect("a decision");
@@ -315,7 +314,7 @@ async fn what_is_given_back_before_what_was_too_much_is_known_at_once() {
 
 /// What is too much is given back to the window that was charged, and to no other.
 #[tokio::test]
-async fn no_window_is_left_with_less_than_its_limit() {
+async fn no_window_that_may_be_another_is_left_with_less_than_its_limit() {
     const TAKE: &str = include_str!("../../runtime/src/store/redis/take.lua");
     let server = RedisServer::start().await;
     for (holds, charged, asked, leaves) in [
@@ -334,7 +333,7 @@ async fn no_window_is_left_with_less_than_its_limit() {
                 let _: i64 = server.call(&["PEXPIRE", "x", millis]).await;
             }
             let asked = format!("-{asked}");
-            let words = ["EVAL", TAKE, "1", "x", &asked, "100", "1", "90000", charged, "60000"];
+            let words = ["EVAL", TAKE, "1", "x", &asked, "100", "1", "90000", charged, "60000", "0"];
             let (used, ends): (i64, i64) = server.call(&words).await;
             let left: String = server.call(&["GET", "x"]).await;
             assert_eq!((used, left.as_str()), (-105, if is_the_same { leaves } else { holds }), "{holds}");
@@ -343,9 +342,50 @@ async fn no_window_is_left_with_less_than_its_limit() {
         }
     }
     let _: i64 = server.call(&["UNLINK", "x"]).await;
-    let words = ["EVAL", TAKE, "1", "x", "-8", "100", "1", "60000", "105", "60000"];
-    assert_eq!(server.call::<(i64, i64)>(&words).await, (-105, 0));
+    let words =
+        |holds: &'static str| ["EVAL", TAKE, "1", "x", "-8", "100", "1", "60000", "105", "60000", holds];
+    assert_eq!(server.call::<(i64, i64)>(&words("0")).await, (-105, 0));
     assert_eq!(server.keys().await, [""; 0]);
+    // One that has not ended has been given back what others took.
+    for (holds, leaves) in [("105", "100"), ("102", "97"), ("4", "0")] {
+        let () = server.call(&["SET", "x", holds, "PX", "60000"]).await;
+        let _: (i64, i64) = server.call(&words("1")).await;
+        assert_eq!(server.call::<String>(&["GET", "x"]).await, leaves);
+    }
+}
+
+/// However many of them have charged too much meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_that_is_given_back_is_there_for_others() {
+    let server = RedisServer::start().await;
+    let instances = join_all((0..3).map(|_| server.limiter_without_memory())).await;
+    for key in 0..300 {
+        let key = format!("{key}");
+        let taken = (0..24).map(|number: usize| {
+            let (limiter, key) = (instances[number % 3].clone(), key.clone());
+            tokio::spawn(async move {
+                if limiter.check(&TEN, key.as_str()).await.expect("a decision").is_allowed() {
+                    let _ = limiter.give_back(&TEN, key.as_str(), 1).await.expect("it is given back");
+                }
+            })
+        });
+        join_all(taken).await.into_iter().for_each(|taken| taken.expect("no panic"));
+        let key = format!("rl:{{ten::{key}}}3600000");
+        server.until(&["GET", &key], |used| used.is_empty() || used == "0").await;
+    }
+    assert!(server.runs("decrby").await > 0, "none had charged too much");
+}
+
+/// One that takes `MULTI` and knows no `EXEC` would take all that follows for a part of the transaction.
+#[tokio::test]
+async fn a_server_without_exec_is_asked_by_scripts() {
+    let server = RedisServer::start_with(&["--save", "", "--rename-command", "EXEC", ""]).await;
+    let limiter = limiter(&server).await;
+    for remaining in (0..10).rev() {
+        let decision = limiter.check(&TEN, "x").await.expect("a decision");
+        assert_eq!((decision.remaining(), decision.is_degraded()), (remaining, false));
+    }
+    assert!(!limiter.check(&TEN, "x").await.expect("a decision").is_allowed());
 }
 
 #[tokio::test]

@@ -80,6 +80,8 @@ struct Last {
     /// A counter with the key of the policy.
     counter: usize,
     group: usize,
+    /// Whether another group has asked for it, too.
+    is_shared: bool,
 }
 
 /// Where a check is in its batch.
@@ -124,10 +126,10 @@ impl Batch {
         self.counters[group.first].hash
     }
 
-    /// Whether others ask for the key of a group's first counter after it.
-    pub(super) fn is_followed(&self, group: usize) -> bool {
+    /// Whether other groups ask for the key of a group's first counter, too.
+    pub(super) fn is_shared(&self, group: usize) -> bool {
         let first = &self.counters[self.groups[group].first];
-        self.last_of(first.hash, self.counter(first).key).is_some_and(|last| last != group)
+        self.last_of(first.hash, self.counter(first).key).is_some_and(|last| last.is_shared)
     }
 
     fn counter(&self, asked: &Asked) -> Counter<'_> {
@@ -165,8 +167,10 @@ impl Batch {
             return None;
         }
         let (counters, hashes) = (check.counters, &check.hashes);
-        let group = self.last_of(*hashes.first()?, counters.first()?.key)?;
-        let is_last = |(counter, hash): (&Counter<'_>, &u64)| self.last_of(*hash, counter.key) == Some(group);
+        let last_of =
+            |hash: &u64, counter: &Counter<'_>| self.last_of(*hash, counter.key).map(|last| last.group);
+        let group = last_of(hashes.first()?, counters.first()?)?;
+        let is_last = |(counter, hash): (&Counter<'_>, &u64)| last_of(hash, counter) == Some(group);
         let asked = &self.groups[group];
         let is_same = (asked.operation, asked.asking) == (check.operation, check.asking)
             && self.counters_of(asked).eq(counters.iter().copied())
@@ -210,9 +214,9 @@ impl Batch {
         Some(Place { group, before: 0 })
     }
 
-    fn last_of(&self, hash: u64, key: &str) -> Option<usize> {
+    fn last_of(&self, hash: u64, key: &str) -> Option<&Last> {
         let is = |last: &Last| last.hash == hash && self.counter(&self.counters[last.counter]).key == key;
-        self.last.find(hash, is).map(|last| last.group)
+        self.last.find(hash, is)
     }
 
     /// Notes that `group` is the last to ask for the key of the counter that was added last.
@@ -223,11 +227,12 @@ impl Batch {
             &self.text[start..end]
         };
         let is = |last: &Last| last.hash == hash && text(last.counter) == text(counter);
-        match self.last.find_mut(hash, is) {
-            Some(last) => last.group = group,
-            None => {
-                self.last.insert_unique(hash, Last { hash, counter, group }, |last| last.hash);
-            }
+        if let Some(last) = self.last.find_mut(hash, is) {
+            last.is_shared |= last.group != group;
+            last.group = group;
+        } else {
+            let last = Last { hash, counter, group, is_shared: false };
+            self.last.insert_unique(hash, last, |last| last.hash);
         }
     }
 

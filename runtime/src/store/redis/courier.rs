@@ -304,8 +304,8 @@ impl Courier {
                 self.arrive(flight, None)?;
                 continue;
             }
-            let Flight { batch, question, .. } = &mut flight;
-            self.lane.decider().ask_again(requests, batch, question);
+            let Flight { batch, question, sent, .. } = &mut flight;
+            self.lane.decider().ask_again(requests, batch, question, sent.elapsed());
             flights.push_back(flight);
         }
         Ok(())
@@ -327,8 +327,10 @@ impl Courier {
             } else {
                 self.pace.following(flights.len(), last.sent, wire.is_sent(), Instant::now())
             };
+            // What is only put right holds up nobody behind it.
+            let earliest = flights.iter().map(|flight| flight.deadline).min();
             let front = &mut flights[0];
-            let deadline = front.deadline;
+            let deadline = if front.is_told { earliest.unwrap_or(front.deadline) } else { front.deadline };
             let came = {
                 let mut hearing = pin!(front.question.hear(wire, &front.batch));
                 let came = poll_fn(|context| match hearing.as_mut().poll(context) {
@@ -357,7 +359,8 @@ impl Courier {
                         && let Some(requests) = wire.call_as_well()
                     {
                         // It is only put right, and nobody waits for it.
-                        self.lane.decider().ask_again(requests, &flight.batch, &mut flight.question);
+                        let after = flight.sent.elapsed();
+                        self.lane.decider().ask_again(requests, &flight.batch, &mut flight.question, after);
                         flights.push_back(flight);
                         wire.push().await;
                     } else {

@@ -39,13 +39,12 @@ impl Failure {
         };
         match error.kind() {
             ErrorKind::Io | ErrorKind::AuthenticationFailed | ErrorKind::Parse => true,
-            ErrorKind::Server(kind) => matches!(
-                kind,
-                ServerErrorKind::ReadOnly
-                    | ServerErrorKind::MasterDown
-                    | ServerErrorKind::BusyLoading
-                    | ServerErrorKind::ClusterDown
-            ),
+            ErrorKind::Server(kind) => {
+                matches!(
+                    kind,
+                    ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown | ServerErrorKind::BusyLoading
+                ) || (kind == ServerErrorKind::ClusterDown && !is_of_slot(error))
+            }
             _ => match error.code() {
                 // A password was set, or changed: the next connection may know it.
                 Some("NOAUTH" | "WRONGPASS") => true,
@@ -80,6 +79,11 @@ impl Failure {
             }
         }
     }
+}
+
+/// Whether a node of a cluster says that a slot is nobody's: the others are, where the cluster is told to serve those.
+fn is_of_slot(error: &RedisError) -> bool {
+    error.detail().is_some_and(|detail| detail.contains("slot not served"))
 }
 
 /// Whether a server says that it takes no writes: a replica, a master that has lost its replicas or its disk.

@@ -96,8 +96,9 @@ impl Part {
             known.push(window.and_then(|window| window.left));
         }
         self.known = known;
-        // What is charged too much is in the way of whoever asks for the same key next.
-        all_suit = all_suit && !self.groups.iter().any(|group| batch.is_followed(*group));
+        // What is charged too much is in the way of whoever asks for the same key next; and it is not to overtake what
+        // is asked by a script, should that be lost.
+        all_suit = all_suit && !self.groups.iter().any(|group| batch.is_shared(*group));
         if all_suit {
             self.by = By::Transaction;
         }

@@ -230,7 +230,7 @@ mod tests {
             asked.hears(&format!("+OK\r\n{queued}*6\r\n{executed}")).await;
 
             assert!(asked.question.reopen(&asked.batch) && !asked.question.has_lost());
-            asked.decider.ask_again(asked.wire.call(), &asked.batch, &mut asked.question);
+            asked.decider.ask_again(asked.wire.call(), &asked.batch, &mut asked.question, Duration::ZERO);
             let commands = asked.sends().await;
             assert_eq!(commands.matches("EVALSHA").count(), 2, "{commands}");
             assert!(commands.contains("$2\r\n11\r\n$5\r\n51000\r\n"), "what came of it: {commands}");
@@ -254,7 +254,7 @@ mod tests {
             asked.hears(&format!("{executed}+OK\r\n{refused}-EXECABORT no\r\n")).await;
             assert!(asked.question.reopen(&asked.batch) && !asked.question.is_decided());
             if !put_right.is_empty() {
-                asked.decider.ask_again(asked.wire.call(), &asked.batch, &mut asked.question);
+                asked.decider.ask_again(asked.wire.call(), &asked.batch, &mut asked.question, Duration::ZERO);
                 asked.sends().await;
                 asked.hears(put_right).await;
                 assert!(!asked.question.reopen(&asked.batch));

@@ -21,7 +21,7 @@ use crate::store::{Counter, Operation};
 
 /// How many numbers tell a rule, and what has been charged: see `take.lua`.
 const TAKE_RULE_NUMBERS: usize = 3;
-const CHARGED_NUMBERS: usize = 2;
+const CHARGED_NUMBERS: usize = 3;
 /// How many numbers tell a rule: see `apply.lua`.
 const RULE_NUMBERS: usize = 6;
 /// How many tell a check, and each of its counters.
@@ -77,15 +77,21 @@ impl Decider {
             part.look_up(batch, windows, now, transacts);
         }
         let question = Question::new(parts, now);
-        self.put(requests, batch, &question);
+        self.put(requests, batch, &question, Duration::ZERO);
         question
     }
 
-    /// Asks anew for what is [open](Question::reopen) again. A server that had lost a script [knows](Self::load) it
-    /// now.
-    pub(super) fn ask_again(&self, requests: &mut Requests, batch: &Batch, question: &mut Question) {
+    /// Asks anew for what is [open](Question::reopen) again, so long after it was asked first. A server that had lost
+    /// a script [knows](Self::load) it now.
+    pub(super) fn ask_again(
+        &self,
+        requests: &mut Requests,
+        batch: &Batch,
+        question: &mut Question,
+        after: Duration,
+    ) {
         question.open_lost();
-        self.put(requests, batch, question);
+        self.put(requests, batch, question, after);
     }
 
     /// What the answers to `question` mean, of which those that are not there have failed with `unanswered`.
@@ -103,8 +109,8 @@ impl Decider {
         Answers::read(batch, replies, unanswered, windows, now)
     }
 
-    /// Asks for a decision of all parts that have not been answered.
-    fn put(&self, requests: &mut Requests, batch: &Batch, question: &Question) {
+    /// Asks for a decision of all parts that have not been answered, so long after they were asked first.
+    fn put(&self, requests: &mut Requests, batch: &Batch, question: &Question, after: Duration) {
         for part in question.open() {
             if part.is_asking(batch) {
                 requests.command("ASKING", 0);
@@ -113,13 +119,13 @@ impl Decider {
                 let charges = part.fixed(batch).zip(&part.known);
                 transaction::put(requests, charges.map(|((group, counter), known)| (group, counter, *known)));
             } else {
-                self.call(requests, batch, part);
+                self.call(requests, batch, part, after);
             }
         }
     }
 
     /// Has a script decide `part`.
-    fn call(&self, requests: &mut Requests, batch: &Batch, part: &Part) {
+    fn call(&self, requests: &mut Requests, batch: &Batch, part: &Part, after: Duration) {
         let rules = Rules::of(part, batch);
         let count = part.counters(batch).count();
         let (script, arguments) = match part.by {
@@ -142,6 +148,9 @@ impl Decider {
                 // What was told of its end was on the way for less than the timeout.
                 requests.number(used);
                 requests.number(left.saturating_add(self.timeout).as_millis());
+                // This is on the way for less than that, too.
+                let latest = after.saturating_add(self.timeout * 2);
+                requests.number(u8::from(left > latest));
             }
         } else {
             requests.argument(&self.plan(batch, part, &rules));

@@ -10,8 +10,8 @@
 --             the limit
 --             what each check asks of a counter, which is not more than that
 --             the window, in milliseconds
---           and, if a transaction has charged the one counter already, what came of that, and how many milliseconds
---             its window may last at most
+--           and, if a transaction has charged the one counter already, what came of that, how many milliseconds
+--             its window may last at most, and whether it has not ended since: 1 or 0
 --
 -- Returns a flat list, for each counter either a text that says why it could not be decided, or
 --   what had been taken if all had fitted; or the same with a minus before it, and
@@ -32,7 +32,8 @@ end
 
 -- A transaction has charged the one counter with more than fits, or it does not end. So many have passed as found
 -- room; what is too much is given back, if this seems to be the same window: one that has begun since ends later,
--- unless this one had just begun. In any case it is left with no less than its limit, so that nobody gets more.
+-- unless this one had just begun. Where it may have ended meanwhile, it is left with no less than its limit, so that
+-- nobody gets more; where it has not, others may have been given back what they took, and it is left with less.
 local charged = #keys == 1 and tonumber(argv[5])
 if charged then
   local key, asked, limit, window = keys[1], math.abs(argv[1]), tonumber(argv[2]), argv[4]
@@ -43,7 +44,8 @@ if charged then
   elseif type(ends) ~= 'number' or ends < 0 or ends > tonumber(argv[6]) then
     return { -charged, 0 }
   end
-  local over = math.min((tonumber(try('GET', key)) or 0) - limit, asked, charged - limit)
+  local least = argv[7] == '1' and 0 or limit
+  local over = math.min((tonumber(try('GET', key)) or 0) - least, asked, charged - limit)
   if over > 0 then try('DECRBY', key, over) end
   return { -charged, ends }
 end

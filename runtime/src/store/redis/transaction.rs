@@ -16,7 +16,8 @@
 //! gone, who take one unit each, and whose limit is that of all others. Of those that are charged together, as many
 //! pass as find room; once there are too many, nothing is left that anybody else under this limit could be given.
 //! `take.lua` then gives back what is too much, for which none of them waits, if nothing else of the call has failed.
-//! Until it has, and should it never get to it, until the window ends, so much of what others give back is of no use.
+//! Until it has, so much of what others give back is of no use: should it never get to it, or only when the window is
+//! about to end, until that ends.
 
 use std::time::Duration;
 

@@ -116,7 +116,13 @@ impl Wire {
         requests.command("MULTI", 0);
         requests.command("EXEC", 0);
         let (begun, executed) = (self.answer().await?, self.answer().await?);
-        self.transacts = begun.extract_error().is_ok() && executed.extract_error().is_ok();
+        let (has_begun, is_executed) = (begun.extract_error().is_ok(), executed.extract_error().is_ok());
+        if has_begun && !is_executed {
+            // Where the command is unknown, all that follows would be part of the transaction.
+            self.call().command("DISCARD", 0);
+            self.answer().await?;
+        }
+        self.transacts = has_begun && is_executed;
         Ok(())
     }
 
