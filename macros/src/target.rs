@@ -1,6 +1,7 @@
 //! What the attribute stands on: found by peeking, with bodies left as raw tokens.
 //!
-//! A function's body is never parsed, so that whatever the compiler accepts there passes through.
+//! The body of a function that it stands on, or that is directly inside a module, is never parsed, so that whatever the
+//! compiler accepts there passes through.
 
 use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 use quote::{ToTokens, TokenStreamExt};

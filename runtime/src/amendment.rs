@@ -13,7 +13,13 @@ use crate::store::guarded::OnStoreError;
 /// Which setting is to blame in an error.
 const AMEND: &str = "amend";
 const FROM_ENV: &str = "amend_from_env";
-const PREFIX: &str = "RATE_LIMIT_";
+/// What variables begin with, unless the builder says otherwise.
+pub(crate) const PREFIX: &str = "RATE_LIMIT_";
+/// Settings of the builder, behind the prefix.
+pub(crate) const KEY_PREFIX: &str = "KEY_PREFIX";
+pub(crate) const TRUSTED_PROXIES: &str = "TRUSTED_PROXIES";
+/// What puts all policies in shadow, behind the prefix.
+const ALL_IN_SHADOW: &str = "SHADOW";
 /// What may follow a policy's name in a variable, with what it does.
 const SUFFIXES: [(&str, Setting); 6] = [
     ("_PER_SECOND", Setting::Per(Duration::from_secs(1))),
@@ -162,19 +168,27 @@ impl Amendment {
 /// The amended policies, by name. Each is judged once, when all has been done to it.
 pub(crate) fn apply(
     amendments: Vec<(String, Amend)>,
+    prefix: &str,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     declared: &[Policy],
 ) -> Result<HashMap<&'static str, Policy>, BuildError> {
     let mut pending = Pending::default();
     for (name, amend) in amendments {
-        pending.change(AMEND, &name, find(&name, declared)?, amend)?;
+        pending.change(AMEND, &name, find(AMEND, &name, declared)?, amend)?;
     }
+    let mut all_in_shadow = false;
     for (variable, value) in variables {
         // What is not UTF-8 is no name and no value, and is refused as any other that is none.
         let (variable, value) = (variable.to_string_lossy(), value.to_string_lossy());
-        if let Some(rest) = variable.strip_prefix(PREFIX) {
-            apply_variable(&mut pending, &variable, rest, value.trim(), declared)?;
+        match variable.strip_prefix(prefix) {
+            Some(ALL_IN_SHADOW) => all_in_shadow = truth(&variable, value.trim())?,
+            Some(KEY_PREFIX | TRUSTED_PROXIES) | None => {}
+            Some(rest) => apply_variable(&mut pending, &variable, rest, value.trim(), declared)?,
         }
+    }
+    // It is there for when there is no time to look at the others.
+    for policy in declared.iter().filter(|_| all_in_shadow) {
+        pending.change(FROM_ENV, policy.name(), policy, |amendment| amendment.shadow(true))?;
     }
     let amended = pending.finish()?;
     amended.values().for_each(tell);
@@ -187,22 +201,30 @@ pub(crate) fn amend<'p>(
     policies: impl IntoIterator<Item = &'p Policy> + Clone,
     change: impl FnOnce(Amendment) -> Amendment,
 ) -> Result<Policy, BuildError> {
-    let amendment = change(Amendment::of(find(name, policies)?));
+    let amendment = change(Amendment::of(find(AMEND, name, policies)?));
     amendment.finish().map_err(|fault| setting(AMEND, name, &fault))
 }
 
-fn find<'p>(
+/// The policy of that name; `by` is to blame if there is none.
+pub(crate) fn find<'p>(
+    by: &'static str,
     name: &str,
     policies: impl IntoIterator<Item = &'p Policy> + Clone,
 ) -> Result<&'p Policy, BuildError> {
     let names = policies.clone().into_iter().map(|policy| policy.name().to_owned());
     let mut policies = policies.into_iter();
-    policies.find(|policy| policy.name() == name).ok_or_else(|| unknown(AMEND, name, names))
+    policies.find(|policy| policy.name() == name).ok_or_else(|| unknown(by, name, names))
 }
 
 /// Tells the log of a policy that is no longer as declared.
 pub(crate) fn tell(policy: &Policy) {
-    tracing::info!(policy = policy.name(), quotas = ?policy.quotas, shadow = policy.shadow, "rate limit amended");
+    let but = if policy.has_quotas_by() { ", but for those whom `quotas_by` gives other quotas" } else { "" };
+    tracing::info!(
+        policy = policy.name(),
+        quotas = ?policy.quotas,
+        shadow = policy.shadow,
+        "rate limit amended{but}"
+    );
 }
 
 /// `rest` is what follows the prefix of `variable`.
@@ -227,8 +249,12 @@ fn apply_variable(
         return Ok(());
     };
     let mut meant = declared.iter().filter(|policy| in_environment(policy.name()) == name);
-    let names = || declared.iter().map(|policy| in_environment(policy.name()));
-    let policy = meant.next().ok_or_else(|| unknown(FROM_ENV, name, names()))?;
+    let Some(policy) = meant.next() else {
+        let names = declared.iter().map(|policy| in_environment(policy.name()));
+        let BuildError::Setting { problem, .. } = unknown(FROM_ENV, name, names) else { return Ok(()) };
+        let elsewhere = "if it is another program's, `Builder::env_prefix` keeps them apart";
+        return Err(fault(&format!("{problem}; {elsewhere}")));
+    };
     if meant.any(|other| other.name() != policy.name()) {
         return Err(fault("several policies have names that are the same here: rename one of them"));
     }
@@ -243,9 +269,17 @@ fn apply_variable(
             pending.change(FROM_ENV, variable, policy, |amendment| amendment.burst(burst))
         }
         Setting::Shadow => {
-            let shadow = value.parse().map_err(|_| fault(&format!("`{value}` is neither true nor false")))?;
+            let shadow = truth(variable, value)?;
             pending.change(FROM_ENV, variable, policy, |amendment| amendment.shadow(shadow))
         }
+    }
+}
+
+fn truth(variable: &str, value: &str) -> Result<bool, BuildError> {
+    match value {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(setting(FROM_ENV, variable, &format!("`{value}` is neither true nor false"))),
     }
 }
 
@@ -289,14 +323,17 @@ fn setting(setting: &'static str, what: &str, fault: &str) -> BuildError {
     BuildError::Setting { setting, problem: format!("`{what}`: {fault}") }
 }
 
-fn unknown(what: &'static str, name: &str, names: impl Iterator<Item = String>) -> BuildError {
+/// How much a name has to be like another to be taken for a slip.
+const ALIKE: f64 = 0.7;
+
+fn unknown(by: &'static str, name: &str, names: impl Iterator<Item = String>) -> BuildError {
     let similarity = |other: &String| strsim::jaro_winkler(name, other);
     let nearest = names.max_by(|one, other| similarity(one).total_cmp(&similarity(other)));
-    let hint = match nearest {
+    let hint = match nearest.filter(|nearest| similarity(nearest) > ALIKE) {
         Some(nearest) => format!("did you mean `{nearest}`?"),
-        None => "the program declares none by an attribute; `Builder::declare` adds others".to_owned(),
+        None => "attributes declare none that is called so; `Builder::declare` adds others".to_owned(),
     };
-    setting(what, name, &format!("there is no policy of that name: {hint}"))
+    setting(by, name, &format!("there is no policy of that name: {hint}"))
 }
 
 #[cfg(test)]
@@ -309,7 +346,7 @@ mod tests {
 
     fn env(variables: &[(&str, &str)]) -> Result<HashMap<&'static str, Policy>, BuildError> {
         let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
-        apply(Vec::new(), variables, &[HARDWORK, BUCKET])
+        apply(Vec::new(), PREFIX, variables, &[HARDWORK, BUCKET])
     }
 
     fn fault(variables: &[(&str, &str)]) -> String {
@@ -348,6 +385,17 @@ mod tests {
     fn faults_say_what_to_write_instead() {
         for (name, value, text) in [
             ("RATE_LIMIT_HARDWORK_PER_MINUTE", "20", "did you mean `HARD_WORK`?"),
+            (
+                "RATE_LIMIT_REDIS_PER_SECOND",
+                "20",
+                "`RATE_LIMIT_REDIS_PER_SECOND`: `REDIS`: there is no policy",
+            ),
+            (
+                "RATE_LIMIT_REDIS_PER_SECOND",
+                "20",
+                "`Builder::declare` adds others; if it is another program's",
+            ),
+            ("RATE_LIMIT_SHADOW", "on", "neither true nor false"),
             ("RATE_LIMIT_HARD_WORK_PER_MINUT", "20", "one of _PER_SECOND, _PER_MINUTE"),
             ("RATE_LIMIT_HARD_WORK", "20", "one of _PER_SECOND, _PER_MINUTE"),
             ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "0", "deny every request"),
@@ -363,13 +411,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn one_variable_puts_all_in_shadow() {
+        let enforced = ("RATE_LIMIT_BUCKET_SHADOW", "0");
+        for (value, expected) in [("true", true), ("1", true), ("false", false), ("0", false)] {
+            let amended = env(&[("RATE_LIMIT_SHADOW", value), enforced]).unwrap();
+            let is_in_shadow = |name| amended.get(name).is_some_and(Policy::is_shadow);
+            assert_eq!(["hard-work", "bucket"].map(is_in_shadow), [expected; 2]);
+        }
+    }
+
+    #[test]
+    fn variables_of_another_prefix_are_another_programs() {
+        let variables = [("RATE_LIMIT_HARD_WORK_PER_MINUTE", "0"), ("SHOP_HARD_WORK_PER_MINUTE", "9")];
+        let variables = variables.map(|(name, value)| (name.into(), value.into()));
+        let amended = apply(Vec::new(), "SHOP_", variables, &[HARDWORK]).unwrap();
+        assert_eq!(amended["hard-work"].quotas()[0], Quota::per_minute(9));
+    }
+
     #[cfg(unix)]
     #[test]
     fn what_is_not_utf_8_is_refused() {
         use std::os::unix::ffi::OsStringExt as _;
         let fault = |name: &[u8], value: &[u8]| {
             let variable = (OsString::from_vec(name.to_vec()), OsString::from_vec(value.to_vec()));
-            apply(Vec::new(), [variable], &[HARDWORK]).map(|_| ()).map_err(|error| error.to_string())
+            apply(Vec::new(), PREFIX, [variable], &[HARDWORK]).map(|_| ()).map_err(|error| error.to_string())
         };
         let error = fault(b"RATE_LIMIT_HARD_WORK_PER_MINUTE", b"2\xff").expect_err("it is no number");
         assert!(error.contains("no whole number"), "{error}");
@@ -399,7 +465,7 @@ mod tests {
     fn code_and_environment_add_up() {
         let amend: Amend = Box::new(|policy| policy.per_minute(7).status(429));
         let variables = [("RATE_LIMIT_HARD_WORK_PER_HOUR".into(), "70".into())];
-        let amended = apply(vec![("hard-work".to_owned(), amend)], variables, &[HARDWORK]).unwrap();
+        let amended = apply(vec![("hard-work".to_owned(), amend)], PREFIX, variables, &[HARDWORK]).unwrap();
         assert_eq!(amended["hard-work"].quotas(), [Quota::per_minute(7), Quota::per_hour(70)]);
         assert_eq!(amended["hard-work"].status, Some(429));
     }

@@ -74,6 +74,7 @@ pub struct Builder {
     declared: Vec<Policy>,
     amendments: Vec<(String, Amend)>,
     amend_from_env: bool,
+    env_prefix: Cow<'static, str>,
 }
 
 /// The variable that tells where Redis is.
@@ -115,6 +116,7 @@ impl Default for Builder {
             declared: Vec::new(),
             amendments: Vec::new(),
             amend_from_env: false,
+            env_prefix: amendment::PREFIX.into(),
         }
     }
 }
@@ -160,7 +162,9 @@ impl Builder {
 
     /// Takes the store and the amendments from the environment: counts in the Redis server at
     /// `REDIS_URL` if that is set and not empty, else in this process, which the log says; and
-    /// [amends](Self::amend_from_env) policies.
+    /// [amends](Self::amend_from_env) policies. `RATE_LIMIT_KEY_PREFIX` is the [`key_prefix`](Self::key_prefix), and
+    /// `RATE_LIMIT_TRUSTED_PROXIES`, with commas, the [`trusted_proxies`](Self::trusted_proxies), if they are set,
+    /// whatever the program says.
     pub fn from_env(mut self) -> Self {
         self.store = Choice::Environment;
         self.amend_from_env()
@@ -193,9 +197,18 @@ impl Builder {
     /// Changes policies by environment variables: `RATE_LIMIT_<NAME>_PER_SECOND`, `_PER_MINUTE`,
     /// `_PER_HOUR`, `_PER_DAY` and `_BURST` take a number, `_SHADOW` takes `true` or `false`. A name is
     /// in capitals, with `_` for `-` and `.`. They come after what [`amend`](Self::amend) does, and change
-    /// what is declared, not what [`quotas_by`](Policy::quotas_by) answers.
+    /// what is declared, not what [`quotas_by`](Policy::quotas_by) answers. `RATE_LIMIT_SHADOW=true` puts all policies in
+    /// shadow: they count, and deny nobody. The two settings that [`from_env`](Self::from_env) has are taken, too.
     pub fn amend_from_env(mut self) -> Self {
         self.amend_from_env = true;
+        self
+    }
+
+    /// What the variables begin with that [`amend_from_env`](Self::amend_from_env) and [`from_env`](Self::from_env)
+    /// look at; default `RATE_LIMIT_`. Programs that share an environment need one each, since a variable for a policy
+    /// that a program does not declare keeps it from starting.
+    pub fn env_prefix(mut self, prefix: impl Into<Cow<'static, str>>) -> Self {
+        self.env_prefix = prefix.into();
         self
     }
 
@@ -206,8 +219,8 @@ impl Builder {
         self
     }
 
-    /// What all keys in the store begin with; default `rl:`. Limiters that share a store and a
-    /// prefix share their counters.
+    /// What all keys in the store begin with, in printable ASCII without blanks and braces; default `rl:`. Limiters that
+    /// share a store and a prefix share the counters of policies of one name: so give each service its own.
     pub fn key_prefix(mut self, prefix: impl Into<Cow<'static, str>>) -> Self {
         self.key_prefix = prefix.into();
         self
@@ -279,21 +292,22 @@ impl Builder {
         self
     }
 
-    /// How many leading bits of an IPv4 address tell one client from another; default 32.
+    /// How many leading bits of an IPv4 address tell one client from another, from 0 to 32; default 32.
     pub fn ipv4_prefix(mut self, bits: u8) -> Self {
         self.prefixes.ipv4 = bits;
         self
     }
 
-    /// How many leading bits of an IPv6 address tell one client from another; default 56, since
+    /// How many leading bits of an IPv6 address tell one client from another, from 0 to 128; default 56, since
     /// providers hand networks of that size to one subscriber.
     pub fn ipv6_prefix(mut self, bits: u8) -> Self {
         self.prefixes.ipv6 = bits;
         self
     }
 
-    /// The status of a denial whose policy declares none; default 503, as the article answers. 429
-    /// is what RFC 6585 has for it.
+    /// The status of a denial whose policy declares none, from 400 to 599; default 503. 429 is what RFC 6585 has for it,
+    /// and what to choose where something in front takes any 5xx for a fault of the service. A denial since the store
+    /// has failed is 503, whatever is said here.
     pub fn status(mut self, status: StatusCode) -> Self {
         self.answers.status = status;
         self
@@ -322,7 +336,7 @@ impl Builder {
     }
 
     /// How many counters this process holds at most, as the store or while the store is away;
-    /// default 1,000,000: some 150 MB where a counter is a number and a path is short, more where every
+    /// default 1,000,000: some 180 MB where a counter is a number and a path is short, more where every
     /// request is remembered ([`SlidingLog`](crate::Algorithm::SlidingLog)). When all are in use, requests that need another one are
     /// treated as if the store were away: see [`on_store_error`](Self::on_store_error), of which
     /// `Local` then denies.
@@ -347,16 +361,22 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// * Two policies of the program share a name but differ: the error says where both stand.
+    /// * Two policies of the program share a name but differ, or one bears the name that response fields give to a quota
+    ///   of another: the error says where both stand.
     /// * A setting has a value that it can't have, or an amendment is for a policy that nobody declares.
     /// * The store is away, and [`require_store`](Self::require_store) was asked for.
     pub async fn build(self) -> Result<RateLimiter, BuildError> {
         let require_store = self.require_store;
         let limiter = self.assemble()?;
-        match limiter.0.limiter.store.start().await {
-            Err(error) if require_store => Err(error.into()),
-            _ => Ok(limiter),
+        let Limiter { store, key_prefix, .. } = &limiter.0.limiter;
+        match store.start().await {
+            Err(error) if require_store => return Err(error.into()),
+            Ok(()) if store.is_remote() => {
+                tracing::info!(key_prefix = &**key_prefix, "the rate limiter's store is there");
+            }
+            _ => {}
         }
+        Ok(limiter)
     }
 
     /// [`build`](Self::build) where there is nothing to connect to.
@@ -366,13 +386,16 @@ impl Builder {
     }
 
     fn assemble(mut self) -> Result<RateLimiter, BuildError> {
+        if self.amend_from_env {
+            self = self.settings_from(|variable| std::env::var(variable).ok());
+        }
         self.validate()?;
         let proxies = self.proxies()?;
         let mut declared: Vec<Policy> = registry::policies().into_iter().copied().collect();
         declared.append(&mut self.declared);
         registry::find_conflict(&declared)?;
         let variables = self.amend_from_env.then(std::env::vars_os).into_iter().flatten();
-        let amended = amendment::apply(self.amendments, variables, &declared)?;
+        let amended = amendment::apply(self.amendments, &self.env_prefix, variables, &declared)?;
         let policies = InForce::new(&declared, &amended)?;
         let memory = MemoryStore::with_clock(self.max_keys, self.clock.clone());
         let settings = Settings { timeout: self.timeout, deny_memory: self.deny_memory, clock: self.clock };
@@ -406,6 +429,20 @@ impl Builder {
             policies,
         };
         Ok(RateLimiter(Arc::new(Shared { limiter, answers: self.answers })))
+    }
+
+    /// The settings that variables have.
+    fn settings_from(mut self, variable: impl Fn(&str) -> Option<String>) -> Self {
+        let variable =
+            |name: &str| variable(&format!("{}{name}", self.env_prefix)).filter(|value| !value.is_empty());
+        let (key_prefix, proxies) = (variable(amendment::KEY_PREFIX), variable(amendment::TRUSTED_PROXIES));
+        if let Some(prefix) = key_prefix {
+            self.key_prefix = prefix.into();
+        }
+        if let Some(proxies) = proxies {
+            self.trusted_proxies = proxies.split(',').map(|network| network.trim().to_owned()).collect();
+        }
+        self
     }
 
     fn proxies(&self) -> Result<Proxies, BuildError> {
@@ -447,6 +484,11 @@ impl Builder {
                 "local_share",
                 "a share of nothing would deny all, and more than 1 exceeds the limit: write 0.5 or the like",
             ),
+            (
+                self.env_prefix.is_empty(),
+                "env_prefix",
+                "every variable would be one: write `RATE_LIMIT_` or the like",
+            ),
             (self.max_keys == 0, "max_keys", "no key could be counted: write at least 1"),
             (self.prefixes.ipv4 > 32, "ipv4_prefix", "an IPv4 address has 32 bits: write 0 to 32"),
             (self.prefixes.ipv6 > 128, "ipv6_prefix", "an IPv6 address has 128 bits: write 0 to 128"),
@@ -472,7 +514,7 @@ impl Builder {
 fn redis_url(variable: Result<String, VarError>) -> Result<Option<String>, BuildError> {
     match variable {
         Ok(url) if !url.is_empty() => {
-            tracing::info!("rate limits are counted in Redis, since {REDIS_URL} is set");
+            tracing::info!("rate limits are to be counted in Redis, since {REDIS_URL} is set");
             Ok(Some(url))
         }
         Ok(_) | Err(VarError::NotPresent) => {
@@ -535,6 +577,26 @@ impl fmt::Debug for Builder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variables_are_settings() {
+        let builder = Builder::default().key_prefix("own:").trusted_proxies(["192.0.2.0/24"]);
+        let builder = builder.settings_from(|variable| {
+            Some(match variable {
+                "RATE_LIMIT_KEY_PREFIX" => "shop:".to_owned(),
+                "RATE_LIMIT_TRUSTED_PROXIES" => "10.0.0.0/8, fd00::/8".to_owned(),
+                _ => return None,
+            })
+        });
+        assert_eq!(builder.key_prefix, "shop:");
+        assert_eq!(builder.trusted_proxies, ["10.0.0.0/8", "fd00::/8"]);
+        let builder = builder.env_prefix("SHOP_").settings_from(|_| Some(String::new()));
+        assert_eq!(
+            (builder.key_prefix.as_ref(), builder.trusted_proxies.len()),
+            ("shop:", 2),
+            "nothing is set"
+        );
+    }
 
     #[cfg(unix)]
     #[test]

@@ -29,7 +29,7 @@ use crate::store::Outcome;
 /// # Ok::<(), axum_rate_limit::Error>(())
 /// # }).unwrap();
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a decision denies nothing by itself: ask `is_allowed`"]
 pub struct Decision {
     policy: &'static str,
@@ -57,7 +57,8 @@ pub struct QuotaState {
 }
 
 impl QuotaState {
-    /// Of some quotas that which binds first.
+    /// The one of `states` that binds first: of those that are exceeded the one with the longest wait, else the one with
+    /// the least left.
     pub(crate) fn binding<'a>(states: impl Iterator<Item = &'a Self> + Clone) -> Option<&'a Self> {
         let wait = |state: &&Self| state.retry_after.unwrap_or(Duration::MAX);
         let denying = states.clone().filter(|state| state.exceeded).max_by_key(wait);

@@ -13,6 +13,7 @@ use crate::amendment::{self, Amendment};
 use crate::error::BuildError;
 use crate::policy::Policy;
 use crate::registry;
+use crate::telemetry;
 
 /// The policies of a limiter.
 pub(crate) struct InForce {
@@ -42,6 +43,7 @@ impl InForce {
         let built: HashMap<_, _> =
             declared.iter().chain(amended.values()).map(|policy| (policy.name(), *policy)).collect();
         registry::find_conflict(built.values())?;
+        telemetry::begin(built.values());
         let has_amended = AtomicBool::new(!amended.is_empty());
         let amended = amended.iter().map(|(name, policy)| (*name, Arc::new(*policy))).collect();
         Ok(Self { built, amended: ArcSwap::from_pointee(amended), has_amended, changing: Mutex::new(()) })
@@ -52,6 +54,11 @@ impl InForce {
         let amended = || self.amended.load().get(policy.name()).cloned();
         let amended = if self.has_amended.load(Ordering::Relaxed) { amended() } else { None };
         amended.map_or(Effective::Declared(policy), Effective::Amended)
+    }
+
+    /// The policy of that name as it was built; `by` is to blame if there is none.
+    pub(crate) fn find(&self, by: &'static str, name: &str) -> Result<&Policy, BuildError> {
+        amendment::find(by, name, self.built.values())
     }
 
     /// Those that are known, by name.

@@ -31,6 +31,7 @@ mod quota;
 mod rate_limiter;
 mod registry;
 pub mod store;
+mod telemetry;
 mod text;
 
 #[cfg(feature = "macros")]
@@ -44,7 +45,7 @@ pub use crate::clock::ManualClock;
 pub use crate::decision::{Decision, QuotaState};
 pub use crate::error::{BoxError, BuildError, Error, StoreError};
 pub use crate::http::{
-    Charge, Decisions, Denied, Headers, NoLayer, RateLimitService, Reason, ResponseFuture,
+    Charge, Decisions, Denied, Headers, NoLayer, RateLimitService, Reason, ResponseFuture, client_ip,
 };
 pub use crate::key::{ClientIpHeader, Key, KeyPart};
 pub use crate::policy::{Named, Policy, Scope};

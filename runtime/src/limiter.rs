@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::poll_fn;
 
 use smallvec::SmallVec;
+use tracing::Level;
 
 use crate::decision::Decision;
 use crate::error::StoreError;
@@ -15,6 +16,7 @@ use crate::quota::{Quota, Quotas};
 use crate::store::guarded::{Guarded, OnStoreError};
 use crate::store::remote::{Asked, Begun};
 use crate::store::{Counter, Operation, Outcome};
+use crate::telemetry::{self, Verdict};
 use crate::text::Text;
 
 /// Decides; knows nothing of HTTP.
@@ -52,7 +54,7 @@ impl Ask<'_> {
             cost: self.cost,
             policy,
             shadow: self.policy.shadow,
-            varies: self.policy.has_quotas_by(),
+            varies: self.policy.has_quotas_by() || self.own_quotas.is_some(),
         })
     }
 
@@ -66,48 +68,50 @@ impl Ask<'_> {
         Decision::new(&self.policy, self.cost, self.quotas(), part)
     }
 
-    /// Tells the log, and the metrics if there are some, what was decided.
+    /// Tells the log and the metrics what was decided.
     pub(crate) fn report(&self, part: &Outcome) {
-        let outcome = || match (part.is_exceeded(), self.policy.shadow) {
-            (false, _) => "allowed",
-            (true, false) => "denied",
-            (true, true) => "shadow_denied",
+        let verdict = match (part.is_exceeded(), self.policy.shadow) {
+            (true, false) => Verdict::Denied,
+            (true, true) => Verdict::ShadowDenied,
+            // Where nobody has decided, everything passes.
+            (false, _) if part.taken() || part.readings().is_empty() => Verdict::Allowed,
+            (false, _) => Verdict::NotCharged,
         };
-        self.tell(outcome, part.is_degraded());
+        self.tell(verdict, part.is_degraded());
     }
 
     /// The same of what is denied since the store has failed.
     pub(crate) fn report_refused(&self) {
         if !self.policy.shadow {
-            self.tell(|| "denied", true);
+            self.tell(Verdict::Denied, true);
         }
     }
 
-    fn tell(&self, outcome: impl Fn() -> &'static str, degraded: bool) {
-        let policy = self.policy.name();
-        tracing::debug!(
-            policy,
-            outcome = outcome(),
-            degraded,
-            // Whose it was is personal, so it is told to those alone who ask for all there is.
-            key = tracing::enabled!(tracing::Level::TRACE).then_some(self.key.as_str()),
-            "rate limit asked"
-        );
-        #[cfg(feature = "metrics")]
-        {
-            let degraded = if degraded { "true" } else { "false" };
-            metrics::counter!("rate_limit_decisions_total", "policy" => policy, "outcome" => outcome(), "degraded" => degraded)
-                .increment(1);
+    fn tell(&self, verdict: Verdict, degraded: bool) {
+        let (policy, outcome) = (self.policy.name(), verdict.as_str());
+        // Whose it was is personal, so it is told to those alone who ask for all there is.
+        macro_rules! tell {
+            ($target:literal, $text:literal) => {{
+                let key = || tracing::enabled!(target: $target, Level::TRACE).then_some(self.key.as_str());
+                tracing::debug!(target: $target, policy, outcome, degraded, key = key(), $text);
+            }};
         }
+        if matches!(verdict, Verdict::Denied | Verdict::ShadowDenied) {
+            tell!("axum_rate_limit::denied", "rate limit exceeded");
+        } else {
+            tell!("axum_rate_limit::passed", "rate limit kept");
+        }
+        telemetry::decided(policy, verdict, degraded);
     }
 }
 
 impl Limiter {
     /// What to ask where there is no request.
     pub(crate) fn ask<'p>(&self, policy: &'p Policy, key: impl Into<Key>) -> Ask<'p> {
+        let own_quotas = policy.quotas_of_somebody().map(Box::new);
         let policy = self.policies.effective(policy);
         let key = key.into().in_store(&self.key_prefix, &policy, self.prefixes);
-        Ask { own_quotas: None, key, cost: policy.fixed_cost(), policy }
+        Ask { own_quotas, key, cost: policy.fixed_cost(), policy }
     }
 
     /// Applies `operation` to all of `asks` in one call of the store.
@@ -196,7 +200,10 @@ impl Limiter {
     }
 
     pub(crate) async fn reset(&self, asks: &[Ask<'_>]) -> Result<(), StoreError> {
-        self.store.reset(&counters(asks)).await
+        match &counters(asks)[..] {
+            [] => Ok(()),
+            counters => self.store.reset(counters).await,
+        }
     }
 
     /// What to do when the store fails: what the most careful of the policies asks for that can deny.

@@ -45,6 +45,8 @@ pub struct Policy {
     key: &'static [KeyPart],
     cost: Cost,
     quotas_by: Option<QuotasBy>,
+    /// Whether the quotas are those of somebody, whatever is declared or amended.
+    is_of_somebody: bool,
     skip_if: Option<SkipIf>,
     give_back_if: Option<GiveBackIf>,
     pub(crate) status: Option<u16>,
@@ -155,6 +157,7 @@ impl Named {
             key: &[KeyPart::Ip],
             cost: Cost::Fixed(1),
             quotas_by: None,
+            is_of_somebody: false,
             skip_if: None,
             give_back_if: None,
             status: None,
@@ -299,7 +302,39 @@ impl Policy {
         self.checked()
     }
 
-    /// Passes over requests of which the function says so: they are not counted and never denied.
+    /// The same policy with the quotas of somebody: what [`quotas_by`](Self::quotas_by) answers for a request, for
+    /// [`check`](crate::RateLimiter::check), [`peek`](crate::RateLimiter::peek), [`add`](crate::RateLimiter::add),
+    /// [`give_back`](crate::RateLimiter::give_back) and [`reset`](crate::RateLimiter::reset), which know none. An
+    /// amendment changes all but the quotas then.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use axum_rate_limit::{Policy, Quota, Quotas, RateLimiter};
+    ///
+    /// const API: Policy = Policy::new("api").per_minute(1);
+    /// const GOLD: Quotas = Quotas::of(Quota::per_minute(100)).and(Quota::per_day(10_000));
+    ///
+    /// let limiter = RateLimiter::memory();
+    /// for _ in 0..2 {
+    ///     assert!(limiter.check(&API.with_quotas(GOLD), "ada").await?.is_allowed());
+    /// }
+    /// limiter.reset(&API.with_quotas(GOLD), "ada").await?;
+    /// # Ok::<(), axum_rate_limit::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the policy keeps a sliding log or a token bucket that can't have such quotas. In a constant that is a
+    /// compile error.
+    #[track_caller]
+    pub const fn with_quotas(mut self, quotas: Quotas) -> Self {
+        (self.quotas, self.is_of_somebody) = (quotas, true);
+        self.checked()
+    }
+
+    /// Passes over requests of which the function says so: they are not counted and never denied. Whose request it is,
+    /// also behind a proxy, [`client_ip`](crate::client_ip) tells; the peer in its extensions may be that proxy.
     pub const fn skip_if(mut self, skip: fn(&Parts) -> bool) -> Self {
         self.skip_if = Some(skip);
         self
@@ -323,7 +358,7 @@ impl Policy {
     /// once are not more than the quota, and whoever comes after the answer finds what was given back. The answer may
     /// also be that of another extractor, or of a layer between the limiter and the handler; one that is a denial of
     /// this policy was charged nothing. Who hangs up before there is an answer is charged, and so is whoever can't be
-    /// given it back since the store fails.
+    /// given it back since the store fails, or was denied since it was too late to answer.
     pub const fn give_back_if(mut self, give_back: fn(&response::Parts) -> bool) -> Self {
         self.give_back_if = Some(give_back);
         self
@@ -479,6 +514,11 @@ impl Policy {
             Cost::Fixed(cost) => cost,
             Cost::By(_) => 1,
         }
+    }
+
+    /// Its quotas, if they are those of somebody.
+    pub(crate) fn quotas_of_somebody(&self) -> Option<Quotas> {
+        self.is_of_somebody.then_some(self.quotas)
     }
 
     /// Whether its quotas depend on who asks.

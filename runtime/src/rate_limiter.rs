@@ -51,8 +51,8 @@ impl RateLimiter {
     ///
     /// # Panics
     ///
-    /// If two policies of the program share a name but differ; `RateLimiter::builder().build()` is
-    /// the same with an error instead.
+    /// If two policies of the program share a name but differ, or one bears the name of another's quota;
+    /// `RateLimiter::builder().build()` is the same with an error instead.
     #[allow(clippy::panic)] // a program that contradicts itself must not start
     pub fn memory() -> Self {
         Builder::default().build_memory().unwrap_or_else(|error| panic!("{error}"))
@@ -91,7 +91,7 @@ impl RateLimiter {
     /// For jobs, sockets and whatever is no handler. What a policy reads off a request is not asked
     /// here: the key is the one that is given (with [`Key::resource`] for a policy that is
     /// [`by_resource`](Policy::by_resource)), the cost the declared one, or 1 if a function tells it,
-    /// and the quotas those declared.
+    /// and the quotas those declared, or those of [`with_quotas`](Policy::with_quotas).
     ///
     /// # Errors
     ///
@@ -135,7 +135,10 @@ impl RateLimiter {
         self.decide(Operation::GiveBack, Ask { cost, ..self.0.limiter.ask(policy, key) }).await
     }
 
-    /// Forgets what `key` has used of `policy`.
+    /// Forgets what `key` has used of `policy`: of the quotas that it has, and of no others (see
+    /// [`with_quotas`](Policy::with_quotas)). It can't tell whether there was anything to forget, so `key` has to be
+    /// what the policy keeps them by: an address as an [`IpAddr`](std::net::IpAddr) and not as text, a part for each of
+    /// its [key](Policy::key), and the [resource](Key::resource) if it has some.
     ///
     /// # Errors
     ///
@@ -178,14 +181,14 @@ impl RateLimiter {
     /// ```
     /// use axum_rate_limit::{Policy, RateLimiter};
     ///
-    /// const MAILS: Policy = Policy::new("mails").per_hour(1);
+    /// const LETTERS: Policy = Policy::new("letters").per_hour(1);
     ///
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-    /// let limiter = RateLimiter::builder().declare([MAILS]).build().await?;
-    /// assert!(limiter.check(&MAILS, "client-7").await?.is_allowed());
-    /// assert!(!limiter.check(&MAILS, "client-7").await?.is_allowed());
-    /// limiter.amend("mails", |policy| policy.per_hour(10))?;
-    /// assert!(limiter.check(&MAILS, "client-7").await?.is_allowed());
+    /// let limiter = RateLimiter::builder().declare([LETTERS]).build().await?;
+    /// assert!(limiter.check(&LETTERS, "client-7").await?.is_allowed());
+    /// assert!(!limiter.check(&LETTERS, "client-7").await?.is_allowed());
+    /// limiter.amend("letters", |policy| policy.per_hour(10))?;
+    /// assert!(limiter.check(&LETTERS, "client-7").await?.is_allowed());
     /// # Ok::<(), axum_rate_limit::Error>(())
     /// # }).unwrap();
     /// ```

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum_rate_limit::{BuildError, Policy, RateLimiter, RedisCredentials};
+use axum_rate_limit::{Algorithm, BuildError, Decision, Error, Policy, RateLimiter, RedisCredentials};
 use tests::{RedisServer, built, counts, recovered, refusal};
 
 /// A loaded machine is slow.
@@ -25,8 +25,9 @@ async fn keys_of(server: &RedisServer, database: i64) -> Vec<String> {
 #[tokio::test]
 async fn a_user_and_a_database_are_taken_from_the_url_in_both_protocols() {
     let server = RedisServer::start().await;
-    // One who may not ask for the server's role, among other things.
-    let () = server.call(&["ACL", "SETUSER", "a@b", "on", ">p/w:1", "~rl:*", "+@all", "-@dangerous"]).await;
+    // One who may do no more than the README says.
+    let rules = ["~rl:*", "+@read", "+@write", "+@connection", "+@transaction", "+@scripting", "+time"];
+    let () = server.call(&[&["ACL", "SETUSER", "a@b", "on", ">p/w:1"][..], &rules].concat()).await;
     for (database, protocol) in [(3, ""), (4, "?protocol=resp2"), (5, "?protocol=resp3"), (6, "?protocol=3")]
     {
         let url = format!("redis://a%40b:p%2Fw%3A1@127.0.0.1:{}/{database}{protocol}", server.port());
@@ -34,6 +35,27 @@ async fn a_user_and_a_database_are_taken_from_the_url_in_both_protocols() {
         assert_eq!(keys_of(&server, database).await, ["rl:{two::x}3600000"]);
     }
     assert_eq!(keys_of(&server, 0).await, [""; 0]);
+    let url = format!("redis://a%40b:p%2Fw%3A1@127.0.0.1:{}/7", server.port());
+    all_is_done(&built(|| RateLimiter::builder().redis(&url)).await).await;
+}
+
+/// Whatever a limiter asks of Redis, by each algorithm.
+async fn all_is_done(limiter: &RateLimiter) {
+    let bucket = Algorithm::TokenBucket { burst: None };
+    for algorithm in [Algorithm::FixedWindow, Algorithm::SlidingWindow, Algorithm::SlidingLog, bucket] {
+        let policy = Policy::new("all").per_hour(4).algorithm(algorithm);
+        let left = async |decided: Result<Decision, Error>| {
+            let decision = decided.expect("a decision");
+            assert!(!decision.is_degraded(), "{algorithm:?}");
+            decision.remaining()
+        };
+        assert_eq!(left(limiter.check(&policy, "x").await).await, 3);
+        assert_eq!(left(limiter.add(&policy, "x", 5).await).await, 0);
+        assert_eq!(left(limiter.check(&policy, "x").await).await, 0);
+        assert_eq!(left(limiter.give_back(&policy, "x", 5).await).await, 3);
+        limiter.reset(&policy, "x").await.expect("it is forgotten");
+        assert_eq!(left(limiter.peek(&policy, "x").await).await, 4);
+    }
 }
 
 #[tokio::test]

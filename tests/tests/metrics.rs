@@ -7,14 +7,12 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::routing::get;
-use axum_rate_limit::store::{Counter, Operation, Outcome, Store};
+use axum_rate_limit::store::{Counter, MemoryStore, Operation, Outcome, Store};
 use axum_rate_limit::{Builder, OnStoreError, RateLimiter, StoreError, rate_limit};
 use http::Request;
 use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tower::ServiceExt as _;
-
-const NAME: &str = "rate_limit_decisions_total";
 
 #[rate_limit(name = "resources", per_hour = 2, by_resource, key = header("x-api-key"))]
 async fn resource() {}
@@ -41,26 +39,62 @@ impl Store for Away {
 /// How often each decision was counted, by policy, outcome and degraded.
 type Counts = BTreeMap<(String, String, String), u64>;
 
-/// Sends requests of these paths and API keys, and tells what was counted. There is nothing but that.
-fn counted(settings: Builder, requests: &[(&str, &str)]) -> Counts {
+/// What was told.
+#[derive(Debug, Default)]
+struct Told {
+    /// Of those that were not taken, that none was is told of some.
+    decisions: Counts,
+    begun: usize,
+    /// By kind.
+    errors: BTreeMap<String, u64>,
+    is_up: Option<bool>,
+}
+
+/// Sends requests of these paths and API keys, and tells what was told of them. There is nothing but that.
+fn told(settings: Builder, requests: &[(&str, &str)]) -> Told {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     metrics::with_local_recorder(&recorder, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime").block_on(send(settings, requests));
     });
-    let mut counts = Counts::new();
-    for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+    let mut told = Told::default();
+    for (key, _, description, value) in snapshotter.snapshot().into_vec() {
         let (kind, key) = key.into_parts();
-        assert_eq!((kind, key.name()), (MetricKind::Counter, NAME));
+        assert!(description.is_some(), "{key:?}");
         let labels: Vec<(&str, &str)> = key.labels().map(|label| (label.key(), label.value())).collect();
-        let [("policy", policy), ("outcome", outcome), ("degraded", degraded)] = labels[..] else {
-            panic!("other labels: {labels:?}");
-        };
-        let DebugValue::Counter(count) = value else { panic!("{value:?} is no count") };
-        counts.insert((policy.to_owned(), outcome.to_owned(), degraded.to_owned()), count);
+        match (kind, key.name(), &labels[..], value) {
+            (
+                MetricKind::Counter,
+                "rate_limit_decisions_total",
+                &[("policy", policy), ("outcome", outcome), ("degraded", degraded)],
+                DebugValue::Counter(count),
+            ) => {
+                told.begun += 1;
+                if count > 0 {
+                    let labels = (policy.to_owned(), outcome.to_owned(), degraded.to_owned());
+                    told.decisions.insert(labels, count);
+                }
+            }
+            (
+                MetricKind::Counter,
+                "rate_limit_store_errors_total",
+                &[("kind", kind)],
+                DebugValue::Counter(count),
+            ) => {
+                told.errors.insert(kind.to_owned(), count);
+            }
+            (MetricKind::Gauge, "rate_limit_store_up", [], DebugValue::Gauge(value)) => {
+                told.is_up = Some(value.into_inner() > 0.0);
+            }
+            other => panic!("{other:?}"),
+        }
     }
-    counts
+    told
+}
+
+fn counted(settings: Builder, requests: &[(&str, &str)]) -> Counts {
+    told(settings, requests).decisions
 }
 
 async fn send(settings: Builder, requests: &[(&str, &str)]) {
@@ -96,7 +130,8 @@ fn each_policy_is_counted_under_what_came_of_it() {
         // Asked together: what the one denies, the other would have allowed.
         ("inner", "allowed", "false", 1),
         ("inner", "denied", "false", 2),
-        ("outer", "allowed", "false", 3),
+        ("outer", "allowed", "false", 1),
+        ("outer", "not_charged", "false", 2),
         ("resources", "allowed", "false", 2),
         ("resources", "denied", "false", 1),
         ("tried", "allowed", "false", 1),
@@ -118,6 +153,24 @@ fn what_was_decided_without_the_store_is_counted_apart() {
     let denying = RateLimiter::builder().store(Away).on_store_error(OnStoreError::Deny);
     let expected = counts(&[("resources", "denied", "true", 2), ("tried", "allowed", "true", 1)]);
     assert_eq!(counted(denying, &[("/r/1", "k"), ("/r/1", "k"), ("/tried", "k")]), expected);
+}
+
+#[test]
+fn all_begin_with_zero() {
+    let told = told(RateLimiter::builder(), &[]);
+    assert_eq!((told.decisions.len(), told.begun), (0, 10), "five policies, allowed and denied");
+    assert_eq!((told.errors.len(), told.is_up), (0, None), "there is no store to be away");
+}
+
+#[test]
+fn a_store_that_is_away_is_told() {
+    let away = told(RateLimiter::builder().store(Away), &[("/open", "k"); 3]);
+    assert_eq!(away.is_up, Some(false));
+    assert_eq!(away.errors, BTreeMap::from([("unreachable".to_owned(), 3)]));
+    let full = told(RateLimiter::builder().max_keys(1), &[("/r/1", "a"), ("/r/1", "b"), ("/r/1", "c")]);
+    assert_eq!(full.errors, BTreeMap::from([("full".to_owned(), 2)]));
+    let there = told(RateLimiter::builder().store(MemoryStore::new(10)), &[("/open", "k")]);
+    assert_eq!((there.errors.len(), there.is_up), (0, Some(true)));
 }
 
 #[test]

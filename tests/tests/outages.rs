@@ -9,7 +9,12 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use axum_rate_limit::{Decisions, OnStoreError, Policy, RateLimiter, rate_limit};
 use reqwest::StatusCode;
-use tests::{App, LIMIT_FIELDS, RedisServer, built, recovered};
+use tests::{App, Fault, FaultProxy, LIMIT_FIELDS, Log, RedisServer, built, recovered};
+
+const MANY: Policy = Policy::new("many").per_hour(1_000_000);
+
+/// A loaded machine is slow.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn a_restarted_server_is_found_again() {
@@ -223,4 +228,55 @@ async fn an_answer_is_sent_though_what_it_gives_back_is_lost() {
     assert_eq!((answer.status, answer.parameter("r")), (StatusCode::OK, Some(9)));
     server.signal("CONT");
     let _ = recovered(&limiter, &FAILURES, "127.0.0.1").await;
+}
+
+/// Whoever reads the log at night is to find why it is still away, not only what went first.
+#[tokio::test]
+async fn why_a_store_is_away_is_told_anew_when_it_is_another_reason() {
+    let (log, _guard) = Log::of_this_thread();
+    let mut server = RedisServer::start().await;
+    let limiter = built(|| RateLimiter::builder().redis(server.url())).await;
+    let _ = recovered(&limiter, &MANY, "x").await;
+    assert_eq!(log.lines_with("INFO", &["store is there", "rl:"]).len(), 1, "{:?}", log.lines());
+    server.kill();
+    until(|| !log.lines_with("WARN", &["the rate limiter's store is away"]).is_empty()).await;
+    until(|| !log.lines_with("WARN", &["is still away", "refused", "since"]).is_empty()).await;
+    server.restart().await;
+    let _ = recovered(&limiter, &MANY, "x").await;
+    let mut connection = server.connection().await;
+    let mut ask = async |words: &[&str]| {
+        let answer: redis::Value =
+            redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.expect("it is answered");
+        answer
+    };
+    ask(&["CONFIG", "SET", "requirepass", "secret"]).await;
+    ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+    until(|| !log.lines_with("WARN", &["the rate limiter's store is still away", "NOAUTH"]).is_empty()).await;
+    ask(&["CONFIG", "SET", "requirepass", ""]).await;
+    let _ = recovered(&limiter, &MANY, "x").await;
+    let back = log.lines_with("INFO", &["the rate limiter's store is back", "after=Some("]);
+    assert!(!back.is_empty(), "{:?}", log.lines());
+}
+
+/// Some that are late open no breaker, and would be told by nobody.
+#[tokio::test]
+async fn checks_that_have_no_answer_in_time_are_told() {
+    let (log, _guard) = Log::of_this_thread();
+    let server = RedisServer::start().await;
+    let proxy = FaultProxy::to(server.port());
+    let limiter = built(|| RateLimiter::builder().redis(proxy.url()).timeout(Duration::from_secs(1))).await;
+    let _ = recovered(&limiter, &MANY, "x").await;
+    proxy.set(Fault::Delay(Duration::from_secs(2)));
+    assert!(limiter.check(&MANY, "x").await.expect("a decision").is_degraded());
+    proxy.set(Fault::None);
+    let lines = log.lines_with("WARN", &["no answer in time", "within 1s", "policies=\"many\"", "checks=1"]);
+    assert_eq!(lines.len(), 1, "{:?}", log.lines());
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "it never was so");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

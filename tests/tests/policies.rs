@@ -11,8 +11,8 @@ use axum::routing::get;
 use axum::{Router, http::StatusCode};
 use axum_rate_limit::store::{Counter, Operation, Outcome, Store};
 use axum_rate_limit::{
-    Algorithm, Amendment, Charge, Decisions, Headers, Key, KeyPart, ManualClock, OnStoreError, Policy, Quota,
-    Quotas, RateLimiter, StoreError, policies, rate_limit,
+    Algorithm, Amendment, Charge, Decisions, Error, Headers, Key, KeyPart, ManualClock, OnStoreError, Policy,
+    Quota, Quotas, RateLimiter, StoreError, policies, rate_limit,
 };
 use futures_util::FutureExt as _;
 use tests::{App, Instances, LIMIT_FIELDS, Log, RedisServer, built, on_both_stores};
@@ -142,9 +142,15 @@ async fn what_is_skipped_is_not_counted(limiter: Instances) {
     assert_eq!(app.statuses("/", 2).await, [200, 503]);
 }
 
+fn declared(name: &str) -> Policy {
+    *policies().into_iter().find(|policy| policy.name() == name).expect("it is declared")
+}
+
+const GOLD: Quotas = Quotas::of(Quota::per_minute(3)).and(Quota::per_day(100));
+
 fn tier(parts: &Parts) -> Option<Quotas> {
     match parts.headers.get("x-tier")?.to_str().ok()? {
-        "gold" => Some(Quotas::of(Quota::per_minute(3)).and(Quota::per_day(100))),
+        "gold" => Some(GOLD),
         "internal" => Some(Quotas::UNLIMITED),
         _ => None,
     }
@@ -154,7 +160,7 @@ fn tier(parts: &Parts) -> Option<Quotas> {
 async fn tiers() {}
 
 async fn tiers_have_quotas_of_their_own(limiter: Instances) {
-    let app = App::serve(Router::new().route("/", get(tiers)).layer(limiter)).await;
+    let app = App::serve(Router::new().route("/", get(tiers)).layer(limiter.clone())).await;
     for (tier, expected) in
         [("free", [200, 503, 503, 503]), ("gold", [200, 200, 200, 503]), ("internal", [200; 4])]
     {
@@ -166,6 +172,21 @@ async fn tiers_have_quotas_of_their_own(limiter: Instances) {
     }
     let gold = app.get_with("/", [("x-tier", "gold")]).await;
     assert_eq!(gold.field("ratelimit-policy"), r#""tiers";q=3;w=60, "tiers.2";q=100;w=86400"#);
+
+    // Where there is no request, they are told.
+    let (declared, key) = (declared("tiers"), || Key::header("gold"));
+    let gold = declared.with_quotas(GOLD);
+    limiter.each(|limiter| limiter.amend("tiers", |policy| policy.per_minute(9)).expect("it is sound"));
+    let peeked = limiter.peek(&gold, key()).await.expect("a decision");
+    assert_eq!((peeked.is_allowed(), peeked.quotas().len()), (false, 2), "{peeked:?}");
+    limiter.reset(&gold, key()).await.expect("it is forgotten");
+    for allowed in [true, true, true, false] {
+        assert_eq!(limiter.check(&gold, key()).await.expect("a decision").is_allowed(), allowed);
+    }
+    assert_eq!(app.get_with("/", [("x-tier", "gold")]).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    let unlimited = declared.with_quotas(Quotas::UNLIMITED);
+    limiter.reset(&unlimited, key()).await.expect("there is nothing to forget");
+    assert!(limiter.check(&unlimited, key()).await.expect("a decision").is_allowed());
 }
 
 #[rate_limit(name = "enforced", per_minute = 4)]
@@ -235,8 +256,6 @@ async fn algorithms_live_side_by_side(limiter: Instances) {
 }
 
 async fn the_key_of_a_request_can_be_written_down(limiter: Instances) {
-    let declared =
-        |name: &str| *policies().into_iter().find(|policy| policy.name() == name).expect("it is declared");
     let app = App::serve(Router::new().route("/", get(header)).layer(limiter.clone())).await;
     assert_eq!(app.get_with("/", [("x-api-key", "me")]).await.status, StatusCode::OK);
     assert!(!limiter.peek(&declared("header"), Key::header("me")).await.expect("a decision").is_allowed());
@@ -488,6 +507,24 @@ async fn refund(charge: Charge, request: Request, next: Next) -> Response {
         charge.give_back(1).await.expect("it is given back");
     }
     response
+}
+
+/// Nobody is to wonder why so much passes.
+#[tokio::test]
+async fn a_charge_of_a_policy_that_does_not_exist_fails() {
+    #[rate_limit(name = "tokens", per_hour = 10)]
+    async fn complete(charge: Charge) -> Result<(), Error> {
+        charge.of(String::from("header")).add(1).await?;
+        charge.of("token").add(1).await
+    }
+
+    let (log, _guard) = Log::of_this_thread();
+    let app = App::serve(Router::new().route("/", get(complete)).layer(RateLimiter::memory())).await;
+    let answer = app.get("/").await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(answer.parameter("r"), Some(9), "one that was not asked is charged nothing");
+    let lines = log.lines_with("ERROR", &["Charge::of: `token`", "did you mean `tokens`?"]);
+    assert_eq!(lines.len(), 1, "{:?}", log.lines());
 }
 
 async fn what_was_denied_has_nothing_to_give_back(limiter: Instances) {

@@ -1,13 +1,14 @@
 //! Setups of proxies that look wrong are told to the log: once, with the line to write; and one that has no address.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::connect_info::MockConnectInfo;
 use axum::routing::get;
-use axum_rate_limit::{RateLimiter, rate_limit};
+use axum_rate_limit::{RateLimiter, client_ip, rate_limit};
 use http::Request;
+use http::request::Parts;
 use tests::Log;
 use tower::ServiceExt as _;
 
@@ -47,6 +48,30 @@ async fn a_proxy_may_be_named_as_a_socket_for_both_families_says_it() {
             "{network}"
         );
     }
+}
+
+fn is_monitoring(request: &Parts) -> bool {
+    client_ip(request) == Some(IpAddr::from([192, 0, 2, 1]))
+}
+
+#[rate_limit(name = "watched", per_hour = 1, skip_if = is_monitoring)]
+async fn watched() {}
+
+/// And not the proxy, by which all of them look alike.
+#[tokio::test]
+async fn functions_of_policies_see_the_client_behind_a_proxy() {
+    let router: Router = Router::new().route("/", get(watched)).layer(trusting(&["10.0.0.0/8"]).await);
+    let router = router.layer(MockConnectInfo(SocketAddr::from(([10, 0, 0, 1], 1234))));
+    for (client, expected) in [("192.0.2.1", [200, 200]), ("192.0.2.2", [200, 503])] {
+        for status in expected {
+            let request = Request::get("/").header("x-forwarded-for", client);
+            let request = request.body(Body::empty()).expect("a request");
+            let answer = router.clone().oneshot(request).await.expect("infallible");
+            assert_eq!(answer.status().as_u16(), status, "{client}");
+        }
+    }
+    let (elsewhere, ()) = Request::new(()).into_parts();
+    assert_eq!(client_ip(&elsewhere), None);
 }
 
 // One test, since what it shows is told once in a process.

@@ -1,7 +1,7 @@
 //! How a quota is counted: four algorithms, each a pure function of what is known of a counter, the
 //! time and the cost.
 //!
-//! Each algorithm has a room of its own with its model. All know the same five things to do: to
+//! Each algorithm has a file of its own with its model. All know the same things to do: to
 //! [`read`](State::read) where a counter stands and whether a cost fits, to [`charge`](State::charge)
 //! it, to [give back](State::give_back), to tell when it can be [forgotten](State::expires), and to
 //! begin from [nothing](State::new). The memory store runs these functions; the script of the Redis

@@ -1,5 +1,7 @@
 //! What a request turns out to cost, once its work is done.
 
+use std::borrow::Cow;
+
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 
@@ -34,7 +36,7 @@ use crate::error::Error;
 #[must_use = "nothing is charged until `add` or `give_back` is called"]
 pub struct Charge {
     ledger: Ledger,
-    policy: Option<&'static str>,
+    policy: Option<Cow<'static, str>>,
 }
 
 impl Charge {
@@ -42,9 +44,10 @@ impl Charge {
     ///
     /// # Errors
     ///
-    /// If the store fails, and the limiter is built to [deny](crate::OnStoreError::Deny) then.
+    /// If the store fails, and the limiter is built to [deny](crate::OnStoreError::Deny) then; or if it is
+    /// [of](Self::of) a policy that does not exist.
     pub async fn add(&self, cost: u32) -> Result<(), Error> {
-        Ok(self.ledger.add(self.policy, cost).await?)
+        Ok(self.ledger.add(self.policy()?, cost).await?)
     }
 
     /// Gives `cost` back, or as much as this request has been charged.
@@ -53,13 +56,33 @@ impl Charge {
     ///
     /// As [`add`](Self::add).
     pub async fn give_back(&self, cost: u32) -> Result<(), Error> {
-        Ok(self.ledger.give_back(self.policy, cost).await?)
+        Ok(self.ledger.give_back(self.policy()?, cost).await?)
     }
 
     /// Only that of one policy, if several were asked in this request. Without a call of this, `add`
-    /// and `give_back` concern them all. If that policy was not asked, they do nothing.
-    pub fn of(&self, policy: &'static str) -> Self {
-        Self { policy: Some(policy), ..self.clone() }
+    /// and `give_back` concern them all. If that policy was not asked, they do nothing; if none is called so, they fail.
+    ///
+    /// ```
+    /// use axum_rate_limit::{Charge, Error, rate_limit};
+    ///
+    /// #[rate_limit(name = "requests", per_minute = 60)]
+    /// #[rate_limit(name = "tokens", per_hour = 1_000)]
+    /// async fn complete(charge: Charge) -> Result<String, Error> {
+    ///     let (text, tokens) = ("…".to_owned(), 42);
+    ///     charge.of("tokens").add(tokens).await?;
+    ///     Ok(text)
+    /// }
+    /// ```
+    pub fn of(&self, policy: impl Into<Cow<'static, str>>) -> Self {
+        Self { policy: Some(policy.into()), ..self.clone() }
+    }
+
+    /// The policy that it is of, if it is of one alone.
+    fn policy(&self) -> Result<Option<&str>, Error> {
+        if let Some(policy) = &self.policy {
+            self.ledger.limiter().0.limiter.policies.find("Charge::of", policy)?;
+        }
+        Ok(self.policy.as_deref())
     }
 }
 

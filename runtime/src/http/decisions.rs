@@ -49,6 +49,15 @@ impl IntoIterator for Decisions {
     }
 }
 
+impl<'a> IntoIterator for &'a Decisions {
+    type Item = &'a Decision;
+    type IntoIter = std::slice::Iter<'a, Decision>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
 impl<S: Sync> FromRequestParts<S> for Decisions {
     type Rejection = NoLayer;
 
@@ -62,6 +71,7 @@ impl<S: Sync> FromRequestParts<S> for Decisions {
 /// a function of a policy, which is asked before it is decided.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("there is no rate limiter: add `.layer(limiter)` to the router, after its routes")]
+#[non_exhaustive]
 pub struct NoLayer;
 
 impl IntoResponse for NoLayer {

@@ -26,7 +26,7 @@ const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+
 const STORE_AWAY: &str = "The rate limit can't be checked at the moment.";
 
 /// What [`check`](crate::RateLimiter::check) and [`Charge`](crate::Charge) fail with, in a handler that
-/// returns it: 503, and 500 for a limiter that can't be built. How the limiter is built to answer is not known here.
+/// returns it: 503, and 500 for what the program has to mend. How the limiter is built to answer is not known here.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         match self {
@@ -38,7 +38,7 @@ impl IntoResponse for Error {
                 )
             }
             Self::Build(error) => {
-                tracing::error!(%error, "answered without a rate limiter");
+                tracing::error!(%error, "answered with 500, since the program is at fault");
                 super::ledger::internal_error()
             }
         }
@@ -162,7 +162,7 @@ impl<'r> Denied<'r> {
         &self.reason
     }
 
-    /// The status that the policy or the limiter declares.
+    /// The status that the policy or the limiter declares; 503 where the store failed.
     pub fn status(&self) -> StatusCode {
         self.status
     }
@@ -180,6 +180,12 @@ impl<'r> Denied<'r> {
             Reason::Store(_) => Duration::ZERO,
         };
         Some(whole_seconds(wait))
+    }
+
+    /// The quotas that are exceeded, by the names that response fields give them: `hardwork`, `hardwork.2`; none where
+    /// the store failed.
+    pub fn violated(&self) -> impl Iterator<Item = &str> {
+        self.violated.iter().map(String::as_str)
     }
 
     pub(super) fn into_response(self, answers: &Answers) -> Response {

@@ -135,7 +135,7 @@ fn legacy<'a>(decisions: impl Iterator<Item = &'a Decision> + Clone, headers: &m
     }
 }
 
-/// What `http` makes of a number takes memory twice.
+/// `HeaderValue::from(number)` allocates twice, and this once.
 pub(super) fn number(number: u64) -> HeaderValue {
     HeaderValue::from_str(itoa::Buffer::new().format(number)).unwrap_or_else(|_| number.into())
 }

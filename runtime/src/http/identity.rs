@@ -6,6 +6,7 @@ use axum::extract::connect_info::MockConnectInfo;
 use axum::extract::{ConnectInfo, MatchedPath, OriginalUri};
 use http::request::Parts;
 
+use super::ledger::Ledger;
 use crate::key::{self, Asked};
 use crate::limiter::Limiter;
 use crate::policy::{Policy, Scope};
@@ -32,6 +33,30 @@ impl RateLimiter {
     pub fn client_ip(&self, request: &Parts) -> Option<IpAddr> {
         client(request, &self.0.limiter).ok()
     }
+}
+
+/// Whose request it is, as the limiter around it sees it: the address of the peer, or that which a
+/// [trusted proxy](crate::Builder::trusted_proxies) tells. `None` if there is no limiter around it, or the request knows
+/// no peer.
+///
+/// For the functions of policies, where the peer may be a proxy, by which all clients look alike; and for handlers and
+/// middleware below the limiter. Elsewhere there is [`RateLimiter::client_ip`].
+///
+/// ```
+/// use std::net::{IpAddr, Ipv4Addr};
+/// use axum::http::request::Parts;
+/// use axum_rate_limit::{client_ip, rate_limit};
+///
+/// /// The monitoring is not to be held up.
+/// fn is_monitoring(request: &Parts) -> bool {
+///     client_ip(request) == Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)))
+/// }
+///
+/// #[rate_limit(name = "status", per_minute = 5, skip_if = is_monitoring)]
+/// async fn status() {}
+/// ```
+pub fn client_ip(request: &Parts) -> Option<IpAddr> {
+    Ledger::around(request)?.limiter().client_ip(request)
 }
 
 /// There is no peer address in the request.

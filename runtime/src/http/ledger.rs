@@ -1,6 +1,7 @@
 //! What has been decided in one request so far: one policy, one charge.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -118,9 +119,14 @@ impl Ledger {
         Self(Arc::new(Record { limiter, entries, depends_on_answer }))
     }
 
+    /// The record of a request.
+    pub(super) fn around(parts: &Parts) -> Option<&Self> {
+        parts.extensions.get()
+    }
+
     /// The record of a request, for its handler; there is none for a function that tells what is to be asked.
     pub(super) fn of(parts: &Parts) -> Result<&Self, NoLayer> {
-        let ledger = parts.extensions.get::<Self>().filter(|_| !IS_ASKING.get());
+        let ledger = Self::around(parts).filter(|_| !IS_ASKING.get());
         ledger.ok_or(NoLayer)
     }
 
@@ -137,7 +143,7 @@ impl Ledger {
     ///
     /// The error is the answer to the request.
     pub(super) fn admit<'a>(parts: &'a Parts, policies: &'static [&'static Policy]) -> Admission<'a> {
-        match parts.extensions.get::<Self>() {
+        match Self::around(parts) {
             Some(ledger) => ledger.with_entries(|entries| ledger.ask(entries, parts, policies)),
             None => Admission::denied(no_layer(policies)),
         }
@@ -372,15 +378,17 @@ pub(super) fn once(logged: &AtomicBool, log: impl FnOnce()) {
 
 #[cold]
 fn no_layer(policies: &[&'static Policy]) -> Response {
-    static LOGGED: AtomicBool = AtomicBool::new(false);
-    once(&LOGGED, || {
-        let policy = policies.first().map(|policy| policy.name());
+    /// The policies of which it has been told.
+    static TOLD: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    if let Some(policy) = policies.first().map(|policy| policy.name())
+        && TOLD.lock().insert(policy)
+    {
         tracing::error!(
             policy,
             "a rate-limited route has no limiter, so its requests are answered with 500: \
              add `.layer(limiter)` to the router, after its routes and outside of limited router functions and modules"
         );
-    });
+    }
     internal_error()
 }
 

@@ -1,7 +1,7 @@
 //! Axum's side of the limiter: what is asked on the way in, and said on the way out.
 //!
 //! [`layer`] puts a [`ledger`] into each request. A [`permit`] before a handler or a [`guard`]
-//! around a router asks the ledger, which tells it apart by its [`identity`]. What was decided
+//! around a router asks the ledger, which makes the key of its counters of its [`identity`]. What was decided
 //! stays in the ledger, and the layer turns it into [`fields`]; a [`denial`], which may be a [`problem`], is answered
 //! at once.
 
@@ -25,6 +25,7 @@ pub(crate) use denial::OnDenied;
 pub use denial::{Denied, Reason};
 pub use fields::Headers;
 pub use guard::{Guarded, guard};
+pub use identity::client_ip;
 pub use layer::{RateLimitService, ResponseFuture};
 pub use permit::Permit;
 #[cfg(feature = "openapi")]

@@ -1,4 +1,4 @@
-//! A denial as RFC 9457 has problems told.
+//! A denial as an RFC 9457 problem document.
 
 use http::StatusCode;
 use serde_json::{Value, json};

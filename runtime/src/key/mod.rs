@@ -210,10 +210,12 @@ impl fmt::Debug for KeyPart {
 }
 
 impl Key {
-    /// One part more, for a policy whose [key](Policy::key) has several.
+    /// One part more, for a policy whose [key](Policy::key) has several. Of two resources the first counts.
     #[must_use]
     pub fn and(mut self, other: impl Into<Self>) -> Self {
-        self.parts.extend(other.into().parts);
+        let other = other.into();
+        self.parts.extend(other.parts);
+        self.resource = self.resource.or(other.resource);
         self
     }
 

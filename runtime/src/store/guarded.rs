@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::remote::{Asked, Begun, Place, Remote};
+use super::remote::{Asked, Begun, Place, Remote, in_one_line};
 use super::{Counter, MemoryStore, Operation, Outcome};
 use crate::algorithm::Algorithm;
 use crate::error::StoreError;
+use crate::telemetry;
 
 /// What to do when the store fails, or is slower than the [timeout](crate::Builder::timeout).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -44,16 +45,23 @@ pub(crate) struct Guarded {
     local_share: f64,
     closed: AtomicBool,
     complaints: Sometimes,
+    /// Those of checks that had no answer in time.
+    delays: Sometimes,
 }
 
 impl Guarded {
     pub(crate) fn memory(memory: MemoryStore) -> Self {
-        let (closed, complaints) = (AtomicBool::new(false), Sometimes::default());
-        Self { store: None, memory, local_share: 1.0, closed, complaints }
+        let (complaints, delays) = (Sometimes::default(), Sometimes::default());
+        Self { store: None, memory, local_share: 1.0, closed: AtomicBool::new(false), complaints, delays }
     }
 
     pub(crate) fn remote(place: Place, timeout: Duration, fallback: MemoryStore, local_share: f64) -> Self {
         Self { store: Some(Remote::new(place, timeout)), local_share, ..Self::memory(fallback) }
+    }
+
+    /// Whether the store is not this process's memory.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.store.is_some()
     }
 
     /// Connects. When the store is away it is left alone, and probed until it comes.
@@ -124,13 +132,13 @@ impl Guarded {
         on_error: OnStoreError,
         error: StoreError,
     ) -> Result<Outcome, StoreError> {
-        self.complain(&error);
+        self.complain(&error, counters);
         match on_error {
             OnStoreError::Allow => Ok(Outcome::new(false, []).degraded()),
             OnStoreError::Local if self.store.is_some() => {
                 let share = self.share(counters);
                 let outcome = self.memory.apply_now(operation, &share);
-                outcome.map(Outcome::degraded).inspect_err(|error| self.complain(error))
+                outcome.map(Outcome::degraded).inspect_err(|error| self.complain(error, counters))
             }
             OnStoreError::Local | OnStoreError::Deny => Err(error),
         }
@@ -187,26 +195,68 @@ impl Guarded {
     }
 
     /// Tells the log of what somebody has to mend. That a store is away is told when it goes.
-    fn complain(&self, error: &StoreError) {
-        if matches!(error, StoreError::Refused(_) | StoreError::Full { .. } | StoreError::Overloaded)
-            && self.complaints.now()
-        {
-            tracing::error!(%error, "requests can't be counted (told once in ten seconds)");
+    fn complain(&self, error: &StoreError, counters: &[Counter<'_>]) {
+        telemetry::failed(error);
+        match error {
+            StoreError::Refused(_) | StoreError::Full { .. } | StoreError::Overloaded => {
+                if let Some(checks) = self.complaints.now() {
+                    let (error, policies) = (in_one_line(error), policies(counters));
+                    tracing::error!(
+                        error,
+                        policies,
+                        checks,
+                        "requests can't be counted (told once in ten seconds)"
+                    );
+                }
+            }
+            StoreError::Timeout(_) => {
+                if let Some(checks) = self.delays.now() {
+                    let policies = policies(counters);
+                    tracing::warn!(
+                        %error,
+                        policies,
+                        checks,
+                        "checks had no answer in time (told once in ten seconds)"
+                    );
+                }
+            }
+            StoreError::Unreachable(_) | StoreError::Closed => {}
         }
     }
 }
 
-/// Says yes once in a while, to whoever asks.
+/// Whose counters they are, as their keys tell.
+fn policies(counters: &[Counter<'_>]) -> String {
+    let name = |counter: &Counter<'_>| {
+        let (_, tagged) = counter.key.split_once('{')?;
+        Some(tagged.split_once("::")?.0.to_owned())
+    };
+    let mut names: Vec<String> = counters.iter().filter_map(name).collect();
+    names.dedup();
+    names.join(", ")
+}
+
+/// Speaks once in a while of what comes often.
 #[derive(Default)]
-struct Sometimes(Mutex<Option<Instant>>);
+struct Sometimes(Mutex<Came>);
+
+#[derive(Default)]
+struct Came {
+    /// When it was spoken of last.
+    last: Option<Instant>,
+    /// How often it has come since.
+    since: u64,
+}
 
 impl Sometimes {
-    fn now(&self) -> bool {
-        let mut last = self.0.lock();
-        let due = last.is_none_or(|last| last.elapsed() >= Duration::from_secs(10));
-        if due {
-            *last = Some(Instant::now());
+    /// It has come again. Tells how often it has since it was spoken of, if that is to be done now.
+    fn now(&self) -> Option<u64> {
+        let mut came = self.0.lock();
+        came.since += 1;
+        if came.last.is_some_and(|last| last.elapsed() < Duration::from_secs(10)) {
+            return None;
         }
-        due
+        came.last = Some(Instant::now());
+        Some(std::mem::take(&mut came.since))
     }
 }

@@ -18,6 +18,7 @@
 
 pub(crate) mod guarded;
 mod memory;
+mod outage;
 mod recovery;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
@@ -38,8 +39,8 @@ use crate::quota::Quota;
 
 /// Where counters live.
 ///
-/// A store of your own goes into [`Builder::store`](crate::Builder::store). It has one method, which
-/// must be atomic: see the [model](self#the-model).
+/// A store of your own goes into [`Builder::store`](crate::Builder::store). Its
+/// [`apply`](Store::apply) must be atomic: see the [model](self#the-model).
 ///
 /// ```
 /// use std::time::Duration;

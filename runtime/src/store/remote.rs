@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::outage::{News, Outage};
 use super::recovery::Recovery;
 #[cfg(feature = "redis")]
 use super::redis::{self, RedisStore};
@@ -48,6 +49,7 @@ pub(super) struct Remote {
     failures: AtomicU32,
     /// Whether the store is left alone.
     open: AtomicBool,
+    outage: Outage,
     recovery: Recovery,
     closed: AtomicBool,
 }
@@ -66,8 +68,8 @@ impl Asked {
 impl Remote {
     pub(super) fn new(place: Place, timeout: Duration) -> Arc<Self> {
         let (failures, open, closed) = (AtomicU32::new(0), AtomicBool::new(false), AtomicBool::new(false));
-        let recovery = Recovery::default();
-        let remote = Arc::new(Self { place, timeout, failures, open, recovery, closed });
+        let (outage, recovery) = (Outage::default(), Recovery::default());
+        let remote = Arc::new(Self { place, timeout, failures, open, outage, recovery, closed });
         remote.watch();
         remote
     }
@@ -79,7 +81,9 @@ impl Remote {
             // What is there of it serves meanwhile.
             Err(_) if self.place.mends_itself() => self.place.mend(None),
             Err(error) => self.leave_alone(error),
-            Ok(()) => {}
+            Ok(()) => {
+                self.outage.end();
+            }
         }
         result
     }
@@ -197,7 +201,9 @@ impl Remote {
         if self.closed.load(Ordering::Relaxed) || self.open.swap(true, Ordering::Relaxed) {
             return;
         }
-        tracing::warn!(%error, "the rate limiter's store is away; it is probed until it answers");
+        self.outage.begin(error);
+        let reason = in_one_line(error);
+        tracing::warn!(error = reason, "the rate limiter's store is away; it is probed until it answers");
         let (watch, mut pauses) = (Watch(Arc::downgrade(self)), self.recovery.pauses());
         tokio::spawn(async move {
             loop {
@@ -211,7 +217,8 @@ impl Remote {
                     Ok(()) if remote.closed.load(Ordering::Relaxed) => return remote.place.close().await,
                     Ok(()) => {
                         remote.recovery.note();
-                        tracing::info!("the rate limiter's store is back");
+                        let after = remote.outage.end();
+                        tracing::info!(?after, "the rate limiter's store is back");
                         drop(watch);
                         // While it was watched over, nobody was told that it is lost.
                         if remote.place.is_lost() {
@@ -220,7 +227,14 @@ impl Remote {
                         }
                         return;
                     }
-                    Err(error) => tracing::debug!(%error, "the rate limiter's store is still away"),
+                    Err(error) => {
+                        let (news, error) = (remote.outage.note(&error), in_one_line(&error));
+                        if let News::GoesOn(since) = news {
+                            tracing::warn!(error, ?since, "the rate limiter's store is still away");
+                        } else {
+                            tracing::debug!(error, "the rate limiter's store is still away");
+                        }
+                    }
                 }
             }
         });
@@ -284,6 +298,11 @@ impl Place {
             Self::Custom(store) => store.close().await,
         }
     }
+}
+
+/// An error as one line of a log, whatever somebody at the other end has said.
+pub(crate) fn in_one_line(error: &StoreError) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Watches over a store that is left alone. When the watch ends, whether the store has answered or the

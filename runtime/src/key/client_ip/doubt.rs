@@ -8,8 +8,9 @@ use http::{HeaderMap, HeaderName};
 
 use super::{ClientIpHeader, FORWARDED, Proxies, X_FORWARDED_FOR};
 
-/// In so many requests of a process what is wrong shows, or nobody looks for it any more.
+/// In so many requests of a process what is wrong mostly shows. Of those that come later one in so many is looked at.
 const LOOKS: u32 = 10_000;
+const LATER_LOOKS: u32 = 1_024;
 /// Of what somebody else has written no more than this goes to the log.
 const LONGEST_EXCERPT: usize = 64;
 
@@ -77,6 +78,8 @@ impl Doubt<'_> {
         if looked < LOOKS {
             // Nothing is lost if two requests at once count as one.
             LOOKED.store(looked + 1, Ordering::Relaxed);
+            Self::tell(doubt);
+        } else if fastrand::u32(..LATER_LOOKS) == 0 {
             Self::tell(doubt);
         }
     }

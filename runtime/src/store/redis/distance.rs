@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// A server is far away whose answers are on their way for longer than that: so long are processors idle, if they
 /// wait for them.
 const FAR: Duration = Duration::from_micros(200);
-/// Of how many groups of checks a call is at most that tells: longer ones take the server itself too long.
+/// Calls with more groups of checks than this are not measured: they take the server itself too long.
 const SHORT: usize = 8;
 /// How long it counts what was seen, at least. At most twice as long, once there is something newer.
 const AGE: Duration = Duration::from_secs(10);

@@ -11,9 +11,8 @@ const PARTS: u32 = 8;
 const MAX_FAR: u32 = 5;
 /// So many of them leave at once, so that few who ask do not wait for each other.
 const AT_ONCE: u32 = 3;
-/// The next leaves with the first check that comes one of so many parts of the distance after the last, and the one
-/// after that with the first after two of them: so many who ask share some four calls for each time that it takes to be
-/// answered.
+/// After these, the fourth call leaves an eighth of the distance after the third, with the first check that comes then,
+/// and the fifth a quarter of it after the fourth: so many who ask share some four calls in the time that one takes.
 const STEPS: u32 = 8;
 /// So many are in flight at most. Should a server that is far away stop to answer, there are as many left as elsewhere.
 const MAX_IN_FLIGHT: usize = (PARTS + MAX_FAR) as usize;

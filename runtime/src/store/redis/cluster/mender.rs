@@ -14,11 +14,13 @@ use tokio::time::timeout;
 use super::Cluster;
 use super::topology::{Assignment, Node, Topology};
 use crate::error::StoreError;
+use crate::store::outage::News;
 use crate::store::recovery::{Pauses, Recovery};
 use crate::store::redis::CONNECT_TIMEOUT;
 use crate::store::redis::connection::{Endpoint, Wire};
 use crate::store::redis::failure::Failure;
 use crate::store::redis::lane::Lane;
+use crate::store::remote::in_one_line;
 
 /// How many nodes are asked at once who has which slots; when they fail, others are, and one more each time that
 /// none has answered for so long.
@@ -114,8 +116,9 @@ impl Cluster {
         if self.closed.load(Ordering::Relaxed) {
             return;
         }
-        self.is_told.store(true, Ordering::Relaxed);
-        tracing::warn!(%error, "a node of the rate limiter's cluster is lost; it is sought until it is back");
+        self.outage.begin(error);
+        let error = in_one_line(error);
+        tracing::warn!(error, "a node of the rate limiter's cluster is lost; it is sought until it is back");
         if !self.mend_after(|| Recovery::default().pauses()) {
             self.wake.notify_one();
         }
@@ -260,8 +263,8 @@ impl Mender {
             let failure = match cluster.round(&mut connecting).await {
                 Ok(()) => {
                     cluster.recovery.note();
-                    if cluster.is_told.swap(false, Ordering::Relaxed) {
-                        tracing::info!("all of the rate limiter's cluster is reached again");
+                    if let Some(after) = cluster.outage.end() {
+                        tracing::info!(?after, "all of the rate limiter's cluster is reached again");
                     }
                     drop(self);
                     // While it was mended, nobody else was called for what was lost meanwhile.
@@ -273,10 +276,18 @@ impl Mender {
                 Err(failure) => failure,
             };
             let error = failure.into_store_error(CONNECT_TIMEOUT);
-            if cluster.is_told.swap(true, Ordering::Relaxed) {
-                tracing::debug!(%error, "a part of the rate limiter's cluster is still away");
-            } else {
-                tracing::warn!(%error, "a part of the rate limiter's cluster is away; it is sought until it is back");
+            let (news, error) = (cluster.outage.note(&error), in_one_line(&error));
+            match news {
+                News::Begins => {
+                    tracing::warn!(
+                        error,
+                        "a part of the rate limiter's cluster is away; it is sought until it is back"
+                    );
+                }
+                News::GoesOn(since) => {
+                    tracing::warn!(error, ?since, "a part of the rate limiter's cluster is still away");
+                }
+                News::Nothing => tracing::debug!(error, "a part of the rate limiter's cluster is still away"),
             }
         }
     }

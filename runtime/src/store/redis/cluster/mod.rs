@@ -29,6 +29,7 @@ use super::failure::Failure;
 use super::lane::{Lane, OnLost};
 use super::script::Decider;
 use crate::error::StoreError;
+use crate::store::outage::Outage;
 use crate::store::recovery::Recovery;
 use crate::store::{Counter, Operation, Outcome, Settings};
 
@@ -51,8 +52,8 @@ pub(crate) struct Cluster {
     mending: AtomicBool,
     /// Wakes whoever does, when a node is lost.
     wake: Arc<Notify>,
-    /// Whether the log has been told that something is missing.
-    is_told: AtomicBool,
+    /// While something is missing.
+    outage: Outage,
     recovery: Recovery,
     closed: AtomicBool,
 }
@@ -96,7 +97,7 @@ impl Cluster {
             on_lost: Arc::default(),
             mending: AtomicBool::new(false),
             wake: Arc::default(),
-            is_told: AtomicBool::new(false),
+            outage: Outage::default(),
             recovery: Recovery::default(),
             closed: AtomicBool::new(false),
         })

@@ -1,0 +1,98 @@
+//! What the `metrics` facade is told, with the feature of that name. No request has a say in a label.
+
+#![cfg_attr(not(feature = "metrics"), allow(unused_variables, clippy::needless_pass_by_value))]
+
+use crate::error::StoreError;
+use crate::policy::Policy;
+
+/// Decisions by `policy`, `outcome` and `degraded`.
+#[cfg(feature = "metrics")]
+const DECISIONS: &str = "rate_limit_decisions_total";
+/// Calls of the store that gave no decision, by `kind`.
+#[cfg(feature = "metrics")]
+const STORE_ERRORS: &str = "rate_limit_store_errors_total";
+/// 1 while the store is there, 0 while it is away.
+#[cfg(feature = "metrics")]
+const STORE_UP: &str = "rate_limit_store_up";
+
+/// What becomes of a request by one policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Allowed,
+    Denied,
+    /// More than the limit, but the policy is in shadow.
+    ShadowDenied,
+    /// Within the limit, but another policy has denied, so it is charged by none.
+    NotCharged,
+}
+
+impl Verdict {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::ShadowDenied => "shadow_denied",
+            Self::NotCharged => "not_charged",
+        }
+    }
+}
+
+/// Describes all there is, and begins the counters of `policies` with zero, so that the first denial shows in a rate.
+pub(crate) fn begin<'p>(policies: impl IntoIterator<Item = &'p Policy>) {
+    #[cfg(feature = "metrics")]
+    {
+        metrics::describe_counter!(
+            DECISIONS,
+            "Decisions by policy, outcome, and whether the store was away."
+        );
+        metrics::describe_counter!(
+            STORE_ERRORS,
+            "Checks that the store did not decide, by the kind of error."
+        );
+        metrics::describe_gauge!(
+            STORE_UP,
+            "1 while the store of the rate limiter is there, 0 while it is away."
+        );
+        for policy in policies {
+            let denied = if policy.is_shadow() { Verdict::ShadowDenied } else { Verdict::Denied };
+            for verdict in [Verdict::Allowed, denied] {
+                count(policy.name(), verdict, false, 0);
+            }
+        }
+    }
+}
+
+/// Counts a decision.
+pub(crate) fn decided(policy: &'static str, verdict: Verdict, degraded: bool) {
+    #[cfg(feature = "metrics")]
+    count(policy, verdict, degraded, 1);
+}
+
+#[cfg(feature = "metrics")]
+fn count(policy: &'static str, verdict: Verdict, degraded: bool, by: u64) {
+    let degraded = if degraded { "true" } else { "false" };
+    metrics::counter!(DECISIONS, "policy" => policy, "outcome" => verdict.as_str(), "degraded" => degraded)
+        .increment(by);
+}
+
+/// Counts a check that the store did not decide.
+pub(crate) fn failed(error: &StoreError) {
+    #[cfg(feature = "metrics")]
+    {
+        let kind = match error {
+            StoreError::Unreachable(_) => "unreachable",
+            StoreError::Timeout(_) => "timeout",
+            StoreError::Refused(_) => "refused",
+            StoreError::Overloaded => "overloaded",
+            StoreError::Full { .. } => "full",
+            StoreError::Closed => "closed",
+        };
+        metrics::counter!(STORE_ERRORS, "kind" => kind).increment(1);
+    }
+}
+
+/// Tells whether the store is there.
+pub(crate) fn store(is_up: bool) {
+    #[cfg(feature = "metrics")]
+    metrics::gauge!(STORE_UP).set(if is_up { 1.0 } else { 0.0 });
+}
