@@ -23,6 +23,8 @@ mod policy;
 mod returns;
 #[path = "../../macros/src/target.rs"]
 mod target;
+#[path = "../../macros/src/values.rs"]
+mod values;
 #[path = "../../macros/src/words.rs"]
 mod words;
 

@@ -14,6 +14,7 @@ mod key;
 mod policy;
 mod returns;
 mod target;
+mod values;
 mod words;
 
 use proc_macro::TokenStream;

@@ -7,7 +7,8 @@ use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 
-use super::ledger::{Ledger, internal_error, once};
+use super::faults::{internal_error, once};
+use super::ledger::Ledger;
 use crate::decision::Decision;
 
 /// An extractor: what the policies before this handler have decided, in the order in which they

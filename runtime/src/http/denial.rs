@@ -39,7 +39,7 @@ impl IntoResponse for Error {
             }
             Self::Build(error) => {
                 tracing::error!(%error, "answered with 500, since the program is at fault");
-                super::ledger::internal_error()
+                super::faults::internal_error()
             }
         }
     }

@@ -1,14 +1,16 @@
 //! Axum's side of the limiter: what is asked on the way in, and said on the way out.
 //!
-//! [`layer`] puts a [`ledger`] into each request. A [`permit`] before a handler or a [`guard`]
-//! around a router asks the ledger, which makes the key of its counters of its [`identity`]. What was decided
-//! stays in the ledger, and the layer turns it into [`fields`]; a [`denial`], which may be a [`problem`], is answered
-//! at once.
+//! [`layer`] puts a [`ledger`] into each request. A [`permit`] before a handler or a [`guard`] around a router asks for
+//! [`admission`]: the policies are asked, by keys that are made of the request's [`identity`]. What was decided stays in
+//! the ledger, and the layer turns it into [`fields`]; a [`denial`], which may be a [`problem`], is answered at once, and
+//! so are [`faults`] of the program.
 
+mod admission;
 mod charge;
 mod decisions;
 mod denial;
 mod entries;
+mod faults;
 mod fields;
 mod guard;
 mod identity;

@@ -10,7 +10,8 @@ use axum::response::Response;
 use http::request::Parts;
 
 use super::Policies;
-use super::ledger::{Admission, Ledger};
+use super::admission::Admission;
+use super::ledger::Ledger;
 
 /// Leave to run the handler, given by the policies of `P`.
 ///

@@ -1,0 +1,148 @@
+//! The rules of single values, each judged on the offending token: names, numbers, windows, headers, statuses, texts.
+
+use std::time::Duration;
+
+use syn::{Expr, ExprLit, ExprUnary, Lit, LitStr, UnOp};
+
+use crate::args::unwrapped;
+use crate::errors::Errors;
+use crate::key::KeyPart;
+
+const MAX_NAME: usize = 64;
+const MIN_WINDOW: Duration = Duration::from_millis(1);
+const MAX_WINDOW: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+pub(crate) fn check_name(name: LitStr, errors: &mut Errors) -> Option<LitStr> {
+    let value = name.value();
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let fault = if value.is_empty() {
+        "the name is empty: write 1 to 64 characters of `A-Z a-z 0-9 _ - .`, such as `name = \"login\"`"
+            .to_owned()
+    } else if let Some(c) = value.chars().find(|c| !allowed(*c)) {
+        let instead: String = value.chars().map(|c| if allowed(c) { c } else { '-' }).collect();
+        format!(
+            "the name holds `{}`: write 1 to 64 characters of `A-Z a-z 0-9 _ - .`, such as `name = \"{}\"`",
+            c.escape_debug(),
+            instead.chars().take(MAX_NAME).collect::<String>(),
+        )
+    } else if value.len() > MAX_NAME {
+        format!(
+            "the name has {} characters: write at most {MAX_NAME}, such as `name = \"{}\"`",
+            value.len(),
+            &value[..MAX_NAME],
+        )
+    } else if let Some(suffix) = Some(name.suffix()).filter(|suffix| !suffix.is_empty()) {
+        format!("the name ends in `{suffix}`: write `name = \"{value}\"`")
+    } else {
+        return Some(name);
+    };
+    errors.at(name.span(), fault);
+    None
+}
+
+/// `Some(None)` is a constant expression, which the compiler evaluates later.
+#[allow(clippy::option_option)] // faulty, constant, literal: a type of its own would be read once
+pub(crate) fn check_count(written: &str, count: &Expr, errors: &mut Errors) -> Option<Option<u32>> {
+    let usage =
+        if written == "quota" { "quota(5, per = \"90s\")".to_owned() } else { format!("{written} = 5") };
+    let range = format!("write a whole number from 1 to {}, such as `{usage}`", u32::MAX);
+    let fault = match unwrapped(count) {
+        Expr::Lit(ExprLit { lit: Lit::Int(int), .. }) => match (int.base10_digits().parse(), int.suffix()) {
+            (Ok(0), _) => format!("a quota of 0 would deny every request: {range}"),
+            (Ok(number), "" | "u32") => return Some(Some(number)),
+            (Ok(number), suffix) => format!("the count is a `u32`, not `{suffix}`: write `{number}`"),
+            (Err(_), _) => format!("`{}` is too large: {range}", int.base10_digits()),
+        },
+        Expr::Lit(ExprLit { lit: Lit::Float(float), .. }) => {
+            format!("`{float}` is no whole number: {range}, or a longer window")
+        }
+        Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) if matches!(unwrapped(expr), Expr::Lit(_)) => {
+            format!("a quota can't be negative: {range}")
+        }
+        Expr::Lit(_) => format!("a quota is counted in requests: {range}"),
+        _ => return Some(None),
+    };
+    errors.push(syn::Error::new_spanned(count, fault));
+    None
+}
+
+/// The value of a literal from 1 on; `None` if it is a constant expression, or faulty.
+pub(crate) fn check_number(number: &Expr, zero: &str, range: &str, errors: &mut Errors) -> Option<u32> {
+    let fault = match unwrapped(number) {
+        Expr::Lit(ExprLit { lit: Lit::Int(int), .. }) => match (int.base10_digits().parse(), int.suffix()) {
+            (Ok(0), _) => format!("{zero}: {range}"),
+            (Ok(number), "" | "u32") => return Some(number),
+            (Ok(number), suffix) => format!("this is a `u32`, not `{suffix}`: write `{number}`"),
+            (Err(_), _) => format!("`{}` is too large: {range}", int.base10_digits()),
+        },
+        Expr::Lit(_) => format!("this is no whole number: {range}"),
+        Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) if matches!(unwrapped(expr), Expr::Lit(_)) => {
+            format!("this can't be negative: {range}")
+        }
+        _ => return None,
+    };
+    errors.push(syn::Error::new_spanned(number, fault));
+    None
+}
+
+pub(crate) fn check_window(text: &LitStr, errors: &mut Errors) -> Option<u64> {
+    const INSTEAD: &str = "write `per = \"90s\"`, \"15m\" or \"1h 30m\", from \"1ms\" to \"366d\"";
+    let value = text.value();
+    let fault = match humantime::parse_duration(&value) {
+        Err(error) => format!("`{value}` is no window ({error}): {INSTEAD}"),
+        Ok(window) if window < MIN_WINDOW => format!("`{value}` is shorter than a millisecond: {INSTEAD}"),
+        Ok(window) if window > MAX_WINDOW => format!("`{value}` is longer than 366 days: {INSTEAD}"),
+        Ok(window) if window.subsec_nanos() % 1_000_000 != 0 => {
+            format!("`{value}` is no whole number of milliseconds: {INSTEAD}")
+        }
+        Ok(window) => match u64::try_from(window.as_millis()) {
+            Ok(millis) => return Some(millis),
+            Err(_) => format!("`{value}` is longer than 366 days: {INSTEAD}"),
+        },
+    };
+    errors.at(text.span(), fault);
+    None
+}
+
+pub(crate) fn check_headers<'a>(key: impl Iterator<Item = &'a KeyPart>, errors: &mut Errors) {
+    for part in key {
+        let KeyPart::Header(_, Expr::Lit(ExprLit { lit, .. })) = part else { continue };
+        let is_name = |name: &str| {
+            !name.is_empty()
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+        };
+        if !matches!(lit, Lit::Str(name) if is_name(&name.value())) {
+            errors.at(lit.span(), "this is no name of a header: write `header(\"x-api-key\")` or the like");
+        }
+    }
+}
+
+pub(crate) fn check_status(status: &Expr, errors: &mut Errors) {
+    const INSTEAD: &str = "write a status from 400 to 599, such as `status = 429`";
+    let fault = match unwrapped(status) {
+        Expr::Lit(ExprLit { lit: Lit::Int(int), .. }) => match int.base10_parse::<u16>() {
+            Ok(400..=599) if matches!(int.suffix(), "" | "u16") => return,
+            Ok(400..=599) => format!("the status is a `u16`: write `status = {}`", int.base10_digits()),
+            _ => format!("`{}` is no status that tells a client of an error: {INSTEAD}", int.base10_digits()),
+        },
+        Expr::Lit(_) | Expr::Unary(_) => format!("the status is a whole number: {INSTEAD}"),
+        Expr::Path(path) if path.path.segments.iter().any(|segment| segment.ident == "StatusCode") => {
+            format!("the status is a number: {INSTEAD}, or append `.as_u16()`")
+        }
+        _ => return,
+    };
+    errors.push(syn::Error::new_spanned(status, fault));
+}
+
+pub(crate) fn check_message(message: &Expr, errors: &mut Errors) {
+    let fault = match unwrapped(message) {
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) if text.value().trim().is_empty() => {
+            "the message is empty: write what a client should read, or leave `message` out for \
+             `Rate limit exceeded.`"
+        }
+        Expr::Lit(ExprLit { lit: Lit::Str(_), .. }) => return,
+        Expr::Lit(_) | Expr::Unary(_) => "the message is a string: write `message = \"…\"`",
+        _ => return,
+    };
+    errors.push(syn::Error::new_spanned(message, fault));
+}

@@ -1,0 +1,119 @@
+//! Amendments by environment variables.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use super::{Pending, setting, unknown};
+use crate::error::BuildError;
+use crate::policy::Policy;
+
+/// Which setting is to blame in an error.
+const FROM_ENV: &str = "amend_from_env";
+/// What variables begin with, unless the builder says otherwise.
+pub(crate) const PREFIX: &str = "RATE_LIMIT_";
+/// Settings of the builder, behind the prefix.
+pub(crate) const KEY_PREFIX: &str = "KEY_PREFIX";
+pub(crate) const TRUSTED_PROXIES: &str = "TRUSTED_PROXIES";
+/// What puts all policies in shadow, behind the prefix.
+const ALL_IN_SHADOW: &str = "SHADOW";
+/// What may follow a policy's name in a variable, with what it does.
+const SUFFIXES: [(&str, Setting); 6] = [
+    ("_PER_SECOND", Setting::Per(Duration::from_secs(1))),
+    ("_PER_MINUTE", Setting::Per(Duration::from_secs(60))),
+    ("_PER_HOUR", Setting::Per(Duration::from_secs(3_600))),
+    ("_PER_DAY", Setting::Per(Duration::from_secs(86_400))),
+    ("_BURST", Setting::Burst),
+    ("_SHADOW", Setting::Shadow),
+];
+
+#[derive(Clone, Copy)]
+enum Setting {
+    Per(Duration),
+    Burst,
+    Shadow,
+}
+
+/// Does to policies what variables say that begin with `prefix`.
+pub(super) fn amend(
+    pending: &mut Pending,
+    prefix: &str,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+    declared: &[Policy],
+) -> Result<(), BuildError> {
+    let mut all_in_shadow = false;
+    for (variable, value) in variables {
+        // What is not UTF-8 is no name and no value, and is refused as any other that is none.
+        let (variable, value) = (variable.to_string_lossy(), value.to_string_lossy());
+        match variable.strip_prefix(prefix) {
+            Some(ALL_IN_SHADOW) => all_in_shadow = truth(&variable, value.trim())?,
+            Some(KEY_PREFIX | TRUSTED_PROXIES) | None => {}
+            Some(rest) => apply(pending, &variable, rest, value.trim(), declared)?,
+        }
+    }
+    // It is there for when there is no time to look at the others.
+    for policy in declared.iter().filter(|_| all_in_shadow) {
+        pending.change(FROM_ENV, policy.name(), policy, |amendment| amendment.shadow(true))?;
+    }
+    Ok(())
+}
+
+/// `rest` is what follows the prefix of `variable`.
+fn apply(
+    pending: &mut Pending,
+    variable: &str,
+    rest: &str,
+    value: &str,
+    declared: &[Policy],
+) -> Result<(), BuildError> {
+    let fault = |fault: &str| setting(FROM_ENV, variable, fault);
+    let parse = |(suffix, setting): (&str, Setting)| Some((rest.strip_suffix(suffix)?, setting));
+    let Some((name, what)) = SUFFIXES.into_iter().find_map(parse) else {
+        let mut names = declared.iter().map(|policy| in_environment(policy.name()));
+        if names
+            .any(|name| rest.strip_prefix(&name).is_some_and(|end| end.is_empty() || end.starts_with('_')))
+        {
+            let suffixes: Vec<&str> = SUFFIXES.iter().map(|(suffix, _)| *suffix).collect();
+            return Err(fault(&format!("after the name comes one of {}", suffixes.join(", "))));
+        }
+        tracing::warn!(variable, "the variable is none that amends a rate limit, and is passed over");
+        return Ok(());
+    };
+    let mut meant = declared.iter().filter(|policy| in_environment(policy.name()) == name);
+    let Some(policy) = meant.next() else {
+        let names = declared.iter().map(|policy| in_environment(policy.name()));
+        let BuildError::Setting { problem, .. } = unknown(FROM_ENV, name, names) else { return Ok(()) };
+        let elsewhere = "if it is another program's, `Builder::env_prefix` keeps them apart";
+        return Err(fault(&format!("{problem}; {elsewhere}")));
+    };
+    if meant.any(|other| other.name() != policy.name()) {
+        return Err(fault("several policies have names that are the same here: rename one of them"));
+    }
+    let number = || value.parse().map_err(|_| fault(&format!("`{value}` is no whole number: write 20")));
+    match what {
+        Setting::Per(window) => {
+            let limit = number()?;
+            pending.change(FROM_ENV, variable, policy, |amendment| amendment.quota(limit, window))
+        }
+        Setting::Burst => {
+            let burst = number()?;
+            pending.change(FROM_ENV, variable, policy, |amendment| amendment.burst(burst))
+        }
+        Setting::Shadow => {
+            let shadow = truth(variable, value)?;
+            pending.change(FROM_ENV, variable, policy, |amendment| amendment.shadow(shadow))
+        }
+    }
+}
+
+fn truth(variable: &str, value: &str) -> Result<bool, BuildError> {
+    match value {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(setting(FROM_ENV, variable, &format!("`{value}` is neither true nor false"))),
+    }
+}
+
+/// `my-api.v2` is `MY_API_V2` in a variable.
+fn in_environment(name: &str) -> String {
+    name.to_ascii_uppercase().replace(['-', '.'], "_")
+}

@@ -1,0 +1,109 @@
+//! What the environment says: where Redis is, some settings, and amendments.
+
+use std::borrow::Cow;
+use std::env::VarError;
+
+use super::{Builder, Choice};
+use crate::amendment;
+use crate::error::BuildError;
+
+/// The variable that tells where Redis is.
+pub(super) const REDIS_URL: &str = "REDIS_URL";
+
+impl Builder {
+    /// Takes the store and the amendments from the environment: counts in the Redis server at
+    /// `REDIS_URL` if that is set and not empty, else in this process, which the log says; and
+    /// [amends](Self::amend_from_env) policies. `RATE_LIMIT_KEY_PREFIX` is the [`key_prefix`](Self::key_prefix), and
+    /// `RATE_LIMIT_TRUSTED_PROXIES`, with commas, the [`trusted_proxies`](Self::trusted_proxies), if they are set,
+    /// whatever the program says.
+    pub fn from_env(mut self) -> Self {
+        self.store = Choice::Environment;
+        self.amend_from_env()
+    }
+
+    /// Changes policies by environment variables: `RATE_LIMIT_<NAME>_PER_SECOND`, `_PER_MINUTE`,
+    /// `_PER_HOUR`, `_PER_DAY` and `_BURST` take a number, `_SHADOW` takes `true` or `false`. A name is
+    /// in capitals, with `_` for `-` and `.`. They come after what [`amend`](Self::amend) does, and change
+    /// what is declared, not what [`quotas_by`](Policy::quotas_by) answers. `RATE_LIMIT_SHADOW=true` puts all policies in
+    /// shadow: they count, and deny nobody. The two settings that [`from_env`](Self::from_env) has are taken, too.
+    pub fn amend_from_env(mut self) -> Self {
+        self.amend_from_env = true;
+        self
+    }
+
+    /// What the variables begin with that [`amend_from_env`](Self::amend_from_env) and [`from_env`](Self::from_env)
+    /// look at; default `RATE_LIMIT_`. Programs that share an environment need one each, since a variable for a policy
+    /// that a program does not declare keeps it from starting.
+    pub fn env_prefix(mut self, prefix: impl Into<Cow<'static, str>>) -> Self {
+        self.env_prefix = prefix.into();
+        self
+    }
+
+    /// The settings that variables have.
+    pub(super) fn settings_from(mut self, variable: impl Fn(&str) -> Option<String>) -> Self {
+        let variable =
+            |name: &str| variable(&format!("{}{name}", self.env_prefix)).filter(|value| !value.is_empty());
+        let (key_prefix, proxies) = (variable(amendment::KEY_PREFIX), variable(amendment::TRUSTED_PROXIES));
+        if let Some(prefix) = key_prefix {
+            self.key_prefix = prefix.into();
+        }
+        if let Some(proxies) = proxies {
+            self.trusted_proxies = proxies.split(',').map(|network| network.trim().to_owned()).collect();
+        }
+        self
+    }
+}
+
+/// Where Redis is, if the variable says it.
+pub(super) fn redis_url(variable: Result<String, VarError>) -> Result<Option<String>, BuildError> {
+    match variable {
+        Ok(url) if !url.is_empty() => {
+            tracing::info!("rate limits are to be counted in Redis, since {REDIS_URL} is set");
+            Ok(Some(url))
+        }
+        Ok(_) | Err(VarError::NotPresent) => {
+            tracing::info!("rate limits are counted in this process, since {REDIS_URL} is not set");
+            Ok(None)
+        }
+        // What stands there may be a password.
+        Err(VarError::NotUnicode(_)) => {
+            let problem = "it is not UTF-8: percent-encode what is not ASCII, as `%E9`".to_owned();
+            Err(BuildError::Setting { setting: REDIS_URL, problem })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_settings() {
+        let builder = Builder::default().key_prefix("own:").trusted_proxies(["192.0.2.0/24"]);
+        let builder = builder.settings_from(|variable| {
+            Some(match variable {
+                "RATE_LIMIT_KEY_PREFIX" => "shop:".to_owned(),
+                "RATE_LIMIT_TRUSTED_PROXIES" => "10.0.0.0/8, fd00::/8".to_owned(),
+                _ => return None,
+            })
+        });
+        assert_eq!(builder.key_prefix, "shop:");
+        assert_eq!(builder.trusted_proxies, ["10.0.0.0/8", "fd00::/8"]);
+        let builder = builder.env_prefix("SHOP_").settings_from(|_| Some(String::new()));
+        assert_eq!(
+            (builder.key_prefix.as_ref(), builder.trusted_proxies.len()),
+            ("shop:", 2),
+            "nothing is set"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_url_that_is_not_utf_8_is_refused_and_not_told() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let url = std::ffi::OsString::from_vec(b"redis://:secret\xff@localhost".to_vec());
+        let error = redis_url(Err(VarError::NotUnicode(url))).expect_err("it is no URL").to_string();
+        assert!(error.contains("percent-encode"), "{error}");
+        assert!(!error.contains("secret"), "{error}");
+    }
+}
