@@ -2,6 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::amendment::Amendment;
 use crate::builder::Builder;
@@ -38,6 +41,9 @@ use crate::store::Operation;
 #[derive(Clone)]
 #[must_use = "a limiter does nothing until it is a layer of a router, or asked with `check`"]
 pub struct RateLimiter(pub(crate) Arc<Shared>);
+
+/// Timers are not finer.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 /// What all clones of a limiter are.
 #[derive(Debug)]
@@ -98,6 +104,50 @@ impl RateLimiter {
     /// If the store fails and the limiter is built to [deny](crate::OnStoreError::Deny) then.
     pub async fn check(&self, policy: &Policy, key: impl Into<Key>) -> Result<Decision, Error> {
         self.decide(Operation::Take, self.0.limiter.ask(policy, key)).await
+    }
+
+    /// Asks as [`check`](Self::check) does, and waits where that denies, until it allows or `patience` is over: for jobs
+    /// that are not to fail, but to slow down. The decision is a denial if the wait would be longer than what is left of
+    /// `patience`, and then it is told at once, not waited for.
+    ///
+    /// Those who wait for one key ask when it can be admitted, and not in the order in which they came. A wait is not
+    /// charged. Nobody should wait so in a handler: a client that is denied knows by itself how long to wait.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum_rate_limit::{Error, Policy, RateLimiter};
+    ///
+    /// const MAILS: Policy = Policy::new("mails-sent").per_second(20);
+    ///
+    /// async fn send(limiter: &RateLimiter, mails: Vec<String>) -> Result<(), Error> {
+    ///     for mail in mails {
+    ///         if limiter.check_within(&MAILS, "all", Duration::from_secs(60)).await?.is_allowed() {
+    ///             println!("sent: {mail}");
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check).
+    pub async fn check_within(
+        &self,
+        policy: &Policy,
+        key: impl Into<Key>,
+        patience: Duration,
+    ) -> Result<Decision, Error> {
+        let (key, start) = (key.into(), Instant::now());
+        loop {
+            let decision = self.check(policy, key.clone()).await?;
+            let Some(wait) = decision.retry_after() else { return Ok(decision) };
+            let wait = wait.max(SHORTEST_WAIT);
+            if start.elapsed().saturating_add(wait) > patience {
+                return Ok(decision);
+            }
+            tokio::time::sleep(wait).await;
+        }
     }
 
     /// Asks `policy` about `key` as [`check`](Self::check) does, and charges nothing.

@@ -1,6 +1,6 @@
 //! Rich policies over HTTP, the same on both stores: keys, costs, tiers, shadows, charges, amendments.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::{FromRequestParts as _, Path, Request};
 use axum::http::request::Parts;
@@ -507,6 +507,25 @@ async fn refund(charge: Charge, request: Request, next: Next) -> Response {
         charge.give_back(1).await.expect("it is given back");
     }
     response
+}
+
+#[tokio::test]
+async fn who_has_patience_is_let_through_when_it_can_be() {
+    const SLOW: Policy = Policy::new("slow").quota(1, Duration::from_secs(2));
+    const DEAR: Policy = Policy::new("dear").per_hour(1).cost_by(|_| 2);
+    let limiter = RateLimiter::memory();
+    let within = async |policy: &Policy, patience| {
+        let start = Instant::now();
+        let decision = limiter.check_within(policy, "x", patience).await.expect("a decision");
+        (decision.is_allowed(), start.elapsed())
+    };
+    assert!(within(&SLOW, Duration::ZERO).await.0);
+    let (allowed, waited) = within(&SLOW, Duration::from_secs(60)).await;
+    assert!(allowed && waited >= Duration::from_millis(200), "{waited:?}");
+    // What is too long is not waited for.
+    let _ = limiter.add(&DEAR, "x", 1).await.expect("it is charged");
+    let (allowed, waited) = within(&DEAR, Duration::from_secs(600)).await;
+    assert!(!allowed && waited < Duration::from_secs(60), "{waited:?}");
 }
 
 /// Nobody is to wonder why so much passes.

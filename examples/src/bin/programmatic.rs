@@ -55,6 +55,8 @@ async fn send_mails(
         // The key says who shares a quota: any text, or an address. A loop and not an `if`, since
         // after the wait another job, or another instance, may have been faster.
         //
+        // (`check_within` waits by itself; here each wait is to be seen.)
+        //
         // `check` fails only if the limiter is built with `OnStoreError::Deny` and the store is away.
         // A denial is no error.
         while let Some(wait) = limiter.check(&MAILS, customer).await?.retry_after() {
