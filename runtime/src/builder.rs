@@ -357,7 +357,10 @@ impl Builder {
 
     fn assemble(mut self) -> Result<RateLimiter, BuildError> {
         if self.amend_from_env {
-            self = self.settings_from(|variable| std::env::var(variable).ok());
+            self = self.settings_from(|variable| {
+                // What is not UTF-8 is refused as any other prefix or network that is none.
+                std::env::var_os(variable).map(|value| value.to_string_lossy().into_owned())
+            });
         }
         self.validate()?;
         let proxies = self.proxies()?;
