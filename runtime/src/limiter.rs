@@ -88,12 +88,12 @@ impl Ask<'_> {
     }
 
     fn tell(&self, verdict: Verdict, degraded: bool) {
-        let (policy, outcome) = (self.policy.name(), verdict.as_str());
+        let policy = self.policy.name();
         // Whose it was is personal, so it is told to those alone who ask for all there is.
         macro_rules! tell {
             ($target:literal, $text:literal) => {{
                 let key = || tracing::enabled!(target: $target, Level::TRACE).then_some(self.key.as_str());
-                tracing::debug!(target: $target, policy, outcome, degraded, key = key(), $text);
+                tracing::debug!(target: $target, policy, outcome = verdict.as_str(), degraded, key = key(), $text);
             }};
         }
         if matches!(verdict, Verdict::Denied | Verdict::ShadowDenied) {
