@@ -178,7 +178,7 @@ pub(crate) fn find<'p>(
 ) -> Result<&'p Policy, BuildError> {
     let names = policies.clone().into_iter().map(|policy| policy.name().to_owned());
     let mut policies = policies.into_iter();
-    policies.find(|policy| policy.name() == name).ok_or_else(|| unknown(by, name, names))
+    policies.find(|policy| policy.name() == name).ok_or_else(|| setting(by, name, &unknown(name, names)))
 }
 
 /// Tells the log of a policy that is no longer as declared.
@@ -230,14 +230,15 @@ fn setting(setting: &'static str, what: &str, fault: &str) -> BuildError {
 /// How much a name has to be like another to be taken for a slip.
 const ALIKE: f64 = 0.7;
 
-fn unknown(by: &'static str, name: &str, names: impl Iterator<Item = String>) -> BuildError {
+/// That there is no policy of this name, and which one may be meant.
+fn unknown(name: &str, names: impl Iterator<Item = String>) -> String {
     let similarity = |other: &String| strsim::jaro_winkler(name, other);
     let nearest = names.max_by(|one, other| similarity(one).total_cmp(&similarity(other)));
     let hint = match nearest.filter(|nearest| similarity(nearest) > ALIKE) {
         Some(nearest) => format!("did you mean `{nearest}`?"),
         None => "attributes declare none that is called so; `Builder::declare` adds others".to_owned(),
     };
-    setting(by, name, &format!("there is no policy of that name: {hint}"))
+    format!("there is no policy of that name: {hint}")
 }
 
 #[cfg(test)]

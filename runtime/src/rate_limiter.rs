@@ -250,6 +250,23 @@ impl RateLimiter {
         self.0.limiter.policies.amend(policy, change)
     }
 
+    /// Whether the store, or a node of a cluster, is known to be away now, so that decisions are made without it: for a
+    /// page that tells how the service is. It is no reason to take an instance out of service, which does without. A
+    /// store that is there, and refuses what it is asked, is not away. Always false where this process is the store.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # use axum_rate_limit::RateLimiter;
+    /// assert!(!RateLimiter::memory().is_degraded());
+    /// let limiter = RateLimiter::redis("redis://127.0.0.1:1").await?; // nobody listens there
+    /// assert!(limiter.is_degraded());
+    /// # Ok::<(), axum_rate_limit::BuildError>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn is_degraded(&self) -> bool {
+        self.0.limiter.store.is_away()
+    }
+
     /// Releases the connection, once no more requests come: after `axum::serve` has returned.
     ///
     /// Requests that come all the same are decided as if the store were away.

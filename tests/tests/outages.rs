@@ -38,12 +38,13 @@ async fn a_limiter_starts_without_its_server_and_finds_it() {
     let mut server = RedisServer::start().await;
     server.kill();
     let limiter = RateLimiter::redis(server.url()).await.expect("it starts degraded");
-    assert!(limiter.check(&TWO, "x").await.expect("a decision").is_degraded());
+    assert!(limiter.check(&TWO, "x").await.expect("a decision").is_degraded() && limiter.is_degraded());
     let required = RateLimiter::builder().redis(server.url()).require_store().build().await;
     let error = required.expect_err("the server is away").to_string();
     assert!(error.contains("required"), "{error}");
     server.restart().await;
     let _ = recovered(&limiter, &TWO, "y").await;
+    assert!(!limiter.is_degraded());
 }
 
 #[rate_limit(name = "judged", per_hour = 2)]

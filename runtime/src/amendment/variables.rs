@@ -81,9 +81,8 @@ fn apply(
     let mut meant = declared.iter().filter(|policy| in_environment(policy.name()) == name);
     let Some(policy) = meant.next() else {
         let names = declared.iter().map(|policy| in_environment(policy.name()));
-        let BuildError::Setting { problem, .. } = unknown(FROM_ENV, name, names) else { return Ok(()) };
         let elsewhere = "if it is another program's, `Builder::env_prefix` keeps them apart";
-        return Err(fault(&format!("{problem}; {elsewhere}")));
+        return Err(fault(&format!("`{name}`: {}; {elsewhere}", unknown(name, names))));
     };
     if meant.any(|other| other.name() != policy.name()) {
         return Err(fault("several policies have names that are the same here: rename one of them"));

@@ -64,6 +64,11 @@ impl Guarded {
         self.store.is_some()
     }
 
+    /// Whether the store, or a part of it, is known to be away.
+    pub(crate) fn is_away(&self) -> bool {
+        self.store.as_ref().is_some_and(|remote| remote.is_away())
+    }
+
     /// Connects. When the store is away it is left alone, and probed until it comes.
     pub(crate) async fn start(&self) -> Result<(), StoreError> {
         match &self.store {

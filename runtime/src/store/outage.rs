@@ -61,6 +61,11 @@ impl Outage {
         News::Begins
     }
 
+    /// Whether it is away.
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.lock().is_some()
+    }
+
     /// It is there. If it was away, this tells for how long.
     pub(crate) fn end(&self) -> Option<Duration> {
         telemetry::store(true);

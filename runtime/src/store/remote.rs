@@ -88,6 +88,11 @@ impl Remote {
         result
     }
 
+    /// Whether it is known to be away, or a part of it.
+    pub(super) fn is_away(&self) -> bool {
+        self.outage.is_on() || self.place.is_away()
+    }
+
     pub(super) async fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
         self.place.close().await;
@@ -263,6 +268,15 @@ impl Place {
         match self {
             #[cfg(feature = "redis")]
             Self::Redis(store) => store.mends_itself(),
+            Self::Custom(_) => false,
+        }
+    }
+
+    /// Whether a part of it is known to be away that comes back without a probe.
+    fn is_away(&self) -> bool {
+        match self {
+            #[cfg(feature = "redis")]
+            Self::Redis(store) => store.is_away(),
             Self::Custom(_) => false,
         }
     }

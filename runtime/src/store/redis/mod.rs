@@ -155,6 +155,15 @@ impl RedisStore {
         !matches!(self, Self::One(_))
     }
 
+    /// Whether a node of a cluster is known to be away.
+    pub(crate) fn is_away(&self) -> bool {
+        match self {
+            Self::One(_) => false,
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.is_away(),
+        }
+    }
+
     /// Whether a connection is missing that is not sought by itself.
     pub(crate) fn is_lost(&self) -> bool {
         matches!(self, Self::One(one) if !one.lane.is_attached())

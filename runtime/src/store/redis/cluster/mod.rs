@@ -239,6 +239,11 @@ impl Cluster {
         Arc::clone(&self.topology.read())
     }
 
+    /// Whether a node is known to be away.
+    pub(super) fn is_away(&self) -> bool {
+        self.outage.is_on()
+    }
+
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
         self.topology().nodes().for_each(|node| node.lane.detach());
