@@ -24,7 +24,7 @@ impl Builder {
     /// Changes policies by environment variables: `RATE_LIMIT_<NAME>_PER_SECOND`, `_PER_MINUTE`,
     /// `_PER_HOUR`, `_PER_DAY` and `_BURST` take a number, `_SHADOW` takes `true` or `false`. A name is
     /// in capitals, with `_` for `-` and `.`. They come after what [`amend`](Self::amend) does, and change
-    /// what is declared, not what [`quotas_by`](Policy::quotas_by) answers. `RATE_LIMIT_SHADOW=true` puts all policies in
+    /// what is declared, not what [`quotas_by`](crate::Policy::quotas_by) answers. `RATE_LIMIT_SHADOW=true` puts all policies in
     /// shadow: they count, and deny nobody. The two settings that [`from_env`](Self::from_env) has are taken, too.
     pub fn amend_from_env(mut self) -> Self {
         self.amend_from_env = true;
