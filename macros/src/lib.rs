@@ -61,14 +61,18 @@ use proc_macro::TokenStream;
 /// # Where it may stand
 ///
 /// * On a **handler**: an `async fn`, or a `fn` that returns `impl Future`, with up to 15
-///   extractors of its own.
+///   extractors of its own. It gets one more, a permit, which nobody but axum can give: what other code
+///   calls, too, goes into a function of its own. In an `impl` or a `trait` only functions that return a
+///   router can be limited: move a handler out of it.
 /// * On a **function that returns `Router<S>` or `MethodRouter<S, E>`**, under that name or an alias
 ///   that ends in `Router`: all routes in what it returns are limited. A path that no route matches
 ///   (404) is not counted; a method that a matching route lacks (405) is. The fallback of a `Router`
 ///   is not limited, nor is a `method_not_allowed_fallback` that is added to what the function
 ///   returns.
-/// * On an **inline module**: as if on each such function directly inside. The module's limit is asked
-///   first, then that of a function, then that of a handler.
+/// * On an **inline module**: as if on each such function directly inside, also under a name that the
+///   module gives to a router (`use axum::Router as Routes`, `type Routes = Router`). The module's limit
+///   is asked first, then that of a function, then that of a handler. A router that comes in something
+///   else, of an `impl`, a `static` or a `&mut Router`, is an error there, since it would not be limited.
 ///
 /// The layer of the limiter goes outside of a limited function or module, to the router that merges
 /// or nests what it returns: added inside, it comes after the limit, and each request is answered
