@@ -26,7 +26,8 @@ async fn keys_of(server: &RedisServer, database: i64) -> Vec<String> {
 async fn a_user_and_a_database_are_taken_from_the_url_in_both_protocols() {
     let server = RedisServer::start().await;
     // One who may do no more than the README says.
-    let rules = ["~rl:*", "+@read", "+@write", "+@connection", "+@transaction", "+@scripting", "+time"];
+    let rules =
+        ["~rl:*", "+@read", "+@write", "+@connection", "+@transaction", "+@scripting", "+select", "+time"];
     let () = server.call(&[&["ACL", "SETUSER", "a@b", "on", ">p/w:1"][..], &rules].concat()).await;
     for (database, protocol) in [(3, ""), (4, "?protocol=resp2"), (5, "?protocol=resp3"), (6, "?protocol=3")]
     {
