@@ -222,7 +222,7 @@ impl Remote {
                     Ok(()) if remote.closed.load(Ordering::Relaxed) => return remote.place.close().await,
                     Ok(()) => {
                         remote.recovery.note();
-                        let after = remote.outage.end();
+                        let after = remote.outage.end().unwrap_or_default();
                         tracing::info!(?after, "the rate limiter's store is back");
                         drop(watch);
                         // While it was watched over, nobody was told that it is lost.
