@@ -213,6 +213,25 @@ async fn what_one_policy_denies_is_in_the_end_charged_by_none() {
 }
 
 #[tokio::test]
+async fn a_user_who_may_do_no_more_than_the_readme_says_will_do() {
+    let cluster = RedisCluster::start().await;
+    let rules =
+        ["~rl:*", "+@read", "+@write", "+@connection", "+@transaction", "+@scripting", "+select", "+time"];
+    let rules = [&["ACL", "SETUSER", "limiter", "on", ">p"][..], &rules, &["+cluster"]].concat();
+    for node in cluster.nodes() {
+        let () = node.call(&rules).await;
+    }
+    let urls = || cluster.nodes().iter().map(|node| node.url().replace("://", "://limiter:p@"));
+    let limiter = built(|| RateLimiter::builder().redis_cluster(urls()).timeout(PATIENCE)).await;
+    for key in 0..30 {
+        for allowed in [true, false] {
+            let decision = limiter.check(&ONE, key.to_string()).await.expect("a decision");
+            assert_eq!((decision.is_allowed(), decision.is_degraded()), (allowed, false));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_node_is_not_taken_for_a_server_of_its_own() {
     let cluster = RedisCluster::start().await;
     for node in cluster.nodes() {
