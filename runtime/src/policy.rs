@@ -325,8 +325,8 @@ impl Policy {
     ///
     /// # Panics
     ///
-    /// If the policy keeps a sliding log or a token bucket that can't have such quotas. In a constant that is a
-    /// compile error.
+    /// If the policy keeps a sliding log, whose size must be known, whatever `quotas` are. In a constant that is a compile
+    /// error.
     #[track_caller]
     pub const fn with_quotas(mut self, quotas: Quotas) -> Self {
         (self.quotas, self.is_of_somebody) = (quotas, true);
@@ -588,6 +588,22 @@ mod tests {
     #[should_panic(expected = "belongs to a token bucket")]
     fn a_burst_needs_a_bucket() {
         let _ = Policy::new("x").per_second(1).burst(2);
+    }
+
+    #[test]
+    fn quotas_of_somebody_are_no_surprise() {
+        let quotas = Quotas::of(Quota::per_second(2_000_000));
+        let bucket = Policy::new("x").per_second(5).algorithm(Algorithm::TokenBucket { burst: None });
+        assert_eq!(bucket.with_quotas(quotas).quotas(), quotas.as_slice());
+        let dear = Policy::new("x").per_second(5).cost(5).with_quotas(Quotas::of(Quota::per_second(1)));
+        assert_eq!(dear.fixed_cost(), 5);
+    }
+
+    #[test]
+    #[should_panic(expected = "its quotas must be known")]
+    fn a_log_has_quotas_that_are_known() {
+        let log = Policy::new("x").per_second(5).algorithm(Algorithm::SlidingLog);
+        let _ = log.with_quotas(Quotas::of(Quota::per_second(1)));
     }
 
     #[test]

@@ -225,8 +225,7 @@ impl RateLimiter {
     ///
     /// `change` is given the policy that the limiter was built with, whatever it has been amended to since: so
     /// `|policy| policy` brings that back. What has been counted so far stays. All clones of this limiter follow, other
-    /// instances do not: have each amend its own, when it is told to or sees a file change. Denials that are
-    /// [remembered](Builder::deny_memory) may outlast a larger limit by a second.
+    /// instances do not: have each amend its own, when it is told to or sees a file change.
     ///
     /// ```
     /// use axum_rate_limit::{Policy, RateLimiter};

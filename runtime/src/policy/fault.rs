@@ -17,7 +17,8 @@ impl Policy {
     pub(crate) const fn fault(&self) -> Option<&'static str> {
         let quotas = self.quotas.as_slice();
         let mut index = 0;
-        while index < quotas.len() {
+        // What somebody has is known late, and counted as it can be.
+        while index < quotas.len() && !self.is_of_somebody {
             let fault = match self.algorithm {
                 Algorithm::SlidingLog => log_fault(&quotas[index]),
                 Algorithm::TokenBucket { burst } => {
@@ -32,12 +33,15 @@ impl Policy {
         }
         if let (Cost::Fixed(cost), None) = (self.cost, self.quotas_by)
             && cost > self.most_at_once()
+            && !self.is_of_somebody
         {
             return Some(
                 "a cost that is more than a quota never passes: give a smaller one, or `quotas_by` before it",
             );
         }
-        if self.quotas_by.is_some() && matches!(self.algorithm, Algorithm::SlidingLog) {
+        if (self.quotas_by.is_some() || self.is_of_somebody)
+            && matches!(self.algorithm, Algorithm::SlidingLog)
+        {
             return Some(
                 "a sliding log keeps every request, so its quotas must be known: use another algorithm \
                  with `quotas_by`",
