@@ -70,6 +70,7 @@ const CANDIDATES: &[Candidate] = &[
     candidate("bare", "bare axum", Kind::Bare, Store::None, false, PASS),
     candidate("bare-fields", "bare axum, two static fields", Kind::Bare, Store::None, true, HOT),
     candidate("bare-layer", "bare axum, an idle layer and argument", Kind::Bare, Store::None, false, HOT),
+    candidate("bare-mimalloc", "bare axum, mimalloc", Kind::Bare, Store::None, false, PASS),
     candidate("bare-denial", "bare axum, always denying", Kind::Bare, Store::None, false, DENIED),
     candidate("ours-memory", "axum-rate-limit, fields off", Kind::Ours, Store::Memory, false, ALL),
     candidate("ours-memory-fields", "axum-rate-limit", Kind::Ours, Store::Memory, true, HOT),
@@ -83,6 +84,7 @@ const CANDIDATES: &[Candidate] = &[
     candidate("ours-redis-fields", "axum-rate-limit", Kind::Ours, Store::Redis, true, HOT_AND_DENIED),
     candidate("ours-redis-outermost", "axum-rate-limit, outermost, fields off", Kind::Ours, Store::Redis, false, ALL),
     candidate("ours-redis-outermost-fields", "axum-rate-limit, outermost", Kind::Ours, Store::Redis, true, HOT_AND_DENIED),
+    candidate("ours-redis-mimalloc", "axum-rate-limit, fields off, mimalloc", Kind::Ours, Store::Redis, false, PASS),
     candidate("limitador-redis", "limitador", Kind::Peer, Store::Redis, false, ALL),
     candidate("limitador-cached", "limitador, cached", Kind::Peer, Store::Redis, false, ALL),
     candidate("axum-limit-redis", "axum-limit", Kind::Peer, Store::Redis, false, ALL),
@@ -93,6 +95,14 @@ const CANDIDATES: &[Candidate] = &[
     candidate("incr", "one INCR a request", Kind::Commands, Store::Redis, false, PASS),
     candidate("fastapi", "the article's FastAPI", Kind::FastApi, Store::Redis, false, HOT_AND_DENIED),
 ];
+
+/// How the names of those end that allocate with mimalloc, not with the allocator of the system.
+const MIMALLOC: &str = "-mimalloc";
+
+/// What a candidate is compared with: the same service without a limiter.
+pub(crate) fn bare(id: &str) -> &'static str {
+    if id.ends_with(MIMALLOC) { "bare-mimalloc" } else { "bare" }
+}
 
 /// Those whose latency is measured, too.
 pub(crate) const ONE_BY_ONE: [&str; 4] = ["bare", "ours-redis", "ours-redis-outermost", "evalsha"];
@@ -106,7 +116,15 @@ impl Candidate {
     }
 
     pub(crate) fn is_bare(&self) -> bool {
-        self.id == "bare"
+        self.id == bare(self.id)
+    }
+
+    /// The program that serves it, and the argument by which that knows it.
+    pub(crate) fn server(&self) -> (&'static str, &'static str) {
+        match self.id.strip_suffix(MIMALLOC) {
+            Some(id) => ("server-mimalloc", id),
+            None => ("server", self.id),
+        }
     }
 
     /// Why it can't be measured here.

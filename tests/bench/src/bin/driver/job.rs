@@ -2,7 +2,7 @@
 
 use bench::Column;
 
-use crate::candidate::{Candidate, ONE_BY_ONE};
+use crate::candidate::{self, Candidate, ONE_BY_ONE};
 
 /// The connections of most runs: enough that the service never waits for requests.
 pub(crate) const MANY: usize = 64;
@@ -33,6 +33,6 @@ impl Job {
     /// The same traffic without a limiter. There is nothing to deny there.
     pub(crate) fn bare(self) -> Self {
         let column = if self.column == Column::Keys { Column::Keys } else { Column::Hot };
-        Self { candidate: "bare", column, ..self }
+        Self { candidate: candidate::bare(self.candidate), column, ..self }
     }
 }

@@ -5,7 +5,7 @@ use crate::redis::Redis;
 use crate::{Result, paths};
 
 /// The packages whose versions the report tells.
-const CRATES: [&str; 10] = [
+const CRATES: [&str; 11] = [
     "axum",
     "hyper",
     "tokio",
@@ -16,6 +16,7 @@ const CRATES: [&str; 10] = [
     "limitador",
     "axum-limit",
     "tower-rate-limiter",
+    "mimalloc",
 ];
 
 #[derive(Debug)]

@@ -29,9 +29,9 @@ pub(crate) fn python() -> PathBuf {
     scratch().join("venv/bin/python")
 }
 
-/// The servers in Rust, which are built beside this program.
-pub(crate) fn server() -> Result<PathBuf> {
-    Ok(std::env::current_exe()?.with_file_name("server"))
+/// A program that is built beside this one, as the servers in Rust are.
+pub(crate) fn beside(program: &str) -> Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name(program))
 }
 
 fn package() -> &'static Path {

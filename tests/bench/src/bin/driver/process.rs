@@ -69,8 +69,9 @@ impl Service {
             command.arg(paths::fastapi()).arg(column.limit().to_string()).env("REDIS_URL", redis);
             command
         } else {
-            let mut command = Command::new(paths::server()?);
-            command.args([candidate.id, &column.to_string(), redis]);
+            let (program, id) = candidate.server();
+            let mut command = Command::new(paths::beside(program)?);
+            command.args([id, &column.to_string(), redis]);
             command
         };
         let mut process = Process::start(command.env_remove("RUST_LOG").stdout(Stdio::piped()))?;

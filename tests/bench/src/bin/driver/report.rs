@@ -214,7 +214,8 @@ const METHOD: &str = "\
 * wrk, the service and Redis share the processors, so that what Redis and wrk need is missing elsewhere. A ratio \
 is to bare axum under the same traffic in the same round; the median of the rounds is shown, and the extremes.
 * Services are built in release mode with thin LTO and one codegen unit, and run by Tokio's multi-threaded \
-runtime as it is by default. FastAPI is served by uvicorn: one process, uvloop, no access log.
+runtime as it is by default. They allocate with what the system has (here glibc's), but for those that are said to do so \
+with mimalloc: these are compared with bare axum on mimalloc. FastAPI is served by uvicorn: one process, uvloop, no access log.
 * CPU is what the system says that the process used, divided by the requests. Redis calls are the commands that \
 clients sent; but of a limiter that runs scripts (ours, limitador's) what these call is not counted, and a \
 transaction of ours is one.

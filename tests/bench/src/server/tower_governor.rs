@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use bench::{Column, KEY_HEADER};
+use crate::{Column, KEY_HEADER};
 use http::Request;
 use tower_governor::governor::GovernorConfigBuilder;
 use tower_governor::key_extractor::KeyExtractor;
 use tower_governor::{GovernorError, GovernorLayer};
 use tower_layer::Layer as _;
 
-use crate::{Result, Serve, ok, service};
+use super::{Result, Serve, ok, service};
 
 pub(crate) fn app(column: Column) -> Result<Router> {
     let (app, (period, burst)) = (Router::new().route("/", get(ok)), quota(column)?);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
-use bench::{Column, KEY_HEADER};
+use crate::{Column, KEY_HEADER};
 use http::StatusCode;
 use http::request::Parts;
 

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::routing::get;
-use bench::Column;
+use crate::Column;
 use http::StatusCode;
 use http::request::Parts;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{AsyncCommands, IntoConnectionInfo, RedisResult, Script};
 
-use crate::Result;
-use crate::client::client;
+use super::Result;
+use super::client::client;
 
 /// The window, in seconds.
 const WINDOW: i64 = 3600;

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::routing::get;
-use bench::Column;
+use crate::Column;
 use http::StatusCode;
 use http::request::Parts;
 use limitador::errors::LimitadorError;
 use limitador::limit::{Context, Limit, Namespace};
 use limitador::{AsyncRateLimiter, CheckResult, RateLimiter};
 
-use crate::Result;
-use crate::client::client;
+use super::Result;
+use super::client::client;
 
 const NAMESPACE: &str = "bench";
 /// How many counters memory holds: more than there are clients.

@@ -4,7 +4,7 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use http::{HeaderName, StatusCode};
 
-use crate::ok;
+use super::ok;
 
 pub(crate) fn plain() -> Router {
     Router::new().route("/", get(ok))

@@ -27,19 +27,25 @@ use axum::extract::Request;
 use axum::response::Response;
 use axum::{Router, ServiceExt};
 use axum_rate_limit::Headers;
-use bench::Column;
+use crate::Column;
 use tokio::net::TcpListener;
 use tower_service::Service;
 
-type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
+/// What may fail here fails for many reasons.
+pub type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 /// The handler of all candidates.
 async fn ok() -> &'static str {
     "ok"
 }
 
+/// Serves what the arguments of the program say, until it is killed.
+///
+/// # Errors
+///
+/// If the arguments are not understood, or the candidate can't start.
 #[tokio::main]
-async fn main() -> Result<()> {
+pub async fn run() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let (candidate, column, url) = match arguments[..] {
