@@ -9,7 +9,7 @@
 #![no_main]
 #![allow(dead_code)] // of what is included, the procedural macro is missing
 
-#[path = "../../macros/src/args.rs"]
+#[path = "../../macros/src/args/mod.rs"]
 mod args;
 #[path = "../../macros/src/errors.rs"]
 mod errors;

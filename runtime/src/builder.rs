@@ -1,34 +1,27 @@
 //! A limiter with settings of its own.
 
+mod assembly;
 mod environment;
 #[cfg(feature = "redis")]
 mod servers;
+mod validation;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use ipnet::IpNet;
 
-use self::environment::{REDIS_URL, redis_url};
 use crate::amendment::{self, Amend, Amendment};
 use crate::clock::Clock;
-use crate::error::BuildError;
 use crate::http::{Answers, Denied, Headers, OnDenied};
-use crate::in_force::InForce;
-use crate::key::{ClientIpHeader, Prefixes, Proxies, canonical_network};
-use crate::limiter::Limiter;
+use crate::key::{ClientIpHeader, Prefixes};
 use crate::policy::Policy;
-use crate::rate_limiter::{RateLimiter, Shared};
-use crate::registry;
-use crate::store::guarded::{Guarded, OnStoreError};
+use crate::store::guarded::OnStoreError;
 #[cfg(feature = "redis")]
-use crate::store::redis::{Access, Server};
-use crate::store::remote::Place;
-use crate::store::{AnyStore, MemoryStore, Settings, Store};
+use crate::store::redis::Access;
+use crate::store::{AnyStore, Store};
 
 /// How servers are reached, of which there are none.
 #[cfg(not(feature = "redis"))]
@@ -324,166 +317,6 @@ impl Builder {
         self.clock = Clock::Manual(clock.clone());
         self
     }
-
-    /// Makes the limiter, and connects it to its store. The runtime that this is awaited in serves the
-    /// connection, for as long as it runs; a runtime that nobody drives (a `current_thread` one outside of its
-    /// `block_on`) answers nobody, whatever the timeout.
-    ///
-    /// # Errors
-    ///
-    /// * Two policies of the program share a name but differ, or one bears the name that response fields give to a quota
-    ///   of another: the error says where both stand.
-    /// * A setting has a value that it can't have, or an amendment is for a policy that nobody declares.
-    /// * The store is away, and [`require_store`](Self::require_store) was asked for.
-    pub async fn build(self) -> Result<RateLimiter, BuildError> {
-        let require_store = self.require_store;
-        let limiter = self.assemble()?;
-        let Limiter { store, key_prefix, .. } = &limiter.0.limiter;
-        match store.start().await {
-            Err(error) if require_store => return Err(error.into()),
-            Ok(()) if store.is_remote() => {
-                tracing::info!(key_prefix = &**key_prefix, "the rate limiter's store is there");
-            }
-            _ => {}
-        }
-        Ok(limiter)
-    }
-
-    /// [`build`](Self::build) where there is nothing to connect to.
-    pub(crate) fn build_memory(mut self) -> Result<RateLimiter, BuildError> {
-        self.store = Choice::Memory;
-        self.assemble()
-    }
-
-    fn assemble(mut self) -> Result<RateLimiter, BuildError> {
-        if self.amend_from_env {
-            self = self.settings_from(|variable| {
-                // What is not UTF-8 is refused as any other prefix or network that is none.
-                std::env::var_os(variable).map(|value| value.to_string_lossy().into_owned())
-            });
-        }
-        self.validate()?;
-        let proxies = self.proxies()?;
-        let mut declared: Vec<Policy> = registry::policies().into_iter().copied().collect();
-        declared.append(&mut self.declared);
-        registry::find_conflict(&declared)?;
-        let variables = self.amend_from_env.then(std::env::vars_os).into_iter().flatten();
-        let amended = amendment::apply(self.amendments, &self.env_prefix, variables, &declared)?;
-        let policies = InForce::new(&declared, &amended)?;
-        let memory = MemoryStore::with_clock(self.max_keys, self.clock.clone());
-        let settings = Settings { timeout: self.timeout, deny_memory: self.deny_memory, clock: self.clock };
-        let place: Option<Place> = match self.store {
-            Choice::Memory => None,
-            Choice::Environment => match redis_url(std::env::var(REDIS_URL))? {
-                Some(url) => Some(redis(REDIS_URL, &url, &self.access, settings)?),
-                None => None,
-            },
-            #[cfg(feature = "redis")]
-            Choice::Redis(url) => Some(redis("redis", &url, &self.access, settings)?),
-            #[cfg(feature = "redis-cluster")]
-            Choice::RedisCluster(urls) => Some(servers::cluster(&urls, &self.access, settings)?),
-            #[cfg(feature = "redis-sentinel")]
-            Choice::RedisSentinel { master, sentinels } => {
-                let server = Server::sentinel(&master, &sentinels, &self.access);
-                Some(servers::place("redis_sentinel", server, settings)?)
-            }
-            Choice::Custom(store) => Some(Place::Custom(store)),
-        };
-        let store = match place {
-            Some(place) => Guarded::remote(place, self.timeout, memory, self.local_share),
-            None => Guarded::memory(memory),
-        };
-        let limiter = Limiter {
-            store,
-            key_prefix: self.key_prefix,
-            prefixes: self.prefixes,
-            proxies,
-            on_store_error: self.on_store_error,
-            policies,
-        };
-        Ok(RateLimiter(Arc::new(Shared { limiter, answers: self.answers })))
-    }
-
-    fn proxies(&self) -> Result<Proxies, BuildError> {
-        if self.trusted_proxies.is_empty() && self.client_ip_header.is_some() {
-            return Err(BuildError::Setting {
-                setting: "client_ip_header",
-                problem: "no proxy is trusted, so the header is never read: add `trusted_proxies`".to_owned(),
-            });
-        }
-        let network = |text: &String| {
-            let one = || text.parse::<IpAddr>().map(IpNet::from);
-            let network = text.parse::<IpNet>().or_else(|_| one());
-            network.map(|network| canonical_network(network.trunc())).map_err(|_| BuildError::Setting {
-                setting: "trusted_proxies",
-                problem: format!("`{text}` is no network: write `10.0.0.0/8`, `fd00::/8` or one address"),
-            })
-        };
-        Ok(Proxies {
-            trusted: self.trusted_proxies.iter().map(network).collect::<Result<_, _>>()?,
-            header: self.client_ip_header.clone().unwrap_or_default(),
-        })
-    }
-
-    fn validate(&self) -> Result<(), BuildError> {
-        let status = self.answers.status;
-        let faults = [
-            (
-                self.timeout < Duration::from_millis(1),
-                "timeout",
-                "a store needs time to answer: write at least 1 ms",
-            ),
-            (
-                self.timeout > Duration::from_secs(3_600),
-                "timeout",
-                "no request waits that long for a decision: write 100 ms or the like, and an hour at most",
-            ),
-            (
-                !(self.local_share > 0.0 && self.local_share <= 1.0),
-                "local_share",
-                "a share of nothing would deny all, and more than 1 exceeds the limit: write 0.5 or the like",
-            ),
-            (
-                self.env_prefix.is_empty(),
-                "env_prefix",
-                "every variable would be one: write `RATE_LIMIT_` or the like",
-            ),
-            (self.max_keys == 0, "max_keys", "no key could be counted: write at least 1"),
-            (self.prefixes.ipv4 > 32, "ipv4_prefix", "an IPv4 address has 32 bits: write 0 to 32"),
-            (self.prefixes.ipv6 > 128, "ipv6_prefix", "an IPv6 address has 128 bits: write 0 to 128"),
-            (
-                !(status.is_client_error() || status.is_server_error()),
-                "status",
-                "a denial tells a client of an error: write 400 to 599, such as 429",
-            ),
-            (
-                !self.key_prefix.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'{' && byte != b'}'),
-                "key_prefix",
-                "a prefix is printable ASCII without blanks and braces: write `rl:` or the like",
-            ),
-        ];
-        match faults.into_iter().find(|(faulty, ..)| *faulty) {
-            Some((_, setting, problem)) => Err(BuildError::Setting { setting, problem: problem.to_owned() }),
-            None => Ok(()),
-        }
-    }
-}
-
-/// A store in Redis; `setting` is to blame if there is no such place as `url`.
-#[cfg(feature = "redis")]
-fn redis(setting: &'static str, url: &str, access: &Access, settings: Settings) -> Result<Place, BuildError> {
-    servers::place(setting, Server::single(url, access), settings)
-}
-
-#[cfg(not(feature = "redis"))]
-fn redis(
-    setting: &'static str,
-    _url: &str,
-    _access: &Access,
-    _settings: Settings,
-) -> Result<Place, BuildError> {
-    let problem = "it is set, but axum-rate-limit is built without its feature `redis`".to_owned();
-    Err(BuildError::Setting { setting, problem })
 }
 
 impl fmt::Debug for Builder {

@@ -1,0 +1,115 @@
+//! How one argument is written.
+
+use proc_macro2::Span;
+use syn::ext::IdentExt;
+use syn::parse::{Parse, ParseStream};
+use syn::{Expr, Ident, LitStr, Path, Token};
+
+use super::table::Argument;
+use super::{Quota, Window};
+
+pub(super) fn no_value(ident: &Ident, input: ParseStream<'_>) -> syn::Result<()> {
+    if input.peek(Token![=]) || input.peek(syn::token::Paren) {
+        let message = format!("`{ident}` takes no value: write `{ident}`, or leave it out");
+        return Err(syn::Error::new(input.span(), message));
+    }
+    Ok(())
+}
+
+/// `= word`, one of a list.
+pub(super) fn word<T: Copy>(
+    argument: &Argument,
+    ident: &Ident,
+    input: ParseStream<'_>,
+    words: &[(&str, T)],
+) -> syn::Result<(Ident, T)> {
+    let list: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
+    let list = list.join(", ");
+    let value: Ident = equals(argument, ident, input, &format!("one of {list}"))?;
+    match words.iter().find(|(word, _)| value == word) {
+        Some((_, meaning)) => Ok((value, *meaning)),
+        None => Err(syn::Error::new(
+            value.span(),
+            format!("`{value}` is no value of `{}`: there are {list}", argument.name),
+        )),
+    }
+}
+
+/// A path without generic arguments.
+pub(super) struct ModStyle(pub(super) Path);
+
+impl Parse for ModStyle {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        input.call(Path::parse_mod_style).map(Self)
+    }
+}
+
+/// `= value`
+pub(super) fn equals<T: Parse>(
+    argument: &Argument,
+    ident: &Ident,
+    input: ParseStream<'_>,
+    what: &str,
+) -> syn::Result<T> {
+    let ahead = input.fork();
+    let nothing = ahead.parse::<Option<Token![=]>>().is_ok() && at_end(&ahead);
+    let fault = |span: Span| {
+        let span = if nothing { ident.span() } else { span };
+        syn::Error::new(span, format!("`{}` wants {what}: write `{}`", argument.name, argument.usage))
+    };
+    let value = input.parse::<Token![=]>().and_then(|_| input.parse::<T>());
+    let value = value.map_err(|error| {
+        // What was written to be read says more than what could not be parsed.
+        let says_what_to_write = error.to_string().contains("write `");
+        if says_what_to_write { error } else { fault(error.span()) }
+    })?;
+    // Another argument right here lacks its comma, which is not the fault of this one.
+    if at_end(input) || input.peek(Token![;]) || input.peek(Ident::peek_any) {
+        return Ok(value);
+    }
+    Err(fault(input.span()))
+}
+
+fn at_end(input: ParseStream<'_>) -> bool {
+    input.is_empty() || input.peek(Token![,])
+}
+
+/// `(N, per = "90s")`
+pub(super) fn quota(span: Span, input: ParseStream<'_>) -> syn::Result<Quota> {
+    const USAGE: &str = "write `quota(5, per = \"90s\")`: how many requests, and in which window";
+    if !input.peek(syn::token::Paren) {
+        return Err(syn::Error::new(if at_end(input) { span } else { input.span() }, USAGE));
+    }
+    let content;
+    syn::parenthesized!(content in input);
+    let read = || -> syn::Result<(Expr, LitStr)> {
+        let count = content.parse()?;
+        content.parse::<Token![,]>()?;
+        let per: Ident = content.parse()?;
+        if per != "per" {
+            return Err(syn::Error::new(per.span(), ""));
+        }
+        content.parse::<Token![=]>()?;
+        let window = content.parse()?;
+        let _: Option<Token![,]> = content.parse()?;
+        if content.is_empty() { Ok((count, window)) } else { Err(content.error("")) }
+    };
+    let result = read().map_err(|error| syn::Error::new(error.span(), USAGE));
+    while !content.is_empty() {
+        content.step(|cursor| Ok(((), cursor.token_tree().map_or(*cursor, |(_, rest)| rest))))?;
+    }
+    let (count, window) = result?;
+    Ok(Quota { written: "quota".to_owned(), span, count, window: Window::Text(window) })
+}
+
+/// Leaves what is left of an argument unread, up to its comma.
+pub(super) fn skip_argument(input: ParseStream<'_>) {
+    while !input.is_empty() && !input.peek(Token![,]) {
+        let skipped = input.step(|cursor| {
+            cursor.token_tree().map(|(_, rest)| ((), rest)).ok_or_else(|| cursor.error("nothing to skip"))
+        });
+        if skipped.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The arguments that there are, and the words that some of them take.
+
+use syn::Ident;
+use syn::ext::IdentExt;
+
+use crate::words;
+
+/// How the value of an argument is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// `name = "…"`
+    Name,
+    /// `per_minute = N`, with the window in milliseconds
+    Per(u64),
+    /// `quota(N, per = "…")`
+    Quota,
+    /// `by_resource`
+    Resource(Resource),
+    /// `status = 429`
+    Status,
+    /// `message = "…"`
+    Message,
+    /// `policy = PATH`
+    Policy,
+    /// `algorithm = token_bucket`
+    Algorithm,
+    /// `burst = 10`
+    Burst,
+    /// `key = ip`
+    Key,
+    /// `cost = 2`, or a function
+    Cost,
+    /// `quotas_by = function`
+    QuotasBy,
+    /// `skip_if = function`
+    SkipIf,
+    /// `give_back_if = function`
+    GiveBackIf,
+    /// `on_store_error = local`
+    OnStoreError,
+    /// `shadow`
+    Shadow,
+    /// `crate = path`
+    Crate,
+}
+
+/// An argument that the attribute understands.
+pub(super) struct Argument {
+    pub(super) name: &'static str,
+    pub(super) form: Form,
+    /// How it is written, for messages.
+    pub(super) usage: &'static str,
+}
+
+const SECOND: u64 = 1_000;
+
+/// Every argument, in the order in which messages list them.
+pub(super) const ARGUMENTS: &[Argument] = &[
+    argument("name", Form::Name, r#"name = "…""#),
+    argument("per_second", Form::Per(SECOND), "per_second = 5"),
+    argument("per_minute", Form::Per(60 * SECOND), "per_minute = 5"),
+    argument("per_hour", Form::Per(3_600 * SECOND), "per_hour = 5"),
+    argument("per_day", Form::Per(86_400 * SECOND), "per_day = 5"),
+    argument("quota", Form::Quota, r#"quota(5, per = "90s")"#),
+    argument("algorithm", Form::Algorithm, "algorithm = token_bucket"),
+    argument("burst", Form::Burst, "burst = 10"),
+    argument("by_resource", Form::Resource(Resource::Path), "by_resource"),
+    argument("by_route", Form::Resource(Resource::Route), "by_route"),
+    argument("key", Form::Key, "key = ip"),
+    argument("cost", Form::Cost, "cost = 2"),
+    argument("quotas_by", Form::QuotasBy, "quotas_by = function"),
+    argument("skip_if", Form::SkipIf, "skip_if = function"),
+    argument("give_back_if", Form::GiveBackIf, "give_back_if = function"),
+    argument("status", Form::Status, "status = 429"),
+    argument("message", Form::Message, r#"message = "…""#),
+    argument("on_store_error", Form::OnStoreError, "on_store_error = local"),
+    argument("shadow", Form::Shadow, "shadow"),
+    argument("policy", Form::Policy, "policy = PATH"),
+    argument("crate", Form::Crate, "crate = path"),
+];
+
+const fn argument(name: &'static str, form: Form, usage: &'static str) -> Argument {
+    Argument { name, form, usage }
+}
+
+/// What a quota is kept for, besides the client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Resource {
+    /// `by_resource`: the path as asked for.
+    Path,
+    /// `by_route`: the template that matched.
+    Route,
+}
+
+/// `algorithm = …`
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Algorithm {
+    FixedWindow,
+    SlidingWindow,
+    SlidingLog,
+    TokenBucket,
+}
+
+/// `on_store_error = …`
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnStoreError {
+    Local,
+    Allow,
+    Deny,
+}
+
+pub(super) const ALGORITHMS: &[(&str, Algorithm)] = &[
+    ("fixed_window", Algorithm::FixedWindow),
+    ("sliding_window", Algorithm::SlidingWindow),
+    ("sliding_log", Algorithm::SlidingLog),
+    ("token_bucket", Algorithm::TokenBucket),
+];
+
+pub(super) const ON_STORE_ERROR: &[(&str, OnStoreError)] =
+    &[("local", OnStoreError::Local), ("allow", OnStoreError::Allow), ("deny", OnStoreError::Deny)];
+
+impl Resource {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Path => "by_resource",
+            Self::Route => "by_route",
+        }
+    }
+}
+
+/// What an unknown argument was meant to be, if that can be told, and what to say of it.
+pub(super) fn unknown(ident: &Ident) -> (Option<Form>, syn::Error) {
+    let word = ident.unraw().to_string();
+    let foreign = words::FOREIGN.iter().find(|(words, ..)| words.contains(&word.as_str()));
+    let (meant, instead) = if let Some((_, form, instead)) = foreign {
+        (*form, (*instead).to_owned())
+    } else if let Some(nearest) = nearest(&word.to_lowercase()) {
+        (Some(nearest.form), format!("did you mean `{}`?", nearest.usage))
+    } else {
+        (None, usages())
+    };
+    (meant, syn::Error::new(ident.span(), format!("unknown argument `{word}`: {instead}")))
+}
+
+fn nearest(word: &str) -> Option<&'static Argument> {
+    ARGUMENTS
+        .iter()
+        .map(|argument| (strsim::jaro_winkler(word, argument.name), argument))
+        .filter(|(similarity, _)| *similarity > 0.84)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, argument)| argument)
+}
+
+pub(super) fn usages() -> String {
+    let usages: Vec<String> = ARGUMENTS.iter().map(|argument| format!("`{}`", argument.usage)).collect();
+    format!("there are {}", usages.join(", "))
+}

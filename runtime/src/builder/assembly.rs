@@ -1,0 +1,118 @@
+//! From the settings to the limiter.
+
+use std::sync::Arc;
+
+use super::environment::{REDIS_URL, redis_url};
+#[cfg(feature = "redis")]
+use super::servers;
+use super::{Access, Builder, Choice};
+use crate::amendment;
+use crate::error::BuildError;
+use crate::in_force::InForce;
+use crate::limiter::Limiter;
+use crate::policy::Policy;
+use crate::rate_limiter::{RateLimiter, Shared};
+use crate::registry;
+use crate::store::guarded::Guarded;
+#[cfg(feature = "redis")]
+use crate::store::redis::Server;
+use crate::store::remote::Place;
+use crate::store::{MemoryStore, Settings};
+
+impl Builder {
+    /// Makes the limiter, and connects it to its store. The runtime that this is awaited in serves the
+    /// connection, for as long as it runs; a runtime that nobody drives (a `current_thread` one outside of its
+    /// `block_on`) answers nobody, whatever the timeout.
+    ///
+    /// # Errors
+    ///
+    /// * Two policies of the program share a name but differ, or one bears the name that response fields give to a quota
+    ///   of another: the error says where both stand.
+    /// * A setting has a value that it can't have, or an amendment is for a policy that nobody declares.
+    /// * The store is away, and [`require_store`](Self::require_store) was asked for.
+    pub async fn build(self) -> Result<RateLimiter, BuildError> {
+        let require_store = self.require_store;
+        let limiter = self.assemble()?;
+        let Limiter { store, key_prefix, .. } = &limiter.0.limiter;
+        match store.start().await {
+            Err(error) if require_store => return Err(error.into()),
+            Ok(()) if store.is_remote() => {
+                tracing::info!(key_prefix = &**key_prefix, "the rate limiter's store is there");
+            }
+            _ => {}
+        }
+        Ok(limiter)
+    }
+
+    /// [`build`](Self::build) where there is nothing to connect to.
+    pub(crate) fn build_memory(mut self) -> Result<RateLimiter, BuildError> {
+        self.store = Choice::Memory;
+        self.assemble()
+    }
+
+    fn assemble(mut self) -> Result<RateLimiter, BuildError> {
+        if self.amend_from_env {
+            self = self.settings_from(|variable| {
+                // What is not UTF-8 is refused as any other prefix or network that is none.
+                std::env::var_os(variable).map(|value| value.to_string_lossy().into_owned())
+            });
+        }
+        self.validate()?;
+        let proxies = self.proxies()?;
+        let mut declared: Vec<Policy> = registry::policies().into_iter().copied().collect();
+        declared.append(&mut self.declared);
+        registry::find_conflict(&declared)?;
+        let variables = self.amend_from_env.then(std::env::vars_os).into_iter().flatten();
+        let amended = amendment::apply(self.amendments, &self.env_prefix, variables, &declared)?;
+        let policies = InForce::new(&declared, &amended)?;
+        let memory = MemoryStore::with_clock(self.max_keys, self.clock.clone());
+        let settings = Settings { timeout: self.timeout, deny_memory: self.deny_memory, clock: self.clock };
+        let place: Option<Place> = match self.store {
+            Choice::Memory => None,
+            Choice::Environment => match redis_url(std::env::var(REDIS_URL))? {
+                Some(url) => Some(redis(REDIS_URL, &url, &self.access, settings)?),
+                None => None,
+            },
+            #[cfg(feature = "redis")]
+            Choice::Redis(url) => Some(redis("redis", &url, &self.access, settings)?),
+            #[cfg(feature = "redis-cluster")]
+            Choice::RedisCluster(urls) => Some(servers::cluster(&urls, &self.access, settings)?),
+            #[cfg(feature = "redis-sentinel")]
+            Choice::RedisSentinel { master, sentinels } => {
+                let server = Server::sentinel(&master, &sentinels, &self.access);
+                Some(servers::place("redis_sentinel", server, settings)?)
+            }
+            Choice::Custom(store) => Some(Place::Custom(store)),
+        };
+        let store = match place {
+            Some(place) => Guarded::remote(place, self.timeout, memory, self.local_share),
+            None => Guarded::memory(memory),
+        };
+        let limiter = Limiter {
+            store,
+            key_prefix: self.key_prefix,
+            prefixes: self.prefixes,
+            proxies,
+            on_store_error: self.on_store_error,
+            policies,
+        };
+        Ok(RateLimiter(Arc::new(Shared { limiter, answers: self.answers })))
+    }
+}
+
+/// A store in Redis; `setting` is to blame if there is no such place as `url`.
+#[cfg(feature = "redis")]
+fn redis(setting: &'static str, url: &str, access: &Access, settings: Settings) -> Result<Place, BuildError> {
+    servers::place(setting, Server::single(url, access), settings)
+}
+
+#[cfg(not(feature = "redis"))]
+fn redis(
+    setting: &'static str,
+    _url: &str,
+    _access: &Access,
+    _settings: Settings,
+) -> Result<Place, BuildError> {
+    let problem = "it is set, but axum-rate-limit is built without its feature `redis`".to_owned();
+    Err(BuildError::Setting { setting, problem })
+}

@@ -1,0 +1,103 @@
+//! A policy before it has a quota.
+
+use std::fmt;
+use std::panic::Location;
+use std::time::Duration;
+
+use super::{Cost, Policy, Scope};
+use crate::algorithm::Algorithm;
+use crate::key::KeyPart;
+use crate::quota::{Quota, Quotas};
+
+/// A policy that has a name, and needs a quota to become a [`Policy`].
+#[derive(Clone, Copy)]
+#[must_use = "a name is no policy yet: call `per_minute` or another quota"]
+pub struct Named {
+    pub(super) name: &'static str,
+    pub(super) location: &'static Location<'static>,
+}
+
+/// The quotas over a named unit of time, for [`Named`] and for [`Policy`].
+macro_rules! units {
+    ($result:ty) => {
+        /// Adds a quota: `limit` requests in each second.
+        ///
+        /// # Panics
+        ///
+        /// As [`quota`](Self::quota) does.
+        #[track_caller]
+        pub const fn per_second(self, limit: u32) -> $result {
+            self.quota(limit, Duration::from_secs(1))
+        }
+
+        /// Adds a quota: `limit` requests in each minute.
+        ///
+        /// # Panics
+        ///
+        /// As [`quota`](Self::quota) does.
+        #[track_caller]
+        pub const fn per_minute(self, limit: u32) -> $result {
+            self.quota(limit, Duration::from_secs(60))
+        }
+
+        /// Adds a quota: `limit` requests in each hour.
+        ///
+        /// # Panics
+        ///
+        /// As [`quota`](Self::quota) does.
+        #[track_caller]
+        pub const fn per_hour(self, limit: u32) -> $result {
+            self.quota(limit, Duration::from_secs(3_600))
+        }
+
+        /// Adds a quota: `limit` requests in each 24 hours.
+        ///
+        /// # Panics
+        ///
+        /// As [`quota`](Self::quota) does.
+        #[track_caller]
+        pub const fn per_day(self, limit: u32) -> $result {
+            self.quota(limit, Duration::from_secs(86_400))
+        }
+    };
+}
+
+pub(super) use units;
+
+impl Named {
+    units!(Policy);
+
+    /// Adds a quota: `limit` requests in each `window`.
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is 0, or if `window` is not a whole number of milliseconds from 1 ms to 366 days.
+    /// In a constant that is a compile error.
+    #[track_caller]
+    pub const fn quota(self, limit: u32, window: Duration) -> Policy {
+        Policy {
+            name: self.name,
+            quotas: Quotas::of(Quota::new(limit, window)),
+            algorithm: Algorithm::FixedWindow,
+            scope: Scope::Policy,
+            key: &[KeyPart::Ip],
+            cost: Cost::Fixed(1),
+            quotas_by: None,
+            is_of_somebody: false,
+            skip_if: None,
+            give_back_if: None,
+            status: None,
+            message: None,
+            on_store_error: None,
+            shadow: false,
+            location: self.location,
+            functions: "",
+        }
+    }
+}
+
+impl fmt::Debug for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Named").field("name", &self.name).finish_non_exhaustive()
+    }
+}
