@@ -53,6 +53,13 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// Whether it is known that nothing was counted, nor given back.
+    pub(crate) fn has_done_nothing(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Overloaded | Self::Full { .. } | Self::Closed)
+    }
+}
+
 /// Any error; the text of the one that it is in has that of this.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

@@ -1,5 +1,7 @@
 //! Whether a request may go on: its policies are asked, all in one call.
 
+#![allow(clippy::result_large_err)] // in a box, each denial would be an allocation more
+
 use std::cell::Cell;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -16,9 +18,9 @@ use super::identity::{self, NoPeer};
 use super::ledger::Ledger;
 use crate::decision::Decision;
 use crate::error::StoreError;
+use crate::in_force::Effective;
 use crate::limiter::Ask;
 use crate::policy::Policy;
-use crate::rate_limiter::Shared;
 use crate::store::remote::{Asked, Begun};
 use crate::store::{Boxed, Operation, Outcome};
 use crate::text::Text;
@@ -48,7 +50,7 @@ impl Future for Admission<'_> {
             Self::Now(result) => result.take().map_or(Poll::Pending, Poll::Ready),
             Self::Asked(waiting, asked) => {
                 ready!(asked.poll(context));
-                Poll::Ready(waiting.conclude(asked).map_or(Ok(()), Err))
+                Poll::Ready(waiting.conclude(asked))
             }
             Self::Later(future) => future.as_mut().poll(context),
         }
@@ -64,13 +66,11 @@ pub(super) struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
-    /// The answer to the request, if the store has answered that it is denied.
-    fn conclude(&self, asked: &Asked) -> Option<Response> {
-        let Shared { limiter, .. } = &*self.ledger.limiter().0;
-        self.ledger.with_entries(|entries| {
+    /// What the store has answered; the error is the answer to the request.
+    fn conclude(&self, asked: &Asked) -> Result<(), Response> {
+        self.settle(|entries| {
             let asks = entries.asked(self.admission).iter().map(|entry| &entry.ask);
-            let outcome = limiter.conclude(Operation::Take, asks, asked);
-            self.settle(entries, outcome)
+            self.ledger.limiter().0.limiter.conclude(Operation::Take, asks, asked)
         })
     }
 
@@ -78,14 +78,21 @@ impl<'a> Waiting<'a> {
     #[inline(never)] // it is long, and not for those who count in memory
     fn ask(self, asks: SmallVec<[Ask<'static>; 1]>) -> Boxed<'a, Result<(), Response>> {
         Box::pin(async move {
-            let Shared { limiter, .. } = &*self.ledger.limiter().0;
+            // All of it moves in here: were it dropped before, nobody would wait.
+            let waiting = &self;
+            let limiter = &waiting.ledger.limiter().0.limiter;
             let outcome = limiter.answer_later(Operation::Take, &asks).await;
-            self.ledger.with_entries(|entries| self.settle(entries, outcome)).map_or(Ok(()), Err)
+            waiting.settle(|_| outcome)
         })
     }
 
-    fn settle(&self, entries: &mut Entries, outcome: Result<Outcome, StoreError>) -> Option<Response> {
-        settle(entries, self.admission, outcome, self.parts, self.policies, &self.ledger.limiter().0.answers)
+    /// Notes what the store has answered; the error is the answer to the request.
+    fn settle(&self, outcome: impl FnOnce(&Entries) -> Result<Outcome, StoreError>) -> Result<(), Response> {
+        let settled = self.ledger.with_entries(|entries| {
+            let outcome = outcome(entries);
+            settle(entries, self.admission, outcome, self.policies)
+        });
+        settled.map_err(|refusal| refusal.answer(self.parts, &self.ledger.limiter().0.answers))
     }
 }
 
@@ -101,7 +108,12 @@ impl Ledger {
     /// The error is the answer to the request.
     pub(super) fn admit<'a>(parts: &'a Parts, policies: &'static [&'static Policy]) -> Admission<'a> {
         match Self::around(parts) {
-            Some(ledger) => ledger.with_entries(|entries| ledger.ask(entries, parts, policies)),
+            Some(ledger) => {
+                let asked = ledger.with_entries(|entries| ledger.ask(entries, parts, policies));
+                asked.unwrap_or_else(|refusal| {
+                    Admission::denied(refusal.answer(parts, &ledger.limiter().0.answers))
+                })
+            }
             None => Admission::denied(no_layer(policies)),
         }
     }
@@ -111,33 +123,31 @@ impl Ledger {
         entries: &mut Entries,
         parts: &'a Parts,
         policies: &'static [&'static Policy],
-    ) -> Admission<'a> {
-        let Shared { limiter, answers } = &*self.limiter().0;
+    ) -> Result<Admission<'a>, Refusal> {
+        let limiter = &self.limiter().0.limiter;
         // A denial stands, whoever sends the same request through a router again.
-        if entries.has_denial()
-            && let Some(denial) = denial(entries, parts, policies, answers)
-        {
-            return Admission::denied(denial);
+        if entries.has_denial() {
+            denied(entries, policies)?;
         }
         let admission = entries.begin();
         if self.enter(entries, admission, parts, policies).is_err() {
             entries.withdraw(admission);
-            return Admission::denied(no_peer());
+            return Err(Refusal::NoPeer);
         }
         let begun = limiter.begin(Operation::Take, entries.asked(admission).iter().map(|entry| &entry.ask));
         let waiting = || Waiting { ledger: self, parts, admission, policies };
-        match begun {
+        Ok(match begun {
             // Most are decided where they stand, without a future that would have to be moved from place to place.
             Begun::Decided(outcome) => {
-                let denial = settle(entries, admission, outcome, parts, policies, answers);
-                Admission::Now(Some(denial.map_or(Ok(()), Err)))
+                settle(entries, admission, outcome, policies)?;
+                Admission::Now(Some(Ok(())))
             }
             Begun::Asked(asked) => Admission::Asked(waiting(), asked),
             Begun::Later => {
                 let asks = entries.asked(admission).iter().map(|entry| entry.ask.clone()).collect();
                 Admission::Later(waiting().ask(asks))
             }
-        }
+        })
     }
 
     /// Enters what is to be asked: all of `policies` that have not been.
@@ -200,54 +210,73 @@ impl Drop for Asking {
     }
 }
 
-/// Notes the outcome for all that were asked together, and tells the answer to the request if it is denied.
+/// Why a request may not go on. It is answered when the record is free again, since what answers it may be the user's,
+/// and look at that.
+pub(super) enum Refusal {
+    /// All that deny.
+    Denied(SmallVec<[(Decision, Effective<'static>); 1]>),
+    /// The store has failed when the policy was asked, with others.
+    Store(StoreError, Option<Effective<'static>>),
+    NoPeer,
+}
+
+impl Refusal {
+    /// The answer to the request.
+    #[cold] // most requests pass
+    fn answer(self, parts: &Parts, answers: &Answers) -> Response {
+        match self {
+            Self::Denied(denying) => {
+                let wait = |(decision, _): &&(Decision, Effective<'_>)| {
+                    (decision.is_too_costly(), decision.retry_after())
+                };
+                denying.iter().max_by_key(wait).map_or_else(internal_error, |(longest, policy)| {
+                    let deny = denying.iter().map(|(decision, _)| decision);
+                    Denied::by_quota(parts, longest, policy, deny, answers)
+                })
+            }
+            Self::Store(error, Some(policy)) => {
+                Denied::by_store(parts, error, &policy).into_response(answers)
+            }
+            Self::Store(_, None) => internal_error(),
+            Self::NoPeer => no_peer(),
+        }
+    }
+}
+
+/// Notes the outcome for all that were asked together; the error is why the request may not go on.
 fn settle(
     entries: &mut Entries,
     admission: u32,
     outcome: Result<Outcome, StoreError>,
-    parts: &Parts,
     policies: &[&'static Policy],
-    answers: &Answers,
-) -> Option<Response> {
+) -> Result<(), Refusal> {
     match outcome {
         Ok(outcome) => {
             entries.settle(admission, outcome);
-            if entries.has_denial() { denial(entries, parts, policies, answers) } else { None }
+            if entries.has_denial() { denied(entries, policies) } else { Ok(()) }
         }
-        Err(error) => Some(refuse(entries, admission, error, parts, answers)),
+        Err(error) => refused(entries, admission, error),
     }
 }
 
-/// Strikes out those that were asked together, since the store has failed, and tells the answer.
+/// Strikes out those that were asked together, since the store has failed.
 #[cold]
-fn refuse(
-    entries: &mut Entries,
-    admission: u32,
-    error: StoreError,
-    parts: &Parts,
-    answers: &Answers,
-) -> Response {
-    entries.asked(admission).iter().for_each(|entry| entry.ask.report_refused());
-    let denial = entries.asked(admission).first().map_or_else(internal_error, |entry| {
-        Denied::by_store(parts, error, &entry.ask.policy).into_response(answers)
-    });
+fn refused(entries: &mut Entries, admission: u32, error: StoreError) -> Result<(), Refusal> {
+    let asked = entries.asked(admission);
+    for entry in asked {
+        entry.ask.report_refused();
+    }
+    let first = asked.first().map(|entry| entry.ask.policy.clone());
     entries.withdraw(admission);
-    denial
+    Err(Refusal::Store(error, first))
 }
 
-/// The answer to a request, if one of `policies` has denied it.
+/// Whether one of `policies` has denied the request.
 #[cold] // most requests pass
-fn denial(
-    entries: &Entries,
-    parts: &Parts,
-    policies: &[&'static Policy],
-    answers: &Answers,
-) -> Option<Response> {
+fn denied(entries: &Entries, policies: &[&'static Policy]) -> Result<(), Refusal> {
     let is_asked = |entry: &&Entry| policies.iter().any(|policy| policy.name() == entry.ask.policy.name());
     let denying = entries.decided().filter(|entry| entry.is_denied()).filter(is_asked);
-    let denying: SmallVec<[(Decision, &Policy); 1]> =
-        denying.filter_map(|entry| Some((entry.decision()?, &*entry.ask.policy))).collect();
-    let wait = |(decision, _): &&(Decision, &Policy)| (decision.is_too_costly(), decision.retry_after());
-    let (longest, policy) = denying.iter().max_by_key(wait)?;
-    Some(Denied::by_quota(parts, longest, policy, denying.iter().map(|(decision, _)| decision), answers))
+    let denying: SmallVec<[_; 1]> =
+        denying.filter_map(|entry| Some((entry.decision()?, entry.ask.policy.clone()))).collect();
+    if denying.is_empty() { Ok(()) } else { Err(Refusal::Denied(denying)) }
 }

@@ -15,9 +15,18 @@ pub(super) struct Entry {
     /// What the store has said to it.
     outcome: Option<Outcome>,
     /// How much of its quotas this request holds.
-    pub(super) charged: u32,
+    pub(super) charged: Charged,
     /// With which others it was asked.
     admission: u32,
+}
+
+/// How much a request holds, by where it was charged: where a store goes or comes back meanwhile, in both places.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Charged {
+    /// Where the limiter counts.
+    pub(super) in_store: u32,
+    /// In this process, while the store was away.
+    pub(super) here: u32,
 }
 
 /// The policies in the order in which they were asked.
@@ -38,7 +47,7 @@ impl Entries {
 
     /// Enters what is to be asked, without a key yet.
     pub(super) fn enter(&mut self, admission: u32, ask: Ask<'static>) -> &mut Entry {
-        let entry = Entry { ask, outcome: None, charged: 0, admission };
+        let entry = Entry { ask, outcome: None, charged: Charged::default(), admission };
         let index = self.all.len();
         self.all.push(entry);
         &mut self.all[index]
@@ -92,6 +101,21 @@ impl Entries {
     }
 }
 
+impl Charged {
+    pub(super) fn is_none(self) -> bool {
+        self.in_store == 0 && self.here == 0
+    }
+
+    /// Takes `cost` out, or as much as there is: of what all share before what is this process's.
+    pub(super) fn take(&mut self, cost: u32) -> Self {
+        let in_store = cost.min(self.in_store);
+        let here = (cost - in_store).min(self.here);
+        self.in_store -= in_store;
+        self.here -= here;
+        Self { in_store, here }
+    }
+}
+
 /// Gives each its part.
 #[inline(never)] // most requests ask one
 fn settle_each(entries: &mut [Entry], mut outcome: Outcome) {
@@ -109,15 +133,22 @@ impl Entry {
     fn settle(&mut self, part: Outcome) {
         // What one denies is charged by none.
         if part.is_charged() {
-            self.charged = self.ask.cost;
+            self.charge(self.ask.cost, &part);
         }
         self.ask.report(&part);
         self.outcome = Some(part);
     }
 
-    /// Whether it was decided while the store was away.
-    pub(super) fn is_degraded(&self) -> bool {
-        self.outcome.as_ref().is_some_and(Outcome::is_degraded)
+    /// Notes that `cost` was charged, where `part` tells.
+    pub(super) fn charge(&mut self, cost: u32, part: &Outcome) {
+        let Charged { in_store, here } = &mut self.charged;
+        let charged = if part.is_degraded() { here } else { in_store };
+        *charged = charged.saturating_add(cost);
+    }
+
+    /// What asks for `cost` of the same, if that is anything.
+    pub(super) fn ask_for(&self, cost: u32) -> Option<Ask<'static>> {
+        (cost > 0).then(|| Ask { cost, ..self.ask.clone() })
     }
 
     /// Whether it is of the policy of that name, or of any if there is no name.

@@ -10,9 +10,10 @@ use smallvec::SmallVec;
 
 use super::admission::is_asking;
 use super::decisions::NoLayer;
-use super::entries::{Entries, Entry};
+use super::entries::{Charged, Entries, Entry};
 use crate::error::StoreError;
 use crate::limiter::Ask;
+use crate::policy::GiveBackIf;
 use crate::rate_limiter::RateLimiter;
 use crate::store::{Operation, Outcome};
 
@@ -28,6 +29,14 @@ struct Record {
 }
 
 type Asks = SmallVec<[Ask<'static>; 1]>;
+
+/// What is given back, to where it was taken.
+#[derive(Default)]
+struct Returned {
+    to_store: Asks,
+    /// What was charged here while the store was away.
+    to_process: Asks,
+}
 
 impl Ledger {
     pub(super) fn new(limiter: RateLimiter) -> Self {
@@ -80,10 +89,20 @@ impl Ledger {
 
     /// Gives back all that this request has been charged by those policies that ask for it, as it is answered so.
     pub(super) fn give_back_for(self, answer: &response::Parts) -> impl Future<Output = ()> + Send + use<> {
-        let returned = self.returned(|entry| {
-            let is_returned = entry.charged > 0 && entry.ask.policy.given_back().is_some_and(|is| is(answer));
-            if is_returned { u32::MAX } else { 0 }
+        let functions: SmallVec<[(&str, GiveBackIf); 1]> = self.with_entries(|entries| {
+            let charged = entries.decided().filter(|entry| !entry.charged.is_none());
+            charged
+                .filter_map(|Entry { ask, .. }| Some((ask.policy.name(), ask.policy.given_back()?)))
+                .collect()
         });
+        // They may ask for what is under the lock.
+        let given_back: SmallVec<[&str; 1]> = functions
+            .into_iter()
+            .filter(|(_, is_given_back)| is_given_back(answer))
+            .map(|(name, _)| name)
+            .collect();
+        let returned =
+            self.returned(|entry| if given_back.contains(&entry.ask.policy.name()) { u32::MAX } else { 0 });
         async move {
             // It is answered all the same; why the store has failed is in the log.
             let _ = self.give(returned).await;
@@ -91,36 +110,54 @@ impl Ledger {
     }
 
     /// What is asked of the policies that have been asked, of which `cost` tells how much.
-    fn asks(&self, cost: impl Fn(&mut Entry) -> u32) -> Asks {
-        let ask = |entry: &mut Entry| {
-            let cost = cost(entry);
-            (cost > 0).then(|| Ask { cost, ..entry.ask.clone() })
-        };
-        self.with_entries(|entries| entries.decided_mut().filter_map(ask).collect())
+    fn asks(&self, cost: impl Fn(&Entry) -> u32) -> Asks {
+        let ask = |entry: &Entry| entry.ask_for(cost(entry));
+        self.with_entries(|entries| entries.decided().filter_map(ask).collect())
     }
 
-    /// What is returned of what was charged, of which `cost` tells how much: to the store, and to this process.
-    fn returned(&self, cost: impl Fn(&Entry) -> u32) -> [Asks; 2] {
-        [false, true].map(|is_degraded| {
-            self.asks(|entry| {
-                let of = if entry.is_degraded() == is_degraded { cost(entry) } else { 0 };
-                let cost = of.min(entry.charged);
+    /// What is returned of what was charged, of which `cost` tells how much.
+    fn returned(&self, cost: impl Fn(&Entry) -> u32) -> Returned {
+        self.with_entries(|entries| {
+            let mut returned = Returned::default();
+            for entry in entries.decided_mut() {
+                let cost = cost(entry);
                 // At once, so that nobody else gives it back meanwhile.
-                entry.charged -= cost;
-                cost
-            })
+                let Charged { in_store, here } = entry.charged.take(cost);
+                returned.to_store.extend(entry.ask_for(in_store));
+                returned.to_process.extend(entry.ask_for(here));
+            }
+            returned
         })
     }
 
     /// Gives back to where it was taken, whether the store has gone since, or has come back.
-    async fn give(&self, [to_store, to_process]: [Asks; 2]) -> Result<(), StoreError> {
+    async fn give(&self, Returned { to_store, to_process }: Returned) -> Result<(), StoreError> {
         let limiter = &self.limiter().0.limiter;
         if !to_process.is_empty() {
             self.note(Operation::GiveBack, &to_process, limiter.give_back_here(&to_process)?);
         }
-        let outcome = limiter.give_back(&to_store).await?;
-        self.note(Operation::GiveBack, &to_store, outcome);
+        match limiter.give_back(&to_store).await {
+            Ok(outcome) => self.note(Operation::GiveBack, &to_store, outcome),
+            Err(error) => {
+                if error.has_done_nothing() {
+                    self.hold(&to_store);
+                }
+                return Err(error);
+            }
+        }
         Ok(())
+    }
+
+    /// This request holds what could not be returned to the store.
+    fn hold(&self, asks: &Asks) {
+        self.with_entries(|entries| {
+            for ask in asks {
+                if let Some(entry) = entries.decided_mut().find(|entry| entry.is_of(Some(ask.policy.name())))
+                {
+                    entry.charged.in_store = entry.charged.in_store.saturating_add(ask.cost);
+                }
+            }
+        });
     }
 
     /// Notes what has come of asking.
@@ -128,10 +165,10 @@ impl Ledger {
         self.with_entries(|entries| {
             for ask in asks {
                 let part = ask.part_of(&mut outcome);
-                let of = |entry: &&mut Entry| entry.ask.policy.name() == ask.policy.name();
-                if let Some(entry) = entries.decided_mut().find(of) {
+                if let Some(entry) = entries.decided_mut().find(|entry| entry.is_of(Some(ask.policy.name())))
+                {
                     if operation == Operation::Add && !part.readings().is_empty() {
-                        entry.charged = entry.charged.saturating_add(ask.cost);
+                        entry.charge(ask.cost, &part);
                     }
                     entry.update(&part);
                 }
