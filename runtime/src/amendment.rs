@@ -4,6 +4,7 @@ mod variables;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::time::Duration;
 
 pub(crate) use self::variables::{KEY_PREFIX, PREFIX, TRUSTED_PROXIES};
@@ -15,12 +16,13 @@ use crate::store::guarded::OnStoreError;
 
 /// Which setting is to blame in an error.
 const AMEND: &str = "amend";
+
 /// A declared policy on its way to what it is to be: what [`Builder::amend`](crate::Builder::amend) and
 /// [`RateLimiter::amend`](crate::RateLimiter::amend) hand to their closure.
 ///
 /// A quota replaces the declared one over the same window, or comes in addition. A declared one that can't bind
-/// beside it any more, since the new one allows no more in a longer time, is left out. What has been counted so far
-/// stays.
+/// beside it any more, since the new one allows no more in a longer time, is left out, and a declared burst is made as
+/// small as a new quota over a longer time needs it. What has been counted so far stays.
 #[derive(Clone, Debug)]
 #[must_use = "an amendment is changed by value"]
 pub struct Amendment {
@@ -28,6 +30,8 @@ pub struct Amendment {
     declared: Vec<Quota>,
     /// Those that are new.
     quotas: Vec<Quota>,
+    /// Whether the burst is a new one.
+    has_burst: bool,
     fault: Option<String>,
 }
 
@@ -36,7 +40,8 @@ pub(crate) type Amend = Box<dyn FnOnce(Amendment) -> Amendment + Send>;
 
 impl Amendment {
     fn of(policy: &Policy) -> Self {
-        Self { policy: *policy, declared: policy.quotas().to_vec(), quotas: Vec::new(), fault: None }
+        let declared = policy.quotas().to_vec();
+        Self { policy: *policy, declared, quotas: Vec::new(), has_burst: false, fault: None }
     }
 
     /// So many requests in each second.
@@ -81,7 +86,7 @@ impl Amendment {
     /// How many requests a token bucket lets pass at once.
     pub fn burst(mut self, burst: u32) -> Self {
         match &mut self.policy.algorithm {
-            Algorithm::TokenBucket { burst: declared } => *declared = Some(burst),
+            Algorithm::TokenBucket { burst: declared } => (*declared, self.has_burst) = (Some(burst), true),
             _ => self = self.faulty("`burst` belongs to a token bucket, and this policy is none"),
         }
         self
@@ -123,7 +128,7 @@ impl Amendment {
     }
 
     fn finish(self) -> Result<Policy, String> {
-        let Self { mut policy, declared, quotas, fault } = self;
+        let Self { mut policy, declared, quotas, has_burst, fault } = self;
         if let Some(fault) = fault {
             return Err(fault);
         }
@@ -138,26 +143,54 @@ impl Amendment {
             return Err("a policy needs at least one quota: add `per_minute` or another one".to_owned());
         };
         let fold = others.iter().try_fold(Quotas::of(*first), |quotas, quota| quotas.try_and(*quota));
-        policy.quotas = fold.map_err(|fault| fault.to_string())?;
-        policy.fault().map_or(Ok(policy), |fault| Err(fault.to_owned()))
+        let fault = |fault: &dyn fmt::Display| {
+            let each: Vec<String> =
+                all.iter().map(|quota| format!("{} in {:?}", quota.limit(), quota.window())).collect();
+            format!("{fault} (it would have {})", each.join(", "))
+        };
+        policy.quotas = fold.map_err(|error| fault(&error))?;
+        if let Algorithm::TokenBucket { burst: Some(burst) } = &mut policy.algorithm
+            && !has_burst
+            && let Some(most) = most_of_longer(&all)
+            && *burst >= most
+        {
+            // The shortest quota allows less than the others, so this is not less than that.
+            *burst = most - 1;
+        }
+        policy.fault().map_or(Ok(policy), |error| Err(fault(&error)))
     }
 }
 
-/// The amended policies, by name. Each is judged once, when all has been done to it.
+/// How much the strictest of `quotas` allows, but for the one with the shortest window.
+fn most_of_longer(quotas: &[Quota]) -> Option<u32> {
+    let shortest = quotas.iter().map(Quota::window).min()?;
+    quotas.iter().filter(|quota| quota.window() > shortest).map(Quota::limit).min()
+}
+
+/// What amendments come to.
+#[derive(Debug, Default)]
+pub(crate) struct Amended {
+    /// The policies that are not as declared, by name.
+    pub(crate) policies: HashMap<&'static str, Policy>,
+    /// Whether all are in shadow, also those that nobody has declared.
+    pub(crate) all_in_shadow: bool,
+}
+
+/// The amended policies. Each is judged once, when all has been done to it.
 pub(crate) fn apply(
     amendments: Vec<(String, Amend)>,
     prefix: &str,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     declared: &[Policy],
-) -> Result<HashMap<&'static str, Policy>, BuildError> {
+) -> Result<Amended, BuildError> {
     let mut pending = Pending::default();
     for (name, amend) in amendments {
         pending.change(AMEND, &name, find(AMEND, &name, declared)?, amend)?;
     }
-    variables::amend(&mut pending, prefix, variables, declared)?;
-    let amended = pending.finish()?;
-    amended.values().for_each(tell);
-    Ok(amended)
+    let all_in_shadow = variables::amend(&mut pending, prefix, variables, declared)?;
+    let policies = pending.finish()?;
+    policies.values().for_each(tell);
+    Ok(Amended { policies, all_in_shadow })
 }
 
 /// What `change` makes of the policy of that name.
@@ -251,7 +284,7 @@ mod tests {
 
     fn env(variables: &[(&str, &str)]) -> Result<HashMap<&'static str, Policy>, BuildError> {
         let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
-        apply(Vec::new(), PREFIX, variables, &[HARDWORK, BUCKET])
+        apply(Vec::new(), PREFIX, variables, &[HARDWORK, BUCKET]).map(|amended| amended.policies)
     }
 
     fn fault(variables: &[(&str, &str)]) -> String {
@@ -287,6 +320,29 @@ mod tests {
     }
 
     #[test]
+    fn a_stricter_quota_makes_a_declared_burst_smaller() {
+        const SEARCH: Policy = BUCKET.burst(20);
+        let amended = |amend: Amend| {
+            let amendments = vec![("bucket".to_owned(), amend)];
+            apply(amendments, PREFIX, [], &[SEARCH]).map(|amended| amended.policies["bucket"].algorithm)
+        };
+        let burst = |burst| Algorithm::TokenBucket { burst: Some(burst) };
+        assert_eq!(amended(Box::new(|policy| policy.per_minute(10))).unwrap(), burst(9));
+        assert_eq!(amended(Box::new(|policy| policy.per_minute(21))).unwrap(), burst(20));
+        assert_eq!(amended(Box::new(|policy| policy.per_second(1).per_minute(2))).unwrap(), burst(1));
+        let error = amended(Box::new(|policy| policy.per_minute(10).burst(20))).expect_err("it is meant so");
+        assert!(error.to_string().contains("give a smaller burst"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_variable_is_none() {
+        let none = ["SHADOW", "BUCKET_BURST", "HARD_WORK_PER_MINUTE", "HARD_WORK_SHADOW", "REDIS_PER_SECOND"];
+        let none = none.map(|name| format!("RATE_LIMIT_{name}"));
+        let variables: Vec<(&str, &str)> = none.iter().map(|name| (name.as_str(), "")).collect();
+        assert!(env(&variables).unwrap().is_empty());
+    }
+
+    #[test]
     fn faults_say_what_to_write_instead() {
         for (name, value, text) in [
             ("RATE_LIMIT_HARDWORK_PER_MINUTE", "20", "did you mean `HARD_WORK`?"),
@@ -298,17 +354,18 @@ mod tests {
             (
                 "RATE_LIMIT_REDIS_PER_SECOND",
                 "20",
-                "`Builder::declare` adds others; if it is another program's",
+                "`Builder::declare` adds others (if it is another program's",
             ),
-            ("RATE_LIMIT_SHADOW", "on", "neither true nor false"),
+            ("RATE_LIMIT_SHADOW", "on", "neither `true` nor `false`"),
             ("RATE_LIMIT_HARD_WORK_PER_MINUT", "20", "one of _PER_SECOND, _PER_MINUTE"),
             ("RATE_LIMIT_HARD_WORK", "20", "one of _PER_SECOND, _PER_MINUTE"),
             ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "0", "deny every request"),
             ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "many", "`many` is no whole number"),
             ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "-1", "`-1` is no whole number"),
             ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "60", "can never bind"),
+            ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "60", "(it would have 60 in 60s, 50 in 3600s)"),
             ("RATE_LIMIT_HARD_WORK_BURST", "3", "belongs to a token bucket"),
-            ("RATE_LIMIT_HARD_WORK_SHADOW", "maybe", "neither true nor false"),
+            ("RATE_LIMIT_HARD_WORK_SHADOW", "maybe", "neither `true` nor `false`"),
             ("RATE_LIMIT_BUCKET_BURST", "0", "a burst of 0"),
         ] {
             let fault = fault(&[(name, value)]);
@@ -319,7 +376,9 @@ mod tests {
     #[test]
     fn one_variable_puts_all_in_shadow() {
         let enforced = ("RATE_LIMIT_BUCKET_SHADOW", "0");
-        for (value, expected) in [("true", true), ("1", true), ("false", false), ("0", false)] {
+        for (value, expected) in
+            [("true", true), ("TRUE", true), ("1", true), ("false", false), ("0", false), (" ", false)]
+        {
             let amended = env(&[("RATE_LIMIT_SHADOW", value), enforced]).unwrap();
             let is_in_shadow = |name| amended.get(name).is_some_and(Policy::is_shadow);
             assert_eq!(["hard-work", "bucket"].map(is_in_shadow), [expected; 2]);
@@ -331,7 +390,7 @@ mod tests {
         let variables = [("RATE_LIMIT_HARD_WORK_PER_MINUTE", "0"), ("SHOP_HARD_WORK_PER_MINUTE", "9")];
         let variables = variables.map(|(name, value)| (name.into(), value.into()));
         let amended = apply(Vec::new(), "SHOP_", variables, &[HARDWORK]).unwrap();
-        assert_eq!(amended["hard-work"].quotas()[0], Quota::per_minute(9));
+        assert_eq!(amended.policies["hard-work"].quotas()[0], Quota::per_minute(9));
     }
 
     #[cfg(unix)]
@@ -371,7 +430,8 @@ mod tests {
         let amend: Amend = Box::new(|policy| policy.per_minute(7).status(429));
         let variables = [("RATE_LIMIT_HARD_WORK_PER_HOUR".into(), "70".into())];
         let amended = apply(vec![("hard-work".to_owned(), amend)], PREFIX, variables, &[HARDWORK]).unwrap();
-        assert_eq!(amended["hard-work"].quotas(), [Quota::per_minute(7), Quota::per_hour(70)]);
-        assert_eq!(amended["hard-work"].status, Some(429));
+        let hardwork = &amended.policies["hard-work"];
+        assert_eq!(hardwork.quotas(), [Quota::per_minute(7), Quota::per_hour(70)]);
+        assert_eq!(hardwork.status, Some(429));
     }
 }

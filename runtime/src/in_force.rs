@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use crate::amendment::{self, Amendment};
+use crate::amendment::{self, Amended, Amendment};
 use crate::error::BuildError;
 use crate::policy::Policy;
 use crate::registry;
@@ -23,6 +23,8 @@ pub(crate) struct InForce {
     amended: ArcSwap<HashMap<&'static str, Arc<Policy>>>,
     /// Whether there are any of these; most programs amend nothing.
     has_amended: AtomicBool,
+    /// Whether those that are not known are in shadow.
+    shadows_others: bool,
     /// Held by whoever changes them.
     changing: Mutex<()>,
 }
@@ -38,20 +40,30 @@ impl InForce {
     /// `declared`, but for those that are `amended`.
     pub(crate) fn new(
         declared: &[Policy],
-        amended: &HashMap<&'static str, Policy>,
+        Amended { policies: amended, all_in_shadow }: &Amended,
     ) -> Result<Self, BuildError> {
         let built: HashMap<_, _> =
             declared.iter().chain(amended.values()).map(|policy| (policy.name(), *policy)).collect();
         registry::find_conflict(built.values())?;
         telemetry::begin(built.values());
-        let has_amended = AtomicBool::new(!amended.is_empty());
+        let has_amended = AtomicBool::new(!amended.is_empty() || *all_in_shadow);
         let amended = amended.iter().map(|(name, policy)| (*name, Arc::new(*policy))).collect();
-        Ok(Self { built, amended: ArcSwap::from_pointee(amended), has_amended, changing: Mutex::new(()) })
+        Ok(Self {
+            built,
+            amended: ArcSwap::from_pointee(amended),
+            has_amended,
+            shadows_others: *all_in_shadow,
+            changing: Mutex::new(()),
+        })
     }
 
     /// `policy` as declared, or as amended.
     pub(crate) fn effective<'p>(&self, policy: &'p Policy) -> Effective<'p> {
-        let amended = || self.amended.load().get(policy.name()).cloned();
+        let amended = || {
+            let amended = self.amended.load().get(policy.name()).cloned();
+            let is_shadowed = || self.shadows_others && !self.built.contains_key(policy.name());
+            amended.or_else(|| is_shadowed().then(|| Arc::new(policy.shadow())))
+        };
         let amended = if self.has_amended.load(Ordering::Relaxed) { amended() } else { None };
         amended.map_or(Effective::Declared(policy), Effective::Amended)
     }

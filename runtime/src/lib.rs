@@ -30,6 +30,7 @@ mod policy;
 mod quota;
 mod rate_limiter;
 mod registry;
+mod sometimes;
 pub mod store;
 mod telemetry;
 mod text;

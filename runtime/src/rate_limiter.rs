@@ -111,7 +111,7 @@ impl RateLimiter {
     /// `patience`, and then it is told at once, not waited for.
     ///
     /// Those who wait for one key ask when it can be admitted, and not in the order in which they came. A wait is not
-    /// charged. Nobody should wait so in a handler: a client that is denied knows by itself how long to wait.
+    /// charged, and is no denial in log and metrics. Nobody should wait so in a handler: a client that is denied knows by itself how long to wait.
     ///
     /// ```
     /// use std::time::Duration;
@@ -140,12 +140,17 @@ impl RateLimiter {
     ) -> Result<Decision, Error> {
         let (key, start) = (key.into(), Instant::now());
         loop {
-            let decision = self.check(policy, key.clone()).await?;
-            let Some(wait) = decision.retry_after() else { return Ok(decision) };
-            let wait = wait.max(SHORTEST_WAIT);
-            if start.elapsed().saturating_add(wait) > patience {
+            // As it is in force then.
+            let asks = [self.0.limiter.ask(policy, key.clone())];
+            let outcome = self.0.limiter.decide(Operation::Take, &asks).await?;
+            let [ask] = &asks;
+            let decision = ask.decision(&outcome);
+            let wait = decision.retry_after().map(|wait| wait.max(SHORTEST_WAIT));
+            let Some(wait) = wait.filter(|wait| start.elapsed().saturating_add(*wait) <= patience) else {
+                // Who waits is not denied.
+                ask.report(&outcome);
                 return Ok(decision);
-            }
+            };
             tokio::time::sleep(wait).await;
         }
     }
@@ -268,7 +273,8 @@ impl RateLimiter {
 
     /// Releases the connection, once no more requests come: after `axum::serve` has returned.
     ///
-    /// Requests that come all the same are decided as if the store were away.
+    /// Requests that come all the same are decided as if the store were away. A limiter that counts in this process has
+    /// nothing to release, and goes on.
     pub async fn close(&self) {
         self.0.limiter.store.close().await;
     }

@@ -33,20 +33,22 @@ enum Setting {
     Shadow,
 }
 
-/// Does to policies what variables say that begin with `prefix`.
+/// Does to policies what variables say that begin with `prefix`; those that are empty say nothing. Tells whether all are
+/// in shadow.
 pub(super) fn amend(
     pending: &mut Pending,
     prefix: &str,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     declared: &[Policy],
-) -> Result<(), BuildError> {
+) -> Result<bool, BuildError> {
     let mut all_in_shadow = false;
     for (variable, value) in variables {
         // What is not UTF-8 is no name and no value, and is refused as any other that is none.
         let (variable, value) = (variable.to_string_lossy(), value.to_string_lossy());
         match variable.strip_prefix(prefix) {
-            Some(ALL_IN_SHADOW) => all_in_shadow = truth(&variable, value.trim())?,
+            _ if value.trim().is_empty() => {}
             Some(KEY_PREFIX | TRUSTED_PROXIES) | None => {}
+            Some(ALL_IN_SHADOW) => all_in_shadow = truth(&variable, value.trim())?,
             Some(rest) => apply(pending, &variable, rest, value.trim(), declared)?,
         }
     }
@@ -54,7 +56,7 @@ pub(super) fn amend(
     for policy in declared.iter().filter(|_| all_in_shadow) {
         pending.change(FROM_ENV, policy.name(), policy, |amendment| amendment.shadow(true))?;
     }
-    Ok(())
+    Ok(all_in_shadow)
 }
 
 /// `rest` is what follows the prefix of `variable`.
@@ -82,7 +84,7 @@ fn apply(
     let Some(policy) = meant.next() else {
         let names = declared.iter().map(|policy| in_environment(policy.name()));
         let elsewhere = "if it is another program's, `Builder::env_prefix` keeps them apart";
-        return Err(fault(&format!("`{name}`: {}; {elsewhere}", unknown(name, names))));
+        return Err(fault(&format!("`{name}`: {} ({elsewhere})", unknown(name, names))));
     };
     if meant.any(|other| other.name() != policy.name()) {
         return Err(fault("several policies have names that are the same here: rename one of them"));
@@ -105,10 +107,10 @@ fn apply(
 }
 
 fn truth(variable: &str, value: &str) -> Result<bool, BuildError> {
-    match value {
+    match value.to_ascii_lowercase().as_str() {
         "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
-        _ => Err(setting(FROM_ENV, variable, &format!("`{value}` is neither true nor false"))),
+        _ => Err(setting(FROM_ENV, variable, &format!("`{value}` is neither `true` nor `false`"))),
     }
 }
 

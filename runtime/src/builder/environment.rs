@@ -25,14 +25,14 @@ impl Builder {
     /// `_PER_HOUR`, `_PER_DAY` and `_BURST` take a number, `_SHADOW` takes `true` or `false`. A name is
     /// in capitals, with `_` for `-` and `.`. They come after what [`amend`](Self::amend) does, and change
     /// what is declared, not what [`quotas_by`](crate::Policy::quotas_by) answers. `RATE_LIMIT_SHADOW=true` puts all policies in
-    /// shadow: they count, and deny nobody. The two settings that [`from_env`](Self::from_env) has are taken, too.
+    /// shadow, also those that are not declared: they count, and deny nobody. An empty variable is none. The two settings that [`from_env`](Self::from_env) has are taken, too.
     pub fn amend_from_env(mut self) -> Self {
         self.amend_from_env = true;
         self
     }
 
     /// What the variables begin with that [`amend_from_env`](Self::amend_from_env) and [`from_env`](Self::from_env)
-    /// look at; default `RATE_LIMIT_`. Programs that share an environment need one each, since a variable for a policy
+    /// look at, but for `REDIS_URL`; default `RATE_LIMIT_`. Programs that share an environment need one each, since a variable for a policy
     /// that a program does not declare keeps it from starting.
     pub fn env_prefix(mut self, prefix: impl Into<Cow<'static, str>>) -> Self {
         self.env_prefix = prefix.into();
@@ -48,7 +48,8 @@ impl Builder {
             self.key_prefix = prefix.into();
         }
         if let Some(proxies) = proxies {
-            self.trusted_proxies = proxies.split(',').map(|network| network.trim().to_owned()).collect();
+            let networks = proxies.split(',').map(|network| network.trim().to_owned());
+            self.trusted_proxies = networks.filter(|network| !network.is_empty()).collect();
         }
         self
     }
@@ -83,7 +84,7 @@ mod tests {
         let builder = builder.settings_from(|variable| {
             Some(match variable {
                 "RATE_LIMIT_KEY_PREFIX" => "shop:".to_owned(),
-                "RATE_LIMIT_TRUSTED_PROXIES" => "10.0.0.0/8, fd00::/8".to_owned(),
+                "RATE_LIMIT_TRUSTED_PROXIES" => "10.0.0.0/8, fd00::/8,".to_owned(),
                 _ => return None,
             })
         });

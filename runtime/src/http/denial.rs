@@ -18,6 +18,7 @@ use super::problem::Problem;
 use crate::decision::Decision;
 use crate::error::{Error, StoreError};
 use crate::policy::Policy;
+use crate::sometimes::Sometimes;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -38,7 +39,15 @@ impl IntoResponse for Error {
                 )
             }
             Self::Build(error) => {
-                tracing::error!(%error, "answered with 500, since the program is at fault");
+                // What is wrong in a program is so for all requests, and they may be a client's to make.
+                static FAULTS: Sometimes = Sometimes::new();
+                if let Some(requests) = FAULTS.now() {
+                    tracing::error!(
+                        %error,
+                        requests,
+                        "answered with 500, since the program is at fault (told once in ten seconds)"
+                    );
+                }
                 super::faults::internal_error()
             }
         }

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::remote::{Asked, Begun, Place, Remote, in_one_line};
 use super::{Counter, MemoryStore, Operation, Outcome};
 use crate::algorithm::Algorithm;
 use crate::error::StoreError;
+use crate::sometimes::Sometimes;
 use crate::telemetry;
 
 /// What to do when the store fails, or is slower than the [timeout](crate::Builder::timeout).
@@ -51,7 +51,7 @@ pub(crate) struct Guarded {
 
 impl Guarded {
     pub(crate) fn memory(memory: MemoryStore) -> Self {
-        let (complaints, delays) = (Sometimes::default(), Sometimes::default());
+        let (complaints, delays) = (Sometimes::new(), Sometimes::new());
         Self { store: None, memory, local_share: 1.0, closed: AtomicBool::new(false), complaints, delays }
     }
 
@@ -193,8 +193,8 @@ impl Guarded {
     }
 
     pub(crate) async fn close(&self) {
-        self.closed.store(true, Ordering::Relaxed);
         if let Some(remote) = &self.store {
+            self.closed.store(true, Ordering::Relaxed);
             remote.close().await;
         }
     }
@@ -205,7 +205,7 @@ impl Guarded {
         match error {
             StoreError::Refused(_) | StoreError::Full { .. } | StoreError::Overloaded => {
                 if let Some(checks) = self.complaints.now() {
-                    let (error, policies) = (in_one_line(error), policies(counters));
+                    let (error, policies) = (in_one_line(error), policy_names(counters));
                     tracing::error!(
                         error,
                         policies,
@@ -216,7 +216,7 @@ impl Guarded {
             }
             StoreError::Timeout(_) => {
                 if let Some(checks) = self.delays.now() {
-                    let policies = policies(counters);
+                    let policies = policy_names(counters);
                     tracing::warn!(
                         %error,
                         policies,
@@ -231,7 +231,7 @@ impl Guarded {
 }
 
 /// Whose counters they are, as their keys tell.
-fn policies(counters: &[Counter<'_>]) -> String {
+pub(crate) fn policy_names(counters: &[Counter<'_>]) -> String {
     let name = |counter: &Counter<'_>| {
         let (_, tagged) = counter.key.split_once('{')?;
         Some(tagged.split_once("::")?.0.to_owned())
@@ -239,29 +239,4 @@ fn policies(counters: &[Counter<'_>]) -> String {
     let mut names: Vec<String> = counters.iter().filter_map(name).collect();
     names.dedup();
     names.join(", ")
-}
-
-/// Speaks once in a while of what comes often.
-#[derive(Default)]
-struct Sometimes(Mutex<Came>);
-
-#[derive(Default)]
-struct Came {
-    /// When it was spoken of last.
-    last: Option<Instant>,
-    /// How often it has come since.
-    since: u64,
-}
-
-impl Sometimes {
-    /// It has come again. Tells how often it has since it was spoken of, if that is to be done now.
-    fn now(&self) -> Option<u64> {
-        let mut came = self.0.lock();
-        came.since += 1;
-        if came.last.is_some_and(|last| last.elapsed() < Duration::from_secs(10)) {
-            return None;
-        }
-        came.last = Some(Instant::now());
-        Some(std::mem::take(&mut came.since))
-    }
 }

@@ -29,6 +29,7 @@ use super::failure::Failure;
 use super::lane::{Lane, OnLost};
 use super::script::Decider;
 use crate::error::StoreError;
+use crate::sometimes::Sometimes;
 use crate::store::outage::Outage;
 use crate::store::recovery::Recovery;
 use crate::store::{Counter, Operation, Outcome, Settings};
@@ -55,6 +56,8 @@ pub(crate) struct Cluster {
     /// While something is missing.
     outage: Outage,
     recovery: Recovery,
+    /// Complaints of what was charged and could not be given back.
+    kept_charges: Sometimes,
     closed: AtomicBool,
 }
 
@@ -99,6 +102,7 @@ impl Cluster {
             wake: Arc::default(),
             outage: Outage::default(),
             recovery: Recovery::default(),
+            kept_charges: Sometimes::new(),
             closed: AtomicBool::new(false),
         })
     }

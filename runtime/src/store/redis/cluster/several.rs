@@ -28,9 +28,11 @@ use smallvec::SmallVec;
 
 use super::Cluster;
 use crate::algorithm::Reading;
+use crate::store::guarded::policy_names;
 use crate::store::redis::answers::untouched;
 use crate::store::redis::batch::Check;
 use crate::store::redis::failure::Failure;
+use crate::store::remote::in_one_line;
 use crate::store::{Boxed, Counter, Operation, Outcome};
 
 /// Applies `operation` to `counters`, those of each policy in a call of its own. All but a take is done at once, and if
@@ -175,7 +177,16 @@ async fn take_in_turn(
                 }
                 Ok(outcome) => progress.lock().answers[index] = Some(outcome),
                 Err(failure) if operation == Operation::GiveBack => {
-                    tracing::warn!(?failure, "a charge could not be given back");
+                    if let Some(charges) = cluster.kept_charges.now() {
+                        let error = in_one_line(&failure.into_store_error(cluster.timeout));
+                        let policies = policy_names(policies[index]);
+                        tracing::warn!(
+                            error,
+                            policies,
+                            charges,
+                            "what was charged could not be given back (told once in ten seconds)"
+                        );
+                    }
                 }
                 // The verdict stands without it.
                 Err(_) => {}

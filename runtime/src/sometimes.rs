@@ -1,0 +1,35 @@
+//! Lines of the log that are not to be written for each request.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// Speaks once in a while of what comes often.
+#[derive(Debug)]
+pub(crate) struct Sometimes(Mutex<Came>);
+
+#[derive(Debug)]
+struct Came {
+    /// When it was spoken of last.
+    last: Option<Instant>,
+    /// How often it has come since.
+    since: u64,
+}
+
+impl Sometimes {
+    /// Nothing has come yet.
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(Came { last: None, since: 0 }))
+    }
+
+    /// It has come again. Tells how often it has since it was spoken of, if that is to be done now.
+    pub(crate) fn now(&self) -> Option<u64> {
+        let mut came = self.0.lock();
+        came.since += 1;
+        if came.last.is_some_and(|last| last.elapsed() < Duration::from_secs(10)) {
+            return None;
+        }
+        came.last = Some(Instant::now());
+        Some(std::mem::take(&mut came.since))
+    }
+}
