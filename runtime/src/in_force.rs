@@ -117,3 +117,22 @@ impl Deref for Effective<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: Policy = Policy::new("in-force-known").per_minute(1);
+    const OTHER: Policy = Policy::new("in-force-other").per_minute(1);
+
+    #[test]
+    fn those_that_are_not_known_are_in_shadow_if_all_are() {
+        for all_in_shadow in [false, true] {
+            let amended = Amended { policies: HashMap::new(), all_in_shadow };
+            let in_force = InForce::new(&[KNOWN], &amended).expect("there is no conflict");
+            assert_eq!(in_force.effective(&OTHER).is_shadow(), all_in_shadow);
+            in_force.amend(KNOWN.name(), |policy| policy).expect("it is known");
+            assert!(!in_force.effective(&KNOWN).is_shadow(), "it is as it was amended");
+        }
+    }
+}

@@ -47,7 +47,7 @@ pub(crate) fn begin<'p>(policies: impl IntoIterator<Item = &'p Policy>) {
         );
         metrics::describe_counter!(
             STORE_ERRORS,
-            "Checks that the store did not decide, by the kind of error."
+            "Checks that the store, or the memory in its place, did not decide, by the kind of error."
         );
         metrics::describe_gauge!(
             STORE_UP,

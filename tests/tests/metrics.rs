@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::routing::get;
 use axum_rate_limit::store::{Counter, MemoryStore, Operation, Outcome, Store};
-use axum_rate_limit::{Builder, OnStoreError, RateLimiter, StoreError, rate_limit};
+use axum_rate_limit::{Builder, OnStoreError, Policy, RateLimiter, StoreError, rate_limit};
 use http::Request;
 use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
@@ -120,6 +121,34 @@ fn counts(counts: &[(&str, &str, &str, u64)]) -> Counts {
         (((*policy).to_owned(), (*outcome).to_owned(), (*degraded).to_owned()), *count)
     };
     counts.iter().map(owned).collect()
+}
+
+#[test]
+fn who_waits_is_not_denied() {
+    const PACED: Policy = Policy::new("paced").quota(1, Duration::from_secs(2));
+    let recorder = DebuggingRecorder::new();
+    metrics::with_local_recorder(&recorder, || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            let limiter = RateLimiter::memory();
+            for (patience, is_allowed) in [(0, true), (600, true), (0, false)] {
+                let decision = limiter.check_within(&PACED, "x", Duration::from_secs(patience)).await;
+                assert_eq!(decision.expect("a decision").is_allowed(), is_allowed);
+            }
+        });
+    });
+    let told = recorder.snapshotter().snapshot().into_vec();
+    let counted = |outcome: &str| {
+        let is = |key: &metrics::Key, name, value| {
+            key.labels().any(|label| (label.key(), label.value()) == (name, value))
+        };
+        let mut of = told
+            .iter()
+            .filter(|(key, ..)| is(key.key(), "policy", PACED.name()) && is(key.key(), "outcome", outcome));
+        of.next().map(|(.., value)| value)
+    };
+    assert_eq!(counted("allowed"), Some(&DebugValue::Counter(2)));
+    assert_eq!(counted("denied"), Some(&DebugValue::Counter(1)));
 }
 
 #[test]

@@ -25,7 +25,7 @@ use crate::store::recovery::Recovery;
 use crate::store::{Counter, Operation, Outcome};
 
 /// How many full calls may wait for those in flight. What comes then is not taken: the store is slower
-/// than what is asked of it.
+/// than what is asked of it. For what is given back there is as much room again.
 const MAX_WAITING: usize = 32;
 
 /// Where checks wait for their call, and for its answer.
@@ -288,7 +288,12 @@ impl Queue {
             if let Some(place) = open.batch.add(check) {
                 return Ok((Arc::clone(&open.call), place));
             }
-            if self.full.len() >= MAX_WAITING {
+            // What makes room for others comes late enough as it is.
+            let room = match check.operation {
+                Operation::GiveBack | Operation::Reset => 2 * MAX_WAITING,
+                _ => MAX_WAITING,
+            };
+            if self.full.len() >= room {
                 return Err(Failure::Overloaded);
             }
             self.full.extend(self.open.take());
