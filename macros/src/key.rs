@@ -1,9 +1,10 @@
 //! `key = …`: who shares a quota.
 
+use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{Expr, ExprClosure, ExprPath, Ident, Token};
+use syn::{BinOp, Expr, ExprClosure, ExprPath, Ident, Token};
 
 /// The parts of a key; of several all must be the same.
 pub(crate) struct Key(pub(crate) Vec<KeyPart>);
@@ -41,7 +42,15 @@ impl Parse for Key {
 impl Parse for KeyPart {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let function: Function = input.parse()?;
-        let Some(word) = function.word() else { return Ok(Self::Function(function)) };
+        let Some(word) = function.word() else {
+            return match function.variant() {
+                Some(variant) => Err(syn::Error::new_spanned(
+                    variant,
+                    "this is for the builder of policies: write `key = ip`, `global` or `header(\"x-api-key\")`",
+                )),
+                None => Ok(Self::Function(function)),
+            };
+        };
         Ok(match word.to_string().as_str() {
             "ip" => Self::Ip(word),
             "global" => Self::Global(word),
@@ -53,10 +62,26 @@ impl Parse for KeyPart {
             "header" => {
                 let content;
                 syn::parenthesized!(content in input);
-                Self::Header(word, content.parse()?)
+                Self::Header(word, header(&content)?)
             }
+            "Ip" | "IP" => return Err(syn::Error::new(word.span(), "write `key = ip`")),
+            "Global" => return Err(syn::Error::new(word.span(), "write `key = global`")),
             _ => Self::Function(function),
         })
+    }
+}
+
+/// The name of a header, between its parentheses.
+fn header(content: ParseStream<'_>) -> syn::Result<Expr> {
+    const NAME: &str = "a header has one name, a string: write `header(\"x-api-key\")`";
+    const TWO: &str = "a header has one name: write `header(\"x-api-key\")`, and for two `key = (header(\"a\"), header(\"b\"))`";
+    let name = content.parse::<Expr>().map_err(|error| syn::Error::new(error.span(), NAME));
+    // What is left unread is told of once.
+    let rest: TokenStream = content.parse()?;
+    match name? {
+        Expr::Binary(bare) if matches!(bare.op, BinOp::Sub(_)) => Err(syn::Error::new_spanned(bare, NAME)),
+        _ if !rest.is_empty() => Err(syn::Error::new_spanned(rest, TWO)),
+        name => Ok(name),
     }
 }
 
@@ -80,6 +105,17 @@ impl Parse for Function {
 }
 
 impl Function {
+    /// The variant of the runtime's `KeyPart` that it is, if it is one.
+    fn variant(&self) -> Option<&ExprPath> {
+        match self {
+            Self::Path(path) => {
+                let is_of = path.path.segments.iter().rev().nth(1).is_some_and(|of| of.ident == "KeyPart");
+                is_of.then_some(path)
+            }
+            Self::Closure(_) => None,
+        }
+    }
+
     /// The word that it is, if it is one.
     fn word(&self) -> Option<Ident> {
         match self {
@@ -90,7 +126,7 @@ impl Function {
 }
 
 impl ToTokens for Function {
-    fn to_tokens(&self, tokens: &mut proc_macro2::TokenStream) {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
         match self {
             Self::Path(path) => path.to_tokens(tokens),
             Self::Closure(closure) => closure.to_tokens(tokens),

@@ -107,6 +107,10 @@ impl Names {
     /// Whether a router is to be had of what has this bound, `Future<Output = Router>` or `Fn() -> Router` say.
     fn gives_router(&self, bound: &TypeParamBound) -> bool {
         let TypeParamBound::Trait(bound) = bound else { return false };
+        // A router is one, too; a layer is about services, and has none.
+        if ends_in(&bound.path, &["Service", "Layer"]) {
+            return ends_in(&bound.path, &["Service"]);
+        }
         match bound.path.segments.last().map(|last| &last.arguments) {
             Some(PathArguments::AngleBracketed(arguments)) => {
                 arguments.args.iter().any(|argument| match argument {
@@ -140,7 +144,15 @@ impl Names {
 const ANSWERS: &[&str] = &["Json", "Form", "Html", "Extension"];
 
 /// What a router is made into.
-const SERVICES: &[&str] = &["RouterIntoService", "RouterAsService"];
+const SERVICES: &[&str] = &[
+    "RouterIntoService",
+    "RouterAsService",
+    "IntoMakeService",
+    "IntoMakeServiceWithConnectInfo",
+    "BoxService",
+    "BoxCloneService",
+    "BoxCloneSyncService",
+];
 
 /// Whether it is one of these, with arguments or without.
 fn is_one_of(path: &Path, names: &HashSet<String>) -> bool {

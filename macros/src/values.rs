@@ -90,6 +90,12 @@ pub(crate) fn check_window(text: &LitStr, errors: &mut Errors) -> Option<u64> {
     let value = text.value();
     let fault = match humantime::parse_duration(&value) {
         Err(error) => format!("`{value}` is no window ({error}): {INSTEAD}"),
+        Ok(_) if has_calendar_unit(&value) => {
+            format!(
+                "`{value}` has months or years, which have no length that all agree on (`M` is a month, and `m` a \
+                     minute): write it in days, as `per = \"30d\"` or \"365d\""
+            )
+        }
         Ok(window) if window < MIN_WINDOW => format!("`{value}` is shorter than a millisecond: {INSTEAD}"),
         Ok(window) if window > MAX_WINDOW => format!("`{value}` is longer than 366 days: {INSTEAD}"),
         Ok(window) if window.subsec_nanos() % 1_000_000 != 0 => {
@@ -102,6 +108,12 @@ pub(crate) fn check_window(text: &LitStr, errors: &mut Errors) -> Option<u64> {
     };
     errors.at(text.span(), fault);
     None
+}
+
+/// Whether a window is told in months or years, which humantime takes for 30.44 and 365.25 days.
+fn has_calendar_unit(window: &str) -> bool {
+    let units = window.split(|character: char| !character.is_ascii_alphabetic());
+    units.into_iter().any(|unit| unit == "M" || unit.starts_with("month") || unit.starts_with('y'))
 }
 
 pub(crate) fn check_headers<'a>(key: impl Iterator<Item = &'a KeyPart>, errors: &mut Errors) {

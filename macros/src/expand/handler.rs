@@ -25,7 +25,8 @@ const MOST_ARGUMENTS: usize = 7;
 pub(crate) fn expand(declaration: &Declaration, mut function: Function) -> TokenStream {
     let krate = &declaration.krate;
     // Its span is the attribute's, so that lints, which pass over what macros of other crates write, find
-    // nothing in it, and none has to be allowed: where it is forbidden, that would be an error.
+    // nothing in it, and none has to be allowed: where it is forbidden, that would be an error. (But for one, at the
+    // end.)
     let name = format_ident!("__rate_limit_{}", function.sig.ident, span = Span::call_site());
     let vis = &function.vis;
     let policies = declaration.carried_by(&quote!(#name));

@@ -25,4 +25,22 @@ fn length(parts: &Parts) -> usize {
     parts.uri.path().len()
 }
 
+#[rate_limit(name = "unquoted", per_minute = 5, key = header(x-api-key), bogus = 1)]
+async fn unquoted_header() {}
+
+#[rate_limit(name = "two", per_minute = 5, key = header("a", "b"), bogus = 1)]
+async fn two_headers() {}
+
+#[rate_limit(name = "no-header", per_minute = 5, key = header())]
+async fn no_header() {}
+
+#[rate_limit(name = "builders", per_minute = 5, key = KeyPart::Ip)]
+async fn of_the_builder() {}
+
+#[rate_limit(name = "capital", per_minute = 5, key = (Ip, global))]
+async fn in_capitals() {}
+
+#[rate_limit(name = "capital", per_minute = 5, key = Global)]
+async fn global_in_capitals() {}
+
 fn main() {}

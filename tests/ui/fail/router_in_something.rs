@@ -116,6 +116,10 @@ mod limited {
         unreachable!()
     }
 
+    pub fn any_service() -> impl tower::Service<axum::extract::Request> + Clone {
+        Router::new()
+    }
+
     pub fn a_service() -> axum::routing::RouterIntoService<axum::body::Body> {
         unreachable!()
     }

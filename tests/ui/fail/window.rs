@@ -80,4 +80,10 @@ async fn a_sign() {}
 #[rate_limit(name = "x", quota[5, per = "90s"])]
 async fn brackets() {}
 
+#[rate_limit(name = "x", quota(5, per = "1M"))]
+async fn a_month() {}
+
+#[rate_limit(name = "x", quota(5, per = "1 year"))]
+async fn a_year() {}
+
 fn main() {}

@@ -62,6 +62,11 @@ pub mod resources {
 
     handlers!(list, create);
 
+    /// A layer has no routes.
+    pub fn layer() -> impl tower::Layer<Router, Service = impl tower::Service<axum::extract::Request>> {
+        tower::layer::util::Identity::new()
+    }
+
     /// Has docs.
     pub fn router() -> Router {
         if NAMES.is_empty() {
