@@ -54,9 +54,9 @@ impl StoreError {
 }
 
 impl StoreError {
-    /// Whether it is known that nothing was counted, nor given back.
-    pub(crate) fn has_done_nothing(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Overloaded | Self::Full { .. } | Self::Closed)
+    /// Whether the store was not asked at all.
+    pub(crate) fn is_unasked(&self) -> bool {
+        matches!(self, Self::Overloaded | Self::Closed)
     }
 }
 

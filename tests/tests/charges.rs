@@ -86,7 +86,7 @@ async fn tries_again(charge: Charge, State(store): State<Busy>) {
 }
 
 #[tokio::test]
-async fn what_the_store_has_refused_can_be_given_back_again() {
+async fn what_the_store_was_not_asked_for_can_be_given_back_again() {
     let store = Busy::new();
     let limiter = store.limiter(OnStoreError::Deny).await;
     let router = Router::new().route("/", get(tries_again)).with_state(store);

@@ -241,7 +241,7 @@ async fn why_a_store_is_away_is_told_anew_when_it_is_another_reason() {
     assert_eq!(log.lines_with("INFO", &["store is there", "rl:"]).len(), 1, "{:?}", log.lines());
     server.kill();
     until(|| !log.lines_with("WARN", &["the rate limiter's store is away"]).is_empty()).await;
-    until(|| !log.lines_with("WARN", &["is still away", "refused", "since"]).is_empty()).await;
+    until(|| !log.lines_with("WARN", &["is still away", "refused", "away_for"]).is_empty()).await;
     server.restart().await;
     let _ = recovered(&limiter, &MANY, "x").await;
     let mut connection = server.connection().await;
@@ -255,7 +255,7 @@ async fn why_a_store_is_away_is_told_anew_when_it_is_another_reason() {
     until(|| !log.lines_with("WARN", &["the rate limiter's store is still away", "NOAUTH"]).is_empty()).await;
     ask(&["CONFIG", "SET", "requirepass", ""]).await;
     let _ = recovered(&limiter, &MANY, "x").await;
-    let back = log.lines_with("INFO", &["the rate limiter's store is back", "after="]);
+    let back = log.lines_with("INFO", &["the rate limiter's store is back", "away_for="]);
     assert!(!back.is_empty(), "{:?}", log.lines());
 }
 

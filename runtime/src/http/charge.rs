@@ -54,7 +54,8 @@ impl Charge {
     ///
     /// # Errors
     ///
-    /// As [`add`](Self::add).
+    /// As [`add`](Self::add). Where the store had too much to do to be asked, what is [of](Self::of) one policy may be given
+    /// back by another call. All else is not: nobody knows what became of it.
     pub async fn give_back(&self, cost: u32) -> Result<(), Error> {
         Ok(self.ledger.give_back(self.policy()?, cost).await?)
     }

@@ -63,6 +63,11 @@ impl Entries {
         self.all.iter_mut().filter(|entry| entry.outcome.is_some())
     }
 
+    /// The one of that policy, if it has been decided.
+    pub(super) fn find_mut(&mut self, policy: &str) -> Option<&mut Entry> {
+        self.decided_mut().find(|entry| entry.is_of(Some(policy)))
+    }
+
     /// What has been decided.
     pub(super) fn decisions(&self) -> impl Iterator<Item = Decision> {
         self.all.iter().filter_map(Entry::decision)

@@ -139,8 +139,9 @@ impl Ledger {
         match limiter.give_back(&to_store).await {
             Ok(outcome) => self.note(Operation::GiveBack, &to_store, outcome),
             Err(error) => {
-                if error.has_done_nothing() {
-                    self.hold(&to_store);
+                // Of several, some may have been returned.
+                if let ([ask], true) = (&to_store[..], error.is_unasked()) {
+                    self.hold(ask);
                 }
                 return Err(error);
             }
@@ -149,13 +150,10 @@ impl Ledger {
     }
 
     /// This request holds what could not be returned to the store.
-    fn hold(&self, asks: &Asks) {
+    fn hold(&self, ask: &Ask<'_>) {
         self.with_entries(|entries| {
-            for ask in asks {
-                if let Some(entry) = entries.decided_mut().find(|entry| entry.is_of(Some(ask.policy.name())))
-                {
-                    entry.charged.in_store = entry.charged.in_store.saturating_add(ask.cost);
-                }
+            if let Some(entry) = entries.find_mut(ask.policy.name()) {
+                entry.charged.in_store = entry.charged.in_store.saturating_add(ask.cost);
             }
         });
     }
@@ -165,8 +163,7 @@ impl Ledger {
         self.with_entries(|entries| {
             for ask in asks {
                 let part = ask.part_of(&mut outcome);
-                if let Some(entry) = entries.decided_mut().find(|entry| entry.is_of(Some(ask.policy.name())))
-                {
+                if let Some(entry) = entries.find_mut(ask.policy.name()) {
                     if operation == Operation::Add && !part.readings().is_empty() {
                         entry.charge(ask.cost, &part);
                     }

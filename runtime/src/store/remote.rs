@@ -223,7 +223,7 @@ impl Remote {
                     Ok(()) => {
                         remote.recovery.note();
                         let after = remote.outage.end().unwrap_or_default();
-                        tracing::info!(?after, "the rate limiter's store is back");
+                        tracing::info!(away_for = ?after, "the rate limiter's store is back");
                         drop(watch);
                         // While it was watched over, nobody was told that it is lost.
                         if remote.place.is_lost() {
@@ -235,7 +235,7 @@ impl Remote {
                     Err(error) => {
                         let (news, error) = (remote.outage.note(&error), in_one_line(&error));
                         if let News::GoesOn(since) = news {
-                            tracing::warn!(error, ?since, "the rate limiter's store is still away");
+                            tracing::warn!(error, away_for = ?since, "the rate limiter's store is still away");
                         } else {
                             tracing::debug!(error, "the rate limiter's store is still away");
                         }

@@ -264,7 +264,7 @@ impl Mender {
                 Ok(()) => {
                     cluster.recovery.note();
                     if let Some(after) = cluster.outage.end() {
-                        tracing::info!(?after, "all of the rate limiter's cluster is reached again");
+                        tracing::info!(away_for = ?after, "all of the rate limiter's cluster is reached again");
                     }
                     drop(self);
                     // While it was mended, nobody else was called for what was lost meanwhile.
@@ -285,7 +285,7 @@ impl Mender {
                     );
                 }
                 News::GoesOn(since) => {
-                    tracing::warn!(error, ?since, "a part of the rate limiter's cluster is still away");
+                    tracing::warn!(error, away_for = ?since, "a part of the rate limiter's cluster is still away");
                 }
                 News::Nothing => tracing::debug!(error, "a part of the rate limiter's cluster is still away"),
             }
