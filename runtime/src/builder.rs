@@ -32,7 +32,7 @@ const DEFAULT_MAX_KEYS: usize = 1_000_000;
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(100);
 const DEFAULT_KEY_PREFIX: &str = "rl:";
 
-/// Settings of a [`RateLimiter`]; each has a default that serves most.
+/// Settings of a [`RateLimiter`](crate::RateLimiter); each has a default that serves most.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -176,7 +176,7 @@ impl Builder {
     }
 
     /// Makes policies known that no attribute declares, so that they can be amended and are checked for
-    /// conflicts: those of [`check`](RateLimiter::check).
+    /// conflicts: those of [`check`](crate::RateLimiter::check).
     pub fn declare(mut self, policies: impl IntoIterator<Item = Policy>) -> Self {
         self.declared.extend(policies);
         self
@@ -212,7 +212,7 @@ impl Builder {
     /// Until the instant at which it can next be admitted, and for at most a second, the same request of the
     /// same key is then denied in this process, without asking Redis: denials cost next to nothing, and a flood
     /// of them does not reach Redis, whether one policy is asked or several. What this limiter
-    /// [gives back](RateLimiter::give_back) or [forgets](RateLimiter::reset) is known at once; that another
+    /// [gives back](crate::RateLimiter::give_back) or [forgets](crate::RateLimiter::reset) is known at once; that another
     /// instance did so is known within that second. No request is admitted that Redis would deny.
     pub fn deny_memory(mut self, remember: bool) -> Self {
         self.deny_memory = remember;

@@ -530,9 +530,9 @@ async fn who_has_patience_is_let_through_when_it_can_be() {
 
 #[tokio::test]
 async fn a_limiter_in_this_process_has_nothing_to_close() {
+    const LEFT: Policy = Policy::new("left-open").per_hour(1);
     let limiter = RateLimiter::memory();
     limiter.close().await;
-    const LEFT: Policy = Policy::new("left-open").per_hour(1);
     for is_allowed in [true, false] {
         let decision = limiter.check(&LEFT, "x").await.expect("a decision");
         assert_eq!(decision.is_allowed(), is_allowed);

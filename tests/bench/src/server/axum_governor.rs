@@ -5,10 +5,10 @@ use std::num::NonZeroU32;
 use axum::Router;
 use axum::routing::get;
 use axum_governor::{GovernorConfigBuilder, GovernorLayer, Header, PeerIp, Quota};
-use crate::{Column, KEY_HEADER};
 use http::HeaderName;
 
 use super::{Result, ok};
+use crate::{Column, KEY_HEADER};
 
 static KEY: HeaderName = HeaderName::from_static(KEY_HEADER);
 

@@ -6,11 +6,11 @@ use axum::Router;
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::routing::get;
 use axum_limit::{FixedWindowPerHour, FixedWindowPolicy, Key, LimitState, RedisBackend, StorageKey};
-use crate::{Column, DENIED_LIMIT, KEY_HEADER, NO_LIMIT};
 use http::StatusCode;
 use http::request::Parts;
 
 use super::Result;
+use crate::{Column, DENIED_LIMIT, KEY_HEADER, NO_LIMIT};
 
 type Limited<const LIMIT: usize, K> = FixedWindowPerHour<LIMIT, K, RedisBackend>;
 type Limits<K> = LimitState<K, FixedWindowPolicy, RedisBackend>;

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
-use crate::{Column, KEY_HEADER};
 use http::StatusCode;
 use http::request::Parts;
+
+use crate::{Column, KEY_HEADER};
 
 /// What tells this client from others: its address, or its header.
 pub(crate) async fn client(column: Column, parts: &mut Parts) -> Result<String, StatusCode> {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::routing::get;
-use crate::Column;
 use http::StatusCode;
 use http::request::Parts;
 use redis::aio::MultiplexedConnection;
@@ -14,6 +13,7 @@ use redis::{AsyncCommands, IntoConnectionInfo, RedisResult, Script};
 
 use super::Result;
 use super::client::client;
+use crate::Column;
 
 /// The window, in seconds.
 const WINDOW: i64 = 3600;

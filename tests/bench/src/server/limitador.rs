@@ -6,7 +6,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::routing::get;
-use crate::Column;
 use http::StatusCode;
 use http::request::Parts;
 use limitador::errors::LimitadorError;
@@ -15,6 +14,7 @@ use limitador::{AsyncRateLimiter, CheckResult, RateLimiter};
 
 use super::Result;
 use super::client::client;
+use crate::Column;
 
 const NAMESPACE: &str = "bench";
 /// How many counters memory holds: more than there are clients.

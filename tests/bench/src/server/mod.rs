@@ -27,9 +27,10 @@ use axum::extract::Request;
 use axum::response::Response;
 use axum::{Router, ServiceExt};
 use axum_rate_limit::Headers;
-use crate::Column;
 use tokio::net::TcpListener;
 use tower_service::Service;
+
+use crate::Column;
 
 /// What may fail here fails for many reasons.
 pub type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use axum_rate_limit::{Builder, Headers, OnStoreError, RateLimiter, rate_limit};
-use crate::{Column, DENIED_LIMIT, NO_LIMIT};
 
 use super::Result;
+use crate::{Column, DENIED_LIMIT, NO_LIMIT};
 
 #[rate_limit(name = "hot", per_hour = NO_LIMIT)]
 async fn hot() -> &'static str {

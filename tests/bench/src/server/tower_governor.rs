@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use crate::{Column, KEY_HEADER};
 use http::Request;
 use tower_governor::governor::GovernorConfigBuilder;
 use tower_governor::key_extractor::KeyExtractor;
@@ -14,6 +13,7 @@ use tower_governor::{GovernorError, GovernorLayer};
 use tower_layer::Layer as _;
 
 use super::{Result, Serve, ok, service};
+use crate::{Column, KEY_HEADER};
 
 pub(crate) fn app(column: Column) -> Result<Router> {
     let (app, (period, burst)) = (Router::new().route("/", get(ok)), quota(column)?);

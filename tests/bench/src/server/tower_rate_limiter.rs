@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use crate::{Column, KEY_HEADER};
 use http::Request;
 use tower_rate_limiter::{IpKeyExtractor, KeyExtractor, RateLimitError, RateLimitLayer, RedisStore};
 
 use super::{Result, ok};
+use crate::{Column, KEY_HEADER};
 
 const WINDOW: Duration = Duration::from_hours(1);
 
