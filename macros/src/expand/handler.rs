@@ -1,7 +1,7 @@
 //! A handler asks for a permit, as its first extractor.
 
-use proc_macro2::{Span, TokenStream};
-use quote::{format_ident, quote};
+use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::{ToTokens, format_ident, quote};
 use syn::parse_quote;
 
 use crate::expand::declaration::Declaration;
@@ -37,10 +37,26 @@ pub(crate) fn expand(declaration: &Declaration, mut function: Function) -> Token
         #vis struct #name {}
         #policies
     };
-    let permit = parse_quote!(_: #krate::__private::Permit<#name>);
+    let permit = quote!(_: #krate::__private::Permit<#name>);
+    // What another attribute has to say of all arguments begins at the first of the user's.
+    let place = function.sig.inputs.first().and_then(|first| first.to_token_stream().into_iter().next());
+    let permit = match place {
+        Some(place) => located_at(permit, place.span()),
+        None => permit,
+    };
     // The permit is the one too many, and not one of the user's.
     let is_one_too_many = function.sig.inputs.len() == MOST_ARGUMENTS;
     let allow = is_one_too_many.then(|| quote!(#[allow(clippy::too_many_arguments)]));
-    function.sig.inputs.insert(0, permit);
+    function.sig.inputs.insert(0, parse_quote!(#permit));
     quote!(#allow #function #carrier)
+}
+
+/// `tokens`, as if they stood at `place`; what they mean stays.
+fn located_at(tokens: TokenStream, place: Span) -> TokenStream {
+    let locate = |mut token: TokenTree| {
+        let span = token.span().located_at(place);
+        token.set_span(span);
+        token
+    };
+    tokens.into_iter().map(locate).collect()
 }
