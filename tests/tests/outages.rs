@@ -39,9 +39,12 @@ async fn a_limiter_starts_without_its_server_and_finds_it() {
     server.kill();
     let limiter = RateLimiter::redis(server.url()).await.expect("it starts degraded");
     assert!(limiter.check(&TWO, "x").await.expect("a decision").is_degraded() && limiter.is_degraded());
+    let (log, guard) = Log::of_this_thread();
     let required = RateLimiter::builder().redis(server.url()).require_store().build().await;
     let error = required.expect_err("the server is away").to_string();
     assert!(error.contains("required"), "{error}");
+    assert!(log.lines_with("WARN", &["it is probed"]).is_empty(), "{:?}", log.lines());
+    drop(guard);
     server.restart().await;
     let _ = recovered(&limiter, &TWO, "y").await;
     assert!(!limiter.is_degraded());

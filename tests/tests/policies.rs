@@ -16,7 +16,6 @@ use axum_rate_limit::{
 };
 use futures_util::FutureExt as _;
 use tests::{App, Instances, LIMIT_FIELDS, Log, RedisServer, built, on_both_stores};
-use tracing::Level;
 
 on_both_stores!(
     a_key_is_what_the_policy_says,
@@ -276,21 +275,6 @@ async fn an_amended_policy_replaces_the_declared_one() {
     let app = App::serve(router.layer(limiter)).await;
     assert_eq!(app.statuses("/header", 4).await, [200, 200, 200, 429]);
     assert_eq!(app.statuses("/shadowed", 4).await, [200; 4]);
-}
-
-#[tokio::test]
-async fn the_log_names_who_is_denied_where_it_has_every_detail() {
-    const MAILS: Policy = Policy::new("mails").per_hour(1);
-    for (level, names) in [(Level::DEBUG, false), (Level::TRACE, true)] {
-        let (log, _guard) = Log::up_to(level);
-        let limiter = RateLimiter::memory();
-        for _ in 0..2 {
-            let _ = limiter.check(&MAILS, "client-7").await.expect("a decision");
-        }
-        let denials = log.lines_with("DEBUG", &["policy=\"mails\"", "outcome=\"denied\""]);
-        assert_eq!(denials.len(), 1, "{:?}", log.lines());
-        assert_eq!(denials[0].contains("client-7"), names, "{denials:?}");
-    }
 }
 
 #[rate_limit(name = "changing", per_minute = 1)]

@@ -183,7 +183,8 @@ async fn a_redis_that_is_loading() {
     };
     let ((), loading) = tokio::join!(server.restart(), meanwhile);
     assert!(loading.contains("the store is required"), "{loading}");
-    assert!(log.lines_with("WARN", &["the rate limiter's store is away"]).len() > CHOICES.len());
+    let away = log.lines_with("WARN", &["the rate limiter's store is away"]).len();
+    assert!(away >= CHOICES.len(), "{away}");
     all_recover(&apps).await;
     assert_eq!(log.lines_with("ERROR", &[]), Vec::<String>::new());
 }

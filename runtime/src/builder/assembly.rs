@@ -36,10 +36,11 @@ impl Builder {
         let Limiter { store, key_prefix, .. } = &limiter.0.limiter;
         match store.start().await {
             Err(error) if require_store => return Err(error.into()),
+            Err(error) => store.start_without(&error),
             Ok(()) if store.is_remote() => {
                 tracing::info!(key_prefix = &**key_prefix, "the rate limiter's store is there");
             }
-            _ => {}
+            Ok(()) => {}
         }
         Ok(limiter)
     }

@@ -69,11 +69,18 @@ impl Guarded {
         self.store.as_ref().is_some_and(|remote| remote.is_away())
     }
 
-    /// Connects. When the store is away it is left alone, and probed until it comes.
+    /// Connects.
     pub(crate) async fn start(&self) -> Result<(), StoreError> {
         match &self.store {
             Some(remote) => remote.start().await,
             None => Ok(()),
+        }
+    }
+
+    /// Serves without the store, which is away: it is left alone, and probed until it comes.
+    pub(crate) fn start_without(&self, error: &StoreError) {
+        if let Some(remote) = &self.store {
+            remote.start_without(error);
         }
     }
 

@@ -74,18 +74,21 @@ impl Remote {
         remote
     }
 
-    /// Connects. When the store is away it is left alone, and probed until it comes.
-    pub(super) async fn start(self: &Arc<Self>) -> Result<(), StoreError> {
-        let result = self.probe().await;
-        match &result {
+    /// Connects.
+    pub(super) async fn start(&self) -> Result<(), StoreError> {
+        self.probe().await?;
+        self.outage.end();
+        Ok(())
+    }
+
+    /// Serves without the store, which is away, until it comes.
+    pub(super) fn start_without(self: &Arc<Self>, error: &StoreError) {
+        if self.place.mends_itself() {
             // What is there of it serves meanwhile.
-            Err(_) if self.place.mends_itself() => self.place.mend(None),
-            Err(error) => self.leave_alone(error),
-            Ok(()) => {
-                self.outage.end();
-            }
+            self.place.mend(None);
+        } else {
+            self.leave_alone(error);
         }
-        result
     }
 
     /// Whether it is known to be away, or a part of it.
