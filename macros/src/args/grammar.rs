@@ -3,7 +3,7 @@
 use proc_macro2::Span;
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
-use syn::{Expr, Ident, LitStr, Path, Token};
+use syn::{Expr, ExprPath, Ident, LitStr, Path, Token};
 
 use super::table::Argument;
 use super::{Quota, Window};
@@ -41,6 +41,18 @@ pub(super) struct ModStyle(pub(super) Path);
 impl Parse for ModStyle {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         input.call(Path::parse_mod_style).map(Self)
+    }
+}
+
+/// A path as an expression has it: `Of::<T>::POLICY`, and not `Of<T>`.
+pub(super) struct ConstantPath(pub(super) Path);
+
+impl Parse for ConstantPath {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        match input.parse()? {
+            ExprPath { qself: None, path, .. } => Ok(Self(path)),
+            path => Err(syn::Error::new_spanned(path, "")),
+        }
     }
 }
 

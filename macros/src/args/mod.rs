@@ -12,7 +12,7 @@ use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
 use syn::{Expr, Ident, LitStr, Path, Token};
 
-use self::grammar::{ModStyle, equals, no_value, quota, skip_argument, word};
+use self::grammar::{ConstantPath, ModStyle, equals, no_value, quota, skip_argument, word};
 use self::table::{ALGORITHMS, ARGUMENTS, Argument, ON_STORE_ERROR, unknown, usages};
 pub(crate) use self::table::{Algorithm, Form, OnStoreError, Resource};
 use crate::errors::Errors;
@@ -227,7 +227,7 @@ impl Args {
             }
             Form::Policy => {
                 let what = "the path of a `const` or `static` `Policy`";
-                let value = equals(argument, &ident, input, what)?;
+                let ConstantPath(value) = equals(argument, &ident, input, what)?;
                 self.policy = Some(Given { argument: ident, value });
             }
             Form::Crate => {
