@@ -21,8 +21,9 @@ const AMEND: &str = "amend";
 /// [`RateLimiter::amend`](crate::RateLimiter::amend) hand to their closure.
 ///
 /// A quota replaces the declared one over the same window, or comes in addition. A declared one that can't bind
-/// beside it any more, since the new one allows no more in a longer time, is left out, and a declared burst is made as
-/// small as a new quota over a longer time needs it. What has been counted so far stays.
+/// beside it any more, since the new one allows no more in a longer time, is left out. A declared burst goes with the quota
+/// that it is of, the one with the shortest window, and is made as small as a new quota over a longer time needs it. What
+/// has been counted so far stays.
 #[derive(Clone, Debug)]
 #[must_use = "an amendment is changed by value"]
 pub struct Amendment {
@@ -148,15 +149,16 @@ impl Amendment {
                 all.iter().map(|quota| format!("{} in {:?}", quota.limit(), quota.window())).collect();
             format!("{fault} (it would have {})", each.join(", "))
         };
-        policy.quotas = fold.map_err(|error| fault(&error))?;
-        if let Algorithm::TokenBucket { burst: Some(burst) } = &mut policy.algorithm
+        let shortest = |quotas: &[Quota]| quotas.iter().map(Quota::window).min();
+        if let Algorithm::TokenBucket { burst } = &mut policy.algorithm
             && !has_burst
-            && let Some(most) = most_of_longer(&all)
-            && *burst >= most
         {
+            let is_of_same = shortest(policy.quotas.as_slice()) == shortest(&all);
             // The shortest quota allows less than the others, so this is not less than that.
-            *burst = most - 1;
+            let most = most_of_longer(&all).map_or(u32::MAX, |most| most - 1);
+            *burst = burst.filter(|_| is_of_same).map(|burst| burst.min(most));
         }
+        policy.quotas = fold.map_err(|error| fault(&error))?;
         policy.fault().map_or(Ok(policy), |error| Err(fault(&error)))
     }
 }
@@ -330,6 +332,11 @@ mod tests {
         assert_eq!(amended(Box::new(|policy| policy.per_minute(10))).unwrap(), burst(9));
         assert_eq!(amended(Box::new(|policy| policy.per_minute(21))).unwrap(), burst(20));
         assert_eq!(amended(Box::new(|policy| policy.per_second(1).per_minute(2))).unwrap(), burst(1));
+        // Another quota is the shortest: what was meant for five in a second is not for five in a minute.
+        let none = Algorithm::TokenBucket { burst: None };
+        assert_eq!(amended(Box::new(|policy| policy.per_minute(5))).unwrap(), none);
+        assert_eq!(amended(Box::new(|policy| policy.quota(1, Duration::from_millis(100)))).unwrap(), none);
+        assert_eq!(amended(Box::new(|policy| policy.per_minute(5).burst(7))).unwrap(), burst(7));
         let error = amended(Box::new(|policy| policy.per_minute(10).burst(20))).expect_err("it is meant so");
         assert!(error.to_string().contains("give a smaller burst"), "{error}");
     }

@@ -78,7 +78,7 @@ impl<'a> Waiting<'a> {
     #[inline(never)] // it is long, and not for those who count in memory
     fn ask(self, asks: SmallVec<[Ask<'static>; 1]>) -> Boxed<'a, Result<(), Response>> {
         Box::pin(async move {
-            // All of it moves in here: were it dropped before, nobody would wait.
+            // All of it moves in here: dropped before, it would strike out what is asked.
             let waiting = &self;
             let limiter = &waiting.ledger.limiter().0.limiter;
             let outcome = limiter.answer_later(Operation::Take, &asks).await;

@@ -1,7 +1,6 @@
 //! A store that may be away, and this process's memory to fall back on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -43,7 +42,6 @@ pub(crate) struct Guarded {
     memory: MemoryStore,
     /// How much of each quota the memory admits when it stands in for the store.
     local_share: f64,
-    closed: AtomicBool,
     complaints: Sometimes,
     /// Those of checks that had no answer in time.
     delays: Sometimes,
@@ -52,7 +50,7 @@ pub(crate) struct Guarded {
 impl Guarded {
     pub(crate) fn memory(memory: MemoryStore) -> Self {
         let (complaints, delays) = (Sometimes::new(), Sometimes::new());
-        Self { store: None, memory, local_share: 1.0, closed: AtomicBool::new(false), complaints, delays }
+        Self { store: None, memory, local_share: 1.0, complaints, delays }
     }
 
     pub(crate) fn remote(place: Place, timeout: Duration, fallback: MemoryStore, local_share: f64) -> Self {
@@ -91,9 +89,6 @@ impl Guarded {
         counters: &[Counter<'_>],
         on_error: impl FnOnce() -> OnStoreError,
     ) -> Begun {
-        if self.closed.load(Ordering::Relaxed) {
-            return Begun::Later;
-        }
         let outcome = match &self.store {
             None => self.memory.apply_now(operation, counters),
             Some(remote) => match remote.begin(operation, counters) {
@@ -179,9 +174,6 @@ impl Guarded {
     }
 
     async fn ask(&self, operation: Operation, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
-        if self.closed.load(Ordering::Relaxed) {
-            return Err(StoreError::Closed);
-        }
         let outcome = match &self.store {
             Some(remote) => remote.apply(operation, counters).await?,
             None => self.memory.apply_now(operation, counters)?,
@@ -201,7 +193,6 @@ impl Guarded {
 
     pub(crate) async fn close(&self) {
         if let Some(remote) = &self.store {
-            self.closed.store(true, Ordering::Relaxed);
             remote.close().await;
         }
     }

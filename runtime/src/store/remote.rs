@@ -174,8 +174,11 @@ impl Remote {
         }
     }
 
-    /// An error while it is open.
+    /// An error while it is open, or closed for good.
     fn breaker(&self) -> Result<(), StoreError> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(StoreError::Closed);
+        }
         if self.open.load(Ordering::Relaxed) {
             return Err(StoreError::Unreachable("it has failed and is being probed".into()));
         }

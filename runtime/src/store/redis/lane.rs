@@ -436,4 +436,23 @@ mod tests {
         assert_eq!((task.was_woken(), checks(later)), (true, Poll::Ready(256)));
         assert_eq!(checks(later), Poll::Pending);
     }
+
+    #[test]
+    fn more_of_what_is_given_back_may_wait_than_of_what_is_taken() {
+        let lane = lane();
+        let mut number = 0_u32;
+        let mut fill = |operation| {
+            loop {
+                number += 1;
+                let key = number.to_string();
+                let counter = [Counter::new(&key, Quota::per_minute(1))];
+                if lane.enqueue(&Check::new(&lane.denials.hasher, operation, &counter)).is_err() {
+                    return lane.queue().full.len();
+                }
+            }
+        };
+        assert_eq!(fill(Operation::Take), MAX_WAITING);
+        assert_eq!(fill(Operation::GiveBack), 2 * MAX_WAITING);
+        assert_eq!(fill(Operation::Reset), 2 * MAX_WAITING);
+    }
 }
