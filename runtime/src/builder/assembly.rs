@@ -20,9 +20,11 @@ use crate::store::remote::Place;
 use crate::store::{MemoryStore, Settings};
 
 impl Builder {
-    /// Makes the limiter, and connects it to its store. The runtime that this is awaited in serves the
-    /// connection, for as long as it runs; a runtime that nobody drives (a `current_thread` one outside of its
-    /// `block_on`) answers nobody, whatever the timeout.
+    /// Builds the limiter, and connects it to its store.
+    ///
+    /// The current Tokio runtime serves the connection. Checks may be made in other runtimes, which need timers as this one
+    /// does: should this one stop running, because nobody drives it or its only thread is blocked, they keep their deadline,
+    /// and after a few of them another runtime takes over with a connection of its own.
     ///
     /// # Errors
     ///

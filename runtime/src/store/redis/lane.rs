@@ -7,10 +7,11 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
+use tokio::runtime::{Handle, Id};
 
 use super::answers::Answers;
 use super::batch::{Batch, Check, Place};
@@ -18,6 +19,7 @@ use super::connection::Wire;
 use super::courier::Courier;
 use super::denials::Denials;
 use super::failure::Failure;
+use super::own_deadline::{MAX_STALLED, OwnDeadline};
 use super::script::Decider;
 use crate::error::StoreError;
 #[cfg(feature = "redis-cluster")]
@@ -48,6 +50,10 @@ struct Queue {
     generation: u64,
     /// How many connections there have been.
     connections: u64,
+    /// Where its task runs.
+    runtime: Option<Id>,
+    /// How many calls the task has left to the deadlines of those who wait, since it last did anything.
+    stalled: u32,
     /// Full calls, the oldest first.
     full: VecDeque<Filling>,
     /// The call that is being filled.
@@ -86,6 +92,7 @@ pub(crate) struct Ticket {
     place: Place,
     /// Which of those who wait for the call it is, once it waits.
     number: Option<usize>,
+    own_deadline: Option<OwnDeadline>,
 }
 
 impl Lane {
@@ -107,25 +114,26 @@ impl Lane {
     }
 
     /// Decides `check`, together with what else is asked at this time.
-    pub(super) async fn decide(&self, check: &Check<'_, '_>) -> Result<Outcome, Failure> {
+    pub(super) async fn decide(self: &Arc<Self>, check: &Check<'_, '_>) -> Result<Outcome, Failure> {
         let mut ticket = self.enqueue(check)?;
         poll_fn(|context| ticket.poll(context)).await;
         ticket.answer(check.operation, check.counters)
     }
 
     /// Gives `check` a place in the next call. It is decided whether its ticket is kept or not.
-    pub(super) fn enqueue(&self, check: &Check<'_, '_>) -> Result<Ticket, Failure> {
+    pub(super) fn enqueue(self: &Arc<Self>, check: &Check<'_, '_>) -> Result<Ticket, Failure> {
         let mut queue = self.queue();
         if queue.generation == 0 {
             return Err(Failure::NoConnection);
         }
         let (call, place) = queue.place(check)?;
-        let idle = queue.take_due();
+        let (idle, runtime, generation) = (queue.take_due(), queue.runtime, queue.generation);
         drop(queue);
         if let Some(idle) = idle {
             idle.task.wake();
         }
-        Ok(Ticket { call, place, number: None })
+        let own_deadline = OwnDeadline::unless_served_here(runtime, self, generation, self.timeout);
+        Ok(Ticket { call, place, number: None, own_deadline })
     }
 
     /// Serves by a new connection from now on, and tells its generation. The one before, if there is one, is given
@@ -145,6 +153,7 @@ impl Lane {
     fn serve(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>, wire: Wire) -> u64 {
         queue.connections += 1;
         queue.generation = queue.connections;
+        (queue.runtime, queue.stalled) = (Some(Handle::current().id()), 0);
         let (generation, idle) = (queue.generation, queue.idle.take());
         drop(queue);
         // Not under the lock: a runtime that is shutting down drops the task here.
@@ -204,7 +213,9 @@ impl Lane {
     /// Keeps the memory of a batch for the next.
     pub(super) fn recycle(&self, mut batch: Batch) {
         batch.clear();
-        self.queue().spare.push(batch);
+        let mut queue = self.queue();
+        queue.stalled = 0;
+        queue.spare.push(batch);
     }
 
     /// Whether there is something to do for the task that serves `generation`; if not, it is woken when there is.
@@ -250,6 +261,22 @@ impl Lane {
         true
     }
 
+    /// Notes that a call was late, and that the task that serves `generation` did not see to it. After a few in a row its
+    /// connection is given up.
+    fn note_stalled(&self, generation: u64, call: &Arc<Call>) {
+        let mut queue = self.queue();
+        // What has not been sent yet would not be any longer, and nobody else is to join it.
+        let is_waiting = |filling: &Filling| !Arc::ptr_eq(&filling.call, call);
+        queue.open = queue.open.take().filter(is_waiting);
+        queue.full.retain(is_waiting);
+        queue.stalled += 1;
+        let is_over = queue.generation == generation && queue.stalled >= MAX_STALLED;
+        drop(queue);
+        if is_over && self.lose(Some(generation), &OwnDeadline::failure()) {
+            self.report(OwnDeadline::failure());
+        }
+    }
+
     /// What is to be sent next by the task that serves `generation`, but not before `due`, unless it is a full call;
     /// none if that is over. Who waits is woken by what comes then, and not by the time.
     pub(super) fn poll_next(
@@ -262,6 +289,7 @@ impl Lane {
         if queue.generation != generation {
             return Poll::Ready(None);
         }
+        queue.stalled = 0;
         let filling = queue.full.pop_front().or_else(|| queue.open.take_if(|_| is_past(due)));
         if filling.is_some() {
             return Poll::Ready(filling);
@@ -312,8 +340,17 @@ fn is_past(due: Option<Instant>) -> bool {
 
 impl Ticket {
     /// Whether there is an answer.
-    pub(crate) fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
-        self.call.poll(&mut self.number, context)
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.call.poll(&mut self.number, context).is_ready() {
+            return Poll::Ready(());
+        }
+        let Some(own_deadline) = &mut self.own_deadline else { return Poll::Pending };
+        ready!(own_deadline.poll(context));
+        // Else the answer has come at this moment.
+        if self.call.finish(Err(Failure::Timeout)) {
+            own_deadline.lane.note_stalled(own_deadline.generation, &self.call);
+        }
+        Poll::Ready(())
     }
 
     /// The answer, after the check that got the ticket.
@@ -356,11 +393,14 @@ impl Call {
         Poll::Pending
     }
 
-    pub(super) fn finish(&self, answer: Result<Answers, Failure>) {
-        if self.answer.set(answer).is_ok() {
+    /// Tells the answer to all who wait, unless they have been told one; whether they had not.
+    pub(super) fn finish(&self, answer: Result<Answers, Failure>) -> bool {
+        let is_first = self.answer.set(answer).is_ok();
+        if is_first {
             let waiting = std::mem::take(&mut *self.waiting());
             waiting.into_iter().for_each(Waker::wake);
         }
+        is_first
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {
@@ -395,15 +435,15 @@ mod tests {
     }
 
     /// One that serves its first connection.
-    fn lane() -> Lane {
+    fn lane() -> Arc<Lane> {
         let decider = Arc::new(Decider::new(Clock::default(), HOUR, false));
         let denials = Arc::new(Denials::new(true, Clock::default()));
         let lane = Lane::new(decider, denials, HOUR, Arc::default());
         lane.queue().generation = 1;
-        lane
+        Arc::new(lane)
     }
 
-    fn ask(lane: &Lane, key: &str) {
+    fn ask(lane: &Arc<Lane>, key: &str) {
         let counter = [Counter::new(key, Quota::per_minute(1))];
         lane.enqueue(&Check::new(&lane.denials.hasher, Operation::Take, &counter))
             .expect("there is a connection");

@@ -20,6 +20,7 @@ mod failure;
 mod follower;
 mod key;
 mod lane;
+mod own_deadline;
 mod pace;
 mod part;
 mod question;

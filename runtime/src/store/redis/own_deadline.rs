@@ -1,0 +1,56 @@
+//! The deadline of a check that waits in another Tokio runtime than the courier's.
+//!
+//! The courier keeps the deadline of its calls, with one timer for all of them. It can do so only while its own runtime
+//! runs: one that nobody drives, or whose only thread is blocked, would keep the checks of other runtimes waiting for
+//! ever. So a check that is made elsewhere has a timer of its own.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use redis::{ErrorKind, RedisError};
+use tokio::runtime::{Handle, Id};
+use tokio::time::{Sleep, sleep};
+
+use super::failure::Failure;
+use super::lane::Lane;
+
+/// How many calls in a row the courier may leave to the deadlines of those who wait, until the connection is given up and
+/// a runtime that runs opens another one.
+pub(super) const MAX_STALLED: u32 = 3;
+
+/// The deadline of a check that was made in another runtime than the courier's.
+pub(super) struct OwnDeadline {
+    pub(super) lane: Arc<Lane>,
+    /// The connection that the check was made on.
+    pub(super) generation: u64,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl OwnDeadline {
+    /// That of a check which is made now, unless the courier's `runtime` is the current one, or there is no runtime.
+    pub(super) fn unless_served_here(
+        runtime: Option<Id>,
+        lane: &Arc<Lane>,
+        generation: u64,
+        timeout: Duration,
+    ) -> Option<Self> {
+        let here = Handle::try_current().ok()?.id();
+        (runtime != Some(here)).then(|| Self {
+            lane: Arc::clone(lane),
+            generation,
+            timer: Box::pin(sleep(timeout)),
+        })
+    }
+
+    /// Whether it is past.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.timer.as_mut().poll(context)
+    }
+
+    /// Why the connection is given up.
+    pub(super) fn failure() -> Failure {
+        RedisError::from((ErrorKind::Io, "the runtime that serves the connection does not run")).into()
+    }
+}
