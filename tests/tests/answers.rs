@@ -206,6 +206,19 @@ async fn settings_that_can_not_be_are_refused_by_build() {
     for prefix in ["a b", "{a}", "ä"] {
         assert!(refused(builder().key_prefix(prefix)).await.starts_with("key_prefix: "));
     }
+    let proxies = |network: &str| refused(builder().trusted_proxies([network]));
+    assert!(proxies("10.0.0.0/33").await.starts_with("trusted_proxies: `10.0.0.0/33` is no network: "));
+    for (network, instead) in [
+        ("10.1.2.3/8", "write `10.0.0.0/8` or `10.1.2.3`"),
+        ("fd00::1/8", "write `fd00::/8` or `fd00::1`"),
+        ("::ffff:10.1.2.3/104", "write `::ffff:10.0.0.0/104` or `::ffff:10.1.2.3`"),
+    ] {
+        let told = proxies(network).await;
+        assert!(told.ends_with(instead), "{told}");
+    }
+    for network in ["10.1.2.3/32", "fd00::1/128", "::ffff:10.0.0.0/104", "0.0.0.0/0"] {
+        assert!(builder().trusted_proxies([network]).build().await.is_ok(), "{network}");
+    }
 }
 
 #[tokio::test]

@@ -18,13 +18,21 @@ impl Builder {
                 problem: "no proxy is trusted, so the header is never read: add `trusted_proxies`".to_owned(),
             });
         }
+        let fault = |problem| BuildError::Setting { setting: "trusted_proxies", problem };
         let network = |text: &String| {
             let one = || text.parse::<IpAddr>().map(IpNet::from);
-            let network = text.parse::<IpNet>().or_else(|_| one());
-            network.map(|network| canonical_network(network.trunc())).map_err(|_| BuildError::Setting {
-                setting: "trusted_proxies",
-                problem: format!("`{text}` is no network: write `10.0.0.0/8`, `fd00::/8` or one address"),
-            })
+            let written = text.parse::<IpNet>().or_else(|_| one()).map_err(|_| {
+                fault(format!("`{text}` is no network: write `10.0.0.0/8`, `fd00::/8` or one address"))
+            })?;
+            let network = written.trunc();
+            if network != written {
+                return Err(fault(format!(
+                    "`{text}` is one address of a network, and it is not said which of the two is trusted: write \
+                     `{network}` or `{}`",
+                    written.addr()
+                )));
+            }
+            Ok(canonical_network(network))
         };
         Ok(Proxies {
             trusted: self.trusted_proxies.iter().map(network).collect::<Result<_, _>>()?,
