@@ -46,7 +46,7 @@ impl Parse for KeyPart {
             return match function.variant() {
                 Some(variant) => Err(syn::Error::new_spanned(
                     variant,
-                    "this is for the builder of policies: write `key = ip`, `global` or `header(\"x-api-key\")`",
+                    "`KeyPart` is for `Policy::key`: write `key = ip`, `global` or `header(\"x-api-key\")`",
                 )),
                 None => Ok(Self::Function(function)),
             };

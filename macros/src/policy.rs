@@ -121,7 +121,7 @@ fn refuse_self(tokens: TokenStream, errors: &mut Errors) {
     for token in tokens {
         match token {
             TokenTree::Ident(ident) if ident == "Self" => {
-                errors.at(ident.span(), "`Self` is not seen here: write the name of the type instead");
+                errors.at(ident.span(), "`Self` is not available here: write the name of the type instead");
             }
             TokenTree::Group(group) => refuse_self(group.stream(), errors),
             _ => {}
@@ -135,7 +135,7 @@ fn shared(args: Args, errors: &mut Errors) -> Option<Source> {
         errors.at(
             argument.span(),
             format!(
-                "`{argument}` is given beside `{}`, which stands for all of them: \
+                "`{argument}` is given beside `{}`, which replaces it: \
                  put it into the constant, or leave `{}` out",
                 policy.argument, policy.argument
             ),
@@ -148,7 +148,7 @@ fn declared(args: Args, errors: &mut Errors) -> Option<Source> {
     if !args.is_named() {
         errors.at(
             args.span,
-            "a policy needs a name, which it bears in the store, the headers and the logs: \
+            "a policy needs a name, which it has in the store, the headers and the logs: \
              write `name = \"…\"`",
         );
     }
@@ -276,7 +276,7 @@ fn check_burst(
         errors.at(
             burst.value.span(),
             format!(
-                "a burst of {value} never passes at once, since `{}` allows no more: write less",
+                "a burst of {value} can never pass at once, since `{}` allows no more: write a smaller one",
                 describe(quota)
             ),
         );
@@ -303,8 +303,9 @@ fn check_cost(cost: Expr, most: Option<u32>, errors: &mut Errors) -> Cost {
             if let (Some(literal), Some(most)) = (literal, most)
                 && literal > most
             {
-                let fault =
-                    format!("a cost of {literal} never passes, since at most {most} do at once: write less");
+                let fault = format!(
+                    "a cost of {literal} can never pass, since at most {most} pass at once: write a smaller one"
+                );
                 errors.push(syn::Error::new_spanned(&cost, fault));
             }
             Cost::Constant(cost)
@@ -350,7 +351,7 @@ fn check_binding(quotas: &[CheckedQuota], errors: &mut Errors) {
             errors.at(
                 quota.span,
                 format!(
-                    "this quota can never bind, since `{}` allows no more in a longer time: leave `{}` out, \
+                    "this quota can never bind, since `{}` allows no more over a longer window: leave `{}` out, \
                      or give it a smaller count",
                     describe(stricter),
                     describe(quota),

@@ -17,8 +17,8 @@ pub(crate) fn wrapped(ty: &Type) -> syn::Error {
     syn::Error::new_spanned(
         ty,
         "only a router itself can be limited: write a function that returns the `Router` under \
-         `#[rate_limit]` (an `async fn … -> Router` if it waits), and another one elsewhere that wraps it. What is \
-         no router of axum's needs a name that does not end in `Router`",
+         `#[rate_limit]` (an `async fn … -> Router` if it waits), and another one elsewhere that wraps it. A \
+         type that is not axum's router needs a name that does not end in `Router`",
     )
 }
 

@@ -89,7 +89,7 @@ impl Target {
                 } else {
                     function.sig.ident.to_token_stream()
                 },
-                "this function is no handler, since it is not `async`, and returns no router: make it `async`, \
+                "this function is not a handler, since it is not `async`, and does not return a router: make it `async`, \
                  return `impl Future`, or write `Router`, `MethodRouter` or an alias that ends in `Router` as its \
                  return type",
             )),
@@ -339,7 +339,7 @@ fn at_function(input: ParseStream<'_>) -> bool {
 fn aliased(ident: &Ident) -> syn::Error {
     syn::Error::new(
         ident.span(),
-        "several `rate_limit` attributes are decided together only when each bears that name: write \
+        "several `rate_limit` attributes are decided together only if each is called that: write \
          `#[rate_limit(…)]` for each, and not an alias from `use … as …`",
     )
 }
@@ -371,7 +371,7 @@ fn is_conditional_limit(attr: &Attribute) -> bool {
 fn conditional(attr: &Attribute) -> syn::Error {
     syn::Error::new_spanned(
         attr,
-        "the compiler looks into this only after the module's `rate_limit`, too late to decide the two together: \
+        "the compiler expands this only after the module's `rate_limit`, too late to decide the two together: \
          write the function twice, with `#[cfg(…)] #[rate_limit(…)]` and with `#[cfg(not(…))]`, or put the \
          conditional limit on its handlers",
     )

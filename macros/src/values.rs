@@ -54,7 +54,7 @@ pub(crate) fn check_count(written: &str, count: &Expr, errors: &mut Errors) -> O
             (Err(_), _) => format!("`{}` is too large: {range}", int.base10_digits()),
         },
         Expr::Lit(ExprLit { lit: Lit::Float(float), .. }) => {
-            format!("`{float}` is no whole number: {range}, or a longer window")
+            format!("`{float}` is not a whole number: {range}, or a longer window")
         }
         Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) if matches!(unwrapped(expr), Expr::Lit(_)) => {
             format!("a quota can't be negative: {range}")
@@ -75,7 +75,7 @@ pub(crate) fn check_number(number: &Expr, zero: &str, range: &str, errors: &mut 
             (Ok(number), suffix) => format!("this is a `u32`, not `{suffix}`: write `{number}`"),
             (Err(_), _) => format!("`{}` is too large: {range}", int.base10_digits()),
         },
-        Expr::Lit(_) => format!("this is no whole number: {range}"),
+        Expr::Lit(_) => format!("this is not a whole number: {range}"),
         Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) if matches!(unwrapped(expr), Expr::Lit(_)) => {
             format!("this can't be negative: {range}")
         }
@@ -89,7 +89,7 @@ pub(crate) fn check_window(text: &LitStr, errors: &mut Errors) -> Option<u64> {
     const INSTEAD: &str = "write `per = \"90s\"`, \"15m\" or \"1h 30m\", from \"1ms\" to \"366d\"";
     let value = text.value();
     let fault = match humantime::parse_duration(&value) {
-        Err(error) => format!("`{value}` is no window ({error}): {INSTEAD}"),
+        Err(error) => format!("`{value}` is not a window ({error}): {INSTEAD}"),
         Ok(_) if has_calendar_unit(&value) => {
             format!(
                 "`{value}` has months or years, which have no length that all agree on (`M` is a month, and `m` a \
@@ -99,7 +99,7 @@ pub(crate) fn check_window(text: &LitStr, errors: &mut Errors) -> Option<u64> {
         Ok(window) if window < MIN_WINDOW => format!("`{value}` is shorter than a millisecond: {INSTEAD}"),
         Ok(window) if window > MAX_WINDOW => format!("`{value}` is longer than 366 days: {INSTEAD}"),
         Ok(window) if window.subsec_nanos() % 1_000_000 != 0 => {
-            format!("`{value}` is no whole number of milliseconds: {INSTEAD}")
+            format!("`{value}` is not a whole number of milliseconds: {INSTEAD}")
         }
         Ok(window) => match u64::try_from(window.as_millis()) {
             Ok(millis) => return Some(millis),
@@ -124,7 +124,7 @@ pub(crate) fn check_headers<'a>(key: impl Iterator<Item = &'a KeyPart>, errors: 
                 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
         };
         if !matches!(lit, Lit::Str(name) if is_name(&name.value())) {
-            errors.at(lit.span(), "this is no name of a header: write `header(\"x-api-key\")` or the like");
+            errors.at(lit.span(), "this is not a header name: write `header(\"x-api-key\")` or the like");
         }
     }
 }
@@ -135,7 +135,7 @@ pub(crate) fn check_status(status: &Expr, errors: &mut Errors) {
         Expr::Lit(ExprLit { lit: Lit::Int(int), .. }) => match int.base10_parse::<u16>() {
             Ok(400..=599) if matches!(int.suffix(), "" | "u16") => return,
             Ok(400..=599) => format!("the status is a `u16`: write `status = {}`", int.base10_digits()),
-            _ => format!("`{}` is no status that tells a client of an error: {INSTEAD}", int.base10_digits()),
+            _ => format!("`{}` is not an error status: {INSTEAD}", int.base10_digits()),
         },
         Expr::Lit(_) | Expr::Unary(_) => format!("the status is a whole number: {INSTEAD}"),
         Expr::Path(path) if path.path.segments.iter().any(|segment| segment.ident == "StatusCode") => {

@@ -21,7 +21,7 @@ const AMEND: &str = "amend";
 /// [`RateLimiter::amend`](crate::RateLimiter::amend) hand to their closure.
 ///
 /// A quota replaces the declared one over the same window, or comes in addition. A declared one that can't bind
-/// beside it any more, since the new one allows no more in a longer time, is left out. A declared burst goes with the quota
+/// beside it any more, since the new one allows no more over a longer window, is left out. A declared burst goes with the quota
 /// that it is of, the one with the shortest window, and is made as small as a new quota over a longer time needs it. What
 /// has been counted so far stays.
 #[derive(Clone, Debug)]
@@ -88,7 +88,7 @@ impl Amendment {
     pub fn burst(mut self, burst: u32) -> Self {
         match &mut self.policy.algorithm {
             Algorithm::TokenBucket { burst: declared } => (*declared, self.has_burst) = (Some(burst), true),
-            _ => self = self.faulty("`burst` belongs to a token bucket, and this policy is none"),
+            _ => self = self.faulty("`burst` belongs to a token bucket, which this policy is not"),
         }
         self
     }
@@ -99,7 +99,7 @@ impl Amendment {
             self.policy.status = Some(status);
             return self;
         }
-        self.faulty("the status of a denial tells a client of an error: write 400 to 599, such as 429")
+        self.faulty("the status of a denial is an error status: write 400 to 599, such as 429")
     }
 
     /// The text of a denial.
@@ -271,7 +271,7 @@ fn unknown(name: &str, names: impl Iterator<Item = String>) -> String {
     let nearest = names.max_by(|one, other| similarity(one).total_cmp(&similarity(other)));
     let hint = match nearest.filter(|nearest| similarity(nearest) > ALIKE) {
         Some(nearest) => format!("did you mean `{nearest}`?"),
-        None => "attributes declare none that is called so; `Builder::declare` adds others".to_owned(),
+        None => "no attribute declares one; `Builder::declare` adds others".to_owned(),
     };
     format!("there is no policy of that name: {hint}")
 }
@@ -367,8 +367,8 @@ mod tests {
             ("RATE_LIMIT_HARD_WORK_PER_MINUT", "20", "one of _PER_SECOND, _PER_MINUTE"),
             ("RATE_LIMIT_HARD_WORK", "20", "one of _PER_SECOND, _PER_MINUTE"),
             ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "0", "deny every request"),
-            ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "many", "`many` is no whole number"),
-            ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "-1", "`-1` is no whole number"),
+            ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "many", "`many` is not a whole number"),
+            ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "-1", "`-1` is not a whole number"),
             ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "60", "can never bind"),
             ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "60", "(it would have 60 in 60s, 50 in 3600s)"),
             ("RATE_LIMIT_HARD_WORK_BURST", "3", "belongs to a token bucket"),
@@ -409,8 +409,8 @@ mod tests {
             apply(Vec::new(), PREFIX, [variable], &[HARDWORK]).map(|_| ()).map_err(|error| error.to_string())
         };
         let error = fault(b"RATE_LIMIT_HARD_WORK_PER_MINUTE", b"2\xff").expect_err("it is no number");
-        assert!(error.contains("no whole number"), "{error}");
-        let error = fault(b"RATE_LIMIT_HARD_WORK_PER_\xff", b"20").expect_err("it is no window");
+        assert!(error.contains("not a whole number"), "{error}");
+        let error = fault(b"RATE_LIMIT_HARD_WORK_PER_\xff", b"20").expect_err("it is not a window");
         assert!(error.contains("one of _PER_SECOND"), "{error}");
         for other in [b"RATE_LIMIT_\xff".as_slice(), b"\xff"] {
             assert_eq!(fault(other, b"\xff"), Ok(()), "it is not meant");

@@ -21,7 +21,7 @@ pub enum StoreError {
     #[error("the store refused: {0}")]
     Refused(BoxError),
     /// More checks wait for the store than may.
-    #[error("more is asked of the store than it can answer: too many checks wait for it")]
+    #[error("too many checks are waiting for the store")]
     Overloaded,
     /// The memory store has no room for another counter, and none that has expired in the few places that it looks at.
     /// A client that is known needs another one, too, for another quota, or when its own was dropped as expired.
@@ -83,7 +83,7 @@ pub enum BuildError {
     },
     /// A policy bears the name by which clients know the second or a later quota of another.
     #[error(
-        "the policy `{}` at {} bears the name that response fields give to a quota of `{}` at {}; \
+        "the policy `{}` at {} has the name that response fields give to a quota of `{}` at {}; \
          give it another name",
         .other.name(), .other.location(), .policy.name(), .policy.location(),
     )]
@@ -102,7 +102,7 @@ pub enum BuildError {
         problem: String,
     },
     /// [`require_store`](crate::Builder::require_store) was asked for, and the store is away.
-    #[error("the store is required, but does not serve: {0}")]
+    #[error("the store is required, but is not available: {0}")]
     Store(StoreError),
 }
 

@@ -99,7 +99,7 @@ impl Ask<'_> {
         if matches!(verdict, Verdict::Denied | Verdict::ShadowDenied) {
             tell!("axum_rate_limit::denied", "rate limit exceeded");
         } else {
-            tell!("axum_rate_limit::passed", "rate limit kept");
+            tell!("axum_rate_limit::passed", "within the rate limit");
         }
         telemetry::decided(policy, verdict, degraded);
     }

@@ -179,7 +179,7 @@ impl Policy {
         while index < key.len() {
             assert!(
                 key[index].is_valid(),
-                "this is no name of a header: write `KeyPart::Header(\"x-api-key\")` or the like"
+                "this is not a header name: write `KeyPart::Header(\"x-api-key\")` or the like"
             );
             index += 1;
         }
@@ -334,7 +334,7 @@ impl Policy {
     pub const fn status(mut self, status: u16) -> Self {
         assert!(
             400 <= status && status <= 599,
-            "the status of a denial tells a client of an error: write 400 to 599, such as 429"
+            "the status of a denial is an error status: write 400 to 599, such as 429"
         );
         self.status = Some(status);
         self

@@ -240,7 +240,7 @@ impl Quotas {
                 if other.window_millis < quota.window_millis { (other, &quota) } else { (&quota, other) };
             if short.limit >= long.limit {
                 return Err(InvalidQuota(
-                    "a quota can never bind, since another allows no more in a longer time: leave \
+                    "a quota can never bind, since another allows no more over a longer window: leave \
                      it out, or give it a smaller count",
                 ));
             }

@@ -207,7 +207,7 @@ async fn settings_that_can_not_be_are_refused_by_build() {
         assert!(refused(builder().key_prefix(prefix)).await.starts_with("key_prefix: "));
     }
     let proxies = |network: &str| refused(builder().trusted_proxies([network]));
-    assert!(proxies("10.0.0.0/33").await.starts_with("trusted_proxies: `10.0.0.0/33` is no network: "));
+    assert!(proxies("10.0.0.0/33").await.starts_with("trusted_proxies: `10.0.0.0/33` is not a network: "));
     for (network, instead) in [
         ("10.1.2.3/8", "write `10.0.0.0/8` or `10.1.2.3`"),
         ("fd00::1/8", "write `fd00::/8` or `fd00::1`"),

@@ -30,7 +30,7 @@ pub(super) fn word<T: Copy>(
         Some((_, meaning)) => Ok((value, *meaning)),
         None => Err(syn::Error::new(
             value.span(),
-            format!("`{value}` is no value of `{}`: there are {list}", argument.name),
+            format!("`{value}` is not a value of `{}`: there are {list}", argument.name),
         )),
     }
 }

@@ -231,7 +231,7 @@ impl Args {
                 self.policy = Some(Given { argument: ident, value });
             }
             Form::Crate => {
-                let ModStyle(path) = equals(argument, &ident, input, "where the runtime is")?;
+                let ModStyle(path) = equals(argument, &ident, input, "the path of the runtime crate")?;
                 self.krate = Some(path);
             }
         }

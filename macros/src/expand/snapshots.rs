@@ -343,7 +343,7 @@ fn a_faulty_attribute_leaves_the_item_as_it_is() {
                 body()
             }
             ::core::compile_error! {
-                "a policy needs a name, which it bears in the store, the headers and the logs: write `name = \"…\"`"
+                "a policy needs a name, which it has in the store, the headers and the logs: write `name = \"…\"`"
             }
             ::core::compile_error! {
                 "a quota of 0 would deny every request: write a whole number from 1 to 4294967295, such as `per_minute = 5`"

@@ -77,7 +77,7 @@ fn apply(
             let suffixes: Vec<&str> = SUFFIXES.iter().map(|(suffix, _)| *suffix).collect();
             return Err(fault(&format!("after the name comes one of {}", suffixes.join(", "))));
         }
-        tracing::warn!(variable, "the variable is none that amends a rate limit, and is passed over");
+        tracing::warn!(variable, "this variable does not amend a rate limit and is ignored");
         return Ok(());
     };
     let mut meant = declared.iter().filter(|policy| in_environment(policy.name()) == name);
@@ -87,9 +87,9 @@ fn apply(
         return Err(fault(&format!("`{name}`: {} ({elsewhere})", unknown(name, names))));
     };
     if meant.any(|other| other.name() != policy.name()) {
-        return Err(fault("several policies have names that are the same here: rename one of them"));
+        return Err(fault("several policies have the same name here: rename one of them"));
     }
-    let number = || value.parse().map_err(|_| fault(&format!("`{value}` is no whole number: write 20")));
+    let number = || value.parse().map_err(|_| fault(&format!("`{value}` is not a whole number: write 20")));
     match what {
         Setting::Per(window) => {
             let limit = number()?;

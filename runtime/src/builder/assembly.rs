@@ -40,7 +40,7 @@ impl Builder {
             Err(error) if require_store => return Err(error.into()),
             Err(error) => store.start_without(&error),
             Ok(()) if store.is_remote() => {
-                tracing::info!(key_prefix = &**key_prefix, "the rate limiter's store is there");
+                tracing::info!(key_prefix = &**key_prefix, "the rate limiter is connected to its store");
             }
             Ok(()) => {}
         }

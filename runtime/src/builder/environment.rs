@@ -41,8 +41,9 @@ impl Builder {
 
     /// The settings that variables have.
     pub(super) fn settings_from(mut self, variable: impl Fn(&str) -> Option<String>) -> Self {
-        let variable =
-            |name: &str| variable(&format!("{}{name}", self.env_prefix)).filter(|value| !value.is_empty());
+        let variable = |name: &str| {
+            variable(&format!("{}{name}", self.env_prefix)).filter(|value| !value.trim().is_empty())
+        };
         let (key_prefix, proxies) = (variable(amendment::KEY_PREFIX), variable(amendment::TRUSTED_PROXIES));
         if let Some(prefix) = key_prefix {
             self.key_prefix = prefix.into();
@@ -58,8 +59,8 @@ impl Builder {
 /// Where Redis is, if the variable says it.
 pub(super) fn redis_url(variable: Result<String, VarError>) -> Result<Option<String>, BuildError> {
     match variable {
-        Ok(url) if !url.is_empty() => {
-            tracing::info!("rate limits are to be counted in Redis, since {REDIS_URL} is set");
+        Ok(url) if !url.trim().is_empty() => {
+            tracing::info!("rate limits are counted in Redis, since {REDIS_URL} is set");
             Ok(Some(url))
         }
         Ok(_) | Err(VarError::NotPresent) => {
@@ -90,7 +91,7 @@ mod tests {
         });
         assert_eq!(builder.key_prefix, "shop:");
         assert_eq!(builder.trusted_proxies, ["10.0.0.0/8", "fd00::/8"]);
-        let builder = builder.env_prefix("SHOP_").settings_from(|_| Some(String::new()));
+        let builder = builder.env_prefix("SHOP_").settings_from(|_| Some(" ".to_owned()));
         assert_eq!(
             (builder.key_prefix.as_ref(), builder.trusted_proxies.len()),
             ("shop:", 2),

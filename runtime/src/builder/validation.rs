@@ -22,7 +22,7 @@ impl Builder {
         let network = |text: &String| {
             let one = || text.parse::<IpAddr>().map(IpNet::from);
             let written = text.parse::<IpNet>().or_else(|_| one()).map_err(|_| {
-                fault(format!("`{text}` is no network: write `10.0.0.0/8`, `fd00::/8` or one address"))
+                fault(format!("`{text}` is not a network: write `10.0.0.0/8`, `fd00::/8` or one address"))
             })?;
             let network = written.trunc();
             if network != written {
@@ -70,7 +70,7 @@ impl Builder {
             (
                 !(status.is_client_error() || status.is_server_error()),
                 "status",
-                "a denial tells a client of an error: write 400 to 599, such as 429",
+                "a denial has an error status: write 400 to 599, such as 429",
             ),
             (
                 !self.key_prefix.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'{' && byte != b'}'),

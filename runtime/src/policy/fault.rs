@@ -35,9 +35,7 @@ impl Policy {
             && cost > self.most_at_once()
             && !self.is_of_somebody
         {
-            return Some(
-                "a cost that is more than a quota never passes: give a smaller one, or `quotas_by` before it",
-            );
+            return Some("a cost above a quota can never pass: give a smaller one, or `quotas_by` before it");
         }
         if (self.quotas_by.is_some() || self.is_of_somebody)
             && matches!(self.algorithm, Algorithm::SlidingLog)
@@ -93,7 +91,7 @@ const fn bucket_fault(quota: &Quota, burst: Option<u32>, by: Algorithm) -> Optio
     if !matches!(by, Algorithm::TokenBucket { burst: Some(_) }) {
         if burst >= limit {
             return Some(
-                "a burst never passes at once where a quota over a longer time allows no more: give a smaller burst",
+                "a burst can never pass at once if a quota over a longer window allows no more: give a smaller burst",
             );
         }
         return None;

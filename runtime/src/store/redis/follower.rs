@@ -47,13 +47,17 @@ impl Follower {
                 Ok(Some(wire)) => {
                     let successor = wire.address().to_owned();
                     let Some(next) = self.lane.attach_instead_of(generation, wire) else { return };
-                    tracing::info!(from = address, to = successor, "the sentinels have another master now");
+                    tracing::info!(
+                        from = address,
+                        to = successor,
+                        "the sentinels have switched to another master"
+                    );
                     (address, generation) = (successor, next);
                 }
                 // The one that serves is better than none.
                 Err(failure) => {
                     let error = failure.into_store_error(CONNECT_TIMEOUT);
-                    tracing::debug!(%error, "whether there is another master is not known");
+                    tracing::debug!(%error, "could not find out whether there is another master");
                 }
             }
         }

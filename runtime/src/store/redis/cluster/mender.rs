@@ -118,7 +118,7 @@ impl Cluster {
         }
         self.outage.begin(error);
         let error = in_one_line(error);
-        tracing::warn!(error, "a node of the rate limiter's cluster is lost; it is sought until it is back");
+        tracing::warn!(error, "a node of the rate limiter's cluster is lost; reconnecting until it is back");
         if !self.mend_after(|| Recovery::default().pauses()) {
             self.wake.notify_one();
         }
@@ -264,7 +264,7 @@ impl Mender {
                 Ok(()) => {
                     cluster.recovery.note();
                     if let Some(after) = cluster.outage.end() {
-                        tracing::info!(away_for = ?after, "all of the rate limiter's cluster is reached again");
+                        tracing::info!(away_for = ?after, "all of the rate limiter's cluster is reachable again");
                     }
                     drop(self);
                     // While it was mended, nobody else was called for what was lost meanwhile.
@@ -281,13 +281,13 @@ impl Mender {
                 News::Begins => {
                     tracing::warn!(
                         error,
-                        "a part of the rate limiter's cluster is away; it is sought until it is back"
+                        "part of the rate limiter's cluster is away; reconnecting until it is back"
                     );
                 }
                 News::GoesOn(since) => {
-                    tracing::warn!(error, away_for = ?since, "a part of the rate limiter's cluster is still away");
+                    tracing::warn!(error, away_for = ?since, "part of the rate limiter's cluster is still away");
                 }
-                News::Nothing => tracing::debug!(error, "a part of the rate limiter's cluster is still away"),
+                News::Nothing => tracing::debug!(error, "part of the rate limiter's cluster is still away"),
             }
         }
     }
