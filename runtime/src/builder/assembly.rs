@@ -1,4 +1,4 @@
-//! From the settings to the limiter.
+//! Builds the limiter from the settings.
 
 use std::sync::Arc;
 
@@ -20,16 +20,20 @@ use crate::store::remote::Place;
 use crate::store::{MemoryStore, Settings};
 
 impl Builder {
-    /// Makes the limiter, and connects it to its store. The runtime that this is awaited in serves the
-    /// connection, for as long as it runs; a runtime that nobody drives (a `current_thread` one outside of its
-    /// `block_on`) answers nobody, whatever the timeout.
+    /// Builds the limiter, and connects it to its store.
+    ///
+    /// The runtime in which this is awaited drives the connection for as long as the runtime runs. While nobody
+    /// drives that runtime (a `current_thread` one outside its `block_on`), checks that wait for Redis get no
+    /// answer, not even after the timeout.
     ///
     /// # Errors
     ///
-    /// * Two policies of the program share a name but differ, or one bears the name that response fields give to a quota
-    ///   of another: the error says where both stand.
-    /// * A setting has a value that it can't have, or an amendment is for a policy that nobody declares.
-    /// * The store is away, and [`require_store`](Self::require_store) was asked for.
+    /// Returns an error if
+    ///
+    /// * two policies of the program have the same name but differ, or one has the name that response fields give
+    ///   to a quota of another: the error says where both are declared;
+    /// * a setting has an invalid value, or an amendment is for a policy that nobody declares;
+    /// * the store is unavailable, and [`require_store`](Self::require_store) is set.
     pub async fn build(self) -> Result<RateLimiter, BuildError> {
         let require_store = self.require_store;
         let limiter = self.assemble()?;
@@ -45,7 +49,7 @@ impl Builder {
         Ok(limiter)
     }
 
-    /// [`build`](Self::build) where there is nothing to connect to.
+    /// Does what [`build`](Self::build) does for a store that needs no connection.
     pub(crate) fn build_memory(mut self) -> Result<RateLimiter, BuildError> {
         self.store = Choice::Memory;
         self.assemble()
@@ -54,7 +58,7 @@ impl Builder {
     fn assemble(mut self) -> Result<RateLimiter, BuildError> {
         if self.amend_from_env {
             self = self.settings_from(|variable| {
-                // What is not UTF-8 is refused as any other prefix or network that is none.
+                // What is not UTF-8 is refused like any other invalid prefix or network.
                 std::env::var_os(variable).map(|value| value.to_string_lossy().into_owned())
             });
         }
@@ -101,7 +105,7 @@ impl Builder {
     }
 }
 
-/// A store in Redis; `setting` is to blame if there is no such place as `url`.
+/// Makes a store in the Redis server at `url`. An error blames `setting`.
 #[cfg(feature = "redis")]
 fn redis(setting: &'static str, url: &str, access: &Access, settings: Settings) -> Result<Place, BuildError> {
     servers::place(setting, Server::single(url, access), settings)
