@@ -1,13 +1,14 @@
-//! Whatever stands in the attribute, and whatever it stands on.
+//! Fuzzes the attribute: any arguments on any item must give a limited item or an error.
 //!
-//! The first line of an input has the arguments, all that follows is the item; without one it is a handler:
+//! The first line of an input holds the arguments, and the rest is an item. The arguments are tried on that
+//! item, if there is one, and always on a handler:
 //!
 //! ```text
 //! name = "hardwork", per_minute = 5
 //! async fn calculate() {}
 //! ```
 #![no_main]
-#![allow(dead_code)] // of what is included, the procedural macro is missing
+#![allow(dead_code)] // the procedural macro, which uses the rest, is not included
 
 #[path = "../../macros/src/args/mod.rs"]
 mod args;
@@ -53,7 +54,7 @@ const OTHERS: [&str; 17] = [
     "crate",
 ];
 
-/// The compiler has bounds of its own for what it nests.
+/// The compiler has its own limits on nesting.
 const MAX_DEPTH: usize = 40;
 
 fuzz_target!(|input: &[u8]| {
@@ -79,10 +80,10 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// What is plainly wrong with the arguments.
+/// Returns what is plainly wrong with the arguments, if anything.
 fn fault(args: &TokenStream) -> Option<&'static str> {
     let tokens: Vec<TokenTree> = args.clone().into_iter().collect();
-    // Commas part arguments, but not those of a generic type or a closure.
+    // Commas separate arguments, except inside a generic type or a closure.
     if tokens.iter().any(|token| matches!(token, TokenTree::Punct(punct) if "<|".contains(punct.as_char()))) {
         return None;
     }
@@ -111,7 +112,7 @@ fn fault(args: &TokenStream) -> Option<&'static str> {
     faults.into_iter().find(|(is_faulty, _)| *is_faulty).map(|(_, fault)| fault)
 }
 
-/// Whether policies are declared, and something asks them.
+/// Whether policies are declared, and something checks them.
 fn limits(expansion: &TokenStream) -> bool {
     has(expansion, "POLICIES") && (has(expansion, "Permit") || has(expansion, "guard"))
 }
@@ -124,7 +125,7 @@ fn has(tokens: &TokenStream, word: &str) -> bool {
     })
 }
 
-/// How deep the brackets are, at most.
+/// Returns how deep brackets and prefix operators nest at most, roughly.
 fn depth(text: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     for c in text.chars() {

@@ -1,6 +1,6 @@
-//! Whose address it is, whatever the headers say.
+//! Fuzzes the client's address, which no header may forge.
 //!
-//! The first line of an input chooses the header, all others are the lines of that header:
+//! The first line of an input chooses the header, and all others are the lines of that header:
 //!
 //! ```text
 //! x-forwarded-for
@@ -38,7 +38,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// A header to which proxies append; `appended` are ways to write the client.
+/// Checks a header to which proxies append; `appended` are ways to write the client's address.
 fn list(header: &ClientIpHeader, name: &'static str, lines: &[&[u8]], appended: &[&str]) {
     let Some(sent) = headers(name, lines) else { return };
     let told = ask(header, PROXY, &sent);
@@ -51,7 +51,7 @@ fn list(header: &ClientIpHeader, name: &'static str, lines: &[&[u8]], appended: 
     let proxied = if *header == ClientIpHeader::Forwarded { "for=10.0.0.2" } else { "10.0.0.2" };
     for own in appended {
         for suffix in [format!(", {own}"), format!(", {own}, {proxied}")] {
-            // On a line of the proxy's own, and on the client's.
+            // On a line of the proxy's own, and at the end of the client's last line.
             let own_line = suffix.trim_start_matches(", ").as_bytes();
             let mut more = vec![[lines, &[own_line]].concat()];
             let joined = [lines.last().copied().unwrap_or_default(), suffix.as_bytes()].concat();
@@ -66,7 +66,7 @@ fn list(header: &ClientIpHeader, name: &'static str, lines: &[&[u8]], appended: 
     }
 }
 
-/// A header that a proxy overwrites.
+/// Checks a header that a proxy overwrites.
 fn single(lines: &[&[u8]]) {
     let header = ClientIpHeader::Single(HeaderName::from_static("x-real-ip"));
     let Some(sent) = headers("x-real-ip", lines) else { return };

@@ -1,6 +1,6 @@
-//! What is asked for, in one spelling: the method and path of a key.
+//! Fuzzes the resource in a key: all spellings of a method and path must give one key.
 //!
-//! The first line of an input is the method, all that follows the path:
+//! The first line of an input is the method, and all that follows is the path:
 //!
 //! ```text
 //! GET
@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 
 const POLICY: Policy = Policy::new("p").per_minute(1).by_resource();
 
-/// As long as a path in a key may be before it is hashed.
+/// The longest path that is not hashed in a key.
 const MAX_PART: usize = 200;
 
 fuzz_target!(|input: &[u8]| {
@@ -47,7 +47,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// The normal form of a path, as simply as it can be said.
+/// Returns the normal form of a path, as simply as it can be computed.
 fn model(path: &str) -> String {
     let path = decoded(path);
     let segments: Vec<&[u8]> =
@@ -69,7 +69,7 @@ fn model(path: &str) -> String {
     normal
 }
 
-/// The path without its query, its percent-encoding undone once.
+/// Returns the path without its query, with percent-encoding undone once.
 fn decoded(path: &str) -> Vec<u8> {
     let path = path.split('?').next().unwrap_or_default().as_bytes();
     let hex = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
@@ -89,7 +89,7 @@ fn decoded(path: &str) -> Vec<u8> {
     plain
 }
 
-/// The key that a store is asked for.
+/// Returns the key that the store is asked for.
 fn stored(method: &Method, path: &str) -> String {
     thread_local!(static ASKED: (Runtime, RateLimiter, Arc<Mutex<String>>) = {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");

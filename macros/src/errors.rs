@@ -1,4 +1,4 @@
-//! The faults of one attribute, all reported at once.
+//! Collects the faults of one attribute, so that all are reported at once.
 
 use proc_macro2::{Span, TokenStream};
 
@@ -18,14 +18,14 @@ impl Errors {
         self.push(syn::Error::new(span, message));
     }
 
-    /// Takes over what `other` knows.
+    /// Adds the faults of `other`.
     pub(crate) fn append(&mut self, other: Self) {
         if let Some(error) = other.0 {
             self.push(error);
         }
     }
 
-    /// The faults, if there are some.
+    /// Returns the faults as an error, if there are any.
     pub(crate) fn into_result(self) -> syn::Result<()> {
         self.0.map_or(Ok(()), Err)
     }
@@ -34,7 +34,7 @@ impl Errors {
         self.0.is_none()
     }
 
-    /// One `compile_error!` for each fault.
+    /// Returns one `compile_error!` for each fault.
     pub(crate) fn into_compile_errors(self) -> TokenStream {
         self.0.map(syn::Error::into_compile_error).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! `key = …`: who shares a quota.
+//! Parses `key = …`, which says who shares a quota.
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
@@ -6,7 +6,7 @@ use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{BinOp, Expr, ExprClosure, ExprPath, Ident, Token};
 
-/// The parts of a key; of several all must be the same.
+/// The parts of a key. Requests share a quota only if all parts are equal.
 pub(crate) struct Key(pub(crate) Vec<KeyPart>);
 
 /// One part of a key.
@@ -18,7 +18,7 @@ pub(crate) enum KeyPart {
     Function(Function),
 }
 
-/// What reads something off a request.
+/// A function of the user's, given by its path or as a closure.
 pub(crate) enum Function {
     Path(ExprPath),
     Closure(ExprClosure),
@@ -71,12 +71,12 @@ impl Parse for KeyPart {
     }
 }
 
-/// The name of a header, between its parentheses.
+/// Parses the name of a header between its parentheses.
 fn header(content: ParseStream<'_>) -> syn::Result<Expr> {
     const NAME: &str = "a header has one name, a string: write `header(\"x-api-key\")`";
     const TWO: &str = "a header has one name: write `header(\"x-api-key\")`, and for two `key = (header(\"a\"), header(\"b\"))`";
     let name = content.parse::<Expr>().map_err(|error| syn::Error::new(error.span(), NAME));
-    // What is left unread is told of once.
+    // Consumes the rest, so that syn does not report it as well.
     let rest: TokenStream = content.parse()?;
     match name? {
         Expr::Binary(bare) if matches!(bare.op, BinOp::Sub(_)) => Err(syn::Error::new_spanned(bare, NAME)),
@@ -86,7 +86,7 @@ fn header(content: ParseStream<'_>) -> syn::Result<Expr> {
 }
 
 impl KeyPart {
-    /// The name of a header, which is all that can be at fault once it is evaluated.
+    /// Returns the name of a header, the only part that can turn out to be invalid when it is evaluated.
     pub(crate) fn header(&self) -> Option<&Expr> {
         match self {
             Self::Header(_, name) => Some(name),
@@ -105,7 +105,7 @@ impl Parse for Function {
 }
 
 impl Function {
-    /// The variant of the runtime's `KeyPart` that it is, if it is one.
+    /// Returns the path if it names a variant of the runtime's `KeyPart`.
     fn variant(&self) -> Option<&ExprPath> {
         match self {
             Self::Path(path) => {
@@ -116,7 +116,7 @@ impl Function {
         }
     }
 
-    /// The word that it is, if it is one.
+    /// Returns the path as a word, if it is one.
     fn word(&self) -> Option<Ident> {
         match self {
             Self::Path(path) => path.path.get_ident().filter(|_| path.qself.is_none()).cloned(),

@@ -1,9 +1,8 @@
-//! Every rule across the arguments of one attribute: [`Args`] in, a checked [`Policy`] out. The rules of single values
-//! are in [`values`](crate::values).
+//! Checks the rules across the arguments of one attribute: [`Args`] in, a checked [`Policy`] out. The rules of
+//! single values are in [`values`](crate::values).
 //!
-//! What is written as a literal is judged here, on the offending token. What is a constant
-//! expression has no value yet: the runtime's `const` builder judges it, with the same rules, when
-//! the compiler evaluates the expansion.
+//! Literals are checked here, and faults are reported on the offending token. A constant expression has no value
+//! yet: the runtime's `const` builder checks it by the same rules when the compiler evaluates the expansion.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::ToTokens;
@@ -17,15 +16,15 @@ use crate::values::{
     check_count, check_headers, check_message, check_name, check_number, check_status, check_window,
 };
 
-/// As many quotas as the runtime's `Policy` holds (`Quota::MAX_PER_POLICY`).
+/// The most quotas that the runtime's `Policy` holds (`Quota::MAX_PER_POLICY`).
 const MAX_QUOTAS: usize = 8;
-/// As large as the count of a sliding log can be (`Quota::MAX_LOG`).
+/// The largest count of a sliding log (`Quota::MAX_LOG`).
 const MAX_LOG: u32 = 10_000;
 
 const BURST_RANGE: &str = "write a whole number from 1 to 4294967295, such as `burst = 10`";
 const COST_RANGE: &str = "write a whole number from 0 to 4294967295, such as `cost = 2`";
 
-/// What one attribute asks for.
+/// What one attribute declares.
 pub(crate) struct Policy {
     pub(crate) krate: Option<Path>,
     pub(crate) source: Source,
@@ -58,8 +57,8 @@ pub(crate) struct Declared {
 }
 
 impl Declared {
-    /// The functions by their text, if there are any: of one call of a macro, where all attributes have one
-    /// place, it tells those apart that call different ones.
+    /// Returns the text of the policy's functions, if there are any. All attributes that one macro call makes
+    /// share a source location, and this text tells apart those with different functions.
     pub(crate) fn functions(&self) -> Option<String> {
         let key = self.key.iter().flat_map(|key| &key.0).filter_map(|part| match part {
             KeyPart::Function(function) => Some(("key", function.to_token_stream())),
@@ -89,7 +88,7 @@ pub(crate) enum Cost {
 /// A quota whose window, and whose count if it is a literal, are in range.
 pub(crate) struct CheckedQuota {
     pub(crate) written: String,
-    /// How the user wrote its window, if it has no word of its own.
+    /// How the user wrote the window, if the argument does not imply it.
     pub(crate) window: Option<LitStr>,
     pub(crate) span: Span,
     pub(crate) count: Expr,
@@ -98,8 +97,8 @@ pub(crate) struct CheckedQuota {
 }
 
 impl Policy {
-    /// Reads and judges the arguments of the attribute at `span`; `None` if anything is wrong with
-    /// them, which `errors` then knows.
+    /// Parses and checks the arguments of the attribute at `span`. Returns `None` if anything is wrong with
+    /// them, and adds the faults to `errors`.
     pub(crate) fn read(tokens: TokenStream, span: Span, errors: &mut Errors) -> Option<Self> {
         let mut own = Errors::default();
         refuse_self(tokens.clone(), &mut own);
@@ -116,7 +115,7 @@ impl Policy {
     }
 }
 
-/// In an `impl` it would be another type in the expansion.
+/// Refuses `Self`, which the expansion would move into an `impl` for another type.
 fn refuse_self(tokens: TokenStream, errors: &mut Errors) {
     for token in tokens {
         match token {
@@ -219,7 +218,7 @@ fn declared(args: Args, errors: &mut Errors) -> Option<Source> {
     }))
 }
 
-/// What the algorithm can't count.
+/// Refuses quotas that the algorithm can't count.
 fn check_algorithm(
     algorithm: Algorithm,
     quotas: &[CheckedQuota],
@@ -252,7 +251,7 @@ fn check_algorithm(
     }
 }
 
-/// The burst, and its value if it is a literal.
+/// Checks the burst, and returns it with its value if it is a literal.
 fn check_burst(
     burst: Given<Expr>,
     algorithm: Algorithm,
@@ -266,7 +265,7 @@ fn check_burst(
         );
     }
     let literal = check_number(&burst.value, "a burst of 0 would deny every request", BURST_RANGE, errors);
-    // It is that of the shortest window.
+    // The burst applies to the quota with the shortest window.
     let shortest = quotas.iter().map(|quota| quota.window_millis).min();
     let longer = quotas.iter().filter(|quota| Some(quota.window_millis) != shortest);
     let least = longer.filter_map(|quota| Some((quota.literal?, quota))).min_by_key(|(count, _)| *count);
@@ -284,9 +283,9 @@ fn check_burst(
     (burst.value, literal)
 }
 
-/// `most` is what passes at once, if that is known.
+/// Checks the cost. `most` is how many units pass at once, if that is known.
 fn check_cost(cost: Expr, most: Option<u32>, errors: &mut Errors) -> Cost {
-    // The names of constants and of functions differ in their letters: that is all there is to see here.
+    // Constants and functions are told apart by the case of their names, the only hint there is.
     let is_function = |path: &Path| {
         path.segments.last().is_some_and(|last| last.ident.to_string().contains(|c: char| c.is_lowercase()))
     };
@@ -329,7 +328,7 @@ fn check_quota(quota: Quota, errors: &mut Errors) -> Option<CheckedQuota> {
     })
 }
 
-/// Finds quotas that another one makes pointless.
+/// Refuses quotas that another one makes pointless.
 fn check_binding(quotas: &[CheckedQuota], errors: &mut Errors) {
     for (index, quota) in quotas.iter().enumerate() {
         if let Some(first) = quotas[..index].iter().find(|other| other.window_millis == quota.window_millis) {

@@ -1,4 +1,4 @@
-//! What a function returns, as far as its signature tells.
+//! Classifies what a function returns, as far as its signature tells.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use syn::{GenericArgument, Item, ItemUse, Path, PathArguments, ReturnType, Type,
 pub(crate) enum Kind<'a> {
     Router,
     Future,
-    /// A router inside something else, `Result<Router, _>` say.
+    /// A router inside another type, such as `Result<Router, _>`.
     Wrapped(&'a Type),
     Other,
 }
@@ -22,17 +22,17 @@ pub(crate) fn wrapped(ty: &Type) -> syn::Error {
     )
 }
 
-/// What types are called, as far as that can be seen.
+/// The names of router types, as far as the macro can see them.
 #[derive(Default)]
 pub(crate) struct Names {
-    /// Of routers, but for those that end in `Router`.
+    /// Names of routers, except those that end in `Router`.
     routers: HashSet<String>,
-    /// Of what a router comes in.
+    /// Names of types that a router comes in.
     wrapped: HashSet<String>,
 }
 
 impl Names {
-    /// Those that a module gives to types: `use axum::Router as Routes`, `type Routes = Router`.
+    /// Collects the names that a module gives to types: `use axum::Router as Routes`, `type Routes = Router`.
     pub(crate) fn given_by(items: &[&Item]) -> Self {
         let mut names = Self::default();
         for item in items {
@@ -40,7 +40,7 @@ impl Names {
                 names.rename(tree);
             }
         }
-        // An alias may be of one that stands after it.
+        // An alias may refer to a later one.
         loop {
             let known = names.routers.len() + names.wrapped.len();
             for item in items {
@@ -83,7 +83,7 @@ impl Names {
         }
     }
 
-    /// Whether there is a router in a value of this type, or to be had of it.
+    /// Whether a value of this type contains a router, or yields one.
     pub(crate) fn holds_router(&self, ty: &Type) -> bool {
         match unwrapped(ty) {
             Type::Path(path) if ends_in(&path.path, ANSWERS) => false,
@@ -104,10 +104,10 @@ impl Names {
         }
     }
 
-    /// Whether a router is to be had of what has this bound, `Future<Output = Router>` or `Fn() -> Router` say.
+    /// Whether a type with this bound yields a router, such as `Future<Output = Router>` or `Fn() -> Router`.
     fn gives_router(&self, bound: &TypeParamBound) -> bool {
         let TypeParamBound::Trait(bound) = bound else { return false };
-        // A router is one, too; a layer is about services, and has none.
+        // A router is itself a `Service`. A `Layer` names services, but contains none.
         if ends_in(&bound.path, &["Service", "Layer"]) {
             return ends_in(&bound.path, &["Service"]);
         }
@@ -131,7 +131,8 @@ impl Names {
         matches!(output, ReturnType::Type(_, ty) if self.holds_router(ty))
     }
 
-    /// Whether the type is called a router: `AppRouter` may be an alias. Should it be none, the guard says so.
+    /// Whether the type has the name of a router. `AppRouter` may be an alias; if it is no router, the guard
+    /// does not compile, and says so.
     pub(crate) fn is_router(&self, ty: &Type) -> bool {
         let Some(path) = path_of(ty) else { return false };
         let is_called_so =
@@ -140,10 +141,10 @@ impl Names {
     }
 }
 
-/// What is an answer to a request, whatever is in it: a router there is none of axum's.
+/// Types that are responses whatever they contain: a `Router` in one of them is not axum's.
 const ANSWERS: &[&str] = &["Json", "Form", "Html", "Extension"];
 
-/// What a router is made into.
+/// Types that a router can be turned into.
 const SERVICES: &[&str] = &[
     "RouterIntoService",
     "RouterAsService",
@@ -154,7 +155,7 @@ const SERVICES: &[&str] = &[
     "BoxCloneSyncService",
 ];
 
-/// Whether it is one of these, with arguments or without.
+/// Whether the path is one of these names, with or without generic arguments.
 fn is_one_of(path: &Path, names: &HashSet<String>) -> bool {
     let mut segments = path.segments.iter();
     let (Some(only), None) = (segments.next(), segments.next()) else { return false };

@@ -1,7 +1,7 @@
-//! What the attribute stands on: found by peeking, with bodies left as raw tokens.
+//! Parses the item that the attribute stands on, by peeking and with bodies left as raw tokens.
 //!
-//! The body of a function that it stands on, or that is directly inside a module, is never parsed, so that whatever the
-//! compiler accepts there passes through.
+//! The body of an annotated function, or of a function directly inside an annotated module, is never parsed, so
+//! whatever the compiler accepts there passes through.
 
 use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 use quote::{ToTokens, TokenStreamExt};
@@ -17,10 +17,10 @@ use crate::returns::{Kind, Names, ends_in, path_of, wrapped};
 const PLACES: &str = "put `#[rate_limit]` on an `async fn` handler, on a function that returns `Router` or \
                       `MethodRouter`, or on a `mod { … }` that contains such functions";
 
-/// The struct in a router function or in a module, which carries the policies of the attribute there.
+/// The name of the struct that carries the policies of the attribute in a router function or a module.
 const CARRIER: &str = "__RateLimit";
 
-/// As many extractors as axum's `Handler` takes; the attribute needs one of them.
+/// The most extractors that axum's `Handler` takes; the attribute needs one of them.
 const MAX_EXTRACTORS: usize = 16;
 
 /// An item that can be limited.
@@ -33,7 +33,7 @@ pub(crate) enum Target {
     Module(Module),
 }
 
-/// A function with its body left as it is.
+/// A function whose body is left as raw tokens.
 pub(crate) struct Function {
     pub(crate) attrs: Vec<Attribute>,
     pub(crate) vis: Visibility,
@@ -41,7 +41,7 @@ pub(crate) struct Function {
     pub(crate) body: Group,
 }
 
-/// An inline module, cut into its functions and all the rest.
+/// An inline module, split into its functions and everything else.
 pub(crate) struct Module {
     pub(crate) attrs: Vec<Attribute>,
     pub(crate) vis: Visibility,
@@ -52,16 +52,16 @@ pub(crate) struct Module {
 
 /// An item directly inside a module.
 pub(crate) enum ModuleItem {
-    /// Returns a router.
+    /// A function that returns a router.
     Router(Function),
-    /// Returns anything else.
+    /// A function that returns anything else.
     Function(Function),
-    /// Is no function.
+    /// Not a function.
     Other(Item),
 }
 
 impl Target {
-    /// Reads what follows the attributes of an item.
+    /// Parses what follows the attributes of an item.
     pub(crate) fn parse(attrs: Vec<Attribute>, input: ParseStream<'_>) -> syn::Result<Self> {
         let vis: Visibility = input.parse()?;
         if input.peek(Token![mod]) {
@@ -108,21 +108,21 @@ impl Function {
         }
         let content;
         let brace = syn::braced!(content in input);
-        // A router function's body moves into a closure, where no attribute may stand.
+        // A router function's body moves into a closure, where inner attributes are not allowed.
         attrs.extend(content.call(Attribute::parse_inner)?.into_iter().map(outer));
         let mut body = Group::new(Delimiter::Brace, content.parse()?);
         body.set_span(brace.span.join());
         Ok(Self { attrs, vis, sig, body })
     }
 
-    /// Gives it another body. Its place stays, since it is part of what lints take for the function.
+    /// Replaces the body. The span stays, since lints take it for part of the function.
     pub(crate) fn fill(&mut self, body: TokenStream) {
         let span = self.body.span();
         self.body = Group::new(Delimiter::Brace, body);
         self.body.set_span(span);
     }
 
-    /// Refuses what axum would refuse once the permit is added, in words.
+    /// Refuses what axum would refuse once the permit is added, but with a clear message.
     fn handler(self) -> syn::Result<Target> {
         let inputs = self.sig.inputs.iter().filter(|input| !is_conditional(input));
         if let Some(last) = inputs.skip(MAX_EXTRACTORS - 1).last() {
@@ -146,7 +146,7 @@ impl Function {
         Ok(Target::Handler(self))
     }
 
-    /// A body that is guarded already has the carrier directly inside, or names that of its module.
+    /// Refuses a body that is guarded already: it has a carrier directly inside, or names that of its module.
     fn router(self) -> syn::Result<Target> {
         let is_carrier = |token| matches!(token, TokenTree::Ident(ident) if ident == CARRIER);
         if self.body.stream().into_iter().any(is_carrier) {
@@ -214,7 +214,7 @@ impl Parse for ModuleItem {
 }
 
 impl ModuleItem {
-    /// The same, once it is known what routers are called.
+    /// Turns a function into a router function, if it returns what `names` says is a router.
     fn judged_by(self, names: &Names) -> Self {
         match self {
             Self::Function(function) if matches!(names.kind(&function.sig.output), Kind::Router) => {
@@ -224,7 +224,7 @@ impl ModuleItem {
         }
     }
 
-    /// Why it can't stand in a limited module: passed over, it would have routes that are not limited.
+    /// Returns why the item can't be in a limited module, where its routes would silently not be limited.
     fn fault(&self, names: &Names) -> Option<syn::Error> {
         match self {
             Self::Router(function) => {
@@ -251,7 +251,7 @@ impl ModuleItem {
     }
 }
 
-/// Whether it is a router that a function adds routes to.
+/// Whether the argument is a router that the function adds routes to.
 fn is_filled(input: &FnArg, names: &Names) -> bool {
     let FnArg::Typed(typed) = input else { return false };
     matches!(&*typed.ty, Type::Reference(ty) if ty.mutability.is_some() && names.is_router(&ty.elem))
@@ -273,7 +273,7 @@ fn elsewhere(routers: &impl ToTokens) -> syn::Error {
     )
 }
 
-/// The functions of an `impl` or a `trait`.
+/// Returns the functions of an `impl` or a `trait`.
 fn associated(item: &Item) -> Box<dyn Iterator<Item = &Signature> + '_> {
     match item {
         Item::Impl(item) => Box::new(item.items.iter().filter_map(|item| match item {
@@ -288,7 +288,7 @@ fn associated(item: &Item) -> Box<dyn Iterator<Item = &Signature> + '_> {
     }
 }
 
-/// Whether this is a `rate_limit` attribute, whatever comes before that name.
+/// Whether this is a `rate_limit` attribute, whatever path comes before that name.
 pub(crate) fn is_limit(attr: &Attribute) -> bool {
     ends_in(attr.path(), &["rate_limit"])
 }
@@ -311,7 +311,7 @@ fn is_permit(path: &Path) -> bool {
     ends_in(path, &["Permit"]) && path.segments.iter().any(|segment| segment.ident == "__private")
 }
 
-/// Whether a `#[cfg]` may take this argument away.
+/// Whether a `#[cfg]` may remove this argument.
 fn is_conditional(input: &FnArg) -> bool {
     let (FnArg::Typed(syn::PatType { attrs, .. }) | FnArg::Receiver(syn::Receiver { attrs, .. })) = input;
     attrs.iter().any(|attr| attr.path().is_ident("cfg"))
@@ -335,7 +335,7 @@ fn at_function(input: ParseStream<'_>) -> bool {
     }
 }
 
-/// Attributes that do not see each other, for one of them has another name.
+/// The error for attributes that do not see each other because one of them goes by another name.
 fn aliased(ident: &Ident) -> syn::Error {
     syn::Error::new(
         ident.span(),

@@ -1,4 +1,4 @@
-//! The rules of single values, each judged on the offending token: names, numbers, windows, headers, statuses, texts.
+//! Checks single values, with faults on the offending token: names, numbers, windows, headers, statuses, texts.
 
 use std::time::Duration;
 
@@ -40,8 +40,8 @@ pub(crate) fn check_name(name: LitStr, errors: &mut Errors) -> Option<LitStr> {
     None
 }
 
-/// `Some(None)` is a constant expression, which the compiler evaluates later.
-#[allow(clippy::option_option)] // faulty, constant, literal: a type of its own would be read once
+/// Returns `Some(None)` for a constant expression, which the compiler evaluates later.
+#[allow(clippy::option_option)] // faulty, constant, literal: a type of its own would be used once
 pub(crate) fn check_count(written: &str, count: &Expr, errors: &mut Errors) -> Option<Option<u32>> {
     let usage =
         if written == "quota" { "quota(5, per = \"90s\")".to_owned() } else { format!("{written} = 5") };
@@ -66,7 +66,7 @@ pub(crate) fn check_count(written: &str, count: &Expr, errors: &mut Errors) -> O
     None
 }
 
-/// The value of a literal from 1 on; `None` if it is a constant expression, or faulty.
+/// Returns the value of a literal of at least 1, or `None` if the number is a constant expression or faulty.
 pub(crate) fn check_number(number: &Expr, zero: &str, range: &str, errors: &mut Errors) -> Option<u32> {
     let fault = match unwrapped(number) {
         Expr::Lit(ExprLit { lit: Lit::Int(int), .. }) => match (int.base10_digits().parse(), int.suffix()) {
@@ -110,7 +110,7 @@ pub(crate) fn check_window(text: &LitStr, errors: &mut Errors) -> Option<u64> {
     None
 }
 
-/// Whether a window is told in months or years, which humantime takes for 30.44 and 365.25 days.
+/// Whether a window is given in months or years, which humantime takes as 30.44 and 365.25 days.
 fn has_calendar_unit(window: &str) -> bool {
     let units = window.split(|character: char| !character.is_ascii_alphabetic());
     units.into_iter().any(|unit| unit == "M" || unit.starts_with("month") || unit.starts_with('y'))

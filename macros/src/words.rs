@@ -1,4 +1,4 @@
-//! The words that other libraries use.
+//! The arguments of other libraries, and what to write here instead.
 
 use crate::args::Form;
 

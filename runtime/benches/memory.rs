@@ -1,10 +1,10 @@
-//! What one check of the memory store costs, beside governor's keyed limiter: with one thread and with
-//! two, on one key and over ten thousand.
+//! Compares a check of the memory store with one of governor's keyed limiter: with one thread and with two, on
+//! one key and over ten thousand.
 //!
-//! Keys and response fields are left out on both sides. Each figure is the time of a thread for a check,
-//! so that of two threads shows what they cost each other.
+//! Neither side makes keys or response fields. Each figure is the time that a check takes a thread, so the
+//! figures for two threads show what they cost each other.
 
-#![allow(missing_docs)] // what criterion's macros make has none
+#![allow(missing_docs)] // criterion's macros generate items without docs
 
 use std::hint::black_box;
 use std::num::NonZeroU32;
@@ -20,7 +20,8 @@ use governor::RateLimiter;
 const THREADS: [usize; 2] = [1, 2];
 const KEYS: [usize; 2] = [1, 10_000];
 
-/// How long `rounds` calls of `check` take when `threads` do so many each, at the same time.
+/// Returns how long `rounds` calls of `check` take when each of `threads` threads makes that many at the same
+/// time.
 fn timed(threads: usize, rounds: u64, keys: &[String], check: impl Fn(&String) + Sync) -> Duration {
     let start = Barrier::new(threads);
     thread::scope(|scope| {
@@ -28,7 +29,7 @@ fn timed(threads: usize, rounds: u64, keys: &[String], check: impl Fn(&String) +
             .map(|number| {
                 let (start, check) = (&start, &check);
                 scope.spawn(move || {
-                    // Each begins elsewhere, and goes through the keys in another order than they were added.
+                    // Each thread begins elsewhere, and visits the keys in another order than they were added.
                     let mut index = number * keys.len() / 2;
                     start.wait();
                     let begin = Instant::now();

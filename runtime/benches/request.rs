@@ -1,8 +1,8 @@
-//! What a whole request takes in this process, from the router to its answer, beside one that is not limited.
+//! Measures a whole request in this process, from the router to its response, against one that is not limited.
 //!
-//! The services take turns, request by request, so that whatever else the machine does meets all alike, and
-//! medians are compared. Once all is as warm as in a loop, and once after something else has had the caches, as in
-//! a server, which reads, parses and writes between two requests.
+//! The services take turns, request by request, so that other load on the machine meets all of them alike, and
+//! medians are compared. The requests run once with everything as warm as in a loop, and once after something
+//! else has used the caches, as in a server, which reads, parses and writes between two requests.
 
 #![allow(clippy::print_stdout)] // that is what it is for
 
@@ -20,10 +20,10 @@ use axum::{Extension, Router};
 use axum_rate_limit::{BuildError, Headers, RateLimiter, rate_limit};
 use tower_service::Service;
 
-/// The first ones find nothing in place.
+/// How many rounds are not measured: the first requests find nothing in place.
 const WARM_UP: usize = 2_000;
 const ROUNDS: usize = 20_000;
-/// How much is written between two requests: more than the caches hold that many a core has for itself. Where they
+/// How many bytes are written between two requests: more than the private caches of many cores hold. Where they
 /// hold more, some of it stays warm.
 const EVICTED: usize = 768 * 1024;
 const LINE: usize = 64;
@@ -42,7 +42,7 @@ async fn free() -> &'static str {
     "ok"
 }
 
-/// A service and what its requests took, in nanoseconds.
+/// A service, and how long its requests took, in nanoseconds.
 struct Candidate {
     name: &'static str,
     ask: Box<dyn FnMut(Request) -> Answer>,
@@ -63,7 +63,7 @@ async fn candidates() -> Result<Vec<Candidate>, BuildError> {
     let passes = Router::new().route("/", get(passes));
     let denied = Router::new().route("/", get(denied));
     let idle = Router::new().route("/", get(async |_: Extension<()>| "ok")).layer(Extension(()));
-    // Axum does the same with what it serves.
+    // Axum does the same with a router that it serves.
     let served = |router: Router| router.with_state(());
     Ok(vec![
         candidate("bare axum", served(Router::new().route("/", get(free)))),
@@ -83,7 +83,7 @@ fn request() -> Request {
     request.expect("a request")
 }
 
-/// The median of each, when `evicted` bytes are written before each request.
+/// Returns the median of each candidate when `evicted` bytes are written before each request.
 async fn medians(candidates: &mut [Candidate], evicted: usize) -> Vec<u64> {
     let mut memory = vec![0_u8; evicted];
     for round in 0..WARM_UP + ROUNDS {

@@ -1,4 +1,4 @@
-//! Changing a rule without a deploy: in code, by the environment, or while requests are served.
+//! Amendments: changes of declared policies in code, by environment variables, or while requests are served.
 
 mod variables;
 
@@ -14,29 +14,29 @@ use crate::policy::Policy;
 use crate::quota::{Quota, Quotas};
 use crate::store::guarded::OnStoreError;
 
-/// Which setting is to blame in an error.
+/// The setting that errors blame.
 const AMEND: &str = "amend";
 
-/// A declared policy on its way to what it is to be: what [`Builder::amend`](crate::Builder::amend) and
-/// [`RateLimiter::amend`](crate::RateLimiter::amend) hand to their closure.
+/// A declared policy that is being amended, as [`Builder::amend`](crate::Builder::amend) and
+/// [`RateLimiter::amend`](crate::RateLimiter::amend) pass it to their closure.
 ///
-/// A quota replaces the declared one over the same window, or comes in addition. A declared one that can't bind
-/// beside it any more, since the new one allows no more over a longer window, is left out. A declared burst goes with the quota
-/// that it is of, the one with the shortest window, and is made as small as a new quota over a longer time needs it. What
-/// has been counted so far stays.
+/// A quota replaces the declared one over the same window, or is added. A declared quota is dropped if it can no
+/// longer bind, because a new one allows no more in a longer window. A declared burst belongs to the quota with
+/// the shortest window: it is dropped if another window becomes the shortest, and lowered if a new quota over a
+/// longer window requires it. What has been counted so far stays.
 #[derive(Clone, Debug)]
 #[must_use = "an amendment is changed by value"]
 pub struct Amendment {
     policy: Policy,
     declared: Vec<Quota>,
-    /// Those that are new.
+    /// The new quotas.
     quotas: Vec<Quota>,
-    /// Whether the burst is a new one.
+    /// Whether the burst is new.
     has_burst: bool,
     fault: Option<String>,
 }
 
-/// What is done to a policy of some name.
+/// A change to a policy.
 pub(crate) type Amend = Box<dyn FnOnce(Amendment) -> Amendment + Send>;
 
 impl Amendment {
@@ -45,27 +45,27 @@ impl Amendment {
         Self { policy: *policy, declared, quotas: Vec::new(), has_burst: false, fault: None }
     }
 
-    /// So many requests in each second.
+    /// Sets a quota of `limit` requests per second.
     pub fn per_second(self, limit: u32) -> Self {
         self.quota(limit, Duration::from_secs(1))
     }
 
-    /// So many requests in each minute.
+    /// Sets a quota of `limit` requests per minute.
     pub fn per_minute(self, limit: u32) -> Self {
         self.quota(limit, Duration::from_secs(60))
     }
 
-    /// So many requests in each hour.
+    /// Sets a quota of `limit` requests per hour.
     pub fn per_hour(self, limit: u32) -> Self {
         self.quota(limit, Duration::from_secs(3_600))
     }
 
-    /// So many requests in each 24 hours.
+    /// Sets a quota of `limit` requests per 24 hours.
     pub fn per_day(self, limit: u32) -> Self {
         self.quota(limit, Duration::from_secs(86_400))
     }
 
-    /// `limit` requests in each `window`.
+    /// Sets a quota of `limit` requests per `window`.
     pub fn quota(mut self, limit: u32, window: Duration) -> Self {
         match Quota::try_new(limit, window) {
             Ok(quota) => match self.quotas.iter_mut().find(|other| other.window() == window) {
@@ -77,14 +77,14 @@ impl Amendment {
         self
     }
 
-    /// No declared quota, but those that are given after this.
+    /// Removes all quotas, so that the policy has only those that are set after this call.
     pub fn without_quotas(mut self) -> Self {
         self.declared.clear();
         self.quotas.clear();
         self
     }
 
-    /// How many requests a token bucket lets pass at once.
+    /// Sets how many requests a token bucket lets pass at once.
     pub fn burst(mut self, burst: u32) -> Self {
         match &mut self.policy.algorithm {
             Algorithm::TokenBucket { burst: declared } => (*declared, self.has_burst) = (Some(burst), true),
@@ -93,7 +93,7 @@ impl Amendment {
         self
     }
 
-    /// The status of a denial.
+    /// Sets the status of a denial.
     pub fn status(mut self, status: u16) -> Self {
         if (400..=599).contains(&status) {
             self.policy.status = Some(status);
@@ -102,7 +102,7 @@ impl Amendment {
         self.faulty("the status of a denial is an error status: write 400 to 599, such as 429")
     }
 
-    /// The text of a denial.
+    /// Sets the text of a denial.
     pub fn message(mut self, message: &'static str) -> Self {
         if message.trim().is_empty() {
             return self.faulty("the message of a denial is empty: write what a client should read");
@@ -111,13 +111,13 @@ impl Amendment {
         self
     }
 
-    /// What to do when the store fails.
+    /// Sets what to do when the store fails.
     pub fn on_store_error(mut self, on_store_error: OnStoreError) -> Self {
         self.policy.on_store_error = Some(on_store_error);
         self
     }
 
-    /// Whether it only counts and reports, and never denies.
+    /// Sets whether the policy is in shadow: it counts and reports, but never denies.
     pub fn shadow(mut self, shadow: bool) -> Self {
         self.policy.shadow = shadow;
         self
@@ -133,7 +133,7 @@ impl Amendment {
         if let Some(fault) = fault {
             return Err(fault);
         }
-        // A limit that is made stricter at night must not wait for the others to be changed, too.
+        // Making one limit stricter in an emergency must not require changes to the others.
         let is_outdone =
             |old: &Quota| quotas.iter().any(|new| new.window() > old.window() && new.limit() <= old.limit());
         let same = |old: &Quota| quotas.iter().find(|new| new.window() == old.window());
@@ -154,7 +154,7 @@ impl Amendment {
             && !has_burst
         {
             let is_of_same = shortest(policy.quotas.as_slice()) == shortest(&all);
-            // The shortest quota allows less than the others, so this is not less than that.
+            // The other quotas allow more than the shortest, so this is not less than what the shortest allows.
             let most = most_of_longer(&all).map_or(u32::MAX, |most| most - 1);
             *burst = burst.filter(|_| is_of_same).map(|burst| burst.min(most));
         }
@@ -163,22 +163,22 @@ impl Amendment {
     }
 }
 
-/// How much the strictest of `quotas` allows, but for the one with the shortest window.
+/// Returns the smallest limit of `quotas`, apart from that of the shortest window.
 fn most_of_longer(quotas: &[Quota]) -> Option<u32> {
     let shortest = quotas.iter().map(Quota::window).min()?;
     quotas.iter().filter(|quota| quota.window() > shortest).map(Quota::limit).min()
 }
 
-/// What amendments come to.
+/// The result of all amendments.
 #[derive(Debug, Default)]
 pub(crate) struct Amended {
-    /// The policies that are not as declared, by name.
+    /// The policies that differ from their declarations, by name.
     pub(crate) policies: HashMap<&'static str, Policy>,
-    /// Whether all are in shadow, also those that nobody has declared.
+    /// Whether all policies are in shadow, including those that nobody has declared.
     pub(crate) all_in_shadow: bool,
 }
 
-/// The amended policies. Each is judged once, when all has been done to it.
+/// Returns the amended policies. Each is validated once, after all changes to it.
 pub(crate) fn apply(
     amendments: Vec<(String, Amend)>,
     prefix: &str,
@@ -195,7 +195,7 @@ pub(crate) fn apply(
     Ok(Amended { policies, all_in_shadow })
 }
 
-/// What `change` makes of the policy of that name.
+/// Returns what `change` makes of the policy of that name.
 pub(crate) fn amend<'p>(
     name: &str,
     policies: impl IntoIterator<Item = &'p Policy> + Clone,
@@ -205,7 +205,7 @@ pub(crate) fn amend<'p>(
     amendment.finish().map_err(|fault| setting(AMEND, name, &fault))
 }
 
-/// The policy of that name; `by` is to blame if there is none.
+/// Returns the policy of that name, or an error that blames `by`.
 pub(crate) fn find<'p>(
     by: &'static str,
     name: &str,
@@ -216,7 +216,7 @@ pub(crate) fn find<'p>(
     policies.find(|policy| policy.name() == name).ok_or_else(|| setting(by, name, &unknown(name, names)))
 }
 
-/// Tells the log of a policy that is no longer as declared.
+/// Logs that a policy is amended.
 pub(crate) fn tell(policy: &Policy) {
     let but = if policy.has_quotas_by() { ", but for those whom `quotas_by` gives other quotas" } else { "" };
     tracing::info!(
@@ -227,12 +227,12 @@ pub(crate) fn tell(policy: &Policy) {
     );
 }
 
-/// The amendments of all policies, not judged yet.
+/// The amendments of all policies, not validated yet.
 #[derive(Default)]
 struct Pending(HashMap<&'static str, (&'static str, Amendment)>);
 
 impl Pending {
-    /// Does `change` to `policy`; `by` and `what` are to blame if that can't be.
+    /// Applies `change` to `policy`. An error blames `what` of the setting `by`.
     fn change(
         &mut self,
         by: &'static str,
@@ -262,10 +262,10 @@ fn setting(setting: &'static str, what: &str, fault: &str) -> BuildError {
     BuildError::Setting { setting, problem: format!("`{what}`: {fault}") }
 }
 
-/// How much a name has to be like another to be taken for a slip.
+/// Names whose similarity is above this are taken for misspellings of each other.
 const ALIKE: f64 = 0.7;
 
-/// That there is no policy of this name, and which one may be meant.
+/// Says that there is no policy of this name, and which one may be meant.
 fn unknown(name: &str, names: impl Iterator<Item = String>) -> String {
     let similarity = |other: &String| strsim::jaro_winkler(name, other);
     let nearest = names.max_by(|one, other| similarity(one).total_cmp(&similarity(other)));
@@ -332,7 +332,7 @@ mod tests {
         assert_eq!(amended(Box::new(|policy| policy.per_minute(10))).unwrap(), burst(9));
         assert_eq!(amended(Box::new(|policy| policy.per_minute(21))).unwrap(), burst(20));
         assert_eq!(amended(Box::new(|policy| policy.per_second(1).per_minute(2))).unwrap(), burst(1));
-        // Another quota is the shortest: what was meant for five in a second is not for five in a minute.
+        // Another quota is the shortest, and a burst for five per second is not meant for five per minute.
         let none = Algorithm::TokenBucket { burst: None };
         assert_eq!(amended(Box::new(|policy| policy.per_minute(5))).unwrap(), none);
         assert_eq!(amended(Box::new(|policy| policy.quota(1, Duration::from_millis(100)))).unwrap(), none);

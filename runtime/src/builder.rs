@@ -1,4 +1,4 @@
-//! A limiter with settings of its own.
+//! The [`Builder`] of a rate limiter: its settings, their defaults and their validation.
 
 mod assembly;
 mod environment;
@@ -23,7 +23,7 @@ use crate::store::guarded::OnStoreError;
 use crate::store::redis::Access;
 use crate::store::{AnyStore, Store};
 
-/// How servers are reached, of which there are none.
+/// A stand-in for the settings of connections to Redis, when the feature `redis` is off.
 #[cfg(not(feature = "redis"))]
 #[derive(Default)]
 struct Access {}
@@ -32,7 +32,7 @@ const DEFAULT_MAX_KEYS: usize = 1_000_000;
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(100);
 const DEFAULT_KEY_PREFIX: &str = "rl:";
 
-/// Settings of a [`RateLimiter`](crate::RateLimiter); each has a default that serves most.
+/// A builder for a [`RateLimiter`](crate::RateLimiter). Every setting has a default that suits most services.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -71,7 +71,7 @@ pub struct Builder {
     env_prefix: Cow<'static, str>,
 }
 
-/// Which store was chosen.
+/// The chosen store.
 enum Choice {
     Memory,
     #[cfg(feature = "redis")]
@@ -113,45 +113,47 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Counts in this process. The default.
+    /// Counts in this process's memory. This is the default.
     pub fn memory(mut self) -> Self {
         self.store = Choice::Memory;
         self
     }
 
-    /// Counts in the Redis server at `url`: `redis://[user:password@]host[:port][/database]`, the same
-    /// with `rediss://` for TLS (feature `redis-tls`), or
-    /// `redis+unix:///path[?db=number&user=name&pass=word]`.
+    /// Counts in the Redis server at `url`.
     ///
-    /// What has a meaning in a URL is percent-encoded in user and password. `?protocol=resp3` speaks
-    /// RESP3; `valkey://`, `valkeys://` and `unix://` are other names of the three schemes.
+    /// The URL is `redis://[user:password@]host[:port][/database]`, the same with `rediss://` for TLS (feature
+    /// `redis-tls`), or `redis+unix:///path[?db=number&user=name&pass=word]`. `valkey://`, `valkeys://` and
+    /// `unix://` are aliases of the three schemes. In the user and the password, percent-encode characters that
+    /// have a meaning in a URL. `?protocol=resp3` selects RESP3.
     #[cfg(feature = "redis")]
     pub fn redis(mut self, url: impl AsRef<str>) -> Self {
         self.store = Choice::Redis(url.as_ref().to_owned());
         self
     }
 
-    /// Counts in the Redis Cluster that these nodes belong to: `redis://` URLs of one or more, which have
-    /// the same scheme, user and password, since so are all nodes greeted that the cluster tells of.
+    /// Counts in the Redis Cluster that the given nodes belong to.
     ///
-    /// A check of one policy is one call of one node. Several policies on one item may have their
-    /// counters on different nodes: they are charged one after the other, and when one denies, those
-    /// before it get back what they were charged. Meanwhile a request may be denied because another one,
-    /// which is about to be denied, holds what it needs; and what comes back just after a window has ended
-    /// is the next window's.
+    /// `nodes` are the `redis://` URLs of one or more nodes. All URLs must have the same scheme, user, password
+    /// and protocol, since the limiter uses these for every node that the cluster reports.
+    ///
+    /// A check of one policy is one call to one node. If several policies on one item have their counters on
+    /// different nodes, they are charged one after the other, and when one denies, the charges before it are
+    /// given back. Until then, another request may be denied because this one, which is about to be denied, holds
+    /// the units that it needs. A unit that is given back just after its window has ended is credited to the next
+    /// window.
     #[cfg(feature = "redis-cluster")]
     pub fn redis_cluster(mut self, nodes: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.store = Choice::RedisCluster(nodes.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Counts in a store of your own.
+    /// Counts in a custom store.
     pub fn store(mut self, store: impl Store) -> Self {
         self.store = Choice::Custom(Box::new(store));
         self
     }
 
-    /// Changes the policy of that name: a rule from configuration instead of the one declared.
+    /// Amends the policy named `policy`, for example to take its limits from configuration.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -175,65 +177,72 @@ impl Builder {
         self
     }
 
-    /// Makes policies known that no attribute declares, so that they can be amended and are checked for
-    /// conflicts: those of [`check`](crate::RateLimiter::check).
+    /// Declares policies that no attribute declares, such as those of [`check`](crate::RateLimiter::check).
+    ///
+    /// Declared policies can be amended, and are checked for conflicts.
     pub fn declare(mut self, policies: impl IntoIterator<Item = Policy>) -> Self {
         self.declared.extend(policies);
         self
     }
 
-    /// What all keys in the store begin with, in printable ASCII without blanks and braces; default `rl:`. Limiters that
-    /// share a store and a prefix share the counters of policies of one name: so give each service its own.
+    /// Sets the prefix of all keys in the store: printable ASCII without spaces and braces; default `rl:`.
+    ///
+    /// Limiters that share a store and a prefix share the counters of policies with the same name, so give each
+    /// service a prefix of its own.
     pub fn key_prefix(mut self, prefix: impl Into<Cow<'static, str>>) -> Self {
         self.key_prefix = prefix.into();
         self
     }
 
-    /// How long a decision waits for the store before it counts as failed, from 1 ms to an hour; default 100 ms.
+    /// Sets how long a decision waits for the store before the store counts as failed: from 1 ms to an hour;
+    /// default 100 ms.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// What to do when the store fails; default [`OnStoreError::Local`].
+    /// Sets what to do when the store fails; default [`OnStoreError::Local`].
     pub fn on_store_error(mut self, on_store_error: OnStoreError) -> Self {
         self.on_store_error = on_store_error;
         self
     }
 
-    /// Makes [`build`](Self::build) fail when the store is away, instead of starting without it.
+    /// Makes [`build`](Self::build) fail when the store is unavailable, instead of starting without it.
     pub fn require_store(mut self) -> Self {
         self.require_store = true;
         self
     }
 
-    /// Whether to remember what Redis has denied; default true.
+    /// Sets whether to remember what Redis has denied; default true.
     ///
-    /// Until the instant at which it can next be admitted, and for at most a second, the same request of the
-    /// same key is then denied in this process, without asking Redis: denials cost next to nothing, and a flood
-    /// of them does not reach Redis, whether one policy is asked or several. What this limiter
-    /// [gives back](crate::RateLimiter::give_back) or [forgets](crate::RateLimiter::reset) is known at once; that another
-    /// instance did so is known within that second. No request is admitted that Redis would deny.
+    /// This process repeats a denial by itself, without asking Redis, for the same request of the same key. It
+    /// does so until the request can next be admitted, but for at most a second. Denials then cost next to
+    /// nothing, and a flood of them does not reach Redis, whether one policy is asked or several. What this
+    /// limiter [gives back](crate::RateLimiter::give_back) or [forgets](crate::RateLimiter::reset) takes effect
+    /// at once; what another instance gives back or forgets, within that second. No request is admitted that
+    /// Redis would deny.
     pub fn deny_memory(mut self, remember: bool) -> Self {
         self.deny_memory = remember;
         self
     }
 
-    /// How much of each quota this process admits by itself while the store is away, from above 0 to 1;
-    /// default 1, which is all of it.
+    /// Sets the share of each quota that this process admits by itself while the store is unavailable: above 0,
+    /// at most 1; default 1, the whole quota.
     ///
-    /// With [`OnStoreError::Local`] each of `n` instances counts for itself then, so that together they
-    /// admit up to `n` times the limit. With a share of `1.0 / n` they keep it together, and a client that
-    /// always meets the same instance has only that share. It is rounded up, and never less than one request
-    /// costs.
+    /// With [`OnStoreError::Local`], each of `n` instances then counts for itself, so that together they admit up
+    /// to `n` times the limit. With a share of `1.0 / n` they keep the limit together, but a client that always
+    /// reaches the same instance gets only that share. The share of a quota is rounded up, and is never less than
+    /// the cost of one request.
     pub fn local_share(mut self, share: f64) -> Self {
         self.local_share = share;
         self
     }
 
-    /// The networks of the proxies in front of this service, as `10.0.0.0/8` or `10.1.2.3`; default
-    /// none. Only they are believed when they say, in the
-    /// [client IP header](Self::client_ip_header), that a request comes from someone else.
+    /// Sets the networks of the proxies in front of this service, such as `10.0.0.0/8` or `10.1.2.3`; default
+    /// none.
+    ///
+    /// Only these proxies are believed when the [client IP header](Self::client_ip_header) says that a request
+    /// comes from someone else.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -248,35 +257,36 @@ impl Builder {
         self
     }
 
-    /// Where the trusted proxies tell the client's address; default
+    /// Sets the header in which trusted proxies report the client's address; default
     /// [`ClientIpHeader::XForwardedFor`].
     pub fn client_ip_header(mut self, header: ClientIpHeader) -> Self {
         self.client_ip_header = Some(header);
         self
     }
 
-    /// How many leading bits of an IPv4 address tell one client from another, from 0 to 32; default 32.
+    /// Sets how many leading bits of an IPv4 address tell one client from another, from 0 to 32; default 32.
     pub fn ipv4_prefix(mut self, bits: u8) -> Self {
         self.prefixes.ipv4 = bits;
         self
     }
 
-    /// How many leading bits of an IPv6 address tell one client from another, from 0 to 128; default 56, since
-    /// providers hand networks of that size to one subscriber.
+    /// Sets how many leading bits of an IPv6 address tell one client from another, from 0 to 128; default 56,
+    /// since providers hand networks of that size to one subscriber.
     pub fn ipv6_prefix(mut self, bits: u8) -> Self {
         self.prefixes.ipv6 = bits;
         self
     }
 
-    /// The status of a denial whose policy declares none, from 400 to 599; default 503. 429 is what RFC 6585 has for it,
-    /// and what to choose where something in front takes any 5xx for a fault of the service. A denial since the store
-    /// has failed is 503, whatever is said here.
+    /// Sets the status of a denial whose policy declares none, from 400 to 599; default 503.
+    ///
+    /// 429 is the status that RFC 6585 defines for too many requests. Choose it if something in front of the
+    /// service takes any 5xx for a fault of the service. A denial because the store failed is always 503.
     pub fn status(mut self, status: StatusCode) -> Self {
         self.answers.status = status;
         self
     }
 
-    /// Which response fields tell a client of its quotas; default [`Headers::Draft`].
+    /// Sets which response fields tell clients about their quotas; default [`Headers::Draft`].
     pub fn headers(mut self, headers: Headers) -> Self {
         self.answers.headers = headers;
         self
@@ -288,8 +298,10 @@ impl Builder {
         self
     }
 
-    /// Answers denials with a response of your own. `retry-after` and `cache-control` are added to it
-    /// unless it has them, the rate-limit fields always. It may depend on the [request](Denied::request).
+    /// Answers denials with a custom response, which may depend on the [request](Denied::request).
+    ///
+    /// `retry-after` and `cache-control` are added unless the response has them. The rate-limit fields are always
+    /// added, as [`headers`](Self::headers) selects them.
     pub fn on_denied(
         mut self,
         response: impl Fn(&Denied<'_>) -> axum::response::Response + Send + Sync + 'static,
@@ -298,20 +310,22 @@ impl Builder {
         self
     }
 
-    /// How many counters this process holds at most, as the store or while the store is away;
-    /// default 1,000,000: some 180 MB where a counter is a number and a path is short, more where every
-    /// request is remembered ([`SlidingLog`](crate::Algorithm::SlidingLog)). When all are in use, requests that need another one are
-    /// treated as if the store were away: see [`on_store_error`](Self::on_store_error), of which
-    /// `Local` then denies.
+    /// Sets how many counters this process holds at most, as the store or in place of an unavailable one; default
+    /// 1,000,000.
+    ///
+    /// A million counters take some 180 MB if each is a number and paths are short, and more with
+    /// [`SlidingLog`](crate::Algorithm::SlidingLog), which remembers every request. When all counters are in use,
+    /// requests that need another one are treated as if the store had failed: see
+    /// [`on_store_error`](Self::on_store_error). `Local` denies them.
     pub fn max_keys(mut self, max_keys: usize) -> Self {
         self.max_keys = max_keys;
         self
     }
 
-    /// Drives the memory by a clock of the test's (feature `test-util`).
+    /// Sets the clock of the in-process memory to one that a test controls (feature `test-util`).
     ///
-    /// On Redis, sliding windows, logs and buckets go by it too; but a fixed window is a key that expires, and
-    /// ends by the server's own clock.
+    /// On Redis, sliding windows, sliding logs and token buckets follow this clock, too. A fixed window does not:
+    /// it is a key that expires, and ends by the server's own clock.
     #[cfg(feature = "test-util")]
     pub fn clock(mut self, clock: &crate::clock::ManualClock) -> Self {
         self.clock = Clock::Manual(clock.clone());

@@ -1,13 +1,13 @@
-//! What time it is, for what this process remembers.
+//! The clock of everything that this process remembers.
 
 #[cfg(feature = "redis")]
 use std::time::Duration;
 
-/// Tells how much time has passed since some start. Never goes back.
+/// A clock that tells how much time has passed since some start. It never goes back.
 #[derive(Clone, Debug)]
 pub(crate) enum Clock {
-    /// The processor's counter where it is steady, else the operating system's monotonic clock, from its
-    /// reading at the start.
+    /// The processor's time-stamp counter if it is steady, else the operating system's monotonic clock. `start`
+    /// is the reading at the start.
     System { clock: quanta::Clock, start: u64 },
     #[cfg(feature = "test-util")]
     Manual(ManualClock),
@@ -21,7 +21,7 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// In microseconds.
+    /// Returns the time in microseconds.
     pub(crate) fn now_micros(&self) -> u64 {
         match self {
             Self::System { clock, start } => clock.delta_as_nanos(*start, clock.raw()) / 1_000,
@@ -30,7 +30,7 @@ impl Clock {
         }
     }
 
-    /// The time for stores that have a clock of their own, if a test drives it.
+    /// Returns the time for stores that have a clock of their own, if a test controls this one.
     #[cfg(feature = "redis")]
     pub(crate) fn injected_micros(&self) -> Option<u64> {
         match self {
@@ -41,7 +41,7 @@ impl Clock {
     }
 }
 
-/// As many microseconds as it has, or as can be told.
+/// Returns `duration` in microseconds, or the largest number if there are too many.
 #[cfg(feature = "redis")]
 pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
@@ -87,7 +87,7 @@ mod manual {
         ///
         /// # Panics
         ///
-        /// If the clock would pass 584 years.
+        /// Panics if the clock would exceed 584 years.
         pub fn advance(&self, by: Duration) {
             let advanced = |now: u64| now.checked_add(u64::try_from(by.as_nanos()).ok()?);
             let advanced = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, advanced);

@@ -1,4 +1,4 @@
-//! Allowed or denied, and what is left.
+//! The [`Decision`] about a request: whether it is allowed, and what is left of each quota.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::policy::Policy;
 use crate::quota::Quota;
 use crate::store::Outcome;
 
-/// What a policy said to one request.
+/// The decision of a policy about one request.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -39,26 +39,26 @@ pub struct Decision {
     quotas: SmallVec<[QuotaState; 2]>,
 }
 
-/// Where one quota of a policy stands after a decision.
+/// The state of one quota of a policy after a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QuotaState {
     /// The quota.
     pub quota: Quota,
-    /// How much of it is left.
+    /// How much of the quota is left.
     pub remaining: u32,
-    /// After how long it is whole again; zero if nothing has been taken from it.
+    /// How long until all of the quota is available again; zero if nothing has been taken from it.
     pub reset: Duration,
-    /// Whether it had too little left for the request.
+    /// Whether the quota had too little left for the request.
     pub exceeded: bool,
-    /// After how long it will have enough left; `None` if it never will, since the request costs more
-    /// than the quota.
+    /// How long until the quota has enough left for the request; `None` if it never will, since the request costs
+    /// more than the quota.
     pub retry_after: Option<Duration>,
 }
 
 impl QuotaState {
-    /// The one of `states` that binds first: of those that are exceeded the one with the longest wait, else the one with
-    /// the least left.
+    /// Returns the quota that binds first: of those that are exceeded the one with the longest wait, else the one
+    /// with the least left.
     pub(crate) fn binding<'a>(states: impl Iterator<Item = &'a Self> + Clone) -> Option<&'a Self> {
         let wait = |state: &&Self| state.retry_after.unwrap_or(Duration::MAX);
         let denying = states.clone().filter(|state| state.exceeded).max_by_key(wait);
@@ -67,7 +67,8 @@ impl QuotaState {
 }
 
 impl Decision {
-    /// What `policy` says to `cost`, by the reading of each of `quotas`. There are none if no store was asked.
+    /// Makes the decision of `policy` about `cost` from the readings of `quotas`. There are no readings if
+    /// nothing was counted.
     pub(crate) fn new(policy: &Policy, cost: u32, quotas: &[Quota], outcome: &Outcome) -> Self {
         let state = |(quota, reading): (&Quota, &Reading)| QuotaState {
             quota: *quota,
@@ -81,12 +82,12 @@ impl Decision {
         Self { policy: policy.name(), shadow, degraded, cost, quotas }
     }
 
-    /// The name of the policy.
+    /// Returns the name of the policy.
     pub fn policy(&self) -> &'static str {
         self.policy
     }
 
-    /// Whether the request may pass. A policy in shadow lets everything pass.
+    /// Whether the request may pass. A policy in shadow allows everything.
     pub fn is_allowed(&self) -> bool {
         self.shadow || !self.is_exceeded()
     }
@@ -102,40 +103,43 @@ impl Decision {
         self.shadow
     }
 
-    /// Whether the store was away, so that this process decided by itself or let the request pass.
+    /// Whether the store was unavailable, so that this process decided by itself or let the request pass.
     pub fn is_degraded(&self) -> bool {
         self.degraded
     }
 
-    /// How much of its quotas the request asked for.
+    /// Returns how much of the quotas the request asked for.
     pub fn cost(&self) -> u32 {
         self.cost
     }
 
-    /// Where each quota of the policy stands, in the order of their declaration; empty if whoever asks
-    /// has no limit, or if the store was away and the limiter lets pass what it can't count.
+    /// Returns the state of each quota of the policy, in the order of declaration.
+    ///
+    /// Empty if the client has no limit, or if the store was unavailable and the limiter lets pass what it can't
+    /// count.
     pub fn quotas(&self) -> &[QuotaState] {
         &self.quotas
     }
 
-    /// The quota that binds first: the one that denies for longest, or the one with the least left.
+    /// Returns the quota that binds first: the one that denies for longest, or the one with the least left.
     pub fn binding(&self) -> Option<&QuotaState> {
         QuotaState::binding(self.quotas.iter())
     }
 
-    /// How much is left of the quota that binds first; `u32::MAX` if there is none.
+    /// Returns how much is left of the quota that binds first; `u32::MAX` if there is none.
     pub fn remaining(&self) -> u32 {
         self.binding().map_or(u32::MAX, |state| state.remaining)
     }
 
-    /// After how long the quota that binds first is whole again.
+    /// Returns how long until all of the quota that binds first is available again; zero if there is none.
     pub fn reset(&self) -> Duration {
         self.binding().map_or(Duration::ZERO, |state| state.reset)
     }
 
-    /// How long to wait before the next try, if the policy denies; `None` also if waiting is in vain,
-    /// since the request [costs more](Self::is_too_costly) than a quota. What a policy in shadow would
-    /// say is in its [`binding`](Self::binding) quota.
+    /// Returns how long to wait before the next try, if the policy denies.
+    ///
+    /// Also `None` if waiting is in vain, since the request [costs more](Self::is_too_costly) than a quota. For a
+    /// policy in shadow, see the `retry_after` of its [`binding`](Self::binding) quota.
     pub fn retry_after(&self) -> Option<Duration> {
         if self.is_allowed() { None } else { self.binding().and_then(|state| state.retry_after) }
     }

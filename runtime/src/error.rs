@@ -1,13 +1,13 @@
-//! What can go wrong, apart from a denial.
+//! The errors of stores, of building a limiter and of decisions. A denial is not an error.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::policy::Policy;
 
-/// The store did not decide.
+/// An error of the store, which made no decision.
 ///
-/// A limiter meets this with what it was built to do: see [`OnStoreError`](crate::OnStoreError).
+/// How a limiter handles it depends on its settings: see [`OnStoreError`](crate::OnStoreError).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -17,17 +17,20 @@ pub enum StoreError {
     /// The store did not answer in time; whether it counted the request is unknown.
     #[error("the store did not answer within {0:?}")]
     Timeout(Duration),
-    /// The store answered that it can't: a wrong type at a key, no memory, no permission, …
+    /// The store refused the operation: a key holds the wrong type, memory or a permission is missing, …
     #[error("the store refused: {0}")]
     Refused(BoxError),
-    /// More checks wait for the store than may.
+    /// Too many checks are waiting for the store already.
     #[error("too many checks are waiting for the store")]
     Overloaded,
-    /// The memory store has no room for another counter, and none that has expired in the few places that it looks at.
-    /// A client that is known needs another one, too, for another quota, or when its own was dropped as expired.
+    /// The memory store has no room for another counter, and none of the few places that it looks at holds an
+    /// expired one.
+    ///
+    /// This can also affect a known client, when it needs a counter for another quota, or when its own was
+    /// dropped as expired.
     #[error("the memory store is full: raise `max_keys`, now {max_keys}, or shorten the windows")]
     Full {
-        /// How many keys it may hold.
+        /// The maximum number of keys.
         max_keys: usize,
     },
     /// The limiter was [closed](crate::RateLimiter::close).
@@ -36,7 +39,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether asking again may help, by and by, without anything being changed.
+    /// Whether a later retry may succeed without anything being changed.
     ///
     /// ```
     /// use std::time::Duration;
@@ -60,12 +63,12 @@ impl StoreError {
     }
 }
 
-/// Any error; the text of the one that it is in has that of this.
+/// Any error. The text of the error that contains it includes its own text.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A limiter could not be built.
+/// An error that keeps a limiter from being built.
 ///
-/// Its `Debug` is its `Display`, for programs whose `main` returns it.
+/// Its `Debug` output is its `Display` output, for programs whose `main` returns it.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -76,32 +79,32 @@ pub enum BuildError {
         .first.name(), .first.location(), .second.location(),
     )]
     Conflict {
-        /// The one found first.
+        /// The policy found first.
         first: Box<Policy>,
-        /// One that differs from it.
+        /// A policy that differs from it.
         second: Box<Policy>,
     },
-    /// A policy bears the name by which clients know the second or a later quota of another.
+    /// A policy has the name that response fields give to the second or a later quota of another policy.
     #[error(
         "the policy `{}` at {} has the name that response fields give to a quota of `{}` at {}; \
          give it another name",
         .other.name(), .other.location(), .policy.name(), .policy.location(),
     )]
     NameTaken {
-        /// The one with several quotas.
+        /// The policy with several quotas.
         policy: Box<Policy>,
-        /// The one that bears the name.
+        /// The policy that has the name.
         other: Box<Policy>,
     },
-    /// A setting has a value that it can't have.
+    /// A setting has an invalid value.
     #[error("{setting}: {problem}")]
     Setting {
-        /// The method of the builder, or the environment variable.
+        /// The method or the environment variable that sets it.
         setting: &'static str,
         /// What is wrong with it, and what to write instead.
         problem: String,
     },
-    /// [`require_store`](crate::Builder::require_store) was asked for, and the store is away.
+    /// [`require_store`](crate::Builder::require_store) is set, and the store is unavailable.
     #[error("the store is required, but is not available: {0}")]
     Store(StoreError),
 }
@@ -118,16 +121,16 @@ impl From<StoreError> for BuildError {
     }
 }
 
-/// Why a limiter gave no decision.
+/// The reason why a limiter made no decision.
 ///
-/// Its `Debug` is its `Display`, for programs whose `main` returns it.
+/// Its `Debug` output is its `Display` output, for programs whose `main` returns it.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The limiter could not be built.
+    /// The limiter could not be built, or a [`Charge`](crate::Charge::of) names a policy that does not exist.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// The store failed, and the limiter is built to deny then.
+    /// The store failed, and the limiter was not set to decide without it, or could not.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

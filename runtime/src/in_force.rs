@@ -1,4 +1,4 @@
-//! Which rules hold: policies as they are declared, or as they are amended.
+//! The policies in force: as declared, or as amended.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,19 +17,19 @@ use crate::telemetry;
 
 /// The policies of a limiter.
 pub(crate) struct InForce {
-    /// Those that are known, as the limiter was built.
+    /// The declared policies, as the limiter was built with them.
     built: HashMap<&'static str, Policy>,
-    /// Those that are not as declared.
+    /// The amended policies, by name.
     amended: ArcSwap<HashMap<&'static str, Arc<Policy>>>,
-    /// Whether there are any of these; most programs amend nothing.
+    /// Whether a policy may differ from its declaration; most programs amend nothing.
     has_amended: AtomicBool,
-    /// Whether those that are not known are in shadow.
+    /// Whether policies that nobody has declared are in shadow.
     shadows_others: bool,
-    /// Held by whoever changes them.
+    /// Held while `amended` is changed.
     changing: Mutex<()>,
 }
 
-/// A policy as it is declared, or as it is amended.
+/// A policy as declared, or as amended.
 #[derive(Clone, Debug)]
 pub(crate) enum Effective<'p> {
     Declared(&'p Policy),
@@ -37,7 +37,7 @@ pub(crate) enum Effective<'p> {
 }
 
 impl InForce {
-    /// `declared`, but for those that are `amended`.
+    /// The policies of `declared`, with those of `amended` in their place.
     pub(crate) fn new(
         declared: &[Policy],
         Amended { policies: amended, all_in_shadow }: &Amended,
@@ -57,7 +57,7 @@ impl InForce {
         })
     }
 
-    /// `policy` as declared, or as amended.
+    /// Returns `policy` as declared, or as amended.
     pub(crate) fn effective<'p>(&self, policy: &'p Policy) -> Effective<'p> {
         let amended = || {
             let amended = self.amended.load().get(policy.name()).cloned();
@@ -68,12 +68,12 @@ impl InForce {
         amended.map_or(Effective::Declared(policy), Effective::Amended)
     }
 
-    /// The policy of that name as it was built; `by` is to blame if there is none.
+    /// Returns the policy of that name as the limiter was built with it, or an error that blames `by`.
     pub(crate) fn find(&self, by: &'static str, name: &str) -> Result<&Policy, BuildError> {
         amendment::find(by, name, self.built.values())
     }
 
-    /// Those that are known, by name.
+    /// Returns the declared policies as they are in force, sorted by name.
     pub(crate) fn all(&self) -> Vec<Policy> {
         let amended = self.amended.load();
         let in_force = |built: &Policy| amended.get(built.name()).map_or(*built, |policy| **policy);
@@ -82,7 +82,7 @@ impl InForce {
         all
     }
 
-    /// Has the policy of that name be what `change` makes of the one that the limiter was built with.
+    /// Replaces the policy of that name by what `change` makes of the one that the limiter was built with.
     pub(crate) fn amend(
         &self,
         name: &str,

@@ -3,14 +3,15 @@
 //! # A tour
 //!
 //! * [`rate_limit`] is the attribute; its page lists all arguments.
-//! * [`RateLimiter`] is the layer that serves it; [`Builder`] has the settings.
-//! * [`Policy`] and [`Quota`] are what the attribute declares, [`policies`] lists them.
-//! * [`Key`] is who shares a quota, [`Decision`] what came of it; [`Decisions`] and [`Charge`] are
-//!   extractors for handlers.
-//! * [`guide`] helps to choose algorithm, key and limits.
-//! * [`Denied`] is what a denial is made of, [`Headers`] what clients are told.
-//! * `openapi` describes denials to [utoipa](https://docs.rs/utoipa), with the feature of that name.
-//! * [`store`] has the model of the counters, and the trait for a store of your own.
+//! * [`RateLimiter`] is the layer that enforces the attributes; [`Builder`] configures it.
+//! * [`Policy`] and [`Quota`] are what the attribute declares; [`policies`] lists the declared policies.
+//! * [`Key`] identifies who shares a quota; [`Decision`] is the result of a check.
+//! * [`Decisions`] and [`Charge`] are extractors for handlers.
+//! * [`guide`] helps to choose an algorithm, a key and limits.
+//! * [`Denied`] describes a denial, for custom responses; [`Headers`] selects the response fields that tell
+//!   clients about their quotas.
+//! * `openapi`, with the feature of that name, describes denials to [utoipa](https://docs.rs/utoipa).
+//! * [`store`] defines how counters behave, and has the trait for custom stores.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod algorithm;
@@ -59,7 +60,7 @@ pub use crate::store::redis::RedisCredentials;
 #[cfg(feature = "redis-tls")]
 pub use crate::store::redis::RedisTls;
 
-/// For the expansion of the attribute alone; may change in any release.
+/// Used by the expansion of the attribute only; may change in any release.
 #[doc(hidden)]
 pub mod __private {
     pub use inventory;
@@ -68,7 +69,7 @@ pub mod __private {
     pub use crate::registry::Declaration;
 }
 
-/// For the fuzz targets alone; there is no such module in a program.
+/// Used by the fuzz targets only; absent from normal builds.
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod __fuzzing {
@@ -79,7 +80,8 @@ pub mod __fuzzing {
     use crate::ClientIpHeader;
     use crate::key::Proxies;
 
-    /// Whose request it is that comes from `peer` with `headers`, where `trusted` networks have the proxies.
+    /// Returns the client's address for a request from `peer` with `headers`, if the proxies are in the `trusted`
+    /// networks.
     pub fn client_ip(trusted: &[&str], header: ClientIpHeader, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let trusted = trusted.iter().map(|network| network.parse().expect("a network")).collect();
         Proxies { trusted, header }.client(peer, headers)

@@ -1,4 +1,5 @@
-//! Policy × key → decision.
+//! The core of a limiter: asks the store for the counters of policies and keys, and turns outcomes into
+//! decisions.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,7 +20,7 @@ use crate::store::{Counter, Operation, Outcome};
 use crate::telemetry::{self, Verdict};
 use crate::text::Text;
 
-/// Decides; knows nothing of HTTP.
+/// Makes decisions. Knows nothing of HTTP.
 pub(crate) struct Limiter {
     pub(crate) store: Guarded,
     pub(crate) key_prefix: Cow<'static, str>,
@@ -33,7 +34,7 @@ pub(crate) struct Limiter {
 #[derive(Clone, Debug)]
 pub(crate) struct Ask<'p> {
     pub(crate) policy: Effective<'p>,
-    /// Those of whoever asks, if they are not those of the policy.
+    /// The quotas of this client, if they are not those of the policy.
     pub(crate) own_quotas: Option<Box<Quotas>>,
     pub(crate) key: Text,
     pub(crate) cost: u32,
@@ -44,7 +45,7 @@ impl Ask<'_> {
         self.own_quotas.as_ref().map_or(self.policy.quotas(), |quotas| quotas.as_slice())
     }
 
-    /// What it asks for, as the `policy`th of those that are asked together.
+    /// The counters to ask for, where this is number `policy` of the policies that are asked together.
     fn counters(&self, policy: usize) -> impl Iterator<Item = Counter<'_>> {
         let quotas = self.quotas();
         quotas.iter().map(move |quota| Counter {
@@ -58,29 +59,30 @@ impl Ask<'_> {
         })
     }
 
-    /// Takes its part out of the outcome of several.
+    /// Splits this policy's part off the outcome of several, which are split in the order in which they were
+    /// asked.
     pub(crate) fn part_of(&self, outcome: &mut Outcome) -> Outcome {
         outcome.split_off(self.quotas().len())
     }
 
-    /// What was decided, by its part of the outcome.
+    /// The decision that follows from this policy's part of the outcome.
     pub(crate) fn decision(&self, part: &Outcome) -> Decision {
         Decision::new(&self.policy, self.cost, self.quotas(), part)
     }
 
-    /// Tells the log and the metrics what was decided.
+    /// Reports the decision to the log and the metrics.
     pub(crate) fn report(&self, part: &Outcome) {
         let verdict = match (part.is_exceeded(), self.policy.shadow) {
             (true, false) => Verdict::Denied,
             (true, true) => Verdict::ShadowDenied,
-            // Where nobody has decided, everything passes.
+            // Without readings nobody has decided, and everything passes.
             (false, _) if part.taken() || part.readings().is_empty() => Verdict::Allowed,
             (false, _) => Verdict::NotCharged,
         };
         self.tell(verdict, part.is_degraded());
     }
 
-    /// The same of what is denied since the store has failed.
+    /// Reports a denial because the store failed.
     pub(crate) fn report_refused(&self) {
         if !self.policy.shadow {
             self.tell(Verdict::Denied, true);
@@ -89,7 +91,7 @@ impl Ask<'_> {
 
     fn tell(&self, verdict: Verdict, degraded: bool) {
         let policy = self.policy.name();
-        // Whose it was is personal, so it is told to those alone who ask for all there is.
+        // The key is personal data, so it is logged only if level TRACE is enabled.
         macro_rules! tell {
             ($target:literal, $text:literal) => {{
                 let key = || tracing::enabled!(target: $target, Level::TRACE).then_some(self.key.as_str());
@@ -106,7 +108,7 @@ impl Ask<'_> {
 }
 
 impl Limiter {
-    /// What to ask where there is no request.
+    /// What to ask when there is no request.
     pub(crate) fn ask<'p>(&self, policy: &'p Policy, key: impl Into<Key>) -> Ask<'p> {
         let own_quotas = policy.quotas_of_somebody().map(Box::new);
         let policy = self.policies.effective(policy);
@@ -119,7 +121,7 @@ impl Limiter {
         self.decide_or(operation, asks, self.strictest(asks)).await
     }
 
-    /// The same; `on_error` is what to do when the store fails.
+    /// Does the same, with `on_error` as what to do when the store fails.
     async fn decide_or(
         &self,
         operation: Operation,
@@ -140,7 +142,8 @@ impl Limiter {
         }
     }
 
-    /// Gives back what was charged in the store: should it have gone since, to nobody in its place.
+    /// Gives back what was charged in the store. If the store is unavailable by now, the memory does not take its
+    /// place.
     pub(crate) async fn give_back(&self, asks: &[Ask<'_>]) -> Result<Outcome, StoreError> {
         let on_error = match self.strictest(asks) {
             OnStoreError::Deny => OnStoreError::Deny,
@@ -149,25 +152,25 @@ impl Limiter {
         self.decide_or(Operation::GiveBack, asks, on_error).await
     }
 
-    /// Gives back what was charged in this process while the store was away.
+    /// Gives back what was charged in this process while the store was unavailable.
     pub(crate) fn give_back_here(&self, asks: &[Ask<'_>]) -> Result<Outcome, StoreError> {
         self.store.give_back_here(&counters(asks))
     }
 
-    /// Has the store decide all of `asks`, in one call, or begin to.
+    /// Applies `operation` to all of `asks` in one call of the store, or begins to.
     pub(crate) fn begin<'a, 'p: 'a>(
         &self,
         operation: Operation,
         asks: impl IntoIterator<Item = &'a Ask<'p>> + Clone,
     ) -> Begun {
-        // Most ask one policy with one quota.
+        // Most requests ask one policy with one quota.
         if let Some(counter) = only_counter(asks.clone()) {
             return self.store.begin(operation, &[counter], || self.strictest(asks));
         }
         self.begin_all(operation, asks)
     }
 
-    #[inline(never)] // most ask for one counter
+    #[inline(never)] // most requests ask for one counter
     fn begin_all<'a, 'p: 'a>(
         &self,
         operation: Operation,
@@ -180,7 +183,7 @@ impl Limiter {
         self.store.begin(operation, &counters, || self.strictest(asks))
     }
 
-    /// What the store has answered to all of `asks`, with which it was asked.
+    /// Returns what the store has answered. `asks` are those that the call was begun with.
     pub(crate) fn conclude<'a, 'p: 'a>(
         &self,
         operation: Operation,
@@ -190,7 +193,7 @@ impl Limiter {
         self.store.conclude(operation, &counters(asks.clone()), asked, || self.strictest(asks))
     }
 
-    /// What the store answers to all of `asks`, when it does.
+    /// Applies `operation` to all of `asks` in one call of the store, and waits for the answer.
     pub(crate) async fn answer_later(
         &self,
         operation: Operation,
@@ -206,7 +209,7 @@ impl Limiter {
         }
     }
 
-    /// What to do when the store fails: what the most careful of the policies asks for that can deny.
+    /// What to do when the store fails: the strictest choice of the policies that can deny.
     fn strictest<'a, 'p: 'a>(&self, asks: impl IntoIterator<Item = &'a Ask<'p>>) -> OnStoreError {
         let can_deny = asks.into_iter().filter(|ask| !ask.policy.shadow && ask.cost > 0);
         let of = |ask: &Ask<'_>| ask.policy.on_store_error.unwrap_or(self.on_store_error);
@@ -219,7 +222,7 @@ fn counters<'a, 'p: 'a>(asks: impl IntoIterator<Item = &'a Ask<'p>>) -> SmallVec
     asks.into_iter().enumerate().flat_map(of).collect()
 }
 
-/// The counter of `asks`, if they are one with one quota.
+/// The counter of `asks`, if they are a single ask with a single quota.
 fn only_counter<'a, 'p: 'a>(asks: impl IntoIterator<Item = &'a Ask<'p>>) -> Option<Counter<'a>> {
     let mut asks = asks.into_iter();
     let (only, None) = (asks.next()?, asks.next()) else { return None };

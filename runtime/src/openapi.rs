@@ -21,8 +21,8 @@
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 //!
-//! The response fields are those of a limiter with [`Headers::Draft`](crate::Headers::Draft), the default. What an
-//! [`on_denied`](crate::Builder::on_denied) of yours answers is yours to describe.
+//! The documented response fields are those of a limiter with [`Headers::Draft`](crate::Headers::Draft), the
+//! default. Document the responses of a custom [`on_denied`](crate::Builder::on_denied) yourself.
 
 use std::collections::BTreeMap;
 
@@ -37,15 +37,18 @@ use crate::policy::Policy;
 
 /// A denial: `{"detail": "Rate limit exceeded."}`.
 ///
-/// `STATUS` is that of the policy or the limiter, 503 if neither declares one. A limiter that
-/// [denies](crate::OnStoreError::Deny) when its store is away answers 503 then, whatever the policy says.
+/// `STATUS` is the status that the policy or the limiter declares, or 503 if neither does. A limiter that
+/// [denies](crate::OnStoreError::Deny) when its store is unavailable answers 503 in that case, whatever the
+/// policy says.
 ///
-/// Another status than a client's or a server's error does not compile.
+/// A status that is not from 400 to 599 does not compile.
 #[derive(Clone, Copy, Debug)]
 pub struct RateLimited<const STATUS: u16 = 503>;
 
-/// A denial by a limiter with [`problem_details`](crate::Builder::problem_details): an RFC 9457 problem of a type
-/// that draft-ietf-httpapi-ratelimit-headers-11 registers. `STATUS` is as for [`RateLimited`].
+/// A denial by a limiter with [`problem_details`](crate::Builder::problem_details).
+///
+/// It is an RFC 9457 problem of a type that draft-ietf-httpapi-ratelimit-headers-11 registers. `STATUS` is as for
+/// [`RateLimited`].
 #[derive(Clone, Copy, Debug)]
 pub struct RateLimitedProblem<const STATUS: u16 = 503>;
 

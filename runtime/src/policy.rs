@@ -1,4 +1,4 @@
-//! A named rule: what the attribute declares.
+//! The [`Policy`], a named rule that the attribute or a `const` builder declares.
 
 mod facts;
 mod fault;
@@ -19,10 +19,10 @@ use crate::key::KeyPart;
 use crate::quota::{Quota, Quotas};
 use crate::store::guarded::OnStoreError;
 
-/// A named rule: one or more [`Quota`]s, what they are kept for, and what a denial says.
+/// A named rule: one or more [`Quota`]s, who shares them, and how a denial is answered.
 ///
-/// The attribute makes one; this `const` builder makes one without it, with the same words and the
-/// same checks. In a constant a broken rule is a compile error.
+/// The attribute creates a policy; this `const` builder creates one without the attribute, with the same
+/// vocabulary and the same checks. In a constant, a broken rule is a compile error.
 ///
 /// ```
 /// use axum_rate_limit::Policy;
@@ -35,9 +35,9 @@ use crate::store::guarded::OnStoreError;
 /// const NOTHING_PASSES: Policy = Policy::new("resources").per_minute(0);
 /// ```
 ///
-/// A policy is declared where [`Policy::new`] is called. Two declarations of the same name share
-/// their counters, so they must be the same otherwise: [`build`](crate::Builder::build) refuses a
-/// program in which those of attributes, and of [`declare`](crate::Builder::declare), differ.
+/// A policy is declared where [`Policy::new`] is called. Policies of the same name share their counters, so they
+/// must be the same rule: [`build`](crate::Builder::build) fails if two policies that are declared by attributes
+/// or by [`declare`](crate::Builder::declare) have the same name but differ.
 #[derive(Clone, Copy)]
 #[must_use = "a policy is changed by value"]
 pub struct Policy {
@@ -48,7 +48,7 @@ pub struct Policy {
     key: &'static [KeyPart],
     cost: Cost,
     quotas_by: Option<QuotasBy>,
-    /// Whether the quotas are those of somebody, whatever is declared or amended.
+    /// Whether the quotas come from [`with_quotas`](Self::with_quotas), so that amendments don't replace them.
     is_of_somebody: bool,
     skip_if: Option<SkipIf>,
     give_back_if: Option<GiveBackIf>,
@@ -57,15 +57,15 @@ pub struct Policy {
     pub(crate) on_store_error: Option<OnStoreError>,
     pub(crate) shadow: bool,
     location: &'static Location<'static>,
-    /// The text of the functions, where the attribute tells it.
+    /// The module and source text of the policy's functions, if an attribute declares it.
     functions: &'static str,
 }
 
-/// The quotas of whoever asks, or `None` for those declared.
+/// Returns the quotas for a request, or `None` for the declared ones.
 pub(crate) type QuotasBy = fn(&Parts) -> Option<Quotas>;
-/// Whether a request is passed over.
+/// Whether a request is skipped.
 pub(crate) type SkipIf = fn(&Parts) -> bool;
-/// Whether a request that was answered so is not to be counted after all.
+/// Whether a request with this response is not to count after all.
 pub(crate) type GiveBackIf = fn(&response::Parts) -> bool;
 
 /// How much of a quota one request takes.
@@ -75,31 +75,30 @@ pub(crate) enum Cost {
     By(fn(&Parts) -> u32),
 }
 
-/// What a quota is kept for, besides the client.
+/// Whether a key has one quota in all, or one for each resource or route.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Scope {
-    /// One quota for all that the policy stands on.
+    /// One quota for everything that the policy is attached to.
     #[default]
     Policy,
-    /// A quota for each `METHOD:path` as asked for: [`Policy::by_resource`].
+    /// A quota for each `METHOD:path` as requested: see [`Policy::by_resource`].
     Resource,
-    /// A quota for each `METHOD:template`, such as `GET:/users/{id}`: [`Policy::by_route`].
+    /// A quota for each `METHOD:template`, such as `GET:/users/{id}`: see [`Policy::by_route`].
     Route,
 }
 
 impl Policy {
-    /// What a denial says if nothing else is declared.
+    /// The default text of a denial.
     pub const MESSAGE: &'static str = "Rate limit exceeded.";
 
-    /// Begins a policy; the next call gives it a quota.
+    /// Starts a policy named `name`. The next call gives it a quota.
     ///
-    /// The name stands in the keys of the store, in response fields and in the log.
+    /// The name appears in the keys of the store, in response fields and in the log.
     ///
     /// # Panics
     ///
-    /// If `name` is not 1 to 64 characters of `A-Z a-z 0-9 _ - .`. In a constant that is a compile
-    /// error.
+    /// Panics if `name` is not 1 to 64 characters of `A-Z a-z 0-9 _ - .`. In a constant, this is a compile error.
     #[track_caller]
     #[allow(clippy::new_ret_no_self)] // a policy without a quota must not exist
     pub const fn new(name: &'static str) -> Named {
@@ -121,39 +120,42 @@ impl Policy {
 
     units!(Self);
 
-    /// Adds a quota: `limit` requests in each `window`. A request passes if all quotas allow it.
+    /// Adds a quota of `limit` requests per `window`. A request passes only if all quotas allow it.
     ///
     /// # Panics
     ///
-    /// As [`Quota::new`] and [`Quotas::and`] do, and if the [algorithm](Self::algorithm) can't count
-    /// it. In a constant that is a compile error.
+    /// Panics as [`Quota::new`], [`Quotas::and`], [`algorithm`](Self::algorithm) and [`cost`](Self::cost) do. In
+    /// a constant, this is a compile error.
     #[track_caller]
     pub const fn quota(mut self, limit: u32, window: Duration) -> Self {
         self.quotas = self.quotas.and(Quota::new(limit, window));
         self.checked()
     }
 
-    /// Counts by `algorithm`; default [`Algorithm::FixedWindow`].
+    /// Sets the algorithm that counts the quotas; default [`Algorithm::FixedWindow`].
     ///
     /// # Panics
     ///
-    /// If the algorithm can't count the quotas: [`SlidingLog`](Algorithm::SlidingLog) takes counts up
-    /// to [`Quota::MAX_LOG`], and none that depend on who asks;
-    /// [`TokenBucket`](Algorithm::TokenBucket) refills at most once a microsecond, and a burst must not
-    /// take more than 366 days to refill. In a constant that is a compile error.
+    /// Panics if the algorithm can't count the quotas. [`SlidingLog`](Algorithm::SlidingLog) takes limits up to
+    /// [`Quota::MAX_LOG`], and no quotas that depend on the request. [`TokenBucket`](Algorithm::TokenBucket)
+    /// refills at most once per microsecond, and its [burst](Self::burst) must not take more than 366 days to
+    /// refill. In a constant, this is a compile error.
     #[track_caller]
     pub const fn algorithm(mut self, algorithm: Algorithm) -> Self {
         self.algorithm = algorithm;
         self.checked()
     }
 
-    /// How many requests a token bucket lets pass at once. Of several quotas it is that of the shortest window; the
-    /// others let their own counts pass.
+    /// Sets how many requests a token bucket lets pass at once.
+    ///
+    /// With several quotas, the burst applies to the one with the shortest window. The others let their own
+    /// limits pass at once.
     ///
     /// # Panics
     ///
-    /// If the algorithm is none that has a burst; if one of the other quotas allows no more at once; or as
-    /// [`algorithm`](Self::algorithm) does. In a constant that is a compile error.
+    /// Panics if the algorithm is not a token bucket; if `burst` is 0, or not less than the limit of one of the
+    /// other quotas; or as [`algorithm`](Self::algorithm) and [`cost`](Self::cost) do. In a constant, this is a
+    /// compile error.
     #[track_caller]
     pub const fn burst(mut self, burst: u32) -> Self {
         assert!(
@@ -164,14 +166,14 @@ impl Policy {
         self.checked()
     }
 
-    /// Who shares a quota; default `&[KeyPart::Ip]`. Of several parts all must be the same.
+    /// Sets who shares a quota; default `&[KeyPart::Ip]`.
     ///
-    /// A part that a request lacks is replaced by the client's address: it is never one quota for all
-    /// who lack it, and never none.
+    /// With several parts, requests share a quota only if all parts are equal. A part that a request lacks is
+    /// replaced by the client's address: requests without it neither share a single quota nor go unlimited.
     ///
     /// # Panics
     ///
-    /// If there is no part, or the name of a header is none. In a constant that is a compile error.
+    /// Panics if `key` is empty, or has a header with an invalid name. In a constant, this is a compile error.
     #[track_caller]
     pub const fn key(mut self, key: &'static [KeyPart]) -> Self {
         assert!(!key.is_empty(), "a key has at least one part: write `&[KeyPart::Ip]`");
@@ -187,43 +189,48 @@ impl Policy {
         self
     }
 
-    /// How much of the quotas one request takes; default 1. One of 0 is free: it is not counted and
-    /// never denied.
+    /// Sets how much of the quotas one request takes; default 1. A cost of 0 is free: the request is not counted
+    /// and never denied.
     ///
     /// # Panics
     ///
-    /// If it is more than a quota, so that no request would pass. In a constant that is a compile error. Beside
-    /// [`quotas_by`](Self::quotas_by), which is to come before, it may be: of another quota it may be less.
+    /// Panics if `cost` is more than a quota lets pass at once, since no request would ever pass. After a call of
+    /// [`quotas_by`](Self::quotas_by) it may be more, since other quotas may allow it. In a constant, this is a
+    /// compile error.
     #[track_caller]
     pub const fn cost(mut self, cost: u32) -> Self {
         self.cost = Cost::Fixed(cost);
         self.checked()
     }
 
-    /// How much of the quotas a request takes, as it tells itself.
+    /// Sets a function that determines how much of the quotas a request takes.
     pub const fn cost_by(mut self, cost: fn(&Parts) -> u32) -> Self {
         self.cost = Cost::By(cost);
         self
     }
 
-    /// The quotas of whoever asks; those declared if the function answers `None`. What it answers can't
-    /// be amended. Those that come from elsewhere, such as a table of tiers, are best made when that is read, by
-    /// [`Quota::try_new`] and [`Quotas::try_and`]: what panics here does so in a request.
+    /// Sets a function that chooses the quotas for a request, or returns `None` for the declared ones.
+    ///
+    /// The quotas that it returns can't be amended. Quotas that come from elsewhere, such as a table of tiers,
+    /// are best built with [`Quota::try_new`] and [`Quotas::try_and`] when that source is read: a panic in this
+    /// function happens while a request is served.
     ///
     /// # Panics
     ///
-    /// If the policy keeps a sliding log, whose size must be known. In a constant that is a compile
-    /// error.
+    /// Panics if the algorithm is a sliding log, whose size must be known in advance. In a constant, this is a
+    /// compile error.
     #[track_caller]
     pub const fn quotas_by(mut self, quotas: fn(&Parts) -> Option<Quotas>) -> Self {
         self.quotas_by = Some(quotas);
         self.checked()
     }
 
-    /// The same policy with the quotas of somebody: what [`quotas_by`](Self::quotas_by) answers for a request, for
-    /// [`check`](crate::RateLimiter::check), [`peek`](crate::RateLimiter::peek), [`add`](crate::RateLimiter::add),
-    /// [`give_back`](crate::RateLimiter::give_back) and [`reset`](crate::RateLimiter::reset), which know none. An
-    /// amendment changes all but the quotas then.
+    /// Returns the same policy with the quotas of a certain client, for use without a request.
+    ///
+    /// This does for [`check`](crate::RateLimiter::check), [`peek`](crate::RateLimiter::peek),
+    /// [`add`](crate::RateLimiter::add), [`give_back`](crate::RateLimiter::give_back) and
+    /// [`reset`](crate::RateLimiter::reset) what [`quotas_by`](Self::quotas_by) does for a request. An amendment
+    /// then changes everything but the quotas.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -243,22 +250,25 @@ impl Policy {
     ///
     /// # Panics
     ///
-    /// If the policy keeps a sliding log, whose size must be known, whatever `quotas` are. In a constant that is a compile
-    /// error.
+    /// Panics if the algorithm is a sliding log, whatever `quotas` are, since its size must be known in advance.
+    /// In a constant, this is a compile error.
     #[track_caller]
     pub const fn with_quotas(mut self, quotas: Quotas) -> Self {
         (self.quotas, self.is_of_somebody) = (quotas, true);
         self.checked()
     }
 
-    /// Passes over requests of which the function says so: they are not counted and never denied. Whose request it is,
-    /// also behind a proxy, [`client_ip`](crate::client_ip) tells; the peer in its extensions may be that proxy.
+    /// Sets a function that exempts requests: those for which it returns true are not counted and never denied.
+    ///
+    /// Use [`client_ip`](crate::client_ip) in it to identify the client. The peer address in the extensions of
+    /// the request may be that of a proxy.
     pub const fn skip_if(mut self, skip: fn(&Parts) -> bool) -> Self {
         self.skip_if = Some(skip);
         self
     }
 
-    /// Gives a request back what it was charged if the function says so of the answer: then it has not counted.
+    /// Sets a function that exempts requests by their response: if it returns true, the charge is given back, and
+    /// the request has not counted.
     ///
     /// ```
     /// use axum::http::response::Parts;
@@ -272,33 +282,35 @@ impl Policy {
     /// }
     /// ```
     ///
-    /// It is charged first, and given back before the answer is sent, which takes another call of the store: so many at
-    /// once are not more than the quota, and whoever comes after the answer finds what was given back. The answer may
-    /// also be that of another extractor, or of a layer between the limiter and the handler; one that is a denial of
-    /// this policy was charged nothing. Who hangs up before there is an answer is charged, and so is whoever can't be
-    /// given it back since the store fails, or was denied since it was too late to answer.
+    /// The request is charged first, and the charge is given back before the response is sent, which takes
+    /// another call of the store. So concurrent requests can't exceed the quota, and whoever asks again after the
+    /// response finds the charge given back. The response may also come from another extractor, or from a layer
+    /// between the limiter and the handler. A denial by this policy was not charged in the first place.
+    ///
+    /// A charge stays if the client disconnects before there is a response, if the store fails to give it back,
+    /// or if the store counted the request but answered too late to decide it.
     pub const fn give_back_if(mut self, give_back: fn(&response::Parts) -> bool) -> Self {
         self.give_back_if = Some(give_back);
         self
     }
 
-    /// What to do when the store fails, instead of what the limiter is built with.
+    /// Sets what to do when the store fails, instead of the limiter's setting.
     pub const fn on_store_error(mut self, on_store_error: OnStoreError) -> Self {
         self.on_store_error = Some(on_store_error);
         self
     }
 
-    /// Counts and reports, and never denies. Clients are told nothing of it.
+    /// Puts the policy in shadow: it counts and reports, but never denies, and clients are not told of it.
     pub const fn shadow(mut self) -> Self {
         self.shadow = true;
         self
     }
 
-    /// Keeps a quota for each `METHOD:path` as asked for, without the query; `HEAD` counts as `GET`.
+    /// Keeps a quota for each `METHOD:path` as requested, without the query. `HEAD` counts as `GET`.
     ///
     /// # Panics
     ///
-    /// If the policy is [`by_route`](Self::by_route). In a constant that is a compile error.
+    /// Panics if the policy is [`by_route`](Self::by_route). In a constant, this is a compile error.
     #[track_caller]
     pub const fn by_resource(mut self) -> Self {
         assert!(
@@ -309,12 +321,14 @@ impl Policy {
         self
     }
 
-    /// Keeps a quota for each `METHOD:template`, such as `GET:/users/{id}`; and one for all that has no
-    /// template, as what a limited router serves by `nest_service`.
+    /// Keeps a quota for each `METHOD:template`, such as `GET:/users/{id}`. `HEAD` counts as `GET`.
+    ///
+    /// Requests that match no template, such as those that a limited router serves by `nest_service`, share one
+    /// quota per method.
     ///
     /// # Panics
     ///
-    /// If the policy is [`by_resource`](Self::by_resource). In a constant that is a compile error.
+    /// Panics if the policy is [`by_resource`](Self::by_resource). In a constant, this is a compile error.
     #[track_caller]
     pub const fn by_route(mut self) -> Self {
         assert!(
@@ -325,11 +339,11 @@ impl Policy {
         self
     }
 
-    /// The status of a denial, instead of what the limiter is built with.
+    /// Sets the status of a denial, instead of the limiter's setting.
     ///
     /// # Panics
     ///
-    /// If `status` is not from 400 to 599. In a constant that is a compile error.
+    /// Panics if `status` is not from 400 to 599. In a constant, this is a compile error.
     #[track_caller]
     pub const fn status(mut self, status: u16) -> Self {
         assert!(
@@ -340,11 +354,11 @@ impl Policy {
         self
     }
 
-    /// The text of a denial, instead of [`Policy::MESSAGE`].
+    /// Sets the text of a denial, instead of [`Policy::MESSAGE`].
     ///
     /// # Panics
     ///
-    /// If `message` is empty. In a constant that is a compile error.
+    /// Panics if `message` is empty or blank. In a constant, this is a compile error.
     #[track_caller]
     pub const fn message(mut self, message: &'static str) -> Self {
         let is_blank = message.trim_ascii().is_empty();
@@ -353,7 +367,7 @@ impl Policy {
         self
     }
 
-    /// For the expansion of the attribute alone: how the functions are written in it.
+    /// Used by the expansion of the attribute only: sets the module and source text of the policy's functions.
     #[doc(hidden)]
     pub const fn __functions(mut self, functions: &'static str) -> Self {
         self.functions = functions;

@@ -1,11 +1,11 @@
-//! So many requests per window.
+//! Quotas: how many requests may pass per window of time.
 
 use std::fmt;
 use std::time::Duration;
 
 const MAX_WINDOW_MILLIS: u128 = 366 * 24 * 60 * 60 * 1_000;
 
-/// So many requests per window of time.
+/// A number of requests per window of time.
 ///
 /// ```
 /// use std::time::Duration;
@@ -23,19 +23,18 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// How many quotas one policy can have.
+    /// The maximum number of quotas of one policy.
     pub const MAX_PER_POLICY: usize = 8;
 
-    /// How large the count of a quota can be that is counted by
-    /// [`SlidingLog`](crate::Algorithm::SlidingLog).
+    /// The maximum limit of a quota that [`SlidingLog`](crate::Algorithm::SlidingLog) counts.
     pub const MAX_LOG: u32 = 10_000;
 
-    /// `limit` requests in each `window`.
+    /// Creates a quota of `limit` requests per `window`.
     ///
     /// # Panics
     ///
-    /// If `limit` is 0, or if `window` is not a whole number of milliseconds from 1 ms to 366 days.
-    /// In a constant that is a compile error.
+    /// Panics if `limit` is 0, or if `window` is not a whole number of milliseconds from 1 ms to 366 days. In a
+    /// constant, this is a compile error.
     #[track_caller]
     pub const fn new(limit: u32, window: Duration) -> Self {
         match Self::try_new(limit, window) {
@@ -44,7 +43,7 @@ impl Quota {
         }
     }
 
-    /// The same, of numbers that the program does not know beforehand, such as those of a tier in a table.
+    /// Creates a quota from numbers that are known only at run time, such as those of a tier in a table.
     ///
     /// ```
     /// use std::time::Duration;
@@ -57,7 +56,7 @@ impl Quota {
     ///
     /// # Errors
     ///
-    /// Where [`new`](Self::new) panics.
+    /// Returns an error where [`new`](Self::new) panics.
     pub const fn try_new(limit: u32, window: Duration) -> Result<Self, InvalidQuota> {
         let millis = window.as_millis();
         if limit == 0 {
@@ -80,67 +79,67 @@ impl Quota {
         Ok(Self { limit, window_millis: millis as u64 })
     }
 
-    /// `limit` requests in each second.
+    /// Creates a quota of `limit` requests per second.
     ///
     /// # Panics
     ///
-    /// If `limit` is 0.
+    /// Panics if `limit` is 0.
     #[track_caller]
     pub const fn per_second(limit: u32) -> Self {
         Self::new(limit, Duration::from_secs(1))
     }
 
-    /// `limit` requests in each minute.
+    /// Creates a quota of `limit` requests per minute.
     ///
     /// # Panics
     ///
-    /// If `limit` is 0.
+    /// Panics if `limit` is 0.
     #[track_caller]
     pub const fn per_minute(limit: u32) -> Self {
         Self::new(limit, Duration::from_secs(60))
     }
 
-    /// `limit` requests in each hour.
+    /// Creates a quota of `limit` requests per hour.
     ///
     /// # Panics
     ///
-    /// If `limit` is 0.
+    /// Panics if `limit` is 0.
     #[track_caller]
     pub const fn per_hour(limit: u32) -> Self {
         Self::new(limit, Duration::from_secs(3_600))
     }
 
-    /// `limit` requests in each 24 hours.
+    /// Creates a quota of `limit` requests per 24 hours.
     ///
     /// # Panics
     ///
-    /// If `limit` is 0.
+    /// Panics if `limit` is 0.
     #[track_caller]
     pub const fn per_day(limit: u32) -> Self {
         Self::new(limit, Duration::from_secs(86_400))
     }
 
-    /// How many requests pass in a window.
+    /// Returns how many requests may pass per window.
     pub const fn limit(&self) -> u32 {
         self.limit
     }
 
-    /// How long a window lasts.
+    /// Returns the length of the window.
     pub const fn window(&self) -> Duration {
         Duration::from_millis(self.window_millis)
     }
 
-    /// [`window`](Self::window) in milliseconds.
+    /// Returns the [`window`](Self::window) in milliseconds.
     pub const fn window_millis(&self) -> u64 {
         self.window_millis
     }
 
-    /// The same window with another count, which is not 0.
+    /// Returns a quota with the same window and another limit, which must not be 0.
     pub(crate) fn with_limit(self, limit: u32) -> Self {
         Self { limit, ..self }
     }
 
-    /// [`window`](Self::window) in whole seconds, rounded up, as response fields give it.
+    /// Returns the [`window`](Self::window) in whole seconds, rounded up, as in response fields.
     pub(crate) const fn window_seconds(&self) -> u64 {
         self.window_millis.div_ceil(1_000)
     }
@@ -166,13 +165,14 @@ impl fmt::Debug for Quota {
     }
 }
 
-/// Why there is no such quota, or why it does not go with others; it says what to write instead.
+/// A quota that is invalid, or that does not go with others. The text says what to write instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidQuota(&'static str);
 
-/// The quotas of a policy, or of a tier of clients: no two over the same window, none that can never
-/// bind because another allows no more in a longer one.
+/// The quotas of a policy, or of a tier of clients.
+///
+/// No two quotas have the same window. None is pointless because another allows no more in a longer window.
 ///
 /// ```
 /// use axum_rate_limit::{Quota, Quotas};
@@ -189,13 +189,13 @@ pub struct Quotas {
 }
 
 impl Quotas {
-    /// No quota at all: who has it is not counted and never denied.
+    /// No quota at all: a client that has it is not counted and never denied.
     pub const UNLIMITED: Self = Self { list: [Self::NONE; Quota::MAX_PER_POLICY], len: 0 };
 
-    /// What stands beyond the end of a list.
+    /// Fills the unused places of the list.
     const NONE: Quota = Quota { limit: u32::MAX, window_millis: 0 };
 
-    /// One quota.
+    /// Creates a list of one quota.
     pub const fn of(quota: Quota) -> Self {
         let mut quotas = Self::UNLIMITED;
         quotas.list[0] = quota;
@@ -203,13 +203,13 @@ impl Quotas {
         quotas
     }
 
-    /// One quota more: all must allow.
+    /// Adds a quota. A request passes only if all quotas allow it.
     ///
     /// # Panics
     ///
-    /// If there is a quota over that window; if there are [`Quota::MAX_PER_POLICY`]; or if this quota
-    /// or one there can never bind, since another allows no more in a longer window. In a constant
-    /// that is a compile error.
+    /// Panics if the list has a quota over the same window or [`Quota::MAX_PER_POLICY`] quotas already, or if one
+    /// of the quotas could never bind, since another allows no more in a longer window. In a constant, this is a
+    /// compile error.
     #[track_caller]
     pub const fn and(self, quota: Quota) -> Self {
         match self.try_and(quota) {
@@ -218,11 +218,11 @@ impl Quotas {
         }
     }
 
-    /// The same, of quotas that the program does not know beforehand.
+    /// Adds a quota from numbers that are known only at run time.
     ///
     /// # Errors
     ///
-    /// Where [`and`](Self::and) panics.
+    /// Returns an error where [`and`](Self::and) panics.
     pub const fn try_and(mut self, quota: Quota) -> Result<Self, InvalidQuota> {
         if self.len == Quota::MAX_PER_POLICY {
             return Err(InvalidQuota("a policy has at most 8 quotas: leave the loosest ones out"));
@@ -251,7 +251,7 @@ impl Quotas {
         Ok(self)
     }
 
-    /// The quotas, in the order in which they were given; none if there is no limit.
+    /// Returns the quotas in the order in which they were added; empty if there is no limit.
     pub const fn as_slice(&self) -> &[Quota] {
         self.list.split_at(self.len).0
     }

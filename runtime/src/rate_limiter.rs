@@ -1,4 +1,4 @@
-//! The handle that a program holds.
+//! The [`RateLimiter`], the handle through which a program uses a limiter.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,9 +16,10 @@ use crate::limiter::{Ask, Limiter};
 use crate::policy::Policy;
 use crate::store::Operation;
 
-/// Counts requests, and serves every attribute below it as a [`tower::Layer`](tower_layer::Layer).
+/// A rate limiter: it counts requests, and is the [`tower::Layer`](tower_layer::Layer) that enforces every
+/// attribute below it.
 ///
-/// Cheap to clone; all clones share the store, its connection and its counters.
+/// It is cheap to clone. All clones share the store, its connection and its counters.
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -36,16 +37,16 @@ use crate::store::Operation;
 /// # }).unwrap();
 /// ```
 ///
-/// Add the layer after the routes: axum's [`Router::layer`](axum::Router::layer) wraps what is there
-/// when it is called. [`layer`](Self::layer) puts the limiter around the whole router instead, at less cost.
+/// Add the layer after the routes: axum's [`Router::layer`](axum::Router::layer) wraps only the routes that exist
+/// when it is called. [`layer`](Self::layer) wraps the whole router instead, at less cost.
 #[derive(Clone)]
 #[must_use = "a limiter does nothing until it is a layer of a router, or asked with `check`"]
 pub struct RateLimiter(pub(crate) Arc<Shared>);
 
-/// Timers are not finer.
+/// The shortest wait of [`check_within`](RateLimiter::check_within), since timers are not finer.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
-/// What all clones of a limiter are.
+/// The state that all clones of a limiter share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) limiter: Limiter,
@@ -53,65 +54,70 @@ pub(crate) struct Shared {
 }
 
 impl RateLimiter {
-    /// A limiter that counts in this process.
+    /// Creates a limiter that counts in this process's memory.
     ///
     /// # Panics
     ///
-    /// If two policies of the program share a name but differ, or one bears the name of another's quota;
-    /// `RateLimiter::builder().build()` is the same with an error instead.
+    /// Panics if two policies of the program have the same name but differ, or if one has the name that response
+    /// fields give to a quota of another. `RateLimiter::builder().build()` returns an error instead.
     #[allow(clippy::panic)] // a program that contradicts itself must not start
     pub fn memory() -> Self {
         Builder::default().build_memory().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// A limiter that counts in the Redis server at `url`: `redis://`, `rediss://` or
-    /// `redis+unix://`.
+    /// Creates a limiter that counts in the Redis server at `url`: `redis://`, `rediss://` or `redis+unix://`.
     ///
-    /// When the server is away, the limiter starts all the same, counts in this process, and moves
-    /// to the server when it comes; see [`Builder::require_store`] for the other taste.
+    /// If the server is unavailable, the limiter starts all the same, counts in this process, and switches to the
+    /// server once it is available. With [`Builder::require_store`] that is an error instead.
     ///
     /// # Errors
     ///
-    /// If `url` is none, or as [`Builder::build`].
+    /// Returns an error if `url` is invalid, or as [`Builder::build`] does.
     #[cfg(feature = "redis")]
     pub async fn redis(url: impl AsRef<str>) -> Result<Self, BuildError> {
         Self::builder().redis(url).build().await
     }
 
-    /// A limiter that takes its store and amendments from the environment: see [`Builder::from_env`].
+    /// Creates a limiter that takes its store, amendments and some settings from the environment: see
+    /// [`Builder::from_env`].
     ///
     /// # Errors
     ///
-    /// As [`Builder::build`].
+    /// Returns an error as [`Builder::build`] does.
     pub async fn from_env() -> Result<Self, BuildError> {
         Self::builder().from_env().build().await
     }
 
-    /// Begins a limiter with settings of its own.
+    /// Returns a builder for a limiter with custom settings.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// Asks `policy` about `key`, and charges it if it allows.
+    /// Checks `policy` for `key`, and charges the cost if the policy allows it.
     ///
-    /// For jobs, sockets and whatever is no handler. What a policy reads off a request is not asked
-    /// here: the key is the one that is given (with [`Key::resource`] for a policy that is
-    /// [`by_resource`](Policy::by_resource)), the cost the declared one, or 1 if a function tells it,
-    /// and the quotas those declared, or those of [`with_quotas`](Policy::with_quotas).
+    /// Use this for jobs, sockets and anything else that is not a handler. There is no request, so the policy's
+    /// functions are not called. The key is `key` itself (with [`Key::resource`] for a policy that is
+    /// [`by_resource`](Policy::by_resource)). The cost is the declared one, or 1 if a function determines it. The
+    /// quotas are the declared ones, or those of [`with_quotas`](Policy::with_quotas).
     ///
     /// # Errors
     ///
-    /// If the store fails and the limiter is built to [deny](crate::OnStoreError::Deny) then.
+    /// Returns an error if the store fails and the policy or the limiter is set to
+    /// [deny](crate::OnStoreError::Deny) in that case. Also returns an error if this process's memory is
+    /// [full](crate::StoreError::Full), unless they are set to [allow](crate::OnStoreError::Allow).
     pub async fn check(&self, policy: &Policy, key: impl Into<Key>) -> Result<Decision, Error> {
         self.decide(Operation::Take, self.0.limiter.ask(policy, key)).await
     }
 
-    /// Asks as [`check`](Self::check) does, and waits where that denies, until it allows or `patience` is over: for jobs
-    /// that are not to fail, but to slow down. The decision is a denial if the wait would be longer than what is left of
-    /// `patience`, and then it is told at once, not waited for.
+    /// Checks as [`check`](Self::check) does, but waits until the policy allows the request or `patience` runs
+    /// out.
     ///
-    /// Those who wait for one key ask when it can be admitted, and not in the order in which they came. A wait is not
-    /// charged, and is no denial in log and metrics. Nobody should wait so in a handler: a client that is denied knows by itself how long to wait.
+    /// Use this for jobs that should slow down rather than fail. If the wait would take longer than what is left
+    /// of `patience`, the denial is returned at once.
+    ///
+    /// Those who wait for the same key try again when it can next be admitted, not in the order in which they
+    /// came. A wait is not charged, and does not count as a denial in the log and the metrics. Don't wait like
+    /// this in a handler: a denied client is told how long to wait.
     ///
     /// ```
     /// use std::time::Duration;
@@ -131,7 +137,7 @@ impl RateLimiter {
     ///
     /// # Errors
     ///
-    /// As [`check`](Self::check).
+    /// Returns an error as [`check`](Self::check) does.
     pub async fn check_within(
         &self,
         policy: &Policy,
@@ -140,14 +146,14 @@ impl RateLimiter {
     ) -> Result<Decision, Error> {
         let (key, start) = (key.into(), Instant::now());
         loop {
-            // As it is in force then.
+            // Looked up in each round, since an amendment may have changed the policy.
             let asks = [self.0.limiter.ask(policy, key.clone())];
             let outcome = self.0.limiter.decide(Operation::Take, &asks).await?;
             let [ask] = &asks;
             let decision = ask.decision(&outcome);
             let wait = decision.retry_after().map(|wait| wait.max(SHORTEST_WAIT));
             let Some(wait) = wait.filter(|wait| start.elapsed().saturating_add(*wait) <= patience) else {
-                // Who waits is not denied.
+                // Only the final outcome is reported, since a wait is not a denial.
                 ask.report(&outcome);
                 return Ok(decision);
             };
@@ -155,32 +161,34 @@ impl RateLimiter {
         }
     }
 
-    /// Asks `policy` about `key` as [`check`](Self::check) does, and charges nothing.
+    /// Checks `policy` for `key` as [`check`](Self::check) does, but charges nothing.
     ///
     /// # Errors
     ///
-    /// As [`check`](Self::check).
+    /// Returns an error as [`check`](Self::check) does.
     pub async fn peek(&self, policy: &Policy, key: impl Into<Key>) -> Result<Decision, Error> {
         self.decide(Operation::Peek, self.0.limiter.ask(policy, key)).await
     }
 
-    /// Charges `cost` to `key`, whether `policy` allows it or not: what work turned out to cost. The decision says
-    /// whether so much had room before, and what is left now; what the next request will be told, [`peek`](Self::peek)
-    /// does.
+    /// Charges `cost` to `key` whether `policy` allows it or not, for work whose cost is known only afterwards.
+    ///
+    /// The decision says whether there was room for `cost` before, and what is left now. To learn what the next
+    /// request will be told, use [`peek`](Self::peek).
     ///
     /// # Errors
     ///
-    /// As [`check`](Self::check).
+    /// Returns an error as [`check`](Self::check) does.
     pub async fn add(&self, policy: &Policy, key: impl Into<Key>, cost: u32) -> Result<Decision, Error> {
         self.decide(Operation::Add, Ask { cost, ..self.0.limiter.ask(policy, key) }).await
     }
 
-    /// Gives `cost` back to `key`, or as much as it has used of `policy`. The decision, which always allows, says what is
-    /// left now.
+    /// Gives `cost` back to `key`, or as much as it has used of `policy`.
+    ///
+    /// The decision always allows, and says what is left now.
     ///
     /// # Errors
     ///
-    /// As [`check`](Self::check).
+    /// Returns an error as [`check`](Self::check) does.
     pub async fn give_back(
         &self,
         policy: &Policy,
@@ -190,14 +198,16 @@ impl RateLimiter {
         self.decide(Operation::GiveBack, Ask { cost, ..self.0.limiter.ask(policy, key) }).await
     }
 
-    /// Forgets what `key` has used of `policy`: of the quotas that it has, and of no others (see
-    /// [`with_quotas`](Policy::with_quotas)). It can't tell whether there was anything to forget, so `key` has to be
-    /// what the policy keeps them by: an address as an [`IpAddr`](std::net::IpAddr) and not as text, a part for each of
-    /// its [key](Policy::key), and the [resource](Key::resource) if it has some.
+    /// Forgets what `key` has used of the quotas of `policy`.
+    ///
+    /// Quotas that the policy does not have are left alone (see [`with_quotas`](Policy::with_quotas)). A reset
+    /// can't tell whether there was anything to forget, so `key` must be exactly what the policy keeps its
+    /// counters by: an address as an [`IpAddr`](std::net::IpAddr) rather than as text, one part for each part of
+    /// the policy's [key](Policy::key), and the [resource](Key::resource) if the policy has a quota for each.
     ///
     /// # Errors
     ///
-    /// If the store can't be told, whatever the limiter does with requests then.
+    /// Returns an error if the store fails, whatever the limiter does with requests in that case.
     pub async fn reset(&self, policy: &Policy, key: impl Into<Key>) -> Result<(), Error> {
         Ok(self.0.limiter.reset(&[self.0.limiter.ask(policy, key)]).await?)
     }
@@ -215,22 +225,24 @@ impl RateLimiter {
         Ok(ask.decision(&outcome))
     }
 
-    /// The policies as they are in force, by name: those that attributes declare, and those of
-    /// [`Builder::declare`](Builder::declare), as [amended](Self::amend).
+    /// Returns the policies in force, sorted by name: those that attributes or
+    /// [`Builder::declare`](Builder::declare) declare, as [amended](Self::amend).
     ///
-    /// Those of a name are one policy: what [`peek`](Self::peek) or [`reset`](Self::reset) does with one of these, it
-    /// does with the one that is declared.
+    /// Policies of the same name share their counters, so [`peek`](Self::peek) or [`reset`](Self::reset) with one
+    /// of these acts on the counters of the declared policy.
     pub fn policies(&self) -> Vec<Policy> {
         self.0.limiter.policies.all()
     }
 
-    /// Changes a policy while requests are served, from the next one on: what
-    /// [`Builder::amend`](Builder::amend) does, without a restart. For the policies that attributes declare, and those of
-    /// [`Builder::declare`](Builder::declare).
+    /// Amends a policy while requests are served, from the next request on.
     ///
-    /// `change` is given the policy that the limiter was built with, whatever it has been amended to since: so
-    /// `|policy| policy` brings that back. What has been counted so far stays. All clones of this limiter follow, other
-    /// instances do not: have each amend its own, when it is told to or sees a file change.
+    /// This does what [`Builder::amend`](Builder::amend) does, without a restart. It applies to policies that
+    /// attributes or [`Builder::declare`](Builder::declare) declare.
+    ///
+    /// `change` gets the policy that the limiter was built with, whatever it has been amended to since, so
+    /// `|policy| policy` restores that policy. What has been counted so far stays. All clones of this limiter
+    /// follow, but other instances do not: have each of them amend its own policy when it is told to, or when it
+    /// sees a file change.
     ///
     /// ```
     /// use axum_rate_limit::{Policy, RateLimiter};
@@ -249,14 +261,18 @@ impl RateLimiter {
     ///
     /// # Errors
     ///
-    /// As [`Builder::build`] of such an amendment, and then the policy stays as it is.
+    /// Returns an error as [`Builder::build`] does for such an amendment, in which case the policy stays as it
+    /// is.
     pub fn amend(&self, policy: &str, change: impl FnOnce(Amendment) -> Amendment) -> Result<(), BuildError> {
         self.0.limiter.policies.amend(policy, change)
     }
 
-    /// Whether the store, or a node of a cluster, is known to be away now, so that decisions are made without it: for a
-    /// page that tells how the service is. It is no reason to take an instance out of service, which does without. A
-    /// store that is there, and refuses what it is asked, is not away. Always false where this process is the store.
+    /// Whether the store, or a node of a cluster, is known to be unavailable, so that decisions are made without
+    /// it.
+    ///
+    /// Use this for a status page. It is no reason to take an instance out of service, since the instance works
+    /// without the store. A store that refuses single checks is not unavailable. Always false if this process is
+    /// the store.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -271,10 +287,11 @@ impl RateLimiter {
         self.0.limiter.store.is_away()
     }
 
-    /// Releases the connection, once no more requests come: after `axum::serve` has returned.
+    /// Releases the connections to the store. Call this once no more requests come, after `axum::serve` has
+    /// returned.
     ///
-    /// Requests that come all the same are decided as if the store were away. A limiter that counts in this process has
-    /// nothing to release, and goes on.
+    /// Requests that come later are decided as if the store were unavailable. A limiter that counts in this
+    /// process has nothing to release, and keeps working.
     pub async fn close(&self) {
         self.0.limiter.store.close().await;
     }

@@ -1,4 +1,4 @@
-//! What the attributes of the whole program declare.
+//! The registry of the policies that attributes declare in the whole program, and the search for conflicts.
 
 use std::collections::HashMap;
 
@@ -20,10 +20,9 @@ impl Declaration {
 
 inventory::collect!(Declaration);
 
-/// Every policy that the attributes of the program declare, by name and place, each once.
+/// Returns every policy that the attributes of the program declare, each once, sorted by name and location.
 ///
-/// Those made with [`Policy::new`] and only used with [`check`](crate::RateLimiter::check) are not
-/// among them.
+/// Policies made with [`Policy::new`] and used only with [`check`](crate::RateLimiter::check) are not included.
 ///
 /// ```
 /// for policy in axum_rate_limit::policies() {
@@ -35,13 +34,13 @@ pub fn policies() -> Vec<&'static Policy> {
     let mut policies: Vec<&'static Policy> =
         declarations.flat_map(|declaration| declaration.policies.iter().copied()).collect();
     policies.sort_by_key(|policy| (policy.name(), policy.declaration()));
-    // Macros such as `debug_handler` emit the item they stand on twice.
+    // Macros such as `debug_handler` emit their item twice.
     policies.dedup();
     policies
 }
 
-/// Refuses policies that share a name, and so their counters, but are not the same rule; and names that
-/// a client could not tell from those of another policy's quotas.
+/// Returns an error if policies share a name, and so their counters, but are not the same rule; or if a client
+/// could not tell a policy's name from that of another policy's quota.
 pub(crate) fn find_conflict<'p>(policies: impl IntoIterator<Item = &'p Policy>) -> Result<(), BuildError> {
     let mut by_name: HashMap<&str, &Policy> = HashMap::new();
     for policy in policies {

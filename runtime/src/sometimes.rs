@@ -1,32 +1,33 @@
-//! Lines of the log that are not to be written for each request.
+//! Throttles log lines about events that may occur with each request.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// How long it is not spoken of again.
+/// How long an event is not logged again.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Speaks once in a while of what comes often.
+/// Says when to log an event that occurs often, and counts its occurrences.
 #[derive(Debug)]
 pub(crate) struct Sometimes(Mutex<Came>);
 
 #[derive(Debug)]
 struct Came {
-    /// When it was spoken of last.
+    /// When the event was last logged.
     last: Option<Instant>,
-    /// How often it has come since.
+    /// How often the event has occurred since.
     since: u64,
 }
 
 impl Sometimes {
-    /// Nothing has come yet.
+    /// Creates a throttle for an event that has not occurred yet.
     pub(crate) const fn new() -> Self {
         Self(Mutex::new(Came { last: None, since: 0 }))
     }
 
-    /// It has come again. Tells how often it has since it was spoken of, if that is to be done now.
+    /// Counts an occurrence. If the event is to be logged now, returns how often it has occurred since it was
+    /// last logged.
     pub(crate) fn now(&self) -> Option<u64> {
         let mut came = self.0.lock();
         came.since += 1;

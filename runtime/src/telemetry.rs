@@ -1,4 +1,4 @@
-//! What the `metrics` facade is told, with the feature of that name. No request has a say in a label.
+//! Metrics, for the `metrics` facade (feature `metrics`). No label depends on what a request contains.
 
 #![cfg_attr(not(feature = "metrics"), allow(unused_variables, clippy::needless_pass_by_value))]
 
@@ -8,21 +8,21 @@ use crate::policy::Policy;
 /// Decisions by `policy`, `outcome` and `degraded`.
 #[cfg(feature = "metrics")]
 const DECISIONS: &str = "rate_limit_decisions_total";
-/// Calls of the store that gave no decision, by `kind`.
+/// Checks that the store, or the memory in its place, did not decide, by `kind`.
 #[cfg(feature = "metrics")]
 const STORE_ERRORS: &str = "rate_limit_store_errors_total";
-/// 1 while the store is there, 0 while it is away.
+/// 1 while the store is available, else 0.
 #[cfg(feature = "metrics")]
 const STORE_UP: &str = "rate_limit_store_up";
 
-/// What becomes of a request by one policy.
+/// The verdict of one policy about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Allowed,
     Denied,
-    /// More than the limit, but the policy is in shadow.
+    /// Over the limit, but the policy is in shadow.
     ShadowDenied,
-    /// Within the limit, but another policy has denied, so it is charged by none.
+    /// Within the limit, but not charged, since another policy has denied the request.
     NotCharged,
 }
 
@@ -37,7 +37,8 @@ impl Verdict {
     }
 }
 
-/// Describes all there is, and begins the counters of `policies` with zero, so that the first denial shows in a rate.
+/// Describes the metrics, and starts the counters of `policies` at zero, so that the first denial shows in a
+/// rate.
 pub(crate) fn begin<'p>(policies: impl IntoIterator<Item = &'p Policy>) {
     #[cfg(feature = "metrics")]
     {
@@ -91,7 +92,7 @@ pub(crate) fn failed(error: &StoreError) {
     }
 }
 
-/// Tells whether the store is there.
+/// Records whether the store is available.
 pub(crate) fn store(is_up: bool) {
     #[cfg(feature = "metrics")]
     metrics::gauge!(STORE_UP).set(if is_up { 1.0 } else { 0.0 });

@@ -1,16 +1,15 @@
-//! A text that is put together, in place unless it is long.
+//! A text buffer that allocates only if the text is long.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use arrayvec::ArrayString;
 
-/// How much has room in place: a key of a prefix, a name, an address and a short path; or what a response
-/// field says of two quotas.
+/// How many bytes fit in place: a key made of a prefix, a name, an address and a short path; or the value of a
+/// response field for two quotas.
 const IN_PLACE: usize = 80;
 
-/// ASCII text that is appended to. Most keys and response fields fit in place, and take no memory of their
-/// own.
+/// A buffer for ASCII text. Most keys and response fields fit in place and need no allocation.
 #[derive(Clone)]
 pub(crate) enum Text {
     Short(ArrayString<IN_PLACE>),
@@ -31,7 +30,7 @@ impl Text {
         }
     }
 
-    #[inline] // most pieces are constants, of which so nothing is left but a move
+    #[inline] // most pieces are constants, which reduces this to a move
     pub(crate) fn push_str(&mut self, text: &str) {
         if let Self::Short(short) = self
             && short.try_push_str(text).is_ok()
@@ -65,7 +64,7 @@ impl Text {
         self.len() == 0
     }
 
-    /// Takes away what stands from `start` on, where something was appended.
+    /// Splits off what has been appended since the length was `start`.
     pub(crate) fn split_off(&mut self, start: usize) -> String {
         let kept = Self::from(&self.as_str()[..start]);
         let all = std::mem::replace(self, kept);

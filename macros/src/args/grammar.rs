@@ -1,4 +1,4 @@
-//! How one argument is written.
+//! Parses the value of one argument.
 
 use proc_macro2::Span;
 use syn::ext::IdentExt;
@@ -16,7 +16,7 @@ pub(super) fn no_value(ident: &Ident, input: ParseStream<'_>) -> syn::Result<()>
     Ok(())
 }
 
-/// `= word`, one of a list.
+/// Parses `= word`, where the word is one of a list.
 pub(super) fn word<T: Copy>(
     argument: &Argument,
     ident: &Ident,
@@ -44,7 +44,7 @@ impl Parse for ModStyle {
     }
 }
 
-/// A path as an expression has it: `Of::<T>::POLICY`, and not `Of<T>`.
+/// A path in expression syntax: `Of::<T>::POLICY`, and not `Of<T>`.
 pub(super) struct ConstantPath(pub(super) Path);
 
 impl Parse for ConstantPath {
@@ -56,7 +56,7 @@ impl Parse for ConstantPath {
     }
 }
 
-/// `= value`
+/// Parses `= value`.
 pub(super) fn equals<T: Parse>(
     argument: &Argument,
     ident: &Ident,
@@ -71,11 +71,11 @@ pub(super) fn equals<T: Parse>(
     };
     let value = input.parse::<Token![=]>().and_then(|_| input.parse::<T>());
     let value = value.map_err(|error| {
-        // What was written to be read says more than what could not be parsed.
+        // An error that says what to write is more helpful than the generic one.
         let says_what_to_write = error.to_string().contains("write `");
         if says_what_to_write { error } else { fault(error.span()) }
     })?;
-    // Another argument right here lacks its comma, which is not the fault of this one.
+    // If another argument follows without a comma, that is not the fault of this one.
     if at_end(input) || input.peek(Token![;]) || input.peek(Ident::peek_any) {
         return Ok(value);
     }
@@ -86,7 +86,7 @@ fn at_end(input: ParseStream<'_>) -> bool {
     input.is_empty() || input.peek(Token![,])
 }
 
-/// `(N, per = "90s")`
+/// Parses `(N, per = "90s")`.
 pub(super) fn quota(span: Span, input: ParseStream<'_>) -> syn::Result<Quota> {
     const USAGE: &str = "write `quota(5, per = \"90s\")`: how many requests, and in which window";
     if !input.peek(syn::token::Paren) {
@@ -114,7 +114,7 @@ pub(super) fn quota(span: Span, input: ParseStream<'_>) -> syn::Result<Quota> {
     Ok(Quota { written: "quota".to_owned(), span, count, window: Window::Text(window) })
 }
 
-/// Leaves what is left of an argument unread, up to its comma.
+/// Skips the rest of an argument, up to its comma.
 pub(super) fn skip_argument(input: ParseStream<'_>) {
     while !input.is_empty() && !input.peek(Token![,]) {
         let skipped = input.step(|cursor| {

@@ -1,8 +1,8 @@
-//! What is written between the parentheses of `#[rate_limit(…)]`.
+//! Parses the arguments of `#[rate_limit(…)]`.
 //!
-//! One table, [`table::ARGUMENTS`], drives the parsing, the search for arguments given twice, the lists in
-//! the messages and the search for what a misspelt argument was meant to be. Nothing here knows
-//! what an argument is worth: rules across arguments are [`crate::policy`]'s.
+//! One table, [`table::ARGUMENTS`], drives the parsing, the search for duplicates, the lists in the messages and
+//! the suggestions for misspelt arguments. Nothing here judges the values: that is left to [`crate::values`],
+//! and the rules across arguments to [`crate::policy`].
 
 mod grammar;
 mod table;
@@ -18,7 +18,7 @@ pub(crate) use self::table::{Algorithm, Form, OnStoreError, Resource};
 use crate::errors::Errors;
 use crate::key::{Function, Key};
 
-/// `N` requests a window, as written.
+/// `N` requests per window, as written.
 pub(crate) struct Quota {
     /// How the user wrote it, for messages: `per_minute`, or `quota`.
     pub(crate) written: String,
@@ -29,9 +29,9 @@ pub(crate) struct Quota {
 
 /// The window of a quota.
 pub(crate) enum Window {
-    /// Named by the argument, in milliseconds.
+    /// Implied by the argument, in milliseconds.
     Millis(u64),
-    /// humantime's grammar, still to be read.
+    /// In humantime's grammar, not parsed yet.
     Text(LitStr),
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Given<T> {
 
 /// The arguments of one attribute.
 pub(crate) struct Args {
-    /// Where the attribute stands, for what is missing.
+    /// The span of the attribute, for errors about what is missing.
     pub(crate) span: Span,
     pub(crate) name: Option<Given<LitStr>>,
     pub(crate) quotas: Vec<Quota>,
@@ -63,12 +63,12 @@ pub(crate) struct Args {
     pub(crate) krate: Option<Path>,
     /// The arguments that `policy` replaces, as written.
     pub(crate) inline: Vec<Ident>,
-    /// What arguments that could not be read were meant to be, so that it is not called missing, too.
+    /// What unreadable arguments were meant to be, so that they are not reported as missing, too.
     unread: Vec<Form>,
 }
 
 impl Args {
-    /// Reads all it can of `tokens`, and tells `errors` the rest.
+    /// Parses as much of `tokens` as possible, and adds the faults to `errors`.
     pub(crate) fn parse(tokens: TokenStream, span: Span, errors: &mut Errors) -> Self {
         let mut args = Self {
             span,
@@ -95,7 +95,7 @@ impl Args {
             args.arguments(input, errors);
             Ok(())
         };
-        // Every token is either read or skipped, but for those left over inside brackets, which syn tells of.
+        // Every token is read or skipped, except those left over inside brackets, which syn reports.
         if let Err(error) = parse.parse2(tokens)
             && errors.is_empty()
         {
@@ -104,12 +104,12 @@ impl Args {
         args
     }
 
-    /// Whether a name is given, be it a faulty one.
+    /// Whether a name is given, even a faulty one.
     pub(crate) fn is_named(&self) -> bool {
         self.name.is_some() || self.unread.iter().any(|form| matches!(form, Form::Name | Form::Policy))
     }
 
-    /// Whether a quota is given, be it a faulty one.
+    /// Whether a quota is given, even a faulty one.
     pub(crate) fn has_quota(&self) -> bool {
         let is_quota = |form: &Form| matches!(form, Form::Per(_) | Form::Quota | Form::Policy);
         !self.quotas.is_empty() || self.unread.iter().any(is_quota)
@@ -239,7 +239,7 @@ impl Args {
     }
 }
 
-/// An expression without the parentheses that macros put around it.
+/// Returns the expression without its parentheses and the invisible groups that macros put around it.
 pub(crate) fn unwrapped(mut expr: &Expr) -> &Expr {
     loop {
         expr = match expr {

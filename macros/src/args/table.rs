@@ -1,4 +1,4 @@
-//! The arguments that there are, and the words that some of them take.
+//! The table of all arguments, and the words that some of them take.
 
 use syn::Ident;
 use syn::ext::IdentExt;
@@ -83,10 +83,10 @@ const fn argument(name: &'static str, form: Form, usage: &'static str) -> Argume
     Argument { name, form, usage }
 }
 
-/// What a quota is kept for, besides the client.
+/// What a quota is kept for, in addition to the client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Resource {
-    /// `by_resource`: the path as asked for.
+    /// `by_resource`: the path as requested.
     Path,
     /// `by_route`: the template that matched.
     Route,
@@ -128,7 +128,7 @@ impl Resource {
     }
 }
 
-/// What an unknown argument was meant to be, if that can be told, and what to say of it.
+/// Returns what an unknown argument was probably meant to be, if anything, and the error to report.
 pub(super) fn unknown(ident: &Ident) -> (Option<Form>, syn::Error) {
     let word = ident.unraw().to_string();
     let foreign = words::FOREIGN.iter().find(|(words, ..)| words.contains(&word.as_str()));

@@ -1,4 +1,4 @@
-//! The policies that stand on one item, as the runtime reads them.
+//! Generates the policies of one item, in the form that the runtime reads.
 
 use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
@@ -18,7 +18,7 @@ pub(crate) struct Declaration {
 }
 
 impl Declaration {
-    /// `None` if one of the policies is faulty.
+    /// Gathers the policies, or returns `None` if one of them is faulty.
     pub(crate) fn new(policies: impl IntoIterator<Item = Option<Policy>>) -> Option<Self> {
         let policies: Vec<Policy> = policies.into_iter().collect::<Option<_>>()?;
         let krate = policies.iter().find_map(|policy| policy.krate.clone());
@@ -28,7 +28,7 @@ impl Declaration {
         })
     }
 
-    /// Tells of policies that bear the name of one before them, and read otherwise.
+    /// Reports policies that have the name of an earlier one, but differ from it.
     pub(crate) fn check_names(&self, errors: &mut Errors) {
         let declared = self.policies.iter().filter_map(|policy| match policy {
             Source::Declared(declared) => Some(declared),
@@ -51,9 +51,9 @@ impl Declaration {
         }
     }
 
-    /// Makes the type at the path `carrier` carry the policies, and lists them for the whole program.
+    /// Makes the type at the path `carrier` carry the policies, and registers them for the whole program.
     ///
-    /// The expressions of the user stand in an `impl`, where no name of ours can come before theirs.
+    /// The user's expressions go into an `impl`, where no name of ours can shadow theirs.
     ///
     /// ```text
     /// // Input:  name = "hardwork", per_minute = LIMIT
@@ -82,7 +82,7 @@ impl Declaration {
     fn declared(&self, declared: &Declared) -> TokenStream {
         let krate = &self.krate;
         let name = &declared.name;
-        // The place where a call begins is the one that it tells.
+        // The policy's location is where the call begins, so the call begins with the span of the name.
         let mut place = krate.clone();
         if let Some(colons) = &mut place.leading_colon {
             colons.spans = [name.span(); 2];
@@ -111,7 +111,7 @@ impl Declaration {
             let headers = key.0.iter().filter_map(KeyPart::header);
             add("key", &quote!(#(#headers)*), quote!(&[#(#parts),*]));
         }
-        // Before the cost, which is judged by the quotas where they are those of all.
+        // Before the cost, which is checked against the declared quotas only if they apply to all requests.
         if let Some(quotas_by) = &declared.quotas_by {
             add("quotas_by", quotas_by, quotas_by.to_token_stream());
         }
@@ -139,7 +139,7 @@ impl Declaration {
             add("shadow", shadow, TokenStream::new());
         }
         if let Some(functions) = declared.functions() {
-            // The same words mean other functions in another module.
+            // The same text may mean another function in another module.
             let functions = quote!(::core::concat!(::core::module_path!(), ": ", #functions));
             policy = call(&policy, "__functions", name, &functions);
         }
@@ -175,10 +175,10 @@ fn key_part(krate: &Path, part: &KeyPart) -> TokenStream {
     }
 }
 
-/// `(receiver).method(arguments)`, from end to end with the spans of what the user wrote.
+/// Returns `(receiver).method(arguments)`, with the spans of what the user wrote from end to end.
 ///
-/// A constant that breaks a rule makes the call panic, which the compiler reports on all of the call:
-/// from the parenthesis before it to the one after it.
+/// A constant that breaks a rule makes the call panic, and the compiler reports that on the whole call: from the
+/// parenthesis before it to the one after it.
 fn call(
     receiver: &TokenStream,
     method: &str,

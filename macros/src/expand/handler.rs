@@ -1,4 +1,4 @@
-//! A handler asks for a permit, as its first extractor.
+//! Expands a handler, which gets a permit as its first extractor.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote};
@@ -7,11 +7,13 @@ use syn::parse_quote;
 use crate::expand::declaration::Declaration;
 use crate::target::Function;
 
-/// As many arguments as Clippy lets pass, unless it is told otherwise.
+/// The most arguments that Clippy accepts by default.
 const MOST_ARGUMENTS: usize = 7;
 
-/// The struct bears a name of its own: one that it shared with the function would be in the way of
-/// modules, crates and types of that name.
+/// Adds the permit to the handler's arguments, and a struct that carries the policies beside the handler.
+///
+/// The struct has a name of its own: if it shared the function's name, it would clash with modules, crates
+/// and types of that name.
 ///
 /// ```text
 /// // Input:
@@ -24,13 +26,13 @@ const MOST_ARGUMENTS: usize = 7;
 /// ```
 pub(crate) fn expand(declaration: &Declaration, mut function: Function) -> TokenStream {
     let krate = &declaration.krate;
-    // Its span is the attribute's, so that lints, which pass over what macros of other crates write, find
-    // nothing in it, and none has to be allowed: where it is forbidden, that would be an error. (But for one, at the
-    // end.)
+    // The name has the attribute's span, so that lints, which skip the output of other crates' macros, find
+    // nothing in the struct. So no lint has to be allowed, which would be an error where that lint is forbidden.
+    // (The one exception is at the end.)
     let name = format_ident!("__rate_limit_{}", function.sig.ident, span = Span::call_site());
     let vis = &function.vis;
     let policies = declaration.carried_by(&quote!(#name));
-    // It is named after a function, and as visible as the handler whose signature it is in.
+    // The struct is named after a function, and as visible as the handler, whose signature names it.
     let carrier = quote! {
         #[doc(hidden)]
         #[non_exhaustive]
@@ -38,20 +40,21 @@ pub(crate) fn expand(declaration: &Declaration, mut function: Function) -> Token
         #policies
     };
     let permit = quote!(_: #krate::__private::Permit<#name>);
-    // What another attribute has to say of all arguments begins at the first of the user's.
+    // The permit is located at the user's first argument, so that what another attribute reports on all
+    // arguments begins there.
     let place = function.sig.inputs.first().and_then(|first| first.to_token_stream().into_iter().next());
     let permit = match place {
         Some(place) => located_at(permit, place.span()),
         None => permit,
     };
-    // The permit is the one too many, and not one of the user's.
+    // Only if the permit is the one argument too many, and not one of the user's.
     let is_one_too_many = function.sig.inputs.len() == MOST_ARGUMENTS;
     let allow = is_one_too_many.then(|| quote!(#[allow(clippy::too_many_arguments)]));
     function.sig.inputs.insert(0, parse_quote!(#permit));
     quote!(#allow #function #carrier)
 }
 
-/// `tokens`, as if they stood at `place`; what they mean stays.
+/// Returns `tokens` as if they were written at `place`. What they resolve to stays the same.
 fn located_at(tokens: TokenStream, place: Span) -> TokenStream {
     let locate = |mut token: TokenTree| {
         let span = token.span().located_at(place);

@@ -1,4 +1,4 @@
-//! A checked policy and its target in, the limited item out.
+//! Expands the attribute: checked policies and their target in, the limited item out.
 
 mod declaration;
 mod handler;
@@ -17,10 +17,10 @@ use crate::expand::declaration::Declaration;
 use crate::policy::Policy;
 use crate::target::{Target, is_limit};
 
-/// The attribute, on tokens that need no compiler.
+/// Expands the attribute, on tokens that also exist outside of the compiler.
 ///
-/// A faulty attribute yields its errors and the item as it was, so that editors keep working; since
-/// the errors stop the compilation, no unlimited item is ever built from it.
+/// A faulty attribute yields its errors and the item as it was, so that editors keep working. Since the errors
+/// stop the compilation, no unlimited item is ever built from it.
 pub(crate) fn rate_limit(args: TokenStream, item: &TokenStream) -> TokenStream {
     if is_use(&args, item) {
         return TokenStream::new();
@@ -62,21 +62,21 @@ pub(crate) fn rate_limit(args: TokenStream, item: &TokenStream) -> TokenStream {
     }
 }
 
-/// The attributes of an item, and all that follows them.
+/// Splits an item into its attributes and everything after them.
 fn split(input: ParseStream<'_>) -> syn::Result<(Vec<Attribute>, TokenStream)> {
     Ok((input.call(Attribute::parse_outer)?, input.parse()?))
 }
 
 /// The other `rate_limit` attributes of an item.
 struct Siblings {
-    /// What they declare; `None` is one that is faulty.
+    /// The policies that they declare; `None` for a faulty attribute.
     policies: Vec<Option<Policy>>,
-    /// What resolves their paths, so that nobody's import of them is called unused.
+    /// Items that resolve the paths of the attributes, so that their imports are not reported as unused.
     used: TokenStream,
 }
 
-/// Takes the `rate_limit` attributes out of `attrs`, so that what stands on one item is decided at
-/// once by the first of them to expand.
+/// Takes the `rate_limit` attributes out of `attrs`, so that the first attribute to expand has all of them
+/// decided at once.
 fn absorb(attrs: &mut Vec<Attribute>, errors: &mut Errors) -> Siblings {
     let (ours, others): (Vec<_>, _) = std::mem::take(attrs).into_iter().partition(is_limit);
     *attrs = others;
@@ -105,20 +105,20 @@ fn absorb(attrs: &mut Vec<Attribute>, errors: &mut Errors) -> Siblings {
     Siblings { policies: ours.into_iter().map(read).collect(), used }
 }
 
-/// Whether this seems to be another crate's attribute of the name: one by its path, with something that begins none
-/// of our arguments.
+/// Whether this seems to be another crate's attribute of the same name: it is written as a longer path, and does
+/// not begin like any of our arguments.
 fn is_foreign(path: &Path, tokens: &TokenStream) -> bool {
     let is_plain = path.is_ident("rate_limit");
     !is_plain && !matches!(tokens.clone().into_iter().next(), None | Some(TokenTree::Ident(_)))
 }
 
-/// An item that the attribute at `path` makes nothing of: see [`is_use`].
+/// Returns an item that only resolves `path`: the attribute expands it to nothing, see [`is_use`].
 fn use_of(path: &Path) -> TokenStream {
     let nothing = nothing();
     quote!(#[#path(__used)] #nothing)
 }
 
-/// Whether this is an item of [`use_of`], and no other: on anything else its word is an unknown argument.
+/// Whether this is an item from [`use_of`]. On any other item, `__used` is an unknown argument.
 fn is_use(args: &TokenStream, item: &TokenStream) -> bool {
     let is_word = syn::parse2::<Ident>(args.clone()).is_ok_and(|word| word == "__used");
     is_word && syn::parse2(item.clone()).is_ok_and(|item: ItemConst| item == nothing())

@@ -1,4 +1,4 @@
-//! Each router function directly inside a module is guarded with the module's policies.
+//! Expands a module, whose router functions are each guarded with the module's policies.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
@@ -8,7 +8,8 @@ use crate::expand::declaration::Declaration;
 use crate::expand::{Siblings, absorb, router};
 use crate::target::{Function, Module, ModuleItem};
 
-/// The `impl`s stand beside the module, where the attribute stands and the names in it are seen.
+/// Guards each router function directly inside a module. The `impl`s go beside the module, where the attribute
+/// stands and the names in it resolve.
 ///
 /// ```text
 /// // Input:
@@ -42,7 +43,7 @@ pub(crate) fn expand(declaration: &Declaration, module: Module) -> TokenStream {
         })
         .collect();
     let errors = errors.into_compile_errors();
-    // The carrier is visible to the `impl`s beside the module, whether or not that is public itself.
+    // The carrier is visible to the `impl`s beside the module, whether or not the module itself is public.
     quote! {
         #(#attrs)*
         #vis mod #ident {
@@ -64,8 +65,11 @@ pub(crate) fn expand(declaration: &Declaration, module: Module) -> TokenStream {
     }
 }
 
-/// Attributes of the function's own are absorbed, so that the module's limit is asked first. One that is faulty is told
-/// of here, since it may be another crate's of that name, which says nothing and would leave the function unlimited.
+/// Guards a router function with the policies of the module, then with its own.
+///
+/// The function's own attributes are absorbed, so that the module's limit is checked first. A faulty one is
+/// reported here: it may be another crate's attribute of the same name, which would report nothing and leave the
+/// function without this limit.
 fn guarded(mut function: Function, errors: &mut Errors) -> TokenStream {
     let Siblings { policies: own, used } = absorb(&mut function.attrs, errors);
     let mut items = used;

@@ -1,4 +1,4 @@
-//! What a router function returns goes through a guard.
+//! Expands a router function, whose result goes through a guard.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
@@ -7,6 +7,8 @@ use syn::{ReturnType, Type};
 use crate::expand::declaration::Declaration;
 use crate::target::Function;
 
+/// Puts the body of a router function behind a guard.
+///
 /// ```text
 /// // Input:
 /// fn resources() -> Router { … }
@@ -19,14 +21,15 @@ use crate::target::Function;
 /// }
 /// ```
 ///
-/// What stands beside it goes inside, since the function may be one of an `impl` block.
+/// The carrier goes inside the function, since the function may be one of an `impl` block.
 pub(crate) fn expand(declaration: &Declaration, used: &TokenStream, mut function: Function) -> TokenStream {
     let (items, guarded) = guarded_here(declaration, &function);
     function.fill(quote!(#used #items #guarded));
     function.into_token_stream()
 }
 
-/// The policies on a carrier of the function's own, and its body behind a guard with them.
+/// Returns a carrier of the function's own with the policies, and the body of the function behind a guard with
+/// them.
 pub(crate) fn guarded_here(declaration: &Declaration, function: &Function) -> (TokenStream, TokenStream) {
     let krate = &declaration.krate;
     let carried = declaration.carried_by(&quote!(__RateLimit));
@@ -39,7 +42,7 @@ pub(crate) fn guarded_here(declaration: &Declaration, function: &Function) -> (T
     (items, guarded(&quote!(#krate::__private::guard), &quote!(__RateLimit,), function))
 }
 
-/// The call of `guard` with the body of `function`, in which `return` keeps its meaning. `generics` come
+/// Returns the call of `guard` with the body of `function`, in which `return` keeps its meaning. `generics` come
 /// before the router's type.
 pub(crate) fn guarded(guard: &TokenStream, generics: &TokenStream, function: &Function) -> TokenStream {
     let body = &function.body;
@@ -47,14 +50,14 @@ pub(crate) fn guarded(guard: &TokenStream, generics: &TokenStream, function: &Fu
         ReturnType::Type(_, ty) => ty.to_token_stream(),
         ReturnType::Default => quote!(()),
     };
-    // `impl Trait` may be an argument of the type, where nothing but a signature can write it.
+    // The type may contain `impl Trait`, which can only be written in a signature.
     let (generic, result) = if mentions_impl(&function.sig.output) {
         (quote!(_), TokenStream::new())
     } else {
         (ty.clone(), quote!(-> #ty))
     };
     if function.sig.asyncness.is_some() {
-        // Nothing but a first `return` tells the type of an `async` block.
+        // Only a `return` at its beginning tells the type of an `async` block.
         let returns = (!result.is_empty()).then(|| {
             quote! {
                 if false {
@@ -62,7 +65,7 @@ pub(crate) fn guarded(guard: &TokenStream, generics: &TokenStream, function: &Fu
                 }
             }
         });
-        // Not in braces of its own, which a lint would call unnecessary where it is short.
+        // Not in braces of their own, which a lint would call unnecessary around a short body.
         let statements = body.stream();
         return quote! {
             let __rate_limit_router: #generic = async move { #returns #statements }.await;

@@ -1,4 +1,4 @@
-//! What the attribute makes of an item, for the eye: `UPDATE_EXPECT=1 cargo test` renews these.
+//! Snapshots of expansions, to be read by people: `UPDATE_EXPECT=1 cargo test` updates them.
 #![allow(clippy::needless_raw_string_hashes)] // expect-test writes them
 
 use expect_test::{Expect, expect};

@@ -1,4 +1,5 @@
-//! The article's `INCR` and `EXPIRE`.
+//! Fixed window: one counter that ends with its window, like `INCR` and `EXPIRE` in the article that this crate
+//! began with.
 //!
 //! ```text
 //! (used, ends), and from `ends` on (0, -)
@@ -26,7 +27,7 @@ impl FixedWindow {
         reading(fits, rule.limit.saturating_sub(used), left, (cost <= rule.limit).then_some(left))
     }
 
-    /// [`State::take`](super::State::take) in one go, since this is what most policies do.
+    /// [`State::take`](super::State::take) in one step, since this is what most policies do.
     pub(super) fn take(&mut self, rule: &Rule, now: u64, cost: u64) -> Reading {
         let (used, left) = if self.ends > now { (self.used, self.ends - now) } else { (0, rule.window) };
         let used_then = used + cost;

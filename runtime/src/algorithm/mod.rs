@@ -1,11 +1,10 @@
-//! How a quota is counted: four algorithms, each a pure function of what is known of a counter, the
-//! time and the cost.
+//! The four algorithms that count a quota, each a pure function of a counter's state, the time and the cost.
 //!
-//! Each algorithm has a file of its own with its model. All know the same things to do: to
-//! [`read`](State::read) where a counter stands and whether a cost fits, to [`charge`](State::charge)
-//! it, to [give back](State::give_back), to tell when it can be [forgotten](State::expires), and to
-//! begin from [nothing](State::new). The memory store runs these functions; the script of the Redis
-//! store does the same in Lua, and is tested against them.
+//! Each algorithm has a file of its own, which begins with its model. All have the same operations: they
+//! [`read`](State::read) where a counter stands and whether a cost fits, [`charge`](State::charge) it, give
+//! [back](State::give_back), tell when it can be [forgotten](State::expires), and begin from
+//! [nothing](State::new). The memory store runs these functions. The script of the Redis store does the same in
+//! Lua, and is tested against them.
 //!
 //! Times are whole microseconds since a start that the store chooses, as in Redis's `TIME`.
 
@@ -29,30 +28,30 @@ use crate::quota::Quota;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Algorithm {
-    /// A window begins with the first request of its key and lasts its length; the quota's count
-    /// passes in it. In a time as long as a window up to twice the count can pass, half of it just
-    /// before a window ends and half just after.
+    /// A window begins with the first request of its key and lasts its length; the quota's count passes in it. Up
+    /// to twice the count can pass within a window's length, half of it just before a window ends and half just
+    /// after.
     #[default]
     FixedWindow,
-    /// Two windows of fixed place are counted, and the one before now weighs as much as it still
-    /// overlaps with the last window's length. Exact for traffic that comes evenly; in the worst
-    /// case, a burst at the very end of a window, less than twice the count can pass.
+    /// Counts two windows aligned to the clock; the previous one weighs as much as it still overlaps with the
+    /// last window's length. Exact for evenly spaced traffic. In the worst case, a burst at the very end of a
+    /// window, less than twice the count can pass.
     SlidingWindow,
-    /// Every request is remembered until it is a window old: in no time as long as a window does
-    /// more than the count pass. Takes memory for each request, in Redis for each unit of its cost, so a quota may have
+    /// Remembers every request until it is a window old, so that no more than the count passes within any
+    /// window's length. It takes memory for each request, in Redis for each unit of its cost, so a quota may have
     /// a count of at most [`Quota::MAX_LOG`].
     SlidingLog,
-    /// A bucket that holds `burst` requests and is refilled evenly, the quota's count in each window
-    /// (the generic cell rate algorithm).
+    /// A bucket that holds `burst` requests and is refilled evenly, with the quota's count per window (the
+    /// generic cell rate algorithm).
     TokenBucket {
-        /// How many requests may pass at once by the quota with the shortest window; its own count if `None`, as with
-        /// all others.
+        /// How many requests may pass at once under the quota with the shortest window. `None` stands for the
+        /// quota's own count, which all other quotas use in any case.
         burst: Option<u32>,
     },
 }
 
 impl Algorithm {
-    /// How one of `quotas` is counted: a burst is that of the shortest window.
+    /// Returns how one of `quotas` is counted. A burst belongs to the shortest window.
     pub(crate) const fn of(self, quota: &Quota, quotas: &[Quota]) -> Self {
         if let Self::TokenBucket { burst: Some(_) } = self {
             let mut index = 0;
@@ -67,10 +66,10 @@ impl Algorithm {
     }
 }
 
-/// How long the longest window is, and so the longest refill, in microseconds.
+/// The longest window, and so the longest refill, in microseconds.
 const LONGEST: u64 = 366 * 24 * 60 * 60 * 1_000_000;
 
-/// What there is to know of a counter's rule.
+/// The rule of a counter.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rule {
     pub(crate) limit: u64,
@@ -84,13 +83,13 @@ impl Rule {
         Self { limit: quota.limit().into(), window: quota.window_millis() * 1_000, algorithm }
     }
 
-    /// After how many microseconds a token comes back to a bucket.
+    /// Returns after how many microseconds a token comes back to a bucket.
     pub(crate) fn interval(&self) -> u64 {
         self.window.div_ceil(self.limit)
     }
 
-    /// How much may pass at once: no more than comes back in a year. Declared policies are held to that when
-    /// they are declared, the quotas of whoever asks are not.
+    /// Returns how much may pass at once: at most what comes back in a year. Declared policies are checked for
+    /// that; the quotas of `quotas_by` and `with_quotas` are not.
     pub(crate) fn burst(&self) -> u64 {
         match self.algorithm {
             Algorithm::TokenBucket { burst: Some(burst) } => {
@@ -101,43 +100,43 @@ impl Rule {
     }
 }
 
-/// Where a counter stands, and what it says to a cost.
+/// Where a counter stands, and whether a cost fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reading {
-    /// Whether what was asked for fits, or did before it was charged.
+    /// Whether the cost that was asked for fits, or did before it was charged.
     pub fits: bool,
     /// How much is left.
     pub remaining: u32,
-    /// After how long the quota is whole again; zero if nothing is taken now.
+    /// How long until the quota is whole again; zero if nothing is taken now.
     pub reset: Duration,
-    /// After how long what was asked for would fit; zero if it fits, `None` if it never will, since
-    /// it is more than the quota.
+    /// How long until the cost that was asked for fits; zero if it fits, `None` if it never will, since it is
+    /// more than the quota.
     pub retry_after: Option<Duration>,
-    /// Whether a store has said so. If not, nobody knows where the counter stands, and it must not be given
-    /// back.
+    /// Whether a store has reported this. If not, nobody knows where the counter stands, and nothing must be
+    /// given back to it.
     pub(crate) known: bool,
 }
 
 impl Reading {
-    /// What a store of one's own answers; `retry_after` is `None` if what was asked for never fits.
+    /// Makes the reading that a custom store returns; `retry_after` is `None` if the cost never fits.
     pub fn new(fits: bool, remaining: u32, reset: Duration, retry_after: Option<Duration>) -> Self {
         Self { fits, remaining, reset, retry_after, known: true }
     }
 }
 
-/// What is known of a counter.
+/// The state of a counter.
 #[derive(Clone, Debug)]
 pub(crate) enum State {
     Fixed(FixedWindow),
     Sliding(SlidingWindow),
-    /// Boxed, since the others are small.
+    /// Boxed, since the other variants are small.
     Log(Box<SlidingLog>),
     Bucket(TokenBucket),
 }
 
 impl State {
-    /// A counter that nothing has been taken from.
+    /// Returns the state of a counter that nothing has been taken from.
     pub(crate) fn new(algorithm: Algorithm) -> Self {
         match algorithm {
             Algorithm::FixedWindow => Self::Fixed(FixedWindow::default()),
@@ -147,7 +146,7 @@ impl State {
         }
     }
 
-    /// Whether it is a state of `algorithm`.
+    /// Whether this is a state of `algorithm`.
     pub(crate) fn is(&self, algorithm: Algorithm) -> bool {
         matches!(
             (self, algorithm),
@@ -167,7 +166,7 @@ impl State {
         }
     }
 
-    /// Takes `cost` if it fits. What is left is told as it is afterwards.
+    /// Takes `cost` if it fits. The reading tells what is left afterwards.
     #[inline]
     pub(crate) fn take(&mut self, rule: &Rule, now: u64, cost: u64) -> Reading {
         if let Self::Fixed(state) = self {
@@ -192,7 +191,7 @@ impl State {
         }
     }
 
-    /// Gives `cost` back, or as much as has been taken.
+    /// Gives back `cost`, but at most what has been taken.
     pub(crate) fn give_back(&mut self, rule: &Rule, now: u64, cost: u64) {
         match self {
             Self::Fixed(state) => state.give_back(now, cost),
@@ -202,7 +201,7 @@ impl State {
         }
     }
 
-    /// From when on it is the same as none.
+    /// Returns the time from which the counter is the same as none.
     pub(crate) fn expires(&self, rule: &Rule) -> u64 {
         match self {
             Self::Fixed(state) => state.expires(),
@@ -213,7 +212,7 @@ impl State {
     }
 }
 
-/// A reading of `remaining` and `reset`, with `wait` until a cost fits that does not now.
+/// Makes a reading; `wait` is how long until a cost that does not fit now will.
 fn reading(fits: bool, remaining: u64, reset: u64, wait: Option<u64>) -> Reading {
     Reading {
         fits,
@@ -243,8 +242,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the algorithm: what fits is admitted and leaves that much less, what does not fit
-        /// fits after its wait, and what is given back is as if never taken.
+        /// For every algorithm: a cost that fits is admitted and leaves that much less, a cost that does not fit
+        /// does so after its wait, and what is given back is as if never taken.
         #[test]
         fn a_reading_keeps_its_word(
             which in 0..ALGORITHMS.len(),
@@ -282,7 +281,7 @@ mod tests {
             }
         }
 
-        /// The promise of each algorithm, over every stretch of time as long as a window.
+        /// The promise of each algorithm, over every period of a window's length.
         #[test]
         fn no_more_passes_than_promised(
             which in 0..ALGORITHMS.len(),

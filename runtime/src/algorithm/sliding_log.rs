@@ -1,4 +1,4 @@
-//! Every unit taken is remembered until it is a window old.
+//! Sliding log: remembers every unit taken until it is a window old.
 //!
 //! ```text
 //! the times of all units taken; one is alive while time > now - window
@@ -15,20 +15,20 @@ use crate::quota::Quota;
 pub(crate) struct SlidingLog {
     /// The oldest first.
     taken: VecDeque<Taken>,
-    /// How many units were taken that have been dropped.
+    /// How many of the units taken have been dropped.
     dropped: u64,
 }
 
-/// Some units that were taken at one time.
+/// Units that were taken at one time.
 #[derive(Clone, Copy, Debug)]
 struct Taken {
     time: u64,
-    /// How many units were taken up to these, with all that have been dropped.
+    /// How many units were taken up to and including these, with all that have been dropped.
     sum: u64,
 }
 
 impl SlidingLog {
-    /// How many entries are no longer alive, and how many units were taken up to them.
+    /// Returns how many entries are no longer alive, and how many units were taken up to them.
     fn dead(&self, rule: &Rule, now: u64) -> (usize, u64) {
         let dead = self.taken.partition_point(|taken| taken.time + rule.window <= now);
         (dead, self.sum_before(dead))
@@ -38,7 +38,7 @@ impl SlidingLog {
         index.checked_sub(1).and_then(|before| self.taken.get(before)).map_or(self.dropped, |taken| taken.sum)
     }
 
-    /// How many units were taken, with all that have been dropped.
+    /// Returns how many units were taken, with all that have been dropped.
     fn sum(&self) -> u64 {
         self.sum_before(self.taken.len())
     }
@@ -59,7 +59,7 @@ impl SlidingLog {
         let reset = if used > 0 { self.taken.back().map_or(0, until_gone) } else { 0 };
         let fits = cost == 0 || used + cost <= rule.limit;
         let wait = (cost <= rule.limit).then(|| {
-            // So many of the oldest have to go.
+            // This many of the oldest units have to go.
             let must_go = (used + cost).saturating_sub(rule.limit);
             if must_go == 0 {
                 return 0;
@@ -72,7 +72,7 @@ impl SlidingLog {
 
     pub(super) fn charge(&mut self, rule: &Rule, now: u64, cost: u64) {
         self.drop_dead(rule, now);
-        // What is beyond any limit says no more than what is above this one.
+        // The log ends at twice any limit, which bounds its memory: units beyond that are not remembered.
         let most = 2 * rule.limit.max(Quota::MAX_LOG.into());
         let units = cost.min(most.saturating_sub(self.sum() - self.dropped));
         if units == 0 {
@@ -80,13 +80,13 @@ impl SlidingLog {
         }
         let sum = self.sum() + units;
         match self.taken.back_mut() {
-            // Time may seem to stand still, or to go back, but the log stays in order.
+            // Time may seem to stand still or go back, but the log stays in order.
             Some(last) if last.time >= now => last.sum = sum,
             _ => self.taken.push_back(Taken { time: now, sum }),
         }
     }
 
-    /// The newest first.
+    /// Gives back the newest units first.
     pub(super) fn give_back(&mut self, rule: &Rule, now: u64, cost: u64) {
         self.drop_dead(rule, now);
         let sum = self.sum().saturating_sub(cost).max(self.dropped);

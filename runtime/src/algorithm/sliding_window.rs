@@ -1,4 +1,4 @@
-//! Two counters, of the window that now is in and of the one before.
+//! Sliding window: two counters, one for the current window and one for the window before.
 //!
 //! ```text
 //! (index, previous, current), where index = now / window; a later index shifts the counters
@@ -8,10 +8,10 @@
 //! charge:    current += cost
 //! ```
 //!
-//! It takes the previous window's requests to have come evenly. Cloudflare measured 0.003 % of
-//! requests decided wrongly by it over 400 million ("How we built rate limiting capable of scaling to
-//! millions of domains", 2017). Against it an adversary who waits for the end of a window reaches
-//! `limit * (1 + elapsed / window)` in a window's length, which is less than `2 * limit`.
+//! The algorithm assumes that the requests of the previous window came evenly. Cloudflare measured that it
+//! decided 0.003 % of 400 million requests wrongly ("How we built rate limiting capable of scaling to millions of
+//! domains", 2017). Within a window's length, an adversary who waits for the end of a window gets `limit * (1 +
+//! elapsed / window)` requests through, which is less than `2 * limit`.
 //!
 //! The arithmetic is that of doubles, as in Lua, so that both stores decide alike.
 
@@ -40,8 +40,8 @@ impl SlidingWindow {
             1 => (self.current, 0),
             _ => (0, 0),
         };
-        // A clock that goes back, as that of another server may after a failover, brings no window back: what
-        // was counted in the later one would be forgotten.
+        // After a failover, another server's clock may be behind. No window is brought back then: what was
+        // counted in the later one would be forgotten.
         if self.index > index {
             return Shifted { index: self.index, elapsed: 0, previous, current };
         }
@@ -65,7 +65,7 @@ impl SlidingWindow {
         *self = Self { index: shifted.index, previous: shifted.previous, current: shifted.current + cost };
     }
 
-    /// From the newest on.
+    /// Gives back from the current window first.
     pub(super) fn give_back(&mut self, rule: &Rule, now: u64, cost: u64) {
         let shifted = self.at(rule, now);
         *self = Self {
@@ -85,8 +85,8 @@ impl SlidingWindow {
 }
 
 impl Shifted {
-    /// How long until `cost` fits: until so much of the previous window is out of sight, or, if the
-    /// current one alone leaves no room, until so much of that is.
+    /// Returns how long until `cost` fits: until enough of the previous window is out of sight or, if the current
+    /// one alone leaves no room, until enough of that is.
     fn wait(&self, rule: &Rule, cost: u64) -> Option<u64> {
         let room_ever = rule.limit.checked_sub(cost)?;
         let (room, counted, start) = match room_ever.checked_sub(self.current) {
@@ -97,15 +97,15 @@ impl Shifted {
     }
 }
 
-// The casts below are those between whole numbers and Lua's doubles.
+// The casts below convert between whole numbers and Lua's doubles.
 
-/// What `count` weighs when `elapsed` of the window after it has passed.
+/// Returns what `count` weighs when `elapsed` of the window after it has passed.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn weighted(count: u64, elapsed: u64, window: u64) -> u64 {
     (count as f64 * (window - elapsed) as f64 / window as f64).ceil() as u64
 }
 
-/// How much of a window has to pass until `count` in the one before weighs no more than `room`.
+/// Returns how much of a window has to pass until `count` in the one before weighs at most `room`.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn out_of_sight(room: u64, count: u64, window: u64) -> u64 {
     if count <= room {

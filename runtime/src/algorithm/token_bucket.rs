@@ -1,19 +1,19 @@
-//! The generic cell rate algorithm, in whole microseconds.
+//! Token bucket: the generic cell rate algorithm, in whole microseconds.
 //!
 //! ```text
 //! interval = ceil(window / limit)           a token comes back each interval
 //! depth    = burst * interval               the time in which an empty bucket fills
-//! tat:       when the bucket will be full, the theoretical arrival time; now, if that is past
+//! tat:       the theoretical arrival time, when the bucket will be full; now, if that is past
 //! fits:      tat - now + cost * interval <= depth
 //! charge:    tat += cost * interval
 //! ```
 //!
-//! ITU-T I.371, annex A (virtual scheduling). The interval is rounded up, so that never more than the
-//! quota passes: at a thousand requests a second by at most a thousandth.
+//! This is virtual scheduling as in ITU-T I.371, annex A. The interval is rounded up, so that never more than the
+//! quota passes; at a thousand requests per second, the rounding costs at most a thousandth.
 
 use super::{Reading, Rule, reading};
 
-/// What can be owed: a bucket that is to be full in more than two years is a bucket that is not.
+/// The most that can be owed: a bucket that takes more than two years to fill might as well never fill.
 const MOST_DEBT: u64 = 2 * 366 * 24 * 60 * 60 * 1_000_000;
 
 #[derive(Clone, Debug, Default)]
@@ -21,7 +21,7 @@ pub(crate) struct TokenBucket {
     tat: u64,
 }
 
-/// The rule in the terms of the bucket.
+/// The rule in terms of the bucket.
 struct Bucket {
     interval: u64,
     burst: u64,

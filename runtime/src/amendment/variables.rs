@@ -7,16 +7,16 @@ use super::{Pending, setting, unknown};
 use crate::error::BuildError;
 use crate::policy::Policy;
 
-/// Which setting is to blame in an error.
+/// The setting that errors blame.
 const FROM_ENV: &str = "amend_from_env";
-/// What variables begin with, unless the builder says otherwise.
+/// The default prefix of the variables.
 pub(crate) const PREFIX: &str = "RATE_LIMIT_";
-/// Settings of the builder, behind the prefix.
+/// The variables for settings of the builder, without the prefix.
 pub(crate) const KEY_PREFIX: &str = "KEY_PREFIX";
 pub(crate) const TRUSTED_PROXIES: &str = "TRUSTED_PROXIES";
-/// What puts all policies in shadow, behind the prefix.
+/// The variable that puts all policies in shadow, without the prefix.
 const ALL_IN_SHADOW: &str = "SHADOW";
-/// What may follow a policy's name in a variable, with what it does.
+/// The suffixes that may follow a policy's name in a variable, and what they set.
 const SUFFIXES: [(&str, Setting); 6] = [
     ("_PER_SECOND", Setting::Per(Duration::from_secs(1))),
     ("_PER_MINUTE", Setting::Per(Duration::from_secs(60))),
@@ -33,8 +33,8 @@ enum Setting {
     Shadow,
 }
 
-/// Does to policies what variables say that begin with `prefix`; those that are empty say nothing. Tells whether all are
-/// in shadow.
+/// Applies the variables that begin with `prefix` to the policies. Empty variables are ignored. Returns whether
+/// all policies are in shadow.
 pub(super) fn amend(
     pending: &mut Pending,
     prefix: &str,
@@ -43,7 +43,7 @@ pub(super) fn amend(
 ) -> Result<bool, BuildError> {
     let mut all_in_shadow = false;
     for (variable, value) in variables {
-        // What is not UTF-8 is no name and no value, and is refused as any other that is none.
+        // What is not UTF-8 is treated below like any other invalid name or value.
         let (variable, value) = (variable.to_string_lossy(), value.to_string_lossy());
         match variable.strip_prefix(prefix) {
             _ if value.trim().is_empty() => {}
@@ -52,14 +52,14 @@ pub(super) fn amend(
             Some(rest) => apply(pending, &variable, rest, value.trim(), declared)?,
         }
     }
-    // It is there for when there is no time to look at the others.
+    // This variable is for when there is no time to look at the others, so it overrides them.
     for policy in declared.iter().filter(|_| all_in_shadow) {
         pending.change(FROM_ENV, policy.name(), policy, |amendment| amendment.shadow(true))?;
     }
     Ok(all_in_shadow)
 }
 
-/// `rest` is what follows the prefix of `variable`.
+/// Applies one variable; `rest` is what follows the prefix in its name.
 fn apply(
     pending: &mut Pending,
     variable: &str,

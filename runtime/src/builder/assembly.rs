@@ -1,4 +1,4 @@
-//! From the settings to the limiter.
+//! Builds the limiter from the settings.
 
 use std::sync::Arc;
 
@@ -22,16 +22,19 @@ use crate::store::{MemoryStore, Settings};
 impl Builder {
     /// Builds the limiter, and connects it to its store.
     ///
-    /// The current Tokio runtime serves the connection. Checks may be made in other runtimes, which need timers as this one
-    /// does: should this one stop running, because nobody drives it or its only thread is blocked, they keep their deadline,
-    /// and after a few of them another runtime takes over with a connection of its own.
+    /// The current Tokio runtime drives the connection. Checks can be made in other runtimes, too, if these have
+    /// timers. Should the current runtime stop running, because nobody drives it or its only thread is blocked,
+    /// checks in other runtimes still meet their deadline, and after three late calls one of those runtimes opens a
+    /// new connection and takes over.
     ///
     /// # Errors
     ///
-    /// * Two policies of the program share a name but differ, or one bears the name that response fields give to a quota
-    ///   of another: the error says where both stand.
-    /// * A setting has a value that it can't have, or an amendment is for a policy that nobody declares.
-    /// * The store is away, and [`require_store`](Self::require_store) was asked for.
+    /// Returns an error if
+    ///
+    /// * two policies of the program have the same name but differ, or one has the name that response fields give
+    ///   to a quota of another: the error says where both are declared;
+    /// * a setting has an invalid value, or an amendment is for a policy that nobody declares;
+    /// * the store is unavailable, and [`require_store`](Self::require_store) is set.
     pub async fn build(self) -> Result<RateLimiter, BuildError> {
         let require_store = self.require_store;
         let limiter = self.assemble()?;
@@ -47,7 +50,7 @@ impl Builder {
         Ok(limiter)
     }
 
-    /// [`build`](Self::build) where there is nothing to connect to.
+    /// Does what [`build`](Self::build) does for a store that needs no connection.
     pub(crate) fn build_memory(mut self) -> Result<RateLimiter, BuildError> {
         self.store = Choice::Memory;
         self.assemble()
@@ -56,7 +59,7 @@ impl Builder {
     fn assemble(mut self) -> Result<RateLimiter, BuildError> {
         if self.amend_from_env {
             self = self.settings_from(|variable| {
-                // What is not UTF-8 is refused as any other prefix or network that is none.
+                // What is not UTF-8 is refused like any other invalid prefix or network.
                 std::env::var_os(variable).map(|value| value.to_string_lossy().into_owned())
             });
         }
@@ -103,7 +106,7 @@ impl Builder {
     }
 }
 
-/// A store in Redis; `setting` is to blame if there is no such place as `url`.
+/// Makes a store in the Redis server at `url`. An error blames `setting`.
 #[cfg(feature = "redis")]
 fn redis(setting: &'static str, url: &str, access: &Access, settings: Settings) -> Result<Place, BuildError> {
     servers::place(setting, Server::single(url, access), settings)

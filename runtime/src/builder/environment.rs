@@ -1,4 +1,4 @@
-//! What the environment says: where Redis is, some settings, and amendments.
+//! Settings from environment variables: the URL of Redis, some settings of the builder, and amendments.
 
 use std::borrow::Cow;
 use std::env::VarError;
@@ -7,39 +7,47 @@ use super::{Builder, Choice};
 use crate::amendment;
 use crate::error::BuildError;
 
-/// The variable that tells where Redis is.
+/// The variable that holds the URL of Redis.
 pub(super) const REDIS_URL: &str = "REDIS_URL";
 
 impl Builder {
-    /// Takes the store and the amendments from the environment: counts in the Redis server at
-    /// `REDIS_URL` if that is set and not empty, else in this process, which the log says; and
-    /// [amends](Self::amend_from_env) policies. `RATE_LIMIT_KEY_PREFIX` is the [`key_prefix`](Self::key_prefix), and
-    /// `RATE_LIMIT_TRUSTED_PROXIES`, with commas, the [`trusted_proxies`](Self::trusted_proxies), if they are set,
-    /// whatever the program says.
+    /// Takes the store, some settings and amendments from environment variables.
+    ///
+    /// The limiter counts in the Redis server at `REDIS_URL` if that is set and not empty, else in this process;
+    /// the log says which. Policies are [amended](Self::amend_from_env). `RATE_LIMIT_KEY_PREFIX` and
+    /// `RATE_LIMIT_TRUSTED_PROXIES` (separated by commas), if set, override [`key_prefix`](Self::key_prefix) and
+    /// [`trusted_proxies`](Self::trusted_proxies).
     pub fn from_env(mut self) -> Self {
         self.store = Choice::Environment;
         self.amend_from_env()
     }
 
-    /// Changes policies by environment variables: `RATE_LIMIT_<NAME>_PER_SECOND`, `_PER_MINUTE`,
-    /// `_PER_HOUR`, `_PER_DAY` and `_BURST` take a number, `_SHADOW` takes `true` or `false`. A name is
-    /// in capitals, with `_` for `-` and `.`. They come after what [`amend`](Self::amend) does, and change
-    /// what is declared, not what [`quotas_by`](crate::Policy::quotas_by) answers. `RATE_LIMIT_SHADOW=true` puts all policies in
-    /// shadow, also those that are not declared: they count, and deny nobody. An empty variable is none. The two settings that [`from_env`](Self::from_env) has are taken, too.
+    /// Amends policies by environment variables.
+    ///
+    /// `RATE_LIMIT_<NAME>_PER_SECOND`, `_PER_MINUTE`, `_PER_HOUR`, `_PER_DAY` and `_BURST` take a number;
+    /// `_SHADOW` takes `true` or `false`. The name is in capitals, with `_` for `-` and `.`.
+    /// `RATE_LIMIT_SHADOW=true` puts all policies in shadow, including those that are not declared: they count,
+    /// and deny nobody. Empty variables are ignored.
+    ///
+    /// Variables are applied after [`amend`](Self::amend). They change the declared quotas, not those that
+    /// [`quotas_by`](crate::Policy::quotas_by) returns. The two settings of [`from_env`](Self::from_env) are
+    /// taken, too.
     pub fn amend_from_env(mut self) -> Self {
         self.amend_from_env = true;
         self
     }
 
-    /// What the variables begin with that [`amend_from_env`](Self::amend_from_env) and [`from_env`](Self::from_env)
-    /// look at, but for `REDIS_URL`; default `RATE_LIMIT_`. Programs that share an environment need one each, since a variable for a policy
-    /// that a program does not declare keeps it from starting.
+    /// Sets the prefix of the variables that [`amend_from_env`](Self::amend_from_env) and
+    /// [`from_env`](Self::from_env) read, except `REDIS_URL`; default `RATE_LIMIT_`.
+    ///
+    /// Programs that share an environment need a prefix each: a program does not start if a variable names a
+    /// policy that it does not declare.
     pub fn env_prefix(mut self, prefix: impl Into<Cow<'static, str>>) -> Self {
         self.env_prefix = prefix.into();
         self
     }
 
-    /// The settings that variables have.
+    /// Overrides settings with those of variables that are set.
     pub(super) fn settings_from(mut self, variable: impl Fn(&str) -> Option<String>) -> Self {
         let variable = |name: &str| {
             variable(&format!("{}{name}", self.env_prefix)).filter(|value| !value.trim().is_empty())
@@ -56,7 +64,7 @@ impl Builder {
     }
 }
 
-/// Where Redis is, if the variable says it.
+/// Returns the URL of Redis, if the variable holds one.
 pub(super) fn redis_url(variable: Result<String, VarError>) -> Result<Option<String>, BuildError> {
     match variable {
         Ok(url) if !url.trim().is_empty() => {
@@ -67,7 +75,7 @@ pub(super) fn redis_url(variable: Result<String, VarError>) -> Result<Option<Str
             tracing::info!("rate limits are counted in this process, since {REDIS_URL} is not set");
             Ok(None)
         }
-        // What stands there may be a password.
+        // The value may be a password, so it is not repeated.
         Err(VarError::NotUnicode(_)) => {
             let problem = "it is not UTF-8: percent-encode what is not ASCII, as `%E9`".to_owned();
             Err(BuildError::Setting { setting: REDIS_URL, problem })

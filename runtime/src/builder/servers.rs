@@ -1,4 +1,4 @@
-//! Where Redis is, and how it is reached.
+//! Settings for Redis: sentinels, credentials and TLS.
 
 use super::Builder;
 #[cfg(feature = "redis-sentinel")]
@@ -13,15 +13,16 @@ use crate::store::redis::{Provider, RedisCredentials, RedisStore, Server};
 use crate::store::remote::Place;
 
 impl Builder {
-    /// Counts in the Redis server that these sentinels call `master`: `redis://` URLs of one or more, with
-    /// port 26379 unless they say otherwise.
+    /// Counts in the Redis server that the given sentinels know as `master`.
     ///
-    /// At every connection they are asked anew which server is the master, all at once, so that none that
-    /// is down or silent holds anything up as long as most of them answer; if fewer do, the others are waited
-    /// for, a second at most. Every five seconds they are asked again, so that a master that most of them know to be
-    /// replaced is left though it still answers. A failover is followed by itself. Until it is over the store is away: see
-    /// [`on_store_error`](Self::on_store_error). What the old master had not yet replicated is forgotten, and
-    /// may be admitted a second time.
+    /// `sentinels` are the `redis://` URLs of one or more, with port 26379 unless they have another.
+    ///
+    /// For each new connection, all sentinels are asked at once which server is the master. One that is down or
+    /// silent delays nothing as long as most of them answer; if fewer do, the others are waited for, at most a
+    /// second. Every five seconds they are asked again: if most of them answer, a master that they have replaced
+    /// is left, though it may still answer. So failovers are followed automatically. Until a failover is over,
+    /// the store is unavailable: see [`on_store_error`](Self::on_store_error). What the old master had not
+    /// replicated is forgotten, and may be admitted a second time.
     ///
     /// ```
     /// # use axum_rate_limit::RateLimiter;
@@ -30,12 +31,12 @@ impl Builder {
     /// # let _ = builder;
     /// ```
     ///
-    /// User and password in a sentinel's URL are for that sentinel. What the master needs to know is in
-    /// `master`, when that is a URL with the name in the place of the host, as
-    /// `redis://user:password@main/2`; its user and password may also come from
-    /// [`redis_credentials`](Self::redis_credentials). `rediss://main` reaches it over TLS, as a plain name
-    /// does if all sentinels have `rediss://` URLs; its certificate must be for the address or name that
-    /// the sentinels tell.
+    /// The user and password in a sentinel's URL are for that sentinel. To give the master a user, password or
+    /// database, write `master` as a URL with the name in place of the host, such as
+    /// `redis://user:password@main/2`. The user and password may also come from
+    /// [`redis_credentials`](Self::redis_credentials). `rediss://main` reaches the master over TLS, as a plain
+    /// name does if all sentinels have `rediss://` URLs. The master's certificate must be for the address or name
+    /// that the sentinels report.
     #[cfg(feature = "redis-sentinel")]
     pub fn redis_sentinel(
         mut self,
@@ -47,11 +48,12 @@ impl Builder {
         self
     }
 
-    /// Asks `provider` for user and password at each connection to Redis, instead of taking them from the
-    /// URL: credentials that change are used from the next connection on.
+    /// Asks `provider` for the user and password at each connection to Redis, instead of taking them from the
+    /// URL.
     ///
-    /// A provider that fails, or takes as long as a connection may, is asked again as a server that is
-    /// away. Sentinels are not greeted with these credentials, only the master.
+    /// Credentials that change are used from the next connection on. A provider that fails, or takes as long as a
+    /// connection may take, is asked again like a server that is unavailable. Only the master gets these
+    /// credentials, not the sentinels.
     ///
     /// ```
     /// use axum_rate_limit::{RateLimiter, RedisCredentials};
@@ -71,10 +73,11 @@ impl Builder {
         self
     }
 
-    /// Whom to trust where the URL is `rediss://`, and what to show there; default: the certificate
-    /// authorities of the system, and nothing. Other URLs are not concerned.
+    /// Sets which certificate authorities to trust for `rediss://` URLs, and which client certificate to present;
+    /// default: the authorities of the system, and no certificate.
     ///
-    /// The cryptography is the process's default of `rustls`; where a program has chosen none, `ring`.
+    /// Other URLs are not affected. The cryptography is that of the process's default `rustls` provider, or
+    /// `ring` if the program has chosen none.
     #[cfg(feature = "redis-tls")]
     pub fn redis_tls(mut self, tls: RedisTls) -> Self {
         self.access.tls = Some(tls);
@@ -82,7 +85,7 @@ impl Builder {
     }
 }
 
-/// A store on `server`; `setting` is to blame if that is none.
+/// Makes a store on `server`. An error blames `setting`.
 pub(super) fn place(
     setting: &'static str,
     server: Result<Server, String>,
@@ -92,7 +95,7 @@ pub(super) fn place(
     Ok(Place::Redis(RedisStore::on(server, settings)))
 }
 
-/// A store on the cluster that the nodes at `urls` belong to.
+/// Makes a store on the cluster that the nodes at `urls` belong to.
 #[cfg(feature = "redis-cluster")]
 pub(super) fn cluster(urls: &[String], access: &Access, settings: Settings) -> Result<Place, BuildError> {
     let store = RedisStore::cluster(urls, access, settings)

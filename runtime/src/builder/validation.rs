@@ -1,4 +1,4 @@
-//! What settings can be, each by itself.
+//! Validates each setting by itself.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::error::BuildError;
 use crate::key::{Proxies, canonical_network};
 
 impl Builder {
-    /// Whom clients may come through.
+    /// Returns the trusted proxies, and the header that they write.
     pub(super) fn proxies(&self) -> Result<Proxies, BuildError> {
         if self.trusted_proxies.is_empty() && self.client_ip_header.is_some() {
             return Err(BuildError::Setting {
@@ -40,7 +40,7 @@ impl Builder {
         })
     }
 
-    /// Finds the first setting that it can not be.
+    /// Returns an error for the first setting with an invalid value.
     pub(super) fn validate(&self) -> Result<(), BuildError> {
         let status = self.answers.status;
         let faults = [

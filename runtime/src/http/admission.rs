@@ -1,6 +1,6 @@
-//! Whether a request may go on: its policies are asked, all in one call.
+//! Admission: decides whether a request may go on by asking its policies, all in one store call.
 
-#![allow(clippy::result_large_err)] // in a box, each denial would be an allocation more
+#![allow(clippy::result_large_err)] // boxed, each denial would cost an allocation
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -27,11 +27,11 @@ use crate::text::Text;
 
 /// Whether a request may go on.
 pub(super) enum Admission<'a> {
-    /// It is known.
+    /// It is decided already.
     Now(Option<Result<(), Response>>),
-    /// The store has been asked: its answer is waited for here.
+    /// The store has been asked; its answer is awaited in place.
     Asked(Waiting<'a>, Asked),
-    /// The store is asked by a future of its own.
+    /// A boxed future asks the store.
     Later(Boxed<'a, Result<(), Response>>),
 }
 
@@ -46,7 +46,7 @@ impl Future for Admission<'_> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut *self {
-            // It is not to be polled again; if it is, it lets nothing through.
+            // A finished admission must not be polled again; if it is, it lets nothing through.
             Self::Now(result) => result.take().map_or(Poll::Pending, Poll::Ready),
             Self::Asked(waiting, asked) => {
                 ready!(asked.poll(context));
@@ -57,7 +57,7 @@ impl Future for Admission<'_> {
     }
 }
 
-/// A request that waits for a decision. When it does so no longer, what has not been decided is struck out.
+/// A request that waits for a decision. Dropping it strikes out the entries that are still undecided.
 pub(super) struct Waiting<'a> {
     ledger: &'a Ledger,
     parts: &'a Parts,
@@ -66,7 +66,7 @@ pub(super) struct Waiting<'a> {
 }
 
 impl<'a> Waiting<'a> {
-    /// What the store has answered; the error is the answer to the request.
+    /// Settles the entries by the store's answer. The error is the response to the request.
     fn conclude(&self, asked: &Asked) -> Result<(), Response> {
         self.settle(|entries| {
             let asks = entries.asked(self.admission).iter().map(|entry| &entry.ask);
@@ -74,11 +74,11 @@ impl<'a> Waiting<'a> {
         })
     }
 
-    /// Asks the store by a future of its own.
-    #[inline(never)] // it is long, and not for those who count in memory
+    /// Asks the store in a boxed future.
+    #[inline(never)] // it is long, and counting in memory does not need it
     fn ask(self, asks: SmallVec<[Ask<'static>; 1]>) -> Boxed<'a, Result<(), Response>> {
         Box::pin(async move {
-            // All of it moves in here: dropped before, it would strike out what is asked.
+            // Moves all of `self` into the future: a drop at the end of `ask` would strike out the entries.
             let waiting = &self;
             let limiter = &waiting.ledger.limiter().0.limiter;
             let outcome = limiter.answer_later(Operation::Take, &asks).await;
@@ -86,7 +86,7 @@ impl<'a> Waiting<'a> {
         })
     }
 
-    /// Notes what the store has answered; the error is the answer to the request.
+    /// Settles the entries by `outcome`. The error is the response to the request.
     fn settle(&self, outcome: impl FnOnce(&Entries) -> Result<Outcome, StoreError>) -> Result<(), Response> {
         let settled = self.ledger.with_entries(|entries| {
             let outcome = outcome(entries);
@@ -103,9 +103,9 @@ impl Drop for Waiting<'_> {
 }
 
 impl Ledger {
-    /// Asks all of `policies` that have not been asked in this request yet, in one call.
+    /// Asks those of `policies` that have not been asked in this request yet, in one store call.
     ///
-    /// The error is the answer to the request.
+    /// The error is the response to the request.
     pub(super) fn admit<'a>(parts: &'a Parts, policies: &'static [&'static Policy]) -> Admission<'a> {
         match Self::around(parts) {
             Some(ledger) => {
@@ -125,7 +125,7 @@ impl Ledger {
         policies: &'static [&'static Policy],
     ) -> Result<Admission<'a>, Refusal> {
         let limiter = &self.limiter().0.limiter;
-        // A denial stands, whoever sends the same request through a router again.
+        // A denial stands, even if the same request is sent through a router again.
         if entries.has_denial() {
             denied(entries, policies)?;
         }
@@ -137,7 +137,7 @@ impl Ledger {
         let begun = limiter.begin(Operation::Take, entries.asked(admission).iter().map(|entry| &entry.ask));
         let waiting = || Waiting { ledger: self, parts, admission, policies };
         Ok(match begun {
-            // Most are decided where they stand, without a future that would have to be moved from place to place.
+            // Most are decided on the spot, without a future that would have to be moved around.
             Begun::Decided(outcome) => {
                 settle(entries, admission, outcome, policies)?;
                 Admission::Now(Some(Ok(())))
@@ -150,7 +150,7 @@ impl Ledger {
         })
     }
 
-    /// Enters what is to be asked: all of `policies` that have not been.
+    /// Enters what is to be asked: those of `policies` that have not been asked and do not skip the request.
     fn enter(
         &self,
         entries: &mut Entries,
@@ -161,7 +161,7 @@ impl Ledger {
         let limiter = &self.limiter().0.limiter;
         let _asking = Asking::begin();
         for &policy in policies {
-            // One request is charged once, also by a policy that stands twice on one item.
+            // A request is charged once per policy, even if the policy stands on one item twice.
             let is_policy = |entry: &Entry| entry.ask.policy.name() == policy.name();
             if entries.decided().chain(entries.asked(admission)).any(is_policy) {
                 continue;
@@ -186,15 +186,15 @@ thread_local! {
     static IS_ASKING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether a function of a policy asks, here and now.
+/// Whether a function of a policy is running on this thread.
 pub(super) fn is_asking() -> bool {
     IS_ASKING.get()
 }
 
-/// While the functions of policies tell what is to be asked. Nothing is decided yet that they could look at, and
-/// whoever waited for that would wait for ever.
+/// Marks this thread while functions of policies run. Nothing is decided yet that they could look at, and the
+/// ledger is locked: waiting for it would deadlock.
 struct Asking {
-    /// Whether it is one of those functions that asks.
+    /// Whether this admission began inside of such a function.
     was_asking: bool,
 }
 
@@ -210,18 +210,18 @@ impl Drop for Asking {
     }
 }
 
-/// Why a request may not go on. It is answered when the record is free again, since what answers it may be the user's,
-/// and look at that.
+/// Why a request may not go on. The response is made after the ledger is unlocked, since the user's code may make
+/// it and look at the ledger.
 pub(super) enum Refusal {
-    /// All that deny.
+    /// All decisions that deny, each with its policy.
     Denied(SmallVec<[(Decision, Effective<'static>); 1]>),
-    /// The store has failed when the policy was asked, with others.
+    /// The store failed. The policy is the first of those that were asked together.
     Store(StoreError, Option<Effective<'static>>),
     NoPeer,
 }
 
 impl Refusal {
-    /// The answer to the request.
+    /// Returns the response to the request.
     #[cold] // most requests pass
     fn answer(self, parts: &Parts, answers: &Answers) -> Response {
         match self {
@@ -243,7 +243,7 @@ impl Refusal {
     }
 }
 
-/// Notes the outcome for all that were asked together; the error is why the request may not go on.
+/// Records the outcome for all entries of `admission`. The error is why the request may not go on.
 fn settle(
     entries: &mut Entries,
     admission: u32,
@@ -259,7 +259,7 @@ fn settle(
     }
 }
 
-/// Strikes out those that were asked together, since the store has failed.
+/// Strikes out the entries of `admission`, since the store has failed.
 #[cold]
 fn refused(entries: &mut Entries, admission: u32, error: StoreError) -> Result<(), Refusal> {
     let asked = entries.asked(admission);
@@ -271,7 +271,7 @@ fn refused(entries: &mut Entries, admission: u32, error: StoreError) -> Result<(
     Err(Refusal::Store(error, first))
 }
 
-/// Whether one of `policies` has denied the request.
+/// Returns an error if one of `policies` has denied the request.
 #[cold] // most requests pass
 fn denied(entries: &Entries, policies: &[&'static Policy]) -> Result<(), Refusal> {
     let is_asked = |entry: &&Entry| policies.iter().any(|policy| policy.name() == entry.ask.policy.name());

@@ -1,4 +1,4 @@
-//! What a request turns out to cost, once its work is done.
+//! The extractor that corrects what a request is charged, once its work is done.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use super::decisions::NoLayer;
 use super::ledger::Ledger;
 use crate::error::Error;
 
-/// An extractor: adds to what this request has been charged, or gives some of it back.
+/// An extractor that adds to what this request has been charged, or gives some of it back.
 ///
 /// ```
 /// use axum::http::StatusCode;
@@ -25,13 +25,13 @@ use crate::error::Error;
 /// }
 /// ```
 ///
-/// Where the status or a header of the answer tells it, [`give_back_if`](crate::Policy::give_back_if) does the same.
+/// Where the status or a header of the response tells whether to give back, use
+/// [`give_back_if`](crate::Policy::give_back_if) instead.
 ///
-/// Each change is one atomic call of the store. The response fields tell what is left after it. What is
-/// added can't be denied any more: it may use up more than the quota, and whoever comes next waits for
-/// it. What is given back is at most what this request was charged, and is taken from what the counter
-/// holds then, where it was charged: if the window has ended meanwhile, that is another one's; and if the store
-/// has gone since, nobody is given it.
+/// Each change is one atomic call of the store, and the response fields tell what is left after it. What is added
+/// can't be denied any more: it may exceed the quota, and the requests that follow wait for it. What is given
+/// back is at most what this request was charged. It goes to the counter that was charged, as that stands then:
+/// if the window has ended meanwhile, the next window gets it, and if the store has gone away since, nobody does.
 #[derive(Clone, Debug)]
 #[must_use = "nothing is charged until `add` or `give_back` is called"]
 pub struct Charge {
@@ -44,24 +44,26 @@ impl Charge {
     ///
     /// # Errors
     ///
-    /// If the store fails, and the limiter is built to [deny](crate::OnStoreError::Deny) then; or if it is
-    /// [of](Self::of) a policy that does not exist.
+    /// If the store fails and the limiter is built to [deny](crate::OnStoreError::Deny) then, or if this charge
+    /// is [of](Self::of) a policy that does not exist.
     pub async fn add(&self, cost: u32) -> Result<(), Error> {
         Ok(self.ledger.add(self.policy()?, cost).await?)
     }
 
-    /// Gives `cost` back, or as much as this request has been charged.
+    /// Gives back `cost`, but at most what this request has been charged.
     ///
     /// # Errors
     ///
-    /// As [`add`](Self::add). Where the store had too much to do to be asked, what is [of](Self::of) one policy may be given
-    /// back by another call. All else is not: nobody knows what became of it.
+    /// As for [`add`](Self::add). If the store had too much to do to be asked, what is [of](Self::of) a single
+    /// policy can be given back by another call. Otherwise it can't be given back again, since nobody knows what
+    /// became of it.
     pub async fn give_back(&self, cost: u32) -> Result<(), Error> {
         Ok(self.ledger.give_back(self.policy()?, cost).await?)
     }
 
-    /// Only that of one policy, if several were asked in this request. Without a call of this, `add`
-    /// and `give_back` concern them all. If that policy was not asked, they do nothing; if none is called so, they fail.
+    /// Restricts `add` and `give_back` to one policy, if several were asked in this request. Without this call,
+    /// they apply to all of them. If the policy was not asked, they do nothing; if no policy has that name, they
+    /// fail.
     ///
     /// ```
     /// use axum_rate_limit::{Charge, Error, rate_limit};
@@ -78,7 +80,7 @@ impl Charge {
         Self { policy: Some(policy.into()), ..self.clone() }
     }
 
-    /// The policy that it is of, if it is of one alone.
+    /// Returns the policy that this charge is restricted to, if any.
     fn policy(&self) -> Result<Option<&str>, Error> {
         if let Some(policy) = &self.policy {
             self.ledger.limiter().0.limiter.policies.find("Charge::of", policy)?;

@@ -1,4 +1,4 @@
-//! What has been decided in this request, for its handler.
+//! The extractor that tells a handler what has been decided for its request.
 
 use std::ops::Deref;
 use std::sync::atomic::AtomicBool;
@@ -11,8 +11,8 @@ use super::faults::{internal_error, once};
 use super::ledger::Ledger;
 use crate::decision::Decision;
 
-/// An extractor: what the policies before this handler have decided, in the order in which they
-/// were asked, and before a [`Charge`](crate::Charge) changes it.
+/// An extractor that tells what the policies before this handler have decided, in the order in which they were
+/// asked. A later [`Charge`](crate::Charge) does not change it.
 ///
 /// ```
 /// use axum_rate_limit::{Decisions, rate_limit};
@@ -27,7 +27,7 @@ use crate::decision::Decision;
 pub struct Decisions(Vec<Decision>);
 
 impl Decisions {
-    /// What the policy of that name has decided, if it was asked.
+    /// Returns what the policy of that name has decided, if it was asked.
     pub fn get(&self, policy: &str) -> Option<&Decision> {
         self.0.iter().find(|decision| decision.policy() == policy)
     }
@@ -68,8 +68,9 @@ impl<S: Sync> FromRequestParts<S> for Decisions {
     }
 }
 
-/// There is no [`RateLimiter`](crate::RateLimiter) among the layers of the router: 500. Nor is there anything yet for
-/// a function of a policy, which is asked before it is decided.
+/// The rejection of [`Decisions`] and [`Charge`](crate::Charge) if no [`RateLimiter`](crate::RateLimiter) is
+/// among the layers of the router: 500. A function of a policy gets it as well, since it runs before anything is
+/// decided.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("there is no rate limiter: add `.layer(limiter)` to the router, after its routes")]
 #[non_exhaustive]

@@ -1,4 +1,4 @@
-//! The answer to a request over its limit.
+//! Denials: the response to a request that is not let through.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -26,8 +26,9 @@ const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+
 
 const STORE_AWAY: &str = "The rate limit can't be checked at the moment.";
 
-/// What [`check`](crate::RateLimiter::check) and [`Charge`](crate::Charge) fail with, in a handler that
-/// returns it: 503, and 500 for what the program has to mend. How the limiter is built to answer is not known here.
+/// Answers what [`check`](crate::RateLimiter::check) and [`Charge`](crate::Charge) fail with, in a handler that
+/// returns it: 503 if the store failed, 500 if the program is at fault. The limiter's response settings are not
+/// known here.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         match self {
@@ -39,7 +40,7 @@ impl IntoResponse for Error {
                 )
             }
             Self::Build(error) => {
-                // What is wrong in a program is so for all requests, and they may be a client's to make.
+                // A fault of the program shows in every request, and clients may send any number of them.
                 static FAULTS: Sometimes = Sometimes::new();
                 if let Some(requests) = FAULTS.now() {
                     tracing::error!(
@@ -60,7 +61,7 @@ pub(crate) enum OnDenied {
     /// `{"detail": …}`
     #[default]
     Detail,
-    /// RFC 9457.
+    /// An RFC 9457 problem document.
     Problem,
     Custom(Arc<dyn Fn(&Denied<'_>) -> Response + Send + Sync>),
 }
@@ -75,7 +76,7 @@ impl fmt::Debug for OnDenied {
     }
 }
 
-/// A request that is not let through: what [`on_denied`](crate::Builder::on_denied) answers.
+/// A request that is not let through, for [`on_denied`](crate::Builder::on_denied) to answer.
 ///
 /// ```
 /// use axum::http::header::ACCEPT;
@@ -98,7 +99,7 @@ pub struct Denied<'r> {
     reason: Reason,
     status: StatusCode,
     message: Cow<'static, str>,
-    /// The quotas that are exceeded, by the names that clients know.
+    /// The exceeded quotas, by the names that clients know.
     violated: Vec<String>,
 }
 
@@ -106,14 +107,14 @@ pub struct Denied<'r> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Reason {
-    /// A quota is used up. If several policies deny, the decision is that with the longest wait.
+    /// A quota has too little left. If several policies deny, this is the decision with the longest wait.
     Quota(Box<Decision>),
     /// The store failed, and the limiter is built to [deny](crate::OnStoreError::Deny) then.
     Store(StoreError),
 }
 
 impl<'r> Denied<'r> {
-    /// The answer to a denial by `decision` of `policy`, which has the longest wait of all that `deny`.
+    /// Returns the response to a denial by `decision` of `policy`, which has the longest wait of all that `deny`.
     pub(super) fn by_quota<'a>(
         request: &'r Parts,
         decision: &Decision,
@@ -129,8 +130,8 @@ impl<'r> Denied<'r> {
         };
         let status = policy.denial_status().unwrap_or(answers.status);
         if let OnDenied::Detail = answers.on_denied {
-            // Whoever is flooded with requests has nothing to spare for words that nobody reads, nor to look for
-            // fields that are not there.
+            // Under a flood of requests, nothing is spent on a `Denied` that nobody reads, or on looking for
+            // fields that a new response does not have.
             let mut response = detail(status, &message);
             if let Some(wait) = decision.retry_after() {
                 response.headers_mut().insert(RETRY_AFTER, fields::number(whole_seconds(wait).as_secs()));
@@ -149,7 +150,7 @@ impl<'r> Denied<'r> {
         denied.into_response(answers)
     }
 
-    /// A denial because the store failed when `policy` was asked.
+    /// Makes a denial because the store failed when `policy` was asked.
     pub(super) fn by_store(request: &'r Parts, error: StoreError, policy: &Policy) -> Self {
         tracing::debug!(policy = policy.name(), %error, "denied without a store");
         Self {
@@ -161,28 +162,28 @@ impl<'r> Denied<'r> {
         }
     }
 
-    /// The request, without its body: which page or language the client wants.
+    /// Returns the request, without its body. It tells which page or language the client wants.
     pub fn request(&self) -> &'r Parts {
         self.request
     }
 
-    /// Why.
+    /// Returns why the request is not let through.
     pub fn reason(&self) -> &Reason {
         &self.reason
     }
 
-    /// The status that the policy or the limiter declares; 503 where the store failed.
+    /// Returns the status that the policy or the limiter declares, or 503 if the store failed.
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The text that the policy declares, or what else there is to say.
+    /// Returns the policy's text or a default; if the store failed, a text that says so.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// How long to wait before the next try, in whole seconds and at least one; `None` if it is in
-    /// vain, since the request costs more than the quota.
+    /// Returns how long to wait before the next try, in whole seconds and at least one. `None` means that waiting
+    /// is in vain, since the request costs more than the quota.
     pub fn retry_after(&self) -> Option<Duration> {
         let wait = match &self.reason {
             Reason::Quota(decision) => decision.retry_after()?,
@@ -191,8 +192,8 @@ impl<'r> Denied<'r> {
         Some(whole_seconds(wait))
     }
 
-    /// The quotas that are exceeded, by the names that response fields give them: `hardwork`, `hardwork.2`; none where
-    /// the store failed.
+    /// Returns the exceeded quotas by their names in response fields: `hardwork`, `hardwork.2`; none if the store
+    /// failed.
     pub fn violated(&self) -> impl Iterator<Item = &str> {
         self.violated.iter().map(String::as_str)
     }
@@ -212,7 +213,7 @@ impl<'r> Denied<'r> {
     }
 }
 
-/// A denial with the fields that it lacks.
+/// Adds `retry-after` and `cache-control` to a response that lacks them.
 fn finished(mut response: Response, retry_after: Option<Duration>) -> Response {
     let headers = response.headers_mut();
     if let Some(wait) = retry_after {
@@ -222,7 +223,7 @@ fn finished(mut response: Response, retry_after: Option<Duration>) -> Response {
     response
 }
 
-/// `{"detail": text}`
+/// Makes a response with the body `{"detail": text}`.
 pub(super) fn detail(status: StatusCode, text: &str) -> Response {
     let body = if text == Policy::MESSAGE {
         Body::from(r#"{"detail":"Rate limit exceeded."}"#)
@@ -235,13 +236,13 @@ pub(super) fn detail(status: StatusCode, text: &str) -> Response {
     response
 }
 
-/// How long to wait, as a client is told: in whole seconds, and at least one.
+/// Rounds a wait as clients are told it: up to whole seconds, and to at least one.
 fn whole_seconds(wait: Duration) -> Duration {
     Duration::from_secs(ceil_seconds(wait).max(1))
 }
 
-/// Whole seconds, rounded up, so that whoever waits them does not come too early. They have no more digits than a number
-/// in a field may have, whatever a store of one's own says.
+/// Rounds up to whole seconds, so that a client that waits them does not come too early. Caps them at the 15
+/// digits that a number in a field may have, whatever a custom store returns.
 pub(super) fn ceil_seconds(duration: Duration) -> u64 {
     const MOST: u64 = 999_999_999_999_999;
     (duration.as_secs().min(MOST) + u64::from(duration.subsec_nanos() > 0)).min(MOST)

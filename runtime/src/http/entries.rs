@@ -1,4 +1,4 @@
-//! What the policies that a request met have said.
+//! The entries of a ledger: the policies that a request has met, and what each decided.
 
 use std::ops::Range;
 
@@ -8,30 +8,31 @@ use crate::decision::Decision;
 use crate::limiter::Ask;
 use crate::store::Outcome;
 
-/// One policy, and what it said.
+/// A policy, and what it decided.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) ask: Ask<'static>,
-    /// What the store has said to it.
+    /// What the store answered; `None` until then.
     outcome: Option<Outcome>,
-    /// How much of its quotas this request holds.
+    /// How much of the policy's quotas this request holds.
     pub(super) charged: Charged,
-    /// With which others it was asked.
+    /// The admission that it belongs to: policies of one admission are asked together.
     admission: u32,
 }
 
-/// How much a request holds, by where it was charged: where a store goes or comes back meanwhile, in both places.
+/// How much a request holds, by where it was charged. If the store goes away or comes back meanwhile, it may hold
+/// some in both places.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Charged {
-    /// Where the limiter counts.
+    /// In the limiter's store.
     pub(super) in_store: u32,
     /// In this process, while the store was away.
     pub(super) here: u32,
 }
 
-/// The policies in the order in which they were asked.
+/// The entries, in the order in which their policies were asked.
 ///
-/// Most requests meet one, which has its place here.
+/// Most requests meet one policy, whose entry is kept inline.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
     all: SmallVec<[Entry; 1]>,
@@ -39,13 +40,13 @@ pub(super) struct Entries {
 }
 
 impl Entries {
-    /// The number of those that are asked next.
+    /// Begins an admission, and returns its number.
     pub(super) fn begin(&mut self) -> u32 {
         self.admissions += 1;
         self.admissions
     }
 
-    /// Enters what is to be asked, without a key yet.
+    /// Enters what is to be asked. Its key is not written yet.
     pub(super) fn enter(&mut self, admission: u32, ask: Ask<'static>) -> &mut Entry {
         let entry = Entry { ask, outcome: None, charged: Charged::default(), admission };
         let index = self.all.len();
@@ -53,37 +54,38 @@ impl Entries {
         &mut self.all[index]
     }
 
-    /// Those that have been decided.
+    /// Returns the entries that have been decided.
     pub(super) fn decided(&self) -> impl Iterator<Item = &Entry> + Clone {
         self.all.iter().filter(|entry| entry.outcome.is_some())
     }
 
-    /// Those that have been decided.
+    /// Returns the entries that have been decided, to be changed.
     pub(super) fn decided_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
         self.all.iter_mut().filter(|entry| entry.outcome.is_some())
     }
 
-    /// The one of that policy, if it has been decided.
+    /// Returns the entry of `policy`, if it has been decided.
     pub(super) fn find_mut(&mut self, policy: &str) -> Option<&mut Entry> {
         self.decided_mut().find(|entry| entry.is_of(Some(policy)))
     }
 
-    /// What has been decided.
+    /// Returns the decisions so far.
     pub(super) fn decisions(&self) -> impl Iterator<Item = Decision> {
         self.all.iter().filter_map(Entry::decision)
     }
 
-    /// Whether one has been denied.
+    /// Whether a policy has denied the request.
     pub(super) fn has_denial(&self) -> bool {
         self.all.iter().any(Entry::is_denied)
     }
 
-    /// Those that are asked together, and wait for a decision.
+    /// Returns the entries of `admission` that wait for a decision.
     pub(super) fn asked(&self, admission: u32) -> &[Entry] {
         &self.all[self.places(admission)]
     }
 
-    /// Where those are that are asked together: they were entered one after the other.
+    /// Returns where the undecided entries of `admission` are. They are adjacent, since they were entered one
+    /// after the other.
     fn places(&self, admission: u32) -> Range<usize> {
         let is_asked = |entry: &Entry| entry.is_asked(admission);
         let first = self.all.iter().position(is_asked).unwrap_or(self.all.len());
@@ -91,7 +93,7 @@ impl Entries {
         first..first + count
     }
 
-    /// Notes what has been decided of those that were asked together.
+    /// Records the outcome for the entries of `admission`.
     pub(super) fn settle(&mut self, admission: u32, outcome: Outcome) {
         let places = self.places(admission);
         match &mut self.all[places] {
@@ -100,7 +102,7 @@ impl Entries {
         }
     }
 
-    /// Strikes out those that were asked together and will not be decided.
+    /// Strikes out the entries of `admission` that will not be decided.
     pub(super) fn withdraw(&mut self, admission: u32) {
         self.all.retain(|entry| !entry.is_asked(admission));
     }
@@ -111,7 +113,7 @@ impl Charged {
         self.in_store == 0 && self.here == 0
     }
 
-    /// Takes `cost` out, or as much as there is: of what all share before what is this process's.
+    /// Takes out `cost`, or as much as there is: first from the store, which all share, then from this process.
     pub(super) fn take(&mut self, cost: u32) -> Self {
         let in_store = cost.min(self.in_store);
         let here = (cost - in_store).min(self.here);
@@ -121,8 +123,8 @@ impl Charged {
     }
 }
 
-/// Gives each its part.
-#[inline(never)] // most requests ask one
+/// Gives each entry its part of the outcome.
+#[inline(never)] // most requests ask one policy
 fn settle_each(entries: &mut [Entry], mut outcome: Outcome) {
     for entry in entries {
         let part = entry.ask.part_of(&mut outcome);
@@ -136,7 +138,7 @@ impl Entry {
     }
 
     fn settle(&mut self, part: Outcome) {
-        // What one denies is charged by none.
+        // If one policy denies, none is charged.
         if part.is_charged() {
             self.charge(self.ask.cost, &part);
         }
@@ -144,34 +146,34 @@ impl Entry {
         self.outcome = Some(part);
     }
 
-    /// Notes that `cost` was charged, where `part` tells.
+    /// Records that `cost` was charged, in the place that `part` tells.
     pub(super) fn charge(&mut self, cost: u32, part: &Outcome) {
         let Charged { in_store, here } = &mut self.charged;
         let charged = if part.is_degraded() { here } else { in_store };
         *charged = charged.saturating_add(cost);
     }
 
-    /// What asks for `cost` of the same, if that is anything.
+    /// Returns an ask for `cost` under the same policy and key, unless `cost` is 0.
     pub(super) fn ask_for(&self, cost: u32) -> Option<Ask<'static>> {
         (cost > 0).then(|| Ask { cost, ..self.ask.clone() })
     }
 
-    /// Whether it is of the policy of that name, or of any if there is no name.
+    /// Whether this is the entry of `policy`; always true if that is `None`.
     pub(super) fn is_of(&self, policy: Option<&str>) -> bool {
         policy.is_none_or(|policy| policy == self.ask.policy.name())
     }
 
-    /// Whether the request must not pass.
+    /// Whether this entry denies the request.
     pub(super) fn is_denied(&self) -> bool {
         self.outcome.as_ref().is_some_and(Outcome::is_exceeded) && !self.ask.policy.is_shadow()
     }
 
-    /// What was decided, if it has been.
+    /// Returns the decision, if there is one yet.
     pub(super) fn decision(&self) -> Option<Decision> {
         self.outcome.as_ref().map(|part| self.ask.decision(part))
     }
 
-    /// Notes where the counters stand after a handler has added to the cost, or given some of it back.
+    /// Updates where the counters stand, after a handler has added to the cost or given some of it back.
     pub(super) fn update(&mut self, later: &Outcome) {
         if let Some(part) = &mut self.outcome {
             part.update(later);

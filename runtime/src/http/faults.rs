@@ -1,4 +1,4 @@
-//! What is missing around a limited route: 500, and a line in the log that says what to add.
+//! Responses for limited routes that lack a limiter or a peer address: 500, and a log line that says what to add.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::denial::detail;
 use crate::policy::Policy;
 
-/// Writes a line once, however many requests meet it.
+/// Logs once, however many requests run into it.
 pub(super) fn once(logged: &AtomicBool, log: impl FnOnce()) {
     if !logged.swap(true, Ordering::Relaxed) {
         log();
@@ -19,7 +19,7 @@ pub(super) fn once(logged: &AtomicBool, log: impl FnOnce()) {
 
 #[cold]
 pub(super) fn no_layer(policies: &[&'static Policy]) -> Response {
-    /// The policies of which it has been told.
+    /// The policies that have been logged.
     static TOLD: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     if let Some(policy) = policies.first().map(|policy| policy.name())
         && TOLD.lock().insert(policy)
@@ -46,7 +46,7 @@ pub(super) fn no_peer() -> Response {
     internal_error()
 }
 
-/// What the log says is not the client's business.
+/// Answers 500 without the reason, which is in the log and is not the client's business.
 pub(super) fn internal_error() -> Response {
     detail(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
 }

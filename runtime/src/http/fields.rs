@@ -1,4 +1,4 @@
-//! The response fields that tell a client of its quotas.
+//! The response fields that tell a client about its quotas.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,13 +15,13 @@ const X_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const X_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
-/// Which response fields tell a client of its quotas.
+/// Which response fields tell a client about its quotas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Headers {
-    /// `ratelimit-policy` and `ratelimit`, as draft-ietf-httpapi-ratelimit-headers-11 has them: every
-    /// quota of every policy. The time that they tell is until the quota is whole again; of one that is exceeded, until
-    /// the next try if that is sooner.
+    /// `ratelimit-policy` and `ratelimit`, as in draft-ietf-httpapi-ratelimit-headers-11, for every quota of
+    /// every policy that is not in shadow. The time they tell is until the quota is whole again or, for an
+    /// exceeded quota, until the next try if that is sooner.
     #[default]
     Draft,
     /// `x-ratelimit-limit`, `x-ratelimit-remaining` and `x-ratelimit-reset` (in seconds from now) of
@@ -34,7 +34,7 @@ pub enum Headers {
 }
 
 impl Headers {
-    /// Adds what `decisions` say to a response.
+    /// Adds the fields for `decisions` to a response.
     pub(super) fn write(self, decisions: &[Decision], headers: &mut HeaderMap) {
         let told = decisions.iter().filter(|decision| !decision.is_shadowed());
         if matches!(self, Self::Draft | Self::Both) {
@@ -46,7 +46,7 @@ impl Headers {
     }
 }
 
-/// What a client knows a quota by: the `name` of its policy, and `name.2` for the second one of it.
+/// The name that a client knows a quota by: the `name` of its policy, and `name.2` for the second quota of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ItemName {
     policy: &'static str,
@@ -60,14 +60,14 @@ impl fmt::Display for ItemName {
     }
 }
 
-/// The quotas of a policy, and what clients know them by.
+/// Returns the quotas of a policy, with the names that clients know them by.
 pub(super) fn items(decision: &Decision) -> impl Iterator<Item = (ItemName, &QuotaState)> {
     let policy = decision.policy();
     let states = decision.quotas().iter().enumerate();
     states.map(move |(index, state)| (ItemName { policy, number: index + 1 }, state))
 }
 
-/// `"hardwork";q=5;w=60` and `"hardwork";r=4;t=60`.
+/// Writes `"hardwork";q=5;w=60` and `"hardwork";r=4;t=60`.
 fn draft<'a>(decisions: impl Iterator<Item = &'a Decision>, headers: &mut HeaderMap) {
     let (mut policies, mut limits) = (List::default(), List::default());
     for (name, state) in decisions.flat_map(items) {
@@ -75,7 +75,7 @@ fn draft<'a>(decisions: impl Iterator<Item = &'a Decision>, headers: &mut Header
         policies.item(name, (";q=", quota.limit().into()), (";w=", quota.window_seconds()));
         limits.item(name, (";r=", told(state).into()), (";t=", ceil_seconds(until_more(state))));
     }
-    // A list may come in several lines: another limiter may have had its say.
+    // Appended, since a list may span several lines, and another limiter may have added one.
     if let Some(value) = policies.value() {
         headers.append(RATELIMIT_POLICY, value);
     }
@@ -84,11 +84,11 @@ fn draft<'a>(decisions: impl Iterator<Item = &'a Decision>, headers: &mut Header
     }
 }
 
-/// A list of RFC 9651, of strings with two parameters each.
+/// An RFC 9651 list of strings with two parameters each.
 ///
-/// It is written by hand, since every limited request waits for it; that it is of the grammar is tested.
-/// The names of policies hold nothing that has to be escaped, and no number has
-/// more than the 15 digits that the grammar allows.
+/// It is written by hand, since every limited request waits for it; a test compares it with a serializer of the
+/// grammar. The names of policies contain nothing that has to be escaped, and no number has more than the 15
+/// digits that the grammar allows.
 #[derive(Default)]
 struct List(Text);
 
@@ -115,12 +115,14 @@ impl List {
     }
 }
 
-/// A bucket may hold more than it gets in a window, but clients are told of no more than the quota.
+/// Returns what clients are told is left: at most the quota, though a bucket may hold more than it gets in a
+/// window.
 fn told(state: &QuotaState) -> u32 {
     state.remaining.min(state.quota.limit())
 }
 
-/// After how long a quota is whole again; or, if it is exceeded, the next try fits, which may be long before that.
+/// Returns how long until a quota is whole again or, if it is exceeded, until the next try fits, which may be
+/// much sooner.
 fn until_more(state: &QuotaState) -> Duration {
     let next_try = state.retry_after.filter(|_| state.exceeded);
     next_try.map_or(state.reset, |wait| wait.min(state.reset))
@@ -135,7 +137,7 @@ fn legacy<'a>(decisions: impl Iterator<Item = &'a Decision> + Clone, headers: &m
     }
 }
 
-/// `HeaderValue::from(number)` allocates twice, and this once.
+/// Makes a header value with one allocation; `HeaderValue::from(number)` makes two.
 pub(super) fn number(number: u64) -> HeaderValue {
     HeaderValue::from_str(itoa::Buffer::new().format(number)).unwrap_or_else(|_| number.into())
 }
@@ -156,7 +158,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is written is what a serializer of the grammar writes.
+        /// A list is written as a serializer of the grammar writes it.
         #[test]
         fn a_list_is_of_the_grammar(
             items in proptest::collection::vec((names(), any::<u32>(), 0..31_622_400_u64), 0..5)

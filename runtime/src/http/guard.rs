@@ -26,7 +26,7 @@ pub fn guard<P: Policies, R: Guarded>(make: impl FnOnce() -> R) -> R {
     note = "put the attribute on a handler (`async fn`), or on a function that returns one of axum's routers"
 )]
 pub trait Guarded {
-    /// The same router, with `guard` before its routes.
+    /// Returns the same router, with `guard` before its routes.
     #[doc(hidden)]
     #[must_use]
     fn guarded(self, guard: GuardLayer) -> Self;
@@ -34,7 +34,7 @@ pub trait Guarded {
 
 impl<S: Clone + Send + Sync + 'static> Guarded for Router<S> {
     fn guarded(self, guard: GuardLayer) -> Self {
-        // Axum panics where a router without routes gets a `route_layer`.
+        // Axum panics if a router without routes gets a `route_layer`.
         if self.has_routes() {
             return self.route_layer(guard);
         }
@@ -54,7 +54,7 @@ impl<S: Clone + 'static, E: 'static> Guarded for MethodRouter<S, E> {
     }
 }
 
-/// Makes a [`Guard`].
+/// The layer that makes a [`Guard`].
 #[derive(Clone, Copy, Debug)]
 pub struct GuardLayer {
     policies: &'static [&'static Policy],

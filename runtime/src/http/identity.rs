@@ -1,4 +1,4 @@
-//! Who asks, and for what, as the request tells it.
+//! The identity of a request: who sends it, and what it asks for.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,10 +14,10 @@ use crate::rate_limiter::RateLimiter;
 use crate::text::Text;
 
 impl RateLimiter {
-    /// Whose request it is: the address of the peer, or that which a trusted proxy tells; `None` if the request knows no
-    /// peer. Policies that are kept by address keep it for this one's network.
+    /// Returns the client's address: that of the peer, or the one that a trusted proxy tells. `None` if the
+    /// request has no peer address. Policies that are keyed by address count under this one's network.
     ///
-    /// For a socket that is asked for each message, say, whose client is to have one quota also behind a proxy:
+    /// Use it, say, for a socket that checks each message, so that a client has one quota behind a proxy, too:
     ///
     /// ```
     /// use axum::http::request::Parts;
@@ -35,12 +35,12 @@ impl RateLimiter {
     }
 }
 
-/// Whose request it is, as the limiter around it sees it: the address of the peer, or that which a
-/// [trusted proxy](crate::Builder::trusted_proxies) tells. `None` if there is no limiter around it, or the request knows
-/// no peer.
+/// Returns the client's address as the limiter around the request sees it: that of the peer, or the one that a
+/// [trusted proxy](crate::Builder::trusted_proxies) tells. `None` if there is no limiter around the request, or
+/// the request has no peer address.
 ///
-/// For the functions of policies, where the peer may be a proxy, by which all clients look alike; and for handlers and
-/// middleware below the limiter. Elsewhere there is [`RateLimiter::client_ip`].
+/// It is for the functions of policies, since the peer may be a proxy and all its clients would look alike, and
+/// for handlers and middleware below the limiter. Elsewhere, use [`RateLimiter::client_ip`].
 ///
 /// ```
 /// use std::net::{IpAddr, Ipv4Addr};
@@ -59,11 +59,11 @@ pub fn client_ip(request: &Parts) -> Option<IpAddr> {
     Ledger::around(request)?.limiter().client_ip(request)
 }
 
-/// There is no peer address in the request.
+/// The request has no peer address.
 #[derive(Debug)]
 pub(super) struct NoPeer;
 
-/// Writes the key that `policy` keeps the quota of this request under.
+/// Writes the key under which `policy` counts this request.
 pub(super) fn write_key(
     parts: &Parts,
     policy: &Policy,
@@ -73,12 +73,12 @@ pub(super) fn write_key(
     let client = || client(parts, limiter);
     let asked = match policy.scope() {
         Scope::Policy => Asked::Anything,
-        // A nested router sees the path without its prefix.
+        // A nested router strips its prefix from the path.
         Scope::Resource => {
             let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |OriginalUri(uri)| uri);
             Asked::Resource(&parts.method, uri.path())
         }
-        // A fallback matches no template. It has one quota, since the paths there are without end.
+        // A fallback matches no template. Its paths are without end, so they share one quota.
         Scope::Route => {
             let template = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
             Asked::Route(&parts.method, template)

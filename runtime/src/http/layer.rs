@@ -1,4 +1,4 @@
-//! The layer: a ledger for each request, and what follows from it for the answer.
+//! The tower layer: gives each request a ledger, and acts on it when the response comes.
 
 use std::fmt;
 use std::pin::Pin;
@@ -20,9 +20,9 @@ use crate::decision::Decision;
 use crate::rate_limiter::RateLimiter;
 use crate::store::Boxed;
 
-/// A service whose requests a [`RateLimiter`] counts, where an attribute below asks for it.
+/// A service whose requests a [`RateLimiter`] counts wherever an attribute below asks for it.
 ///
-/// That of a whole application is made with [`RateLimiter::layer`], and served as a router is.
+/// For a whole application, make it with [`RateLimiter::layer`] and serve it as you would a router.
 #[derive(Clone, Debug)]
 pub struct RateLimitService<S> {
     inner: S,
@@ -33,8 +33,9 @@ impl RateLimiter {
     /// Puts the limiter around a service, which may be a whole router: `limiter.layer(app)` instead of
     /// `app.layer(limiter)`.
     ///
-    /// [`Router::layer`] puts a layer around each route: each request takes a clone of the route and a box for
-    /// a future, and routes that are added later are without it. Around the router there is one for all, at less cost.
+    /// [`Router::layer`] wraps each route by itself: each request takes a clone of the route and a box for a
+    /// future, and routes that are added later are not covered. One layer around the router serves all routes, at
+    /// less cost.
     ///
     /// ```no_run
     /// use std::net::SocketAddr;
@@ -49,25 +50,25 @@ impl RateLimiter {
     /// # }
     /// ```
     ///
-    /// It is what [`tower::Layer`](tower_layer::Layer) has under this name, without that trait in scope.
+    /// Does the same as the method of [`tower::Layer`](tower_layer::Layer), without that trait in scope.
     pub fn layer<S>(&self, inner: S) -> RateLimitService<S> {
         RateLimitService { inner, limiter: self.clone() }
     }
 }
 
-/// What `axum::serve` takes, as [`Router`] has it. For other services there is [`axum::ServiceExt`].
+/// What `axum::serve` takes, as [`Router`] has it. For other services, use [`axum::ServiceExt`].
 impl RateLimitService<Router> {
-    /// As [`Router::into_make_service`]: without the address of the peer, by which most policies tell who asks.
+    /// Like [`Router::into_make_service`]: without the peer address, by which most policies tell clients apart.
     pub fn into_make_service(self) -> IntoMakeService<Self> {
         ServiceExt::<Request>::into_make_service(self.finished())
     }
 
-    /// As [`Router::into_make_service_with_connect_info`]: with that address.
+    /// Like [`Router::into_make_service_with_connect_info`]: with the peer address.
     pub fn into_make_service_with_connect_info<C>(self) -> IntoMakeServiceWithConnectInfo<Self, C> {
         ServiceExt::<Request>::into_make_service_with_connect_info(self.finished())
     }
 
-    /// With handlers made into routes once, as axum does where it serves a router, and not for each request.
+    /// Turns handlers into routes once, as axum does for a router that it serves, and not for each request.
     fn finished(self) -> Self {
         Self { inner: self.inner.with_state(()), ..self }
     }
@@ -100,11 +101,11 @@ where
 }
 
 impl RateLimiter {
-    /// Puts a ledger into a request, and keeps it for the answer.
+    /// Puts a ledger into a request, and returns it for the response.
     fn enter(&self, extensions: &mut Extensions) -> Option<Ledger> {
         let ledger = Ledger::new(self.clone());
         let outer = extensions.insert(ledger.clone());
-        // The same limiter may be a layer of a router and of one nested in it: the outer one keeps it.
+        // If the same limiter is around a router and around one nested in it, the outer layer keeps the ledger.
         if let Some(outer) = outer.filter(|outer| outer.limiter().is(self))
             && let Some(ledger) = extensions.get_mut()
         {
@@ -121,7 +122,7 @@ impl RateLimiter {
 }
 
 pin_project! {
-    /// The answer of a [`RateLimitService`].
+    /// The response future of a [`RateLimitService`].
     pub struct ResponseFuture<F>
     where
         F: Future,
@@ -133,7 +134,7 @@ pin_project! {
     }
 }
 
-/// An answer that is sent when all is given back that it does not count.
+/// A response that is sent once everything that it does not count for has been given back.
 struct Waiting<A> {
     answer: A,
     ledger: Ledger,
@@ -185,8 +186,8 @@ impl<F: Future + fmt::Debug> fmt::Debug for ResponseFuture<F> {
     }
 }
 
-/// Writes the fields that tell what has been decided.
-#[inline(never)] // it is long, and needed where fields are
+/// Writes the response fields for what has been decided.
+#[inline(never)] // it is long, and needed only where fields are written
 fn tell(ledger: &Ledger, headers: &mut HeaderMap) {
     let fields = ledger.limiter().0.answers.headers;
     if fields == Headers::Off {

@@ -1,4 +1,4 @@
-//! What has been decided in one request so far: one policy, one charge.
+//! The ledger of a request: its decisions so far, with one charge per policy.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use crate::policy::GiveBackIf;
 use crate::rate_limiter::RateLimiter;
 use crate::store::{Operation, Outcome};
 
-/// The record of one request, shared by the layer, the permits and the guards that it meets.
+/// The record of one request, shared by the layer and by the permits and guards that the request meets.
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger(Arc<Record>);
 
@@ -30,11 +30,11 @@ struct Record {
 
 type Asks = SmallVec<[Ask<'static>; 1]>;
 
-/// What is given back, to where it was taken.
+/// What is given back, by where it was charged.
 #[derive(Default)]
 struct Returned {
     to_store: Asks,
-    /// What was charged here while the store was away.
+    /// Charged in this process while the store was away.
     to_process: Asks,
 }
 
@@ -44,12 +44,13 @@ impl Ledger {
         Self(Arc::new(Record { limiter, entries, depends_on_answer }))
     }
 
-    /// The record of a request.
+    /// Returns the ledger of a request, if it has one.
     pub(super) fn around(parts: &Parts) -> Option<&Self> {
         parts.extensions.get()
     }
 
-    /// The record of a request, for its handler; there is none for a function that tells what is to be asked.
+    /// Returns the ledger of a request for its handler. A function of a policy gets none, since it runs before
+    /// anything is decided.
     pub(super) fn of(parts: &Parts) -> Result<&Self, NoLayer> {
         let ledger = Self::around(parts).filter(|_| !is_asking());
         ledger.ok_or(NoLayer)
@@ -59,12 +60,12 @@ impl Ledger {
         &self.0.limiter
     }
 
-    /// Has `work` look at what has been asked so far, or change it, under a lock.
+    /// Runs `work` on the entries, under the lock.
     pub(super) fn with_entries<T>(&self, work: impl FnOnce(&mut Entries) -> T) -> T {
         work(&mut self.0.entries.lock())
     }
 
-    /// Adds `cost` to what this request has been charged by `policy`, or by all if there is none.
+    /// Charges this request `cost` more under `policy`, or under all its policies if that is `None`.
     pub(super) async fn add(&self, policy: Option<&str>, cost: u32) -> Result<(), StoreError> {
         let asks = self.asks(|entry| if entry.is_of(policy) { cost } else { 0 });
         let outcome = self.limiter().0.limiter.decide(Operation::Add, &asks).await?;
@@ -72,22 +73,23 @@ impl Ledger {
         Ok(())
     }
 
-    /// Gives `cost` back of what this request has been charged, or all of it.
+    /// Gives back `cost`, but at most what this request has been charged, under `policy` or under all its
+    /// policies.
     pub(super) async fn give_back(&self, policy: Option<&str>, cost: u32) -> Result<(), StoreError> {
         self.give(self.returned(|entry| if entry.is_of(policy) { cost } else { 0 })).await
     }
 
-    /// It depends on the answer whether all that was asked stays charged.
+    /// Notes that the response decides whether the charges stay.
     pub(super) fn depend_on_answer(&self) {
         self.0.depends_on_answer.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it depends on the answer if all that was asked stays charged.
+    /// Whether the response decides if the charges stay.
     pub(super) fn depends_on_answer(&self) -> bool {
         self.0.depends_on_answer.load(Ordering::Relaxed)
     }
 
-    /// Gives back all that this request has been charged by those policies that ask for it, as it is answered so.
+    /// Gives back all that this request was charged under policies whose `give_back_if` accepts the response.
     pub(super) fn give_back_for(self, answer: &response::Parts) -> impl Future<Output = ()> + Send + use<> {
         let functions: SmallVec<[(&str, GiveBackIf); 1]> = self.with_entries(|entries| {
             let charged = entries.decided().filter(|entry| !entry.charged.is_none());
@@ -95,7 +97,7 @@ impl Ledger {
                 .filter_map(|Entry { ask, .. }| Some((ask.policy.name(), ask.policy.given_back()?)))
                 .collect()
         });
-        // They may ask for what is under the lock.
+        // Called without the lock, since these functions may ask for what is under it.
         let given_back: SmallVec<[&str; 1]> = functions
             .into_iter()
             .filter(|(_, is_given_back)| is_given_back(answer))
@@ -104,24 +106,24 @@ impl Ledger {
         let returned =
             self.returned(|entry| if given_back.contains(&entry.ask.policy.name()) { u32::MAX } else { 0 });
         async move {
-            // It is answered all the same; why the store has failed is in the log.
+            // The response is sent all the same; the log says why the store failed.
             let _ = self.give(returned).await;
         }
     }
 
-    /// What is asked of the policies that have been asked, of which `cost` tells how much.
+    /// Returns an ask for each decided entry, of the amount that `cost` returns for it.
     fn asks(&self, cost: impl Fn(&Entry) -> u32) -> Asks {
         let ask = |entry: &Entry| entry.ask_for(cost(entry));
         self.with_entries(|entries| entries.decided().filter_map(ask).collect())
     }
 
-    /// What is returned of what was charged, of which `cost` tells how much.
+    /// Takes out of each entry what is given back of its charge: at most the amount that `cost` returns for it.
     fn returned(&self, cost: impl Fn(&Entry) -> u32) -> Returned {
         self.with_entries(|entries| {
             let mut returned = Returned::default();
             for entry in entries.decided_mut() {
                 let cost = cost(entry);
-                // At once, so that nobody else gives it back meanwhile.
+                // Taken out at once, so that no other call gives it back meanwhile.
                 let Charged { in_store, here } = entry.charged.take(cost);
                 returned.to_store.extend(entry.ask_for(in_store));
                 returned.to_process.extend(entry.ask_for(here));
@@ -130,7 +132,7 @@ impl Ledger {
         })
     }
 
-    /// Gives back to where it was taken, whether the store has gone since, or has come back.
+    /// Gives everything back to where it was charged, even if the store has gone away or come back since.
     async fn give(&self, Returned { to_store, to_process }: Returned) -> Result<(), StoreError> {
         let limiter = &self.limiter().0.limiter;
         if !to_process.is_empty() {
@@ -139,7 +141,8 @@ impl Ledger {
         match limiter.give_back(&to_store).await {
             Ok(outcome) => self.note(Operation::GiveBack, &to_store, outcome),
             Err(error) => {
-                // Of several, some may have been returned.
+                // Of several, some may have been given back. A single one that the store was not asked for can be
+                // tried again.
                 if let ([ask], true) = (&to_store[..], error.is_unasked()) {
                     self.hold(ask);
                 }
@@ -149,7 +152,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// This request holds what could not be returned to the store.
+    /// Adds back to the ledger what the store was not asked to take.
     fn hold(&self, ask: &Ask<'_>) {
         self.with_entries(|entries| {
             if let Some(entry) = entries.find_mut(ask.policy.name()) {
@@ -158,7 +161,7 @@ impl Ledger {
         });
     }
 
-    /// Notes what has come of asking.
+    /// Records in the entries what came of an operation.
     fn note(&self, operation: Operation, asks: &Asks, mut outcome: Outcome) {
         self.with_entries(|entries| {
             for ask in asks {

@@ -1,9 +1,9 @@
-//! Axum's side of the limiter: what is asked on the way in, and said on the way out.
+//! The Axum side of the limiter: checks requests on the way in, and tells clients of their quotas on the way out.
 //!
-//! [`layer`] puts a [`ledger`] into each request. A [`permit`] before a handler or a [`guard`] around a router asks for
-//! [`admission`]: the policies are asked, by keys that are made of the request's [`identity`]. What was decided stays in
-//! the ledger, and the layer turns it into [`fields`]; a [`denial`], which may be a [`problem`], is answered at once, and
-//! so are [`faults`] of the program.
+//! [`layer`] puts a [`ledger`] into each request. A [`permit`] before a handler or a [`guard`] around a router
+//! asks for [`admission`], which checks the policies under keys made from the request's [`identity`]. The ledger
+//! keeps what was decided, and the layer turns it into response [`fields`]. A [`denial`], which may be a
+//! [`problem`], is answered at once, and so are [`faults`] of the program.
 
 mod admission;
 mod charge;
@@ -46,7 +46,7 @@ pub trait Policies: 'static {
     const POLICIES: &'static [&'static Policy];
 }
 
-/// How a limiter answers.
+/// The response settings of a limiter.
 #[derive(Clone, Debug)]
 pub(crate) struct Answers {
     pub(crate) status: StatusCode,

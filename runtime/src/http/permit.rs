@@ -13,10 +13,10 @@ use super::Policies;
 use super::admission::Admission;
 use super::ledger::Ledger;
 
-/// Leave to run the handler, given by the policies of `P`.
+/// Permission to run the handler, granted by the policies of `P`.
 ///
-/// Extractors run from left to right, and the one that reads the body is the last; so this one,
-/// being the first, denies before anything else is done.
+/// Extractors run from left to right, and the one that reads the body is the last. This one is the first, so it
+/// denies before anything else is done.
 pub struct Permit<P>(PhantomData<fn() -> P>);
 
 impl<S: Sync, P: Policies> FromRequestParts<S> for Permit<P> {
@@ -30,7 +30,7 @@ impl<S: Sync, P: Policies> FromRequestParts<S> for Permit<P> {
     }
 }
 
-/// The answer to whoever asks for a permit. Mostly it is there at once, and then nothing is moved about.
+/// The future of a [`Permit`]. It is usually ready at once, and then nothing is moved around.
 struct Asking<'a, P> {
     admission: Admission<'a>,
     permit: PhantomData<fn() -> P>,

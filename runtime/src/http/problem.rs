@@ -3,7 +3,7 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-/// What kind of problem a denial is: one of those that draft-ietf-httpapi-ratelimit-headers-11 registers.
+/// The problem type of a denial: one of those that draft-ietf-httpapi-ratelimit-headers-11 registers.
 pub(crate) struct Problem {
     status: u16,
     name: &'static str,
@@ -11,7 +11,7 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    /// That of a denial with this status.
+    /// Returns the problem type of a denial with this status.
     pub(crate) fn of(status: u16) -> Self {
         let (name, title) = if status == StatusCode::SERVICE_UNAVAILABLE.as_u16() {
             (
@@ -24,7 +24,7 @@ impl Problem {
         Self { status, name, title }
     }
 
-    /// What RFC 9457 has told of it.
+    /// Returns the problem document of RFC 9457, with the draft's `violated-policies`.
     pub(crate) fn body(&self, detail: &str, violated: &[impl AsRef<str>]) -> Value {
         json!({
             "type": format!("https://iana.org/assignments/http-problem-types#{}", self.name),

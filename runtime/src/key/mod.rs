@@ -1,4 +1,4 @@
-//! Who shares a quota.
+//! Keys: who shares a quota.
 
 mod client_ip;
 mod prefix;
@@ -23,16 +23,16 @@ pub(crate) use prefix::Prefixes;
 
 const HEX: [u8; 16] = *b"0123456789abcdef";
 
-/// What all share.
+/// The part that all clients share.
 const GLOBAL: char = '*';
 
-/// A part of a key that is longer than this is hashed.
+/// The longest part of a key, as encoded. A longer one is hashed.
 const MAX_PART: usize = 200;
 
-/// All of a text that could end a part, leave the hash tag or spoil a line of `redis-cli`.
+/// What is encoded in a text: all that could end a part, leave the hash tag or spoil a line of `redis-cli`.
 const IN_TEXT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'@').remove(b'+');
 
-/// Who shares a quota: a client, and what it asks for where a policy tells resources apart.
+/// Who shares a quota: a client and, where a policy tells resources apart, what it asks for.
 ///
 /// ```
 /// use std::net::{IpAddr, Ipv4Addr};
@@ -44,10 +44,10 @@ const IN_TEXT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 /// # let _ = (customer, visitor);
 /// ```
 ///
-/// But for the addresses of one network (by [`ipv6_prefix`](crate::Builder::ipv6_prefix), 56 bits unless told otherwise,
-/// and [`ipv4_prefix`](crate::Builder::ipv4_prefix)), no two different keys are ever the same in the store, whatever
-/// they are made of: what could end a part is percent-encoded, and a header, or a part longer than 200 bytes, is replaced
-/// by the first 128 bits of its SHA-256.
+/// No two different keys are ever the same in the store, whatever they are made of, except for addresses of one
+/// network (by [`ipv6_prefix`](crate::Builder::ipv6_prefix), 56 bits by default, and
+/// [`ipv4_prefix`](crate::Builder::ipv4_prefix)). What could end a part is percent-encoded. A header, or a part
+/// that is longer than 200 bytes when encoded, is replaced by the first 128 bits of its SHA-256.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     parts: SmallVec<[Part; 1]>,
@@ -62,19 +62,18 @@ enum Part {
     Header(Vec<u8>),
 }
 
-/// A part of what tells who shares a quota: see [`Policy::key`].
+/// One part of a key: see [`Policy::key`].
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub enum KeyPart {
     /// The client's address.
     Ip,
-    /// All share one.
+    /// One quota that all share.
     Global,
-    /// The value of a header. Whoever can send any value has any number of quotas, so it should be
-    /// one that something before the limit has checked. It is hashed in the store, since it may be a
-    /// secret.
+    /// The value of a header. Whoever can send any value has any number of quotas, so use a header that something
+    /// before the limit has checked. The value is hashed in the store, since it may be a secret.
     Header(&'static str),
-    /// What a function reads off the request; `None` if it lacks it.
+    /// What a function reads from the request; `None` if the request lacks it.
     By(fn(&Parts) -> Option<String>),
 }
 
@@ -95,7 +94,7 @@ impl KeyPart {
         !bytes.is_empty()
     }
 
-    /// Whether they are the same as far as a program can tell: see [`Policy::is_same_rule`].
+    /// Whether two parts are the same, as far as a program can tell: see [`Policy::is_same_rule`].
     pub(crate) fn is_same(&self, other: &Self, one_declaration: bool) -> bool {
         match (self, other) {
             (Self::Ip, Self::Ip) | (Self::Global, Self::Global) => true,
@@ -105,7 +104,7 @@ impl KeyPart {
         }
     }
 
-    /// Writes what the request has of it, or the address of its client.
+    /// Writes this part of the request or, if the request lacks it, the client's address.
     fn write<E>(
         &self,
         request: &Parts,
@@ -119,7 +118,7 @@ impl KeyPart {
         Ok(())
     }
 
-    /// Writes what the request has of it, if it does.
+    /// Writes this part of the request, and returns whether the request has it.
     #[inline(never)] // most keys need none of it, and it is long
     fn write_own(&self, request: &Parts, key: &mut Text) -> bool {
         match self {
@@ -145,9 +144,9 @@ impl KeyPart {
     }
 }
 
-/// What of a request tells who shares a quota, besides the client.
+/// What a quota is kept for, besides the client.
 pub(crate) enum Asked<'a> {
-    /// Nothing: all that a policy stands on is one.
+    /// Everything that the policy stands on.
     Anything,
     /// This path.
     Resource(&'a Method, &'a str),
@@ -155,8 +154,8 @@ pub(crate) enum Asked<'a> {
     Route(&'a Method, &'a str),
 }
 
-/// Writes the key that `policy` keeps the quota of `request` under; `client` tells its address, which
-/// stands in for the parts that the request lacks.
+/// Writes the key under which `policy` counts `request`. The address that `client` returns replaces the parts
+/// that the request lacks.
 pub(crate) fn of_request<E>(
     (prefix, policy, cut): (&str, &Policy, Prefixes),
     request: &Parts,
@@ -186,11 +185,11 @@ pub(crate) fn of_request<E>(
     Ok(())
 }
 
-/// `rl:{name::`
+/// Writes `rl:{name::`.
 ///
-/// The key is `{name::client::resource}` with the limiter's prefix. The braces make it the hash tag of a
-/// Redis key, so that all quotas of a policy are in one slot of a cluster. A name holds no `:`; a part
-/// holds none outside brackets, and no `,`; the resource comes last: so one text is one key.
+/// The key is `{name::client::resource}` with the limiter's prefix. The braces make it the hash tag of a Redis
+/// key, so that all quotas of a policy are in one slot of a cluster. No two keys have the same text: a name
+/// contains no `:`, a part contains no `,` and no `:` outside brackets, and the resource comes last.
 fn begin(prefix: &str, policy: &Policy, key: &mut Text) {
     key.push_str(prefix);
     key.push_str("{");
@@ -210,7 +209,7 @@ impl fmt::Debug for KeyPart {
 }
 
 impl Key {
-    /// One part more, for a policy whose [key](Policy::key) has several. Of two resources the first counts.
+    /// Adds a part, for a policy whose [key](Policy::key) has several. Of two resources the first counts.
     #[must_use]
     pub fn and(mut self, other: impl Into<Self>) -> Self {
         let other = other.into();
@@ -219,19 +218,18 @@ impl Key {
         self
     }
 
-    /// The key of who sends `value`, under a policy whose key is [`KeyPart::Header`].
+    /// Returns the key of a client that sends `value`, under a policy whose key is [`KeyPart::Header`].
     pub fn header(value: impl AsRef<[u8]>) -> Self {
         Part::Header(value.as_ref().to_vec()).into()
     }
 
-    /// The key of what all share, under a policy whose key is [`KeyPart::Global`].
+    /// Returns the key that all share, under a policy whose key is [`KeyPart::Global`].
     pub fn global() -> Self {
         Part::Global.into()
     }
 
-    /// The quota that this client has for `path`, under a policy that is
-    /// [`by_resource`](Policy::by_resource). `HEAD` counts as `GET`, the query is left out, and
-    /// percent-encoding is normalised, as for a request.
+    /// Narrows the key to a method and path, under a policy that is [`by_resource`](Policy::by_resource). `HEAD`
+    /// counts as `GET`, the query is left out, and percent-encoding is normalised, as for a request.
     #[must_use]
     pub fn resource(self, method: &Method, path: &str) -> Self {
         let path = path.split('?').next().unwrap_or_default();
@@ -240,8 +238,7 @@ impl Key {
         Self { resource: Some(resource), ..self }
     }
 
-    /// The quota that this client has for a route, such as `/users/{id}`, under a policy that is
-    /// [`by_route`](Policy::by_route).
+    /// Narrows the key to a route, such as `/users/{id}`, under a policy that is [`by_route`](Policy::by_route).
     #[must_use]
     pub fn route(self, method: &Method, template: &str) -> Self {
         let mut resource = Text::default();
@@ -249,7 +246,7 @@ impl Key {
         Self { resource: Some(resource), ..self }
     }
 
-    /// The text of the key under `policy`.
+    /// Returns the text of the key under `policy`.
     pub(crate) fn in_store(&self, prefix: &str, policy: &Policy, cut: Prefixes) -> Text {
         let mut key = Text::default();
         begin(prefix, policy, &mut key);
@@ -279,22 +276,21 @@ impl From<Part> for Key {
     }
 }
 
-/// A client told by its address. A limiter cuts the address to its
-/// [prefix](crate::Builder::ipv6_prefix).
+/// Identifies a client by its address, which a limiter cuts to its [prefix](crate::Builder::ipv6_prefix).
 impl From<IpAddr> for Key {
     fn from(ip: IpAddr) -> Self {
         Part::Ip(client_ip::address::canonical(ip)).into()
     }
 }
 
-/// A client, or anything else, told by a text of yours. It is never the same as an address.
+/// Identifies a client, or anything else, by a text of yours. It is never the same as an address.
 impl From<String> for Key {
     fn from(text: String) -> Self {
         Part::Text(text).into()
     }
 }
 
-/// A client, or anything else, told by a text of yours. It is never the same as an address.
+/// Identifies a client, or anything else, by a text of yours. It is never the same as an address.
 impl From<&str> for Key {
     fn from(text: &str) -> Self {
         text.to_owned().into()
@@ -302,7 +298,8 @@ impl From<&str> for Key {
 }
 
 fn write_text(text: &str, key: &mut Text) {
-    // An IPv6 address is written in brackets, which no text keeps; an IPv4 address is plain.
+    // An IPv6 address is written in brackets, which no text keeps. An IPv4 address is plain, so the first
+    // character of a text that looks like one is encoded.
     let is_ipv4 = text.parse::<Ipv4Addr>().is_ok();
     let (first, rest) = text.split_at(usize::from(is_ipv4));
     let start = key.len();
@@ -316,7 +313,8 @@ fn write_text(text: &str, key: &mut Text) {
     }
 }
 
-/// `mark` and 128 bits of the SHA-256 of `bytes`; no part holds a `#` or `=` of its own.
+/// Writes `mark` and the first 128 bits of the SHA-256 of `bytes`. A text keeps no `#` or `=`, and a resource no
+/// `#`.
 fn write_hash(mark: char, bytes: &[u8], out: &mut Text) {
     out.push(mark);
     let mut digits = [0; 32];

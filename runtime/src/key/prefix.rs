@@ -1,4 +1,4 @@
-//! How much of an address tells one client from another.
+//! Address prefixes: how much of an address tells one client from another.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,8 +12,8 @@ pub(crate) struct Prefixes {
     pub(crate) ipv6: u8,
 }
 
-/// A whole IPv4 address; of an IPv6 address the 56 bits that providers hand to one subscriber
-/// (RIPE-690), who has all addresses below.
+/// A whole IPv4 address, and 56 bits of an IPv6 address: providers hand such a prefix to one subscriber
+/// (RIPE-690), who has all addresses below it.
 impl Default for Prefixes {
     fn default() -> Self {
         Self { ipv4: 32, ipv6: 56 }
@@ -30,7 +30,7 @@ impl Prefixes {
         }
     }
 
-    #[inline(never)] // most addresses are written without the machinery that formats
+    #[inline(never)] // most addresses are written without the formatting machinery
     fn write_network(self, ip: IpAddr, out: &mut Text) {
         let _ = match ip {
             IpAddr::V4(ip) => {
@@ -46,7 +46,7 @@ impl Prefixes {
     }
 }
 
-/// Each number from 0 to 255 in digits, with a point behind, and how long it is with that.
+/// The digits of each number from 0 to 255 with a dot after them, and their length including the dot.
 const OCTETS: [([u8; 4], u8); 256] = {
     let mut octets = [([b'.'; 4], 0); 256];
     let mut octet = 0;
@@ -66,7 +66,7 @@ const OCTETS: [([u8; 4], u8); 256] = {
     octets
 };
 
-/// Writes what most clients have, without the machinery that formats.
+/// Writes a whole IPv4 address, as most clients have, without the formatting machinery.
 fn write_whole(ip: Ipv4Addr, out: &mut Text) {
     let (mut text, mut len) = ([b'.'; 16], 0);
     for octet in ip.octets() {
@@ -74,7 +74,7 @@ fn write_whole(ip: Ipv4Addr, out: &mut Text) {
         text[len..len + 4].copy_from_slice(digits);
         len += usize::from(*digits_len);
     }
-    // All of it, since that is looked at in one step.
+    // Checks the whole array, since its fixed size is looked at in one step.
     let text = std::str::from_utf8(&text).unwrap_or_default();
     out.push_str(&text[..len - 1]);
 }

@@ -1,4 +1,4 @@
-//! What is asked for: `METHOD:path`, in one spelling.
+//! Resources: what is asked for, as `METHOD:path` in one spelling.
 
 use http::Method;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 use super::{MAX_PART, write_hash};
 use crate::text::Text;
 
-/// All but RFC 3986's `pchar`.
+/// What is encoded in a segment: all but RFC 3986's `pchar`.
 const IN_SEGMENT: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -25,12 +25,12 @@ const IN_SEGMENT: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// `GET:/users/7`.
+/// Writes `GET:/users/7`.
 ///
-/// The path is decoded as a whole, loses its empty segments and those of one dot, and is encoded again:
-/// so all spellings that axum's `Path` extractor, or a service that serves files, takes for one are one
-/// resource. Some that axum tells apart, such as `/a%2Fb` and `/a/b`, share it; the other way would give
-/// whoever asks a quota for each way to write a wildcard's path.
+/// The path is decoded as a whole, loses its empty segments and those of one dot, and is encoded again. All
+/// spellings that axum's `Path` extractor, or a service that serves files, takes for one path are therefore one
+/// resource. Some that axum tells apart, such as `/a%2Fb` and `/a/b`, share it too; otherwise a client would have
+/// a quota for each way to spell a wildcard's path.
 #[inline(never)] // it is long, and most keys have none
 pub(super) fn write_path(method: &Method, path: &str, out: &mut Text) {
     if is_canonical(path) {
@@ -48,7 +48,8 @@ pub(super) fn write_path(method: &Method, path: &str, out: &mut Text) {
     write_segments(method, canonical.into_iter(), out);
 }
 
-/// Whether a path is spelt as [`write_path`] spells it, as those are that most clients ask for.
+/// Whether a path is already as [`write_path`] writes it, as most are. A percent-encoded path never counts as
+/// such.
 fn is_canonical(path: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte);
     let mut segments = path.split('/');
@@ -61,8 +62,8 @@ fn is_canonical(path: &str) -> bool {
     segments.all(is_segment) && last.is_some_and(|last| last.is_empty() || is_segment(last))
 }
 
-/// `GET:/users/%7Bid%7D`: the template as the program declares it, with its braces encoded, since
-/// they delimit the hash tag.
+/// Writes `GET:/users/%7Bid%7D`: the template as the program declares it, with its braces encoded, since they
+/// delimit the hash tag.
 #[inline(never)] // it is long, and most keys have none
 pub(super) fn write_route(method: &Method, template: &str, out: &mut Text) {
     write_segments(method, template.split('/').map(str::as_bytes), out);
@@ -79,7 +80,7 @@ fn write_segments<'a>(method: &Method, segments: impl Iterator<Item = &'a [u8]>,
     shorten(start, out);
 }
 
-/// Writes the method, and tells where the path begins.
+/// Writes the method, and returns where the path begins.
 fn begin(method: &Method, out: &mut Text) -> usize {
     out.push_str(name(method));
     out.push(':');
@@ -94,8 +95,8 @@ fn shorten(start: usize, out: &mut Text) {
     }
 }
 
-/// `HEAD` is answered by the handler of `GET`. Methods of one's own invention share a name, or each
-/// would have a quota of its own from a handler that serves any method.
+/// Returns the name that a method counts as. `HEAD` is answered by the handler of `GET`. Invented methods share
+/// one name; otherwise a handler that serves any method would give each a quota of its own.
 fn name(method: &Method) -> &'static str {
     match *method {
         Method::GET | Method::HEAD => "GET",
@@ -160,7 +161,7 @@ mod tests {
     }
 
     proptest! {
-        /// A path that is taken as it is would be spelt just so.
+        /// The fast way writes what the slow way writes.
         #[test]
         fn what_is_canonical_is_left_alone(path in prop_oneof!["/?[a-z/@:.%{]{0,12}", any::<String>()]) {
             let mut slowly = vec![b"GET:".to_vec()];
@@ -192,7 +193,7 @@ mod tests {
         #[test]
         fn normalising_twice_changes_nothing(path in any::<String>()) {
             let once = of_path(&Method::GET, &path);
-            // What is still encoded may be undone by a second decoding; no path is decoded twice.
+            // A second decoding may undo what is still encoded; no path is decoded twice.
             if let Some(path) = once.strip_prefix("GET:").filter(|path| !path.contains(['#', '%'])) {
                 prop_assert_eq!(of_path(&Method::GET, path), once.clone());
             }

@@ -1,4 +1,4 @@
-//! What a policy tells of itself.
+//! The accessors of [`Policy`], and its `Debug` output.
 
 use std::fmt;
 use std::panic::Location;
@@ -12,37 +12,40 @@ use crate::key::KeyPart;
 use crate::quota::{Quota, Quotas};
 
 impl Policy {
-    /// The name, as in the store, in response fields and in the log.
+    /// Returns the name, as in the store, in response fields and in the log.
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The quotas, in the order in which they were declared; at least one.
+    /// Returns the quotas, in the order of declaration.
+    ///
+    /// There is at least one, unless the policy was given [`Quotas::UNLIMITED`] by
+    /// [`with_quotas`](Self::with_quotas).
     pub const fn quotas(&self) -> &[Quota] {
         self.quotas.as_slice()
     }
 
-    /// How its quotas are counted.
+    /// Returns the algorithm that counts the quotas.
     pub const fn counted_by(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// Whether it counts and reports, but never denies.
+    /// Whether the policy is in shadow: it counts and reports, but never denies.
     pub const fn is_shadow(&self) -> bool {
         self.shadow
     }
 
-    /// What its quotas are kept for, besides the client.
+    /// Returns whether a key has one quota in all, or one for each resource or route.
     pub const fn scope(&self) -> Scope {
         self.scope
     }
 
-    /// The status that was declared for a denial, if any.
+    /// Returns the status that the policy declares for a denial, if any.
     pub fn denial_status(&self) -> Option<StatusCode> {
         self.status.and_then(|status| StatusCode::from_u16(status).ok())
     }
 
-    /// The text of a denial.
+    /// Returns the text of a denial.
     pub const fn denial_message(&self) -> &'static str {
         match self.message {
             Some(message) => message,
@@ -50,19 +53,19 @@ impl Policy {
         }
     }
 
-    /// Where the policy is declared: the file, line and column of the call of [`Policy::new`], or of the name in its
-    /// attribute (of the attribute, where that says which `crate` is meant).
+    /// Returns where the policy is declared: the file, line and column of the call of [`Policy::new`], or of the
+    /// name in the attribute (of the attribute itself, if it has the argument `crate`).
     pub const fn location(&self) -> &'static Location<'static> {
         self.location
     }
 
-    /// How many quotas the fields of a response may tell of.
+    /// The maximum number of quotas that response fields may list for this policy.
     pub(crate) const fn most_quotas(&self) -> usize {
         if self.has_quotas_by() { Quota::MAX_PER_POLICY } else { self.quotas().len() }
     }
 
-    /// What tells declarations apart. Those that one call of a macro makes have one place, but not the same
-    /// functions.
+    /// Tells declarations apart. Those that one call of a macro makes have the same location, but may have
+    /// different functions.
     pub(crate) fn declaration(&self) -> (&'static Location<'static>, &'static str) {
         (self.location, self.functions)
     }
@@ -78,7 +81,7 @@ impl Policy {
         }
     }
 
-    /// The cost where there is no request to ask.
+    /// The cost without a request: the declared one, or 1 if a function determines it.
     pub(crate) fn fixed_cost(&self) -> u32 {
         match self.cost {
             Cost::Fixed(cost) => cost,
@@ -86,17 +89,17 @@ impl Policy {
         }
     }
 
-    /// Its quotas, if they are those of somebody.
+    /// The quotas that were set by [`with_quotas`](Self::with_quotas), if any.
     pub(crate) fn quotas_of_somebody(&self) -> Option<Quotas> {
         self.is_of_somebody.then_some(self.quotas)
     }
 
-    /// Whether its quotas depend on who asks.
+    /// Whether the quotas depend on the request.
     pub(crate) const fn has_quotas_by(&self) -> bool {
         self.quotas_by.is_some()
     }
 
-    /// The quotas of whoever asks, if they are not those declared.
+    /// The quotas for this request, if they are not the declared ones.
     pub(crate) fn quotas_of(&self, parts: &Parts) -> Option<Quotas> {
         self.quotas_by.and_then(|quotas| quotas(parts))
     }
@@ -105,7 +108,7 @@ impl Policy {
         self.skip_if.is_some_and(|skip| skip(parts))
     }
 
-    /// Which answers are given back, if some are.
+    /// The function that says which responses give the charge back, if there is one.
     pub(crate) fn given_back(&self) -> Option<GiveBackIf> {
         self.give_back_if
     }

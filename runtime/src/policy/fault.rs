@@ -1,4 +1,4 @@
-//! What is wrong between the parts of a policy, each of which may be right by itself.
+//! Checks that the parts of a policy fit together, each of which may be valid by itself.
 
 use super::{Cost, Policy};
 use crate::algorithm::Algorithm;
@@ -13,11 +13,11 @@ impl Policy {
         }
     }
 
-    /// What is wrong between the algorithm and the quotas.
+    /// Says what is wrong with the combination of algorithm, quotas and cost, if anything is.
     pub(crate) const fn fault(&self) -> Option<&'static str> {
         let quotas = self.quotas.as_slice();
         let mut index = 0;
-        // What somebody has is known late, and counted as it can be.
+        // The quotas of a certain client come too late for this check, and are counted as well as possible.
         while index < quotas.len() && !self.is_of_somebody {
             let fault = match self.algorithm {
                 Algorithm::SlidingLog => log_fault(&quotas[index]),
@@ -48,9 +48,9 @@ impl Policy {
         None
     }
 
-    /// What the strictest of the quotas lets pass at once.
+    /// How much the strictest of the quotas lets pass at once.
     const fn most_at_once(&self) -> u32 {
-        // All others allow more.
+        // The other quotas allow more than the burst.
         if let Algorithm::TokenBucket { burst: Some(burst) } = self.algorithm {
             return burst;
         }
@@ -75,7 +75,8 @@ const fn log_fault(quota: &Quota) -> Option<&'static str> {
     None
 }
 
-/// What is wrong with a quota of a policy with that burst, which is counted `by` that, with or without it.
+/// Says what is wrong with a quota of a policy with that burst, if anything is. `by` is how this quota is
+/// counted: with the burst only if it is the quota that has it.
 const fn bucket_fault(quota: &Quota, burst: Option<u32>, by: Algorithm) -> Option<&'static str> {
     const LONGEST: u128 = 366 * 24 * 60 * 60 * 1_000_000;
     let window = quota.window().as_micros();

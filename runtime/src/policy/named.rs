@@ -1,4 +1,4 @@
-//! A policy before it has a quota.
+//! A policy that has no quota yet.
 
 use std::fmt;
 use std::panic::Location;
@@ -17,44 +17,44 @@ pub struct Named {
     pub(super) location: &'static Location<'static>,
 }
 
-/// The quotas over a named unit of time, for [`Named`] and for [`Policy`].
+/// The methods of [`Named`] and [`Policy`] that add a quota over a unit of time.
 macro_rules! units {
     ($result:ty) => {
-        /// Adds a quota: `limit` requests in each second.
+        /// Adds a quota of `limit` requests per second.
         ///
         /// # Panics
         ///
-        /// As [`quota`](Self::quota) does.
+        /// Panics as [`quota`](Self::quota) does.
         #[track_caller]
         pub const fn per_second(self, limit: u32) -> $result {
             self.quota(limit, Duration::from_secs(1))
         }
 
-        /// Adds a quota: `limit` requests in each minute.
+        /// Adds a quota of `limit` requests per minute.
         ///
         /// # Panics
         ///
-        /// As [`quota`](Self::quota) does.
+        /// Panics as [`quota`](Self::quota) does.
         #[track_caller]
         pub const fn per_minute(self, limit: u32) -> $result {
             self.quota(limit, Duration::from_secs(60))
         }
 
-        /// Adds a quota: `limit` requests in each hour.
+        /// Adds a quota of `limit` requests per hour.
         ///
         /// # Panics
         ///
-        /// As [`quota`](Self::quota) does.
+        /// Panics as [`quota`](Self::quota) does.
         #[track_caller]
         pub const fn per_hour(self, limit: u32) -> $result {
             self.quota(limit, Duration::from_secs(3_600))
         }
 
-        /// Adds a quota: `limit` requests in each 24 hours.
+        /// Adds a quota of `limit` requests per 24 hours.
         ///
         /// # Panics
         ///
-        /// As [`quota`](Self::quota) does.
+        /// Panics as [`quota`](Self::quota) does.
         #[track_caller]
         pub const fn per_day(self, limit: u32) -> $result {
             self.quota(limit, Duration::from_secs(86_400))
@@ -67,12 +67,12 @@ pub(super) use units;
 impl Named {
     units!(Policy);
 
-    /// Adds a quota: `limit` requests in each `window`.
+    /// Adds a quota of `limit` requests per `window`.
     ///
     /// # Panics
     ///
-    /// If `limit` is 0, or if `window` is not a whole number of milliseconds from 1 ms to 366 days.
-    /// In a constant that is a compile error.
+    /// Panics if `limit` is 0, or if `window` is not a whole number of milliseconds from 1 ms to 366 days. In a
+    /// constant, this is a compile error.
     #[track_caller]
     pub const fn quota(self, limit: u32, window: Duration) -> Policy {
         Policy {

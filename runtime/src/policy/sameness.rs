@@ -5,8 +5,8 @@ use super::{Cost, Policy};
 impl Policy {
     /// Whether `other` is the same rule, wherever it is declared.
     ///
-    /// Functions are the same only if both policies are one declaration, since a program can't tell
-    /// otherwise (their addresses are not unique).
+    /// Functions count as the same only if both policies have one declaration. A program can't compare functions
+    /// otherwise, since their addresses are not unique.
     pub(crate) fn is_same_rule(&self, other: &Self) -> bool {
         let Self { name, quotas, algorithm, scope, key, cost, quotas_by, skip_if, .. } = self;
         let Self { give_back_if, status, message, on_store_error, shadow, .. } = self;
@@ -32,7 +32,7 @@ impl Policy {
     }
 }
 
-/// The same rule, declared in the same place.
+/// Policies are equal if they are the same rule, declared in the same place.
 impl PartialEq for Policy {
     fn eq(&self, other: &Self) -> bool {
         self.is_same_rule(other) && self.declaration() == other.declaration()

@@ -1,4 +1,4 @@
-//! A store that may be away, and this process's memory to fall back on.
+//! A store that may be away, and this process's memory as its fallback.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,8 @@ use crate::telemetry;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OnStoreError {
-    /// Keep the same policies in this process's memory; each process then admits the whole limit.
+    /// Count the same policies in this process's memory. Each process then admits the whole limit, or its
+    /// [share](crate::Builder::local_share).
     #[default]
     Local,
     /// Let everything pass.
@@ -26,7 +27,7 @@ pub enum OnStoreError {
 }
 
 impl OnStoreError {
-    /// Which of two is the more careful.
+    /// Returns how careful the choice is: the more careful, the higher.
     pub(crate) fn strictness(self) -> u8 {
         match self {
             Self::Allow => 0,
@@ -36,14 +37,14 @@ impl OnStoreError {
     }
 }
 
-/// A store behind its guards. Without one, the memory is the store.
+/// A store with its breaker and its fallback. If there is no remote store, the memory is the store.
 pub(crate) struct Guarded {
     store: Option<Arc<Remote>>,
     memory: MemoryStore,
     /// How much of each quota the memory admits when it stands in for the store.
     local_share: f64,
     complaints: Sometimes,
-    /// Those of checks that had no answer in time.
+    /// Complaints about checks that had no answer in time.
     delays: Sometimes,
 }
 
@@ -75,7 +76,7 @@ impl Guarded {
         }
     }
 
-    /// Serves without the store, which is away: it is left alone, and probed until it comes.
+    /// Serves without the store, which is away: it is left alone, and probed until it answers.
     pub(crate) fn start_without(&self, error: &StoreError) {
         if let Some(remote) = &self.store {
             remote.start_without(error);
@@ -99,7 +100,7 @@ impl Guarded {
         Begun::Decided(outcome.or_else(|error| self.instead(operation, counters, on_error(), error)))
     }
 
-    /// What came of asking for `counters`.
+    /// Returns the outcome of what was begun for `counters`, once it is answered.
     pub(crate) fn conclude(
         &self,
         operation: Operation,
@@ -114,7 +115,7 @@ impl Guarded {
         outcome.or_else(|error| self.instead(operation, counters, on_error(), error))
     }
 
-    /// Applies `operation` to `counters`, when the store has answered.
+    /// Applies `operation` to `counters`, and waits for the store's answer.
     pub(crate) async fn apply(
         &self,
         operation: Operation,
@@ -125,12 +126,12 @@ impl Guarded {
         outcome.or_else(|error| self.instead(operation, counters, on_error, error))
     }
 
-    /// Gives back what was taken in place of the store.
+    /// Gives back what the memory was charged in place of the store.
     pub(crate) fn give_back_here(&self, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
         self.memory.apply_now(Operation::GiveBack, &self.share(counters)).map(Outcome::degraded)
     }
 
-    /// What is to be done where the store has failed.
+    /// Decides where the store has failed.
     #[cold]
     fn instead(
         &self,
@@ -151,10 +152,10 @@ impl Guarded {
         }
     }
 
-    /// What this process may admit by itself of what `counters` ask for.
+    /// Returns `counters` with the limits that this process may admit by itself.
     fn share<'k>(&self, counters: &[Counter<'k>]) -> SmallVec<[Counter<'k>; 2]> {
         let share = |counter: &Counter<'k>| {
-            // A limit of nothing would deny all; and what fits into the whole limit must fit some time.
+            // A limit of 0 would deny everything, and a cost that fits the whole limit must fit some time.
             let share_of = |limit: u32| self.share_of(limit).max(counter.cost.min(limit)).max(1);
             let algorithm = match counter.algorithm {
                 Algorithm::TokenBucket { burst: Some(burst) } => {
@@ -184,8 +185,8 @@ impl Guarded {
         Err(StoreError::Refused("it answered for more counters or fewer than it was asked for".into()))
     }
 
-    /// Forgets `counters` here and in the store; what the store could not be told is an error,
-    /// whatever the limiter does otherwise.
+    /// Forgets `counters` here and in the store. If the store can't be told, that is an error, whatever the
+    /// limiter does when the store fails.
     pub(crate) async fn reset(&self, counters: &[Counter<'_>]) -> Result<(), StoreError> {
         self.memory.apply_now(Operation::Reset, counters)?;
         self.ask(Operation::Reset, counters).await.map(|_| ())
@@ -197,7 +198,7 @@ impl Guarded {
         }
     }
 
-    /// Tells the log of what somebody has to mend. That a store is away is told when it goes.
+    /// Logs the failures that somebody has to do something about. That a store is away is logged when it goes.
     fn complain(&self, error: &StoreError, counters: &[Counter<'_>]) {
         telemetry::failed(error);
         match error {
@@ -228,7 +229,7 @@ impl Guarded {
     }
 }
 
-/// Whose counters they are, as their keys tell.
+/// Returns the names of the policies that `counters` belong to, as their keys tell.
 pub(crate) fn policy_names(counters: &[Counter<'_>]) -> String {
     let name = |counter: &Counter<'_>| {
         let (_, tagged) = counter.key.split_once('{')?;

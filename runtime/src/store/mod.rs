@@ -1,9 +1,9 @@
-//! Where counters live: the trait, and the model that every store obeys.
+//! Where counters live: the [`Store`] trait, and the model that every store obeys.
 //!
 //! # The model
 //!
-//! One call of a store looks at all counters it is given, at one instant, by the
-//! [algorithm](crate::Algorithm) of each, and then charges all of them or none:
+//! One call of a store looks, at one instant, at all counters that it is given, each by its
+//! [algorithm](crate::Algorithm), and then charges all of them or none:
 //!
 //! ```text
 //! fits(p)    = for all counters c of policy p: c.cost = 0, or c has that much left
@@ -11,10 +11,10 @@
 //! charged(p) = passes, and fits(p)
 //! ```
 //!
-//! So what is denied takes nothing and extends nothing, and a policy in shadow is charged as if it
-//! were asked, but holds nobody up. A counter that nothing is taken from does not exist, and one that
-//! exists ceases to by itself, when nothing that was taken counts any longer; a fixed window that all has been given
-//! back to lasts its length.
+//! So a denied request takes nothing and extends nothing. A policy in shadow is charged as if it were enforced,
+//! but never denies. A counter exists only once something has been taken from it, and ceases to exist by itself
+//! when nothing that was taken counts any longer; a fixed window lasts its length even if everything has been
+//! given back.
 
 pub(crate) mod guarded;
 mod memory;
@@ -37,7 +37,7 @@ use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::quota::Quota;
 
-/// Where counters live.
+/// A place where counters live.
 ///
 /// A store of your own goes into [`Builder::store`](crate::Builder::store). Its
 /// [`apply`](Store::apply) must be atomic: see the [model](self#the-model).
@@ -79,7 +79,7 @@ use crate::quota::Quota;
 pub trait Store: Send + Sync + 'static {
     /// Applies `operation` to all of `counters` at one instant.
     ///
-    /// Without counters it changes nothing, and tells whether the store is ready to serve; a store
+    /// If there are no counters, this changes nothing and tells whether the store is ready to serve. A store
     /// that has lost its connection restores it then, and only then.
     fn apply(
         &self,
@@ -87,7 +87,7 @@ pub trait Store: Send + Sync + 'static {
         counters: &[Counter<'_>],
     ) -> impl Future<Output = Result<Outcome, StoreError>> + Send;
 
-    /// Gives up connections and the like; [`apply`](Self::apply) is not called afterwards.
+    /// Releases connections and the like. [`apply`](Self::apply) is not called afterwards.
     fn close(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
@@ -103,20 +103,19 @@ pub enum Operation {
     Peek,
     /// Charge all counters, whether they allow or not.
     Add,
-    /// Take back from all counters, from each at most what has been taken.
+    /// Give the cost back to all counters, to each at most what has been taken from it.
     GiveBack,
     /// Forget the counters.
     Reset,
 }
 
-/// One counter: a quota, whose it is, and how much of it is asked for.
+/// One counter: a quota, who shares it, and how much of it is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counter<'a> {
-    /// Who shares the quota, with the limiter's prefix: printable ASCII, with a Redis hash tag. The
-    /// counters of one policy have the same key and differ in the window of their quotas; a counter
-    /// is told by key, window and kind of algorithm. The limit is no part of it: a changed one keeps
-    /// what has been counted.
+    /// Who shares the quota, with the limiter's prefix: printable ASCII, with a Redis hash tag. The counters of
+    /// one policy have the same key and differ in the window of their quotas. A counter is identified by its
+    /// key, window and kind of algorithm, but not by its limit: if that changes, what has been counted is kept.
     pub key: &'a str,
     /// The quota.
     pub quota: Quota,
@@ -124,28 +123,28 @@ pub struct Counter<'a> {
     pub algorithm: Algorithm,
     /// How much of the quota is asked for.
     pub cost: u32,
-    /// Which of the policies that are asked together it belongs to.
+    /// The number of its policy among those that are asked together.
     pub policy: usize,
-    /// Whether that policy is in shadow: charged, but holding nobody up.
+    /// Whether that policy is in shadow: charged, but never denying.
     pub shadow: bool,
-    /// Whether others who ask for it may have another limit.
+    /// Whether other requests may ask for it with another limit.
     pub(crate) varies: bool,
 }
 
 impl<'a> Counter<'a> {
-    /// A counter of which one unit is asked for, by a fixed window and not in shadow.
+    /// Creates a counter of a fixed window, of which one unit is asked for, and not in shadow.
     pub fn new(key: &'a str, quota: Quota) -> Self {
         let algorithm = Algorithm::FixedWindow;
         Self { key, quota, algorithm, cost: 1, policy: 0, shadow: false, varies: false }
     }
 
-    /// The same, counted by `algorithm`.
+    /// Sets how the quota is counted.
     #[must_use]
     pub fn algorithm(self, algorithm: Algorithm) -> Self {
         Self { algorithm, ..self }
     }
 
-    /// The same, of which `cost` is asked for.
+    /// Sets how much of the quota is asked for.
     #[must_use]
     pub fn cost(self, cost: u32) -> Self {
         Self { cost, ..self }
@@ -156,20 +155,20 @@ impl<'a> Counter<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     taken: bool,
-    /// Whether it is not the store that has decided: this process's memory has, or nobody, and then there are
+    /// Whether it was decided without the store: by this process's memory, or by nobody, in which case there are
     /// no readings.
     degraded: bool,
     readings: SmallVec<[Reading; 2]>,
 }
 
 impl Outcome {
-    /// Whether the counters were charged, and where each of them stands afterwards: a reading for each,
-    /// in the order in which they were asked for. Whether a request passes is what the readings say.
+    /// Creates an outcome from whether the counters were charged, and where each stands afterwards: one reading
+    /// per counter, in the order in which they were asked for. The readings say whether a request passes.
     pub fn new(taken: bool, readings: impl IntoIterator<Item = Reading>) -> Self {
         Self { taken, degraded: false, readings: readings.into_iter().collect() }
     }
 
-    /// The same for one counter.
+    /// Creates the outcome of one counter.
     pub(crate) fn of_one(taken: bool, reading: Reading) -> Self {
         let mut readings = SmallVec::new();
         readings.push(reading);
@@ -189,7 +188,7 @@ impl Outcome {
         self.readings.iter().any(|reading| !reading.fits)
     }
 
-    /// Takes the first `count` readings out of it, or as many as there are.
+    /// Removes the first `count` readings, or as many as there are, and returns them.
     pub(crate) fn split_off(&mut self, count: usize) -> Self {
         if count >= self.readings.len() {
             return Self { readings: std::mem::take(&mut self.readings), ..*self };
@@ -197,14 +196,14 @@ impl Outcome {
         Self { readings: self.readings.drain(..count).collect(), ..*self }
     }
 
-    /// Whether all counters were charged, as far as anybody knows.
+    /// Whether all counters are known to have been charged.
     pub(crate) fn is_charged(&self) -> bool {
         self.taken
             && !self.readings.is_empty()
             && self.readings.iter().all(|reading| reading.fits && reading.known)
     }
 
-    /// The same, of counters that deny nothing.
+    /// Returns the same outcome, of counters that have room.
     pub(crate) fn with_room(mut self) -> Self {
         for reading in &mut self.readings {
             (reading.fits, reading.retry_after) = (true, Some(Duration::ZERO));
@@ -212,7 +211,7 @@ impl Outcome {
         self
     }
 
-    /// Where the same counters stand after they have been changed.
+    /// Updates where the counters stand, from a `later` outcome of the same counters.
     pub(crate) fn update(&mut self, later: &Self) {
         for (reading, later) in self.readings.iter_mut().zip(&later.readings) {
             (reading.remaining, reading.reset) = (later.remaining, later.reset);
@@ -224,13 +223,13 @@ impl Outcome {
         self.taken
     }
 
-    /// Where each counter stands.
+    /// Returns where each counter stands.
     pub fn readings(&self) -> &[Reading] {
         &self.readings
     }
 }
 
-/// What a store on a server is built with.
+/// The settings of a store on a server.
 #[cfg_attr(not(feature = "redis"), allow(dead_code))] // there is no such store then
 pub(crate) struct Settings {
     /// The deadline of a decision.
@@ -239,7 +238,7 @@ pub(crate) struct Settings {
     pub(crate) clock: Clock,
 }
 
-/// A [`Store`] of any kind.
+/// A [`Store`] of any type, for trait objects.
 pub(crate) trait AnyStore: Send + Sync + 'static {
     fn apply<'a>(
         &'a self,

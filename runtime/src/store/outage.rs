@@ -1,4 +1,4 @@
-//! A store that is away, as the log and the metrics are told of it.
+//! Keeps track of whether a store is away, and of what the log and the metrics are told about that.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use crate::error::StoreError;
 use crate::telemetry;
 
-/// How long it is not said again that a store is away.
+/// How long it takes until the log is told again that a store is away.
 const SILENCE: Duration = Duration::from_secs(60);
-/// How many reasons are told of one outage at once.
+/// How many different reasons of one outage are told as soon as they come up.
 const MAX_REASONS: usize = 8;
 
 /// Whether a store is away, and since when.
@@ -20,24 +20,24 @@ pub(crate) struct Outage(Mutex<Option<Told>>);
 #[derive(Debug)]
 struct Told {
     since: Instant,
-    /// When it was told last.
+    /// When the log was told last.
     last: Instant,
-    /// Why it is away, as has been told.
+    /// The reasons that have been told.
     reasons: Vec<String>,
 }
 
-/// What is to be told of a store that is away.
+/// What to tell about a store that is away.
 #[derive(Debug, PartialEq)]
 pub(crate) enum News {
-    /// It was not before.
+    /// It was not away before.
     Begins,
-    /// For how long it has been; the reason is a new one, or nothing has been said of it for long.
+    /// It has been away for so long, and the reason is a new one, or nothing has been told for [`SILENCE`].
     GoesOn(Duration),
     Nothing,
 }
 
 impl Outage {
-    /// It is away, which is told now, whether it was before or not.
+    /// Notes that the store is away, which the caller logs now, whether it was away before or not.
     pub(crate) fn begin(&self, why: &StoreError) {
         telemetry::store(false);
         let now = Instant::now();
@@ -47,7 +47,7 @@ impl Outage {
         told.note(why.to_string());
     }
 
-    /// It is away, or still is.
+    /// Notes that the store is away, or still is, and returns what to tell.
     pub(crate) fn note(&self, why: &StoreError) -> News {
         if let Some(told) = &mut *self.0.lock() {
             let is_due = told.last.elapsed() >= SILENCE;
@@ -61,12 +61,12 @@ impl Outage {
         News::Begins
     }
 
-    /// Whether it is away.
+    /// Whether the store is away.
     pub(crate) fn is_on(&self) -> bool {
         self.0.lock().is_some()
     }
 
-    /// It is there. If it was away, this tells for how long.
+    /// Notes that the store is there, and returns for how long it was away, if it was.
     pub(crate) fn end(&self) -> Option<Duration> {
         telemetry::store(true);
         self.0.lock().take().map(|told| told.since.elapsed())
@@ -74,7 +74,7 @@ impl Outage {
 }
 
 impl Told {
-    /// Notes a reason, and tells whether it is a new one.
+    /// Notes a reason, and returns whether it is a new one, of the first [`MAX_REASONS`].
     fn note(&mut self, reason: String) -> bool {
         let is_new = self.reasons.len() < MAX_REASONS && !self.reasons.contains(&reason);
         if is_new {

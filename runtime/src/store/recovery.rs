@@ -1,4 +1,4 @@
-//! When a store that is away is asked whether it is back.
+//! Paces the probes of a store that is away, with backoff and jitter.
 
 use std::future::pending;
 use std::time::Duration;
@@ -6,29 +6,29 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
-/// The pause before the second time it is asked; it doubles up to the last.
+/// The pause before the second probe. The pauses double from there, up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How a store came back the last time.
+/// When a store came back the last time, and how soon it was probed.
 #[derive(Debug, Default)]
 pub(crate) struct Recovery(Mutex<Last>);
 
 #[derive(Debug, Default)]
 struct Last {
     back: Option<Instant>,
-    /// The pause before it was asked first.
+    /// The pause before the first probe.
     first: Duration,
 }
 
 impl Recovery {
-    /// It is back now.
+    /// Notes that the store is back now.
     pub(crate) fn note(&self) {
         self.0.lock().back = Some(Instant::now());
     }
 
-    /// The pauses of the next recovery. A store that takes connections and loses them is not to be stormed: if it
-    /// was back just now, it is asked later than the last time.
+    /// Returns the pauses of the next recovery. A store that takes connections and loses them must not be
+    /// stormed: if it was back just now, its first probe is later than the last time.
     pub(crate) fn pauses(&self) -> Pauses {
         let mut last = self.0.lock();
         let was_just_back = last.back.is_some_and(|back| back.elapsed() < LAST_PAUSE);
@@ -37,9 +37,9 @@ impl Recovery {
     }
 }
 
-/// The pause before each time it is asked: none before the first, since what breaks is more often a connection
-/// than a server, and then it is back before many have noticed. The others grow, and have jitter, so that the
-/// instances of a service do not ask in step.
+/// The pause before each probe. There is normally none before the first: what breaks is more often a connection
+/// than a server, and then the store is back before many have noticed. The other pauses grow, and have jitter,
+/// so that the instances of a service do not probe in step.
 pub(crate) struct Pauses(Duration);
 
 impl Pauses {
@@ -47,7 +47,7 @@ impl Pauses {
         self.wait_or(pending()).await;
     }
 
-    /// Waits for the next pause to pass, or to be woken from it.
+    /// Waits for the next pause to pass, or for `wake`.
     pub(crate) async fn wait_or(&mut self, wake: impl Future<Output = ()>) {
         let pause = self.0;
         self.0 = longer(pause);

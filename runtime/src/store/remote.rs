@@ -1,4 +1,4 @@
-//! A store elsewhere: a deadline for each call, and a breaker that leaves a failing store alone.
+//! A store outside of this process: a deadline for each call, and a breaker that leaves a failing store alone.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
@@ -12,30 +12,30 @@ use super::redis::{self, RedisStore};
 use super::{AnyStore, Counter, Operation, Outcome};
 use crate::error::StoreError;
 
-/// How many times a store of the user's may be too slow in a row before it is left alone. One that can't be
-/// reached is left alone at once, and Redis tells by itself when it is too slow.
+/// How often in a row a store of the user's has to be too slow to be left alone. A store that can't be reached
+/// is left alone at once, and the Redis store reports by itself that it is too slow.
 const MAX_FAILURES: u32 = 3;
 /// How long a probe may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What comes of asking.
+/// The state of a check once it has been [begun](Remote::begin).
 pub(crate) enum Begun {
     /// It is decided.
     Decided(Result<Outcome, StoreError>),
-    /// The store has been asked. Its answer is waited for, and then [concluded](Remote::conclude).
-    #[cfg_attr(not(feature = "redis"), allow(dead_code))] // no other store is asked so
+    /// The store has been asked. Its answer has to be waited for, and then [concluded](Remote::conclude).
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))] // no other store is asked this way
     Asked(Asked),
-    /// The store is to be [asked](Remote::apply) by a future of its own.
+    /// The store has to be [asked](Remote::apply) by a future of its own.
     Later,
 }
 
-/// A place in a call of the store.
+/// A place in a call of the store, through which to wait for the answer.
 pub(crate) enum Asked {
     #[cfg(feature = "redis")]
     Redis(redis::Ticket),
 }
 
-/// Where a remote store is.
+/// The remote store itself: Redis, or a store of the user's.
 pub(crate) enum Place {
     #[cfg(feature = "redis")]
     Redis(RedisStore),
@@ -47,7 +47,7 @@ pub(super) struct Remote {
     place: Place,
     timeout: Duration,
     failures: AtomicU32,
-    /// Whether the store is left alone.
+    /// Whether the breaker is open, and the store left alone.
     open: AtomicBool,
     outage: Outage,
     recovery: Recovery,
@@ -55,8 +55,8 @@ pub(super) struct Remote {
 }
 
 impl Asked {
-    /// Whether there is an answer.
-    #[cfg_attr(not(feature = "redis"), allow(unused_variables))] // no other store is asked so
+    /// Polls whether there is an answer.
+    #[cfg_attr(not(feature = "redis"), allow(unused_variables))] // no other store is asked this way
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match *self {
             #[cfg(feature = "redis")]
@@ -81,17 +81,17 @@ impl Remote {
         Ok(())
     }
 
-    /// Serves without the store, which is away, until it comes.
+    /// Serves without the store, which is away, until it answers.
     pub(super) fn start_without(self: &Arc<Self>, error: &StoreError) {
         if self.place.mends_itself() {
-            // What is there of it serves meanwhile.
+            // The parts of it that are there serve meanwhile.
             self.place.mend(None);
         } else {
             self.leave_alone(error);
         }
     }
 
-    /// Whether it is known to be away, or a part of it.
+    /// Whether the store, or a part of it, is known to be away.
     pub(super) fn is_away(&self) -> bool {
         self.outage.is_on() || self.place.is_away()
     }
@@ -101,8 +101,8 @@ impl Remote {
         self.place.close().await;
     }
 
-    #[cfg_attr(not(feature = "redis"), allow(unused_variables))] // no other store is asked so
-    #[inline(never)] // it is long, and not for those who count in memory
+    #[cfg_attr(not(feature = "redis"), allow(unused_variables))] // no other store is asked this way
+    #[inline(never)] // it is long, and counting in memory does not need it
     pub(super) fn begin(self: &Arc<Self>, operation: Operation, counters: &[Counter<'_>]) -> Begun {
         match &self.place {
             #[cfg(feature = "redis")]
@@ -124,9 +124,9 @@ impl Remote {
         }
     }
 
-    /// What came of asking. Nothing is concluded of the store from that: it tells itself when it is lost, and
-    /// whoever hears of it here may have waited while it came back.
-    // No other store is asked so.
+    /// Returns the outcome of what was asked. It does not affect the breaker: the store reports by itself that
+    /// it is lost, and by the time a caller hears of that here, the store may be back.
+    // No other store is asked this way.
     #[cfg_attr(not(feature = "redis"), allow(unused_variables, clippy::unused_self))]
     pub(super) fn conclude(
         &self,
@@ -147,7 +147,7 @@ impl Remote {
     ) -> Result<Outcome, StoreError> {
         self.breaker()?;
         let result = match &self.place {
-            // It keeps the deadline by itself, with one timer for all who share a call.
+            // Redis keeps the deadline by itself, with one timer for all checks that share a call.
             #[cfg(feature = "redis")]
             Place::Redis(store) => store.apply(operation, counters).await,
             Place::Custom(store) => {
@@ -160,8 +160,8 @@ impl Remote {
         self.noted(result)
     }
 
-    /// Reconnects when a connection is lost, also while nobody asks.
-    #[cfg_attr(not(feature = "redis"), allow(clippy::unused_self))] // no other store tells that
+    /// Has the store reconnect when a connection is lost, even while nobody asks.
+    #[cfg_attr(not(feature = "redis"), allow(clippy::unused_self))] // no other store reports that
     fn watch(self: &Arc<Self>) {
         #[cfg(feature = "redis")]
         if let Place::Redis(store) = &self.place {
@@ -174,7 +174,7 @@ impl Remote {
         }
     }
 
-    /// An error while it is open, or closed for good.
+    /// Returns an error while the breaker is open, or once the limiter is closed.
     fn breaker(&self) -> Result<(), StoreError> {
         if self.closed.load(Ordering::Relaxed) {
             return Err(StoreError::Closed);
@@ -185,29 +185,29 @@ impl Remote {
         Ok(())
     }
 
-    /// Draws the conclusions for the breaker from what came of a call.
+    /// Updates the breaker by the result of a call.
     fn noted(self: &Arc<Self>, result: Result<Outcome, StoreError>) -> Result<Outcome, StoreError> {
         match &result {
             Ok(_) => {
-                // A store is more often read than written here: no contended write for each success.
+                // Read first, so that not each success is a contended write.
                 if self.failures.load(Ordering::Relaxed) > 0 {
                     self.failures.store(0, Ordering::Relaxed);
                 }
             }
-            // No connection will come without a probe.
+            // Only a probe brings a connection back.
             Err(error @ StoreError::Unreachable(_)) if !self.place.mends_itself() => self.leave_alone(error),
             Err(error @ StoreError::Timeout(_)) if self.place.counts_checks() => {
                 if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_FAILURES {
                     self.leave_alone(error);
                 }
             }
-            // The store serves, and says what is wrong with this call.
+            // The store serves, or reports by itself that it does not.
             Err(_) => {}
         }
         result
     }
 
-    /// Opens the breaker; a task of its own closes it when the store answers again.
+    /// Opens the breaker, and spawns a task that closes it when the store answers again.
     fn leave_alone(self: &Arc<Self>, error: &StoreError) {
         if self.closed.load(Ordering::Relaxed) || self.open.swap(true, Ordering::Relaxed) {
             return;
@@ -231,7 +231,7 @@ impl Remote {
                         let after = remote.outage.end().unwrap_or_default();
                         tracing::info!(away_for = ?after, "the rate limiter's store is back");
                         drop(watch);
-                        // While it was watched over, nobody was told that it is lost.
+                        // A loss that was reported while the breaker was open has been ignored.
                         if remote.place.is_lost() {
                             let error = "it was lost as soon as it was back";
                             remote.leave_alone(&StoreError::Unreachable(error.into()));
@@ -260,7 +260,7 @@ impl Remote {
 }
 
 impl Place {
-    /// Connects, or tells whether the store is ready to serve.
+    /// Connects, or asks whether the store is ready to serve.
     async fn probe(&self) -> Result<(), StoreError> {
         match self {
             #[cfg(feature = "redis")]
@@ -278,7 +278,7 @@ impl Place {
         }
     }
 
-    /// Whether a part of it is known to be away that comes back without a probe.
+    /// Whether a part of it that comes back without a probe is known to be away.
     fn is_away(&self) -> bool {
         match self {
             #[cfg(feature = "redis")]
@@ -287,7 +287,7 @@ impl Place {
         }
     }
 
-    /// Whether it is known to be away, though it was there just now.
+    /// Whether its connection is known to be lost again, though it was there just now.
     fn is_lost(&self) -> bool {
         match self {
             #[cfg(feature = "redis")]
@@ -296,7 +296,7 @@ impl Place {
         }
     }
 
-    /// Has it connect to what is missing, if it does that by itself; `lost` is why something is, that was not.
+    /// Has a store that mends itself connect to what is missing; `lost` is why something has just gone missing.
     #[cfg_attr(not(feature = "redis"), allow(unused_variables))] // no other store does
     fn mend(&self, lost: Option<&StoreError>) {
         match self {
@@ -306,7 +306,7 @@ impl Place {
         }
     }
 
-    /// Whether each check is a call that can fail; else the store tells itself when it has failed too often.
+    /// Whether each check is a call that can fail. If not, the store itself reports too many failures.
     fn counts_checks(&self) -> bool {
         matches!(self, Self::Custom(_))
     }
@@ -320,13 +320,13 @@ impl Place {
     }
 }
 
-/// An error as one line of a log, whatever somebody at the other end has said.
+/// Formats an error as one line of a log, whatever the other end has put into it.
 pub(crate) fn in_one_line(error: &StoreError) -> String {
     error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Watches over a store that is left alone. When the watch ends, whether the store has answered or the
-/// task was dropped with its runtime, the store is asked again: if in vain, there is a new watch.
+/// Closes the breaker of a store when dropped, whether the store has answered or the task was dropped with its
+/// runtime. The store is then asked again; if in vain, a new watch begins.
 struct Watch(Weak<Remote>);
 
 impl Drop for Watch {

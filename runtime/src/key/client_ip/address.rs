@@ -1,16 +1,16 @@
-//! An address, as a proxy writes it.
+//! Addresses as proxies write them, and the one address that a client is known by.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-/// What HTTP lets stand around the members of a list.
+/// The blanks that HTTP allows around the members of a list.
 const BLANK: [char; 2] = [' ', '\t'];
 
-/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`.
+/// Reads `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`.
 ///
-/// A port may be obfuscated, as RFC 7239 has it (`_http`), and an IPv6 address may have a zone, as operating
-/// systems write that of a neighbour (`fe80::1%eth0`): neither tells one client from another.
+/// A port may be obfuscated, as in RFC 7239 (`_http`), and an IPv6 address may have a zone, as operating systems
+/// write that of a neighbour (`fe80::1%eth0`). Neither tells one client from another.
 pub(super) fn read(hop: &[u8]) -> Option<IpAddr> {
     let hop = std::str::from_utf8(hop).ok()?.trim_matches(BLANK);
     let address = if let Some(rest) = hop.strip_prefix('[') {
@@ -19,7 +19,7 @@ pub(super) fn read(hop: &[u8]) -> Option<IpAddr> {
         v6(inner)?
     } else {
         match hop.split_once(':') {
-            // An IPv6 address has two colons at least.
+            // An IPv6 address has at least two colons.
             Some((ip, port)) if !port.contains(':') => {
                 is_port(port).then_some(())?;
                 v4(ip)?
@@ -44,7 +44,7 @@ fn v6(text: &str) -> Option<IpAddr> {
     ip.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
 }
 
-/// RFC 7239's `node-port`.
+/// Whether `text` is RFC 7239's `node-port`.
 fn is_port(text: &str) -> bool {
     match text.strip_prefix('_') {
         Some(name) => {
@@ -55,22 +55,24 @@ fn is_port(text: &str) -> bool {
     }
 }
 
-/// One address for one client: an IPv4 client is the same in whatever IPv6 clothes it comes.
+/// Returns the one address that a client is known by, whether it comes as IPv4 or as IPv6.
 ///
-/// * `::ffff:192.0.2.1`, IPv4-mapped (RFC 4291, 2.5.5.2): what a socket for both families says.
-/// * `::192.0.2.1`, IPv4-compatible (2.5.5.1, deprecated): of no other use. `::`, `::1` and all else with
-///   the IPv4 address `0.…` in it, which no client has, stay as they are.
-/// * `64:ff9b::192.0.2.1`, the well-known prefix of translators (RFC 6052): how IPv4 clients reach a
-///   service that has IPv6 alone. Cut to its first 56 bits, it would be one quota for all of IPv4. It must
-///   not stand for private addresses (3.1), so one that does is not taken for a host inside.
+/// These become IPv4:
 ///
-/// These stay IPv6, since the IPv4 address in them is not the client's, or not known to be:
+/// * `::ffff:192.0.2.1`, IPv4-mapped (RFC 4291, 2.5.5.2): what a socket for both families reports.
+/// * `::192.0.2.1`, IPv4-compatible (2.5.5.1, deprecated): it has no other use. `::`, `::1` and all others whose
+///   IPv4 address is `0.…`, which no client has, stay as they are.
+/// * `64:ff9b::192.0.2.1`, the well-known prefix of translators (RFC 6052): how IPv4 clients reach an IPv6-only
+///   service. Cut to its first 56 bits, it would be one quota for all of IPv4. It must not stand for private
+///   addresses (3.1), so one that does is not taken for an internal host.
 ///
-/// * 6to4 (`2002::/16`) and Teredo (`2001::/32`), both deprecated: anyone may write any IPv4 address into
-///   one, also that of a trusted proxy. Their prefix is told apart as that of any other subscriber.
-/// * A translator's own prefix, also that for local use (`64:ff9b:1::/48`, RFC 8215): where in the address
-///   the client's is, only the translator knows. Ask for more bits with
-///   [`ipv6_prefix`](crate::Builder::ipv6_prefix) behind one.
+/// These stay IPv6, since the IPv4 address in them is not the client's, or is not known to be:
+///
+/// * 6to4 (`2002::/16`) and Teredo (`2001::/32`), both deprecated: anyone may write any IPv4 address into one,
+///   even that of a trusted proxy. Their prefix tells clients apart like that of any other subscriber.
+/// * A translator's own prefix, including that for local use (`64:ff9b:1::/48`, RFC 8215): only the translator
+///   knows where in the address the client's is. Behind one, ask for more bits with
+///   [`ipv6_prefix`](crate::Builder::ipv6_prefix).
 #[inline]
 pub(crate) fn canonical(ip: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = ip else { return ip };
@@ -89,8 +91,9 @@ fn canonical_v6(v6: Ipv6Addr) -> IpAddr {
     }
 }
 
-/// The network of those who are in `network`, as they are told apart: an IPv4-mapped one is IPv4, and one
-/// address is [canonical]. What has other addresses in it, too, stays as it is.
+/// Returns a network in terms of the addresses that clients are known by: an IPv4-mapped network becomes IPv4,
+/// and a single address becomes [canonical]. Any other network, such as one that contains other addresses too,
+/// stays as it is.
 pub(crate) fn canonical_network(network: IpNet) -> IpNet {
     if network.prefix_len() == network.max_prefix_len() {
         return canonical(network.addr()).into();

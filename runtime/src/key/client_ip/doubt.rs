@@ -1,4 +1,4 @@
-//! What looks wrong about the way clients' addresses come: told once, with the line to write.
+//! Warnings about client addresses that look wrong, each logged once with the line to write.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,10 +8,11 @@ use http::{HeaderMap, HeaderName};
 
 use super::{ClientIpHeader, FORWARDED, Proxies, X_FORWARDED_FOR};
 
-/// In so many requests of a process what is wrong mostly shows. Of those that come later one in so many is looked at.
+/// How many requests of a process are all inspected: what is wrong mostly shows in the first ones.
 const LOOKS: u32 = 10_000;
+/// One in this many later requests is inspected.
 const LATER_LOOKS: u32 = 1_024;
-/// Of what somebody else has written no more than this goes to the log.
+/// The most that goes to the log of what somebody else has written, in bytes.
 const LONGEST_EXCERPT: usize = 64;
 
 static CF_CONNECTING_IP: HeaderName = HeaderName::from_static("cf-connecting-ip");
@@ -20,19 +21,18 @@ static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// A reason to doubt that a client is who it seems to be.
 #[derive(Debug, PartialEq)]
 pub(super) enum Doubt<'a> {
-    /// Somebody who is not trusted says whom a request comes from.
+    /// A peer that is not trusted says whom a request comes from.
     NotTrusted { peer: IpAddr, header: ClientIpHeader },
-    /// A trusted proxy does not say whom a request comes from, not where it should; `other` is where it
-    /// seems to.
+    /// A trusted proxy does not say whom a request comes from where it should; `other` is where it seems to.
     Silent { peer: IpAddr, header: &'a HeaderName, other: Option<ClientIpHeader> },
-    /// What a trusted proxy says is no address.
+    /// What a trusted proxy says is not an address.
     Unreadable { peer: IpAddr, header: &'a HeaderName, value: &'a [u8] },
-    /// A trusted network has everyone in it.
+    /// A trusted network contains everyone.
     AllTrusted,
 }
 
 impl Proxies {
-    /// What is to be doubted when `peer` sends `headers`, and `client` was made of it.
+    /// Returns what looks wrong when `peer` sends `headers`, from which `client` was derived.
     pub(super) fn doubt<'a>(
         &'a self,
         peer: IpAddr,
@@ -51,14 +51,14 @@ impl Proxies {
         let header = self.header.name();
         match headers.get_all(header).iter().next_back() {
             None => Some(Doubt::Silent { peer, header, other: forwarding(headers) }),
-            // A proxy may ask for itself.
+            // A proxy may send requests of its own.
             Some(_) if self.hops(headers).next().is_some_and(|hop| hop.is_some()) => None,
             Some(value) => Some(Doubt::Unreadable { peer, header, value: value.as_bytes() }),
         }
     }
 }
 
-/// The header by which a proxy seems to say whom a request comes from.
+/// Returns the header in which a proxy seems to say whom a request comes from.
 fn forwarding(headers: &HeaderMap) -> Option<ClientIpHeader> {
     let single = |name: &HeaderName| headers.contains_key(name).then(|| ClientIpHeader::Single(name.clone()));
     if headers.contains_key(&X_FORWARDED_FOR) {
@@ -71,12 +71,12 @@ fn forwarding(headers: &HeaderMap) -> Option<ClientIpHeader> {
 }
 
 impl Doubt<'_> {
-    /// Tells `doubt` to the log, if this process has not had such a one yet.
+    /// Logs `doubt`, unless this process has logged one of its kind. Not every request is inspected.
     pub(super) fn tell_once<'a>(doubt: impl FnOnce() -> Option<Doubt<'a>>) {
         static LOOKED: AtomicU32 = AtomicU32::new(0);
         let looked = LOOKED.load(Ordering::Relaxed);
         if looked < LOOKS {
-            // Nothing is lost if two requests at once count as one.
+            // Nothing is lost if two concurrent requests count as one.
             LOOKED.store(looked + 1, Ordering::Relaxed);
             Self::tell(doubt);
         } else if fastrand::u32(..LATER_LOOKS) == 0 {
@@ -143,7 +143,7 @@ impl fmt::Display for Doubt<'_> {
     }
 }
 
-/// What to add to a builder whose proxies write this header; nothing for the default.
+/// What to add to the builder if the proxies write this header; nothing for the default.
 struct Setting<'a>(&'a ClientIpHeader);
 
 impl fmt::Display for Setting<'_> {
@@ -158,7 +158,7 @@ impl fmt::Display for Setting<'_> {
     }
 }
 
-/// The end of a value, in printable ASCII.
+/// Returns the end of a value, in printable ASCII.
 fn excerpt(value: &[u8]) -> String {
     let start = value.len().saturating_sub(LONGEST_EXCERPT);
     let dots = if start > 0 { "…" } else { "" };

@@ -1,4 +1,4 @@
-//! The elements of `Forwarded` (RFC 7239).
+//! The client's address in the elements of `Forwarded` (RFC 7239).
 
 use std::net::IpAddr;
 
@@ -9,11 +9,11 @@ use super::address;
 /// No address is longer, however much of it is escaped.
 const LONGEST_VALUE: usize = 128;
 
-/// The address in the `for` of an element: `for=192.0.2.1;proto=https`, `For="[2001:db8::1]:4711"`.
+/// Returns the address in the `for` of an element: `for=192.0.2.1;proto=https`, `For="[2001:db8::1]:4711"`.
 ///
-/// `None` if it tells none, says `unknown`, or hides it (`_hidden`); and if the element is not of the
-/// grammar, of which only this is forgiven: blanks around a pair and around its `=`, and an address that
-/// should have been quoted.
+/// Returns `None` if there is no address, if it is `unknown` or hidden (`_hidden`), and if the element breaks the
+/// grammar. These breaches are forgiven: blanks around a pair and around its `=`, an address that should have
+/// been quoted, and names and other unquoted values that are not tokens.
 pub(super) fn client(element: &[u8]) -> Option<IpAddr> {
     let mut found = None;
     let mut rest = Some(element);
@@ -34,7 +34,7 @@ pub(super) fn client(element: &[u8]) -> Option<IpAddr> {
     found?.address()
 }
 
-/// The first pair, and what follows its semicolon. `None` if a quote is left open.
+/// Returns the first pair, and what follows its semicolon. `None` if a quote is left open.
 fn split_pair(pairs: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     let (mut quoted, mut escaped) = (false, false);
     for (index, byte) in pairs.iter().enumerate() {
@@ -49,7 +49,7 @@ fn split_pair(pairs: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     (!quoted).then_some((pairs, None))
 }
 
-/// What a pair gives its name.
+/// The value of a pair.
 enum Value<'a> {
     Token(&'a [u8]),
     /// What is between the quotes.
@@ -62,7 +62,7 @@ impl<'a> Value<'a> {
             return (!value.iter().any(|byte| b"\"\\".contains(byte))).then_some(Self::Token(value));
         };
         let inner = inner.strip_suffix(b"\"")?;
-        // The quote that closes is the last byte, and not one before.
+        // The closing quote is the last byte, and no earlier one.
         let mut escaped = false;
         for byte in inner {
             match byte {

@@ -1,31 +1,31 @@
-//! The members of a header's list, from the last to the first.
+//! Splits a header's list into its members, from the last to the first.
 //!
-//! What the nearest proxy has written stands last. Read from there, nothing that stands before it, an open
-//! quote say, can change what it means; and nothing before the client's own address is looked at at all.
+//! The nearest proxy has written the last member. Since reading starts there, nothing before a member, such as an
+//! open quote, can change what the member means, and nothing before the client's own address is looked at.
 
 /// What is between the commas.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Grammar {
     /// Text without commas.
     Plain,
-    /// Text whose quoted strings may have commas in them.
+    /// Text whose quoted strings may contain commas.
     Quoting,
     /// The line is its only member.
     Whole,
 }
 
 impl Grammar {
-    /// A longer member is none that a proxy has written.
+    /// Returns the length of the longest member. A proxy writes none that is longer.
     const fn longest(self) -> usize {
         match self {
             Self::Plain | Self::Whole => 256,
-            // It may have the host in it, which the client chooses.
+            // It may contain the host, which the client chooses.
             Self::Quoting => 16 * 1_024,
         }
     }
 }
 
-/// The members of one line, the last first; `None` is one that is no member, and ends it.
+/// The members of one line, the last first. `None` stands for text that is not a member, and ends the line.
 pub(super) struct Members<'a> {
     grammar: Grammar,
     /// What has not been read yet.
@@ -54,7 +54,8 @@ impl<'a> Iterator for Members<'a> {
     }
 }
 
-/// The comma before the last member: `Ok(None)` if there is no other, an error if the last is none.
+/// Finds the comma before the last member: `Ok(None)` if there is no other, an error if the last is malformed or
+/// too long.
 fn last_comma(line: &[u8], grammar: Grammar) -> Result<Option<usize>, ()> {
     let start = line.len().saturating_sub(grammar.longest() + 1);
     let mut quoted = false;
@@ -70,7 +71,7 @@ fn last_comma(line: &[u8], grammar: Grammar) -> Result<Option<usize>, ()> {
     if line.len() > grammar.longest() || quoted { Err(()) } else { Ok(None) }
 }
 
-/// Whether what follows `before` is escaped: each backslash escapes the next byte, also another one.
+/// Whether the byte after `before` is escaped. A backslash escapes the next byte, even another backslash.
 fn is_escaped(before: &[u8]) -> bool {
     before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
 }
@@ -136,7 +137,7 @@ mod tests {
             prop_assert_eq!(members(Grammar::Quoting, &line), expected);
         }
 
-        /// What stands before a member changes nothing about it.
+        /// What stands before a member does not change it.
         #[test]
         fn nothing_before_a_member_changes_it(sent in "[ -~]{0,30}", own in "[a-c=;]{1,4}(\"[a-c,;]*\")?") {
             let line = format!("{sent},{own}");

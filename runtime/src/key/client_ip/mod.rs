@@ -1,8 +1,8 @@
-//! Whose address it is, when proxies stand between.
+//! Finds the client's address when there are proxies in between.
 //!
-//! Each proxy appends the address it was reached from, so the list in the header is true from the
-//! right up to the first address that no trusted proxy has written. Whatever stands left of that
-//! anyone may have sent, and is not looked at.
+//! Each proxy appends the address that it was reached from. Read from the right, the list in the header is
+//! therefore true up to the first address that no trusted proxy has written. Anyone may have sent what stands to
+//! the left of that, and it is not looked at.
 
 pub(super) mod address;
 mod doubt;
@@ -20,7 +20,7 @@ use self::list::{Grammar, Members};
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static FORWARDED: HeaderName = header::FORWARDED;
 
-/// Nobody has more proxies in a row; what stands before so many hops is not read.
+/// The most hops that are read; nobody has more proxies in a row.
 const MAX_HOPS: usize = 32;
 
 /// The header in which trusted proxies tell the client's address.
@@ -34,7 +34,7 @@ pub enum ClientIpHeader {
     Forwarded,
     /// A header with one address, which the proxy overwrites: `CF-Connecting-IP`, `X-Real-IP`, …
     ///
-    /// Only where the proxy is known to overwrite it, or clients name themselves.
+    /// Use it only if the proxy is known to overwrite it; otherwise clients choose their own address.
     Single(HeaderName),
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Proxies {
 type Read = fn(&[u8]) -> Option<IpAddr>;
 
 impl Proxies {
-    /// The client's address: the peer's, unless the peer is trusted and says otherwise.
+    /// Returns the client's address: that of the peer, unless the peer is trusted and says otherwise.
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let peer = address::canonical(peer);
         let client = if self.trusts(peer) { self.walk(peer, headers) } else { peer };
@@ -71,8 +71,8 @@ impl Proxies {
         self.trusted.iter().any(|network| network.contains(&address))
     }
 
-    /// From the last hop to the first that no trusted proxy is. A hop that is no address ends the
-    /// walk at the one before, which is the last that is known to be true.
+    /// Walks from the last hop to the first that is no trusted proxy. A hop that is no address ends the walk at
+    /// the one before it, which is the last that is known to be true.
     fn walk(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer;
         for hop in self.hops(headers) {
@@ -85,8 +85,9 @@ impl Proxies {
         client
     }
 
-    /// What the proxies say, the nearest first, each read when it is asked for; `None` for what is no
-    /// address. The lines of a list are one list; those of a single address contradict each other.
+    /// Returns the hops that the proxies tell, the nearest first, each read on demand; `None` stands for what is
+    /// no address. Several lines of a list are one list. Several lines of a single address contradict each other,
+    /// and count as no address.
     fn hops<'a>(&'a self, headers: &'a HeaderMap) -> impl Iterator<Item = Option<IpAddr>> + 'a {
         let header = &self.header;
         let lines = headers.get_all(header.name());
@@ -196,7 +197,7 @@ mod tests {
         assert_eq!(client(&[]), "10.0.0.1");
     }
 
-    /// What somebody may send who knows how these headers are written.
+    /// What a client that knows how these headers are written may send.
     fn sent() -> impl Strategy<Value = String> {
         let address = prop_oneof![
             any::<IpAddr>().prop_map(|ip| ip.to_string()),
@@ -227,8 +228,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a client sends, a proxy that appends the client's address settles the matter: on a
-        /// line of its own, or on the client's.
+        /// Whatever a client sends, a proxy that appends the client's address settles the matter, on a line of
+        /// its own or on the client's.
         #[test]
         fn nothing_that_is_sent_forges_an_address(sent in sent(), own_line in any::<bool>()) {
             for (header, appended) in [
@@ -252,7 +253,7 @@ mod tests {
             prop_assert_eq!(x_forwarded_for("10.0.0.1", &lines), "198.51.100.1");
         }
 
-        /// Whoever is not trusted may send what they like.
+        /// A peer that is not trusted may send anything.
         #[test]
         fn a_peer_that_is_not_trusted_is_the_client(sent in sent(), header in headers(), peer in any::<IpAddr>()) {
             prop_assume!(!proxies(header.clone()).trusts(address::canonical(peer)));
@@ -260,7 +261,7 @@ mod tests {
             prop_assert_eq!(told, address::canonical(peer).to_string());
         }
 
-        /// No address is made up: it is the peer's, or written there.
+        /// No address is made up: it is the peer's, or it stands in a header.
         #[test]
         fn an_address_stands_somewhere(lines in proptest::collection::vec(sent(), 0..3), header in headers()) {
             let values: Vec<&str> = lines.iter().map(String::as_str).collect();

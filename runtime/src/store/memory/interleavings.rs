@@ -1,8 +1,8 @@
-//! Threads that share a store, in every order in which they can meet at its locks and its clock.
+//! Tests threads that share a store, in every order in which they can meet at its locks and its clock.
 //!
-//! Loom runs each scene once for each of these orders, and finds threads that wait for each other for
-//! ever. There is no such module unless the tests are built with `--cfg interleavings`: the locks of the
-//! store and the manual clock are loom's then, and work nowhere else. `tests/run.sh` knows the command.
+//! Loom runs each scene once for each of these orders, and finds deadlocks. This module exists only if the tests
+//! are built with `--cfg interleavings`: the locks of the store and the manual clock are then loom's, and work
+//! nowhere else. `tests/run.sh` has the command.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ const ALGORITHMS: [Algorithm; 4] = [
     Algorithm::TokenBucket { burst: None },
 ];
 
-/// Runs `scene` in every order. It has to do the same each time, up to the order.
+/// Runs `scene` in every order. Apart from the order, the scene has to do the same each time.
 fn explore(name: &str, scene: impl Fn() + Send + Sync + 'static) {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);
@@ -37,7 +37,7 @@ fn explore(name: &str, scene: impl Fn() + Send + Sync + 'static) {
     assert!(count > 1, "{name}: the threads never meet");
 }
 
-/// A store of `shards` with room for `per_shard` keys in each, that hashes alike in every run.
+/// Creates a store of `shards` with room for `per_shard` keys in each, which hashes alike in every run.
 fn store(shards: usize, per_shard: usize) -> (Arc<MemoryStore>, ManualClock) {
     let clock = ManualClock::default();
     let store = MemoryStore {
@@ -53,7 +53,7 @@ fn counter(key: &'static str, limit: u32) -> Counter<'static> {
     Counter::new(key, Quota::new(limit, MINUTE))
 }
 
-/// Two keys of a store of two shards, one in each.
+/// Returns two keys of a store of two shards, one in each.
 fn apart(store: &MemoryStore) -> [&'static str; 2] {
     let of = |shard| {
         let is_there = |key: &&str| store.shard_of(store.hasher.hash_one(*key)) == shard;
@@ -73,7 +73,7 @@ impl MemoryStore {
     }
 }
 
-/// Starts a thread with the store.
+/// Starts a thread that does `part` with the store.
 fn with<T: 'static>(
     store: &Arc<MemoryStore>,
     part: impl FnOnce(&MemoryStore) -> T + 'static,
@@ -88,12 +88,12 @@ fn joined<T>(threads: impl IntoIterator<Item = JoinHandle<T>>) -> Vec<T> {
     threads.into_iter().map(|thread| thread.join().expect("it has not panicked")).collect()
 }
 
-/// How many of `results` are true.
+/// Returns how many of `results` are true.
 fn number(results: impl IntoIterator<Item = bool>) -> u32 {
     results.into_iter().map(u32::from).sum()
 }
 
-/// Each of three threads takes so many times from a counter of `limit`.
+/// Has three threads take from a counter of `limit`, each so many times.
 fn one_counter(takes: u32, limit: u32, algorithm: Algorithm) {
     explore("one counter", move || {
         let (store, _clock) = store(1, 4);
@@ -155,7 +155,7 @@ fn no_room_for_one_counter_leaves_no_trace_in_the_other_shard() {
         let (store, _clock) = store(2, 1);
         let [roomy, full] = apart(&store);
         let (late, living) = (counter(full, 5), Counter { key: full, ..counter("", 5) });
-        // Of the same key and another window, so of the same shard.
+        // The same key with another window, so in the same shard.
         let living = Counter { quota: Quota::new(5, HOUR), ..living };
         assert!(store.takes(&[living]));
         let roomy = counter(roomy, 5);
@@ -207,7 +207,7 @@ fn an_expired_counter_is_one_again_however_many_find_it() {
     }
 }
 
-/// If the clock were read before the lock is had, others could go on to the next window in between, and the
+/// If the clock were read before the lock is taken, others could go on to the next window in between, and the
 /// sliding window would go back to the one before and forget what it knew.
 #[test]
 fn nobody_brings_an_old_time_to_a_counter() {
@@ -216,7 +216,7 @@ fn nobody_brings_an_old_time_to_a_counter() {
         explore("the end of a window", move || {
             let (store, clock) = store(1, 4);
             let counter = counter("a", LIMIT).algorithm(algorithm);
-            // Just before windows of a fixed place end, too.
+            // Also just before the end of windows that have a fixed place.
             clock.advance(Duration::from_micros(59_999_999));
             let before = number((0..2).map(|_| store.takes(&[counter])));
             let takes = move |store: &MemoryStore| store.takes(&[counter]);
@@ -226,8 +226,8 @@ fn nobody_brings_an_old_time_to_a_counter() {
             });
             let threads = [moves, with(&store, takes)];
             let admitted = before + number(joined(threads));
-            // All of it is hardly a microsecond old, and no window ended but one of a fixed place, whose
-            // requests still weigh.
+            // All of it is at most a microsecond old, and the only window that has ended is one with a fixed
+            // place, whose requests still weigh.
             assert_eq!(store.left(&[counter]), [LIMIT - admitted], "{algorithm:?}");
         });
     }

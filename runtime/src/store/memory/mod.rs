@@ -1,8 +1,8 @@
-//! Counters in this process.
+//! The store that counts in this process's memory.
 //!
-//! The keys are spread over [`shard`]s, each behind a lock of its own that is never held across an
-//! await. Whoever adds a key passes over a few others and drops those that have expired, so that the work
-//! of forgetting is spread over the work of remembering, and nothing ever stops to sweep.
+//! The keys are spread over [`shard`]s, each behind a lock of its own, which is never held across an await.
+//! Adding a key also looks at a few other counters and drops those that have expired. So the work of forgetting
+//! is spread over the work of remembering, and nothing ever stops to sweep.
 
 #[cfg(all(test, interleavings))]
 mod interleavings;
@@ -24,16 +24,16 @@ use crate::clock::Clock;
 use crate::error::StoreError;
 
 const MAX_SHARDS: usize = 64;
-/// With fewer keys than this in each shard, chance would fill one while others have room.
+/// With fewer keys per shard, chance would fill one shard while others have room.
 const MIN_KEYS_PER_SHARD: usize = 1_024;
 
-/// Counters in this process, bounded in number.
+/// A store that counts in this process, with a bounded number of counters.
 ///
-/// When the store is full, and none of the few counters that it looks at then has expired, a new one is refused,
-/// which a limiter answers like a store that is away: nobody's counter is dropped to make room for those of others.
+/// If the store is full, and none of the few counters that it then looks at has expired, it refuses a new one. A
+/// limiter treats that like a store that is away. No counter is dropped to make room for those of others.
 ///
-/// A limiter has one by itself ([`RateLimiter::memory`](crate::RateLimiter::memory)); by itself it is for
-/// stores made of others, and for measuring.
+/// A limiter brings one along ([`RateLimiter::memory`](crate::RateLimiter::memory)). Used directly, this type is
+/// for stores made of others, and for measuring.
 ///
 /// ```
 /// use axum_rate_limit::Quota;
@@ -52,13 +52,13 @@ pub struct MemoryStore {
     max_keys: usize,
 }
 
-/// A lock on cache lines of its own: two threads at neighbouring shards must not disturb each other.
+/// A lock on cache lines of its own, so that threads at neighbouring shards do not disturb each other.
 #[repr(align(128))]
 #[derive(Default)]
 struct Padded(Mutex<Shard>);
 
 impl MemoryStore {
-    /// A store that holds at most `max_keys` counters: as many as clients, times the quotas of each.
+    /// Creates a store that holds at most `max_keys` counters: the number of clients, times the quotas of each.
     pub fn new(max_keys: usize) -> Self {
         Self::with_clock(max_keys, Clock::default())
     }
@@ -81,13 +81,13 @@ impl MemoryStore {
         }
     }
 
-    /// Takes from one counter: what most checks are, under one lock and with one look-up.
+    /// Takes from one counter, which is what most checks do, under one lock and with one look-up.
     fn take(&self, counter: &Counter<'_>) -> Result<Outcome, StoreError> {
         let rule = Rule::new(counter.quota, counter.algorithm);
         let hash = self.hasher.hash_one(counter.key);
         let cost = u64::from(counter.cost);
         let mut shard = lock(&self.shards[self.shard_of(hash)]);
-        // Not before, or a counter would see time go back: another may have had the lock meanwhile.
+        // Under the lock, or a counter could see time go back: another thread may have had the lock before.
         let now = self.clock.now_micros();
         let reading = match shard.find_mut(hash, counter) {
             Some(slot) => slot.take(&rule, now, cost),
@@ -96,7 +96,7 @@ impl MemoryStore {
         Ok(Outcome::of_one(reading.fits || counter.shadow, reading))
     }
 
-    /// Takes from a counter that nothing has been taken from.
+    /// Takes from a counter that nothing has been taken from yet.
     #[inline(never)] // it is long, and most keys are known
     fn take_first(
         &self,
@@ -119,7 +119,7 @@ impl MemoryStore {
         Ok(reading)
     }
 
-    /// Applies `operation` to any counters.
+    /// Applies `operation` to any number of counters.
     fn apply_all(&self, operation: Operation, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
         let mut held = Held::lock(self, counters);
         let asked = held.readings(counters);
@@ -143,7 +143,7 @@ impl MemoryStore {
                 if !charged[index] || held.reserve(index, counter).is_ok() {
                     continue;
                 }
-                // What is in shadow holds nobody up.
+                // A policy in shadow never denies.
                 charged[index] = false;
                 if !counter.shadow {
                     for (index, counter) in concerned(counters, &charged) {
@@ -158,7 +158,7 @@ impl MemoryStore {
         }
         let taken = passes(counters, &asked) || operation != Operation::Take;
         let stands = held.readings(counters);
-        // Whether a counter had room is a matter of before, how much it has left one of after.
+        // Whether a cost fits is told as it was before the charge, how much is left as it is after it.
         let readings = stands.iter().zip(&asked).map(|(stands, asked)| Reading {
             fits: asked.fits,
             retry_after: asked.retry_after,
@@ -177,14 +177,15 @@ impl MemoryStore {
         self.max_keys / self.shards.len()
     }
 
-    /// The low and the highest bits choose the place in the shard's table, so the shard is chosen by others.
+    /// Returns the shard of a key. The low and the highest bits choose the place in the shard's table, so other
+    /// bits choose the shard.
     #[allow(clippy::cast_possible_truncation)] // only some of the bits are wanted
     fn shard_of(&self, hash: u64) -> usize {
         (hash >> 40) as usize % self.shards.len()
     }
 }
 
-/// The counters that are charged, with their numbers.
+/// Returns the counters that are charged, with their indices.
 fn concerned<'a, 'k>(
     counters: &'a [Counter<'k>],
     charged: &'a [bool],
@@ -197,7 +198,7 @@ fn passes(counters: &[Counter<'_>], asked: &[Reading]) -> bool {
     counters.iter().zip(asked).all(|(counter, reading)| counter.shadow || reading.fits)
 }
 
-/// Which counters a [`Take`](Operation::Take) charges.
+/// Returns which counters a [`Take`](Operation::Take) charges.
 fn charged(counters: &[Counter<'_>], asked: &[Reading]) -> SmallVec<[bool; 2]> {
     let passes = passes(counters, asked);
     let fits = |policy: usize| {
@@ -221,7 +222,7 @@ impl fmt::Debug for MemoryStore {
     }
 }
 
-/// A panic while the lock is held can't leave a shard torn: nothing between two changes panics.
+/// Locks a shard. A panic while the lock is held can't leave the shard torn: nothing between two changes panics.
 fn lock(shard: &Padded) -> MutexGuard<'_, Shard> {
     let guard = shard.0.lock();
     #[cfg(all(test, interleavings))]
@@ -229,13 +230,12 @@ fn lock(shard: &Padded) -> MutexGuard<'_, Shard> {
     guard
 }
 
-/// The shards that a call needs, all locked at once, in the order of their numbers so that no two
-/// calls wait for each other.
+/// The shards that a call needs, all locked, in the order of their numbers so that no two calls deadlock.
 struct Held<'a> {
     store: &'a MemoryStore,
     now: u64,
     guards: SmallVec<[MutexGuard<'a, Shard>; 2]>,
-    /// For each counter its hash, and its shard in `guards`.
+    /// For each counter, the hash of its key and the index of its shard in `guards`.
     places: SmallVec<[(u64, usize); 2]>,
 }
 
@@ -252,7 +252,7 @@ impl<'a> Held<'a> {
         };
         let places = hashes.iter().map(place).collect();
         let guards = numbers.iter().map(|number| lock(&store.shards[*number])).collect();
-        // Once all are locked, or a counter would see time go back.
+        // Not before all are locked, or a counter could see time go back.
         let now = store.clock.now_micros();
         Self { store, now, guards, places }
     }
@@ -278,7 +278,7 @@ impl<'a> Held<'a> {
         self.guards[shard].reserve(&self.store.hasher, hash, counter, self.now, self.store.max_per_shard())
     }
 
-    /// Takes back a slot that nothing has been charged to.
+    /// Removes a reserved slot that nothing has been charged to.
     fn release(&mut self, index: usize, counter: &Counter<'_>) {
         let (hash, shard) = self.places[index];
         self.guards[shard].release(hash, counter);

@@ -1,4 +1,4 @@
-//! A part of the counters: what one lock guards.
+//! One shard of the memory store: the counters that one lock guards.
 
 use ahash::RandomState;
 use hashbrown::HashTable;
@@ -6,12 +6,12 @@ use hashbrown::HashTable;
 use crate::algorithm::{Reading, Rule, State};
 use crate::store::Counter;
 
-/// When a slot expires that is about to be charged: not before that has been done.
+/// When a slot expires that is about to be charged: not before it has been.
 const RESERVED: u64 = u64::MAX;
-/// How many places of the table the hand passes when a key is added: with at least 7 in 16 taken, it comes
-/// round before as many keys have come as there are.
+/// How many places of the table the hand passes when a key is added. If at least 7 in 16 are taken, the hand
+/// comes round before as many keys have been added as there are.
 const STEPS: usize = 4;
-/// How many it passes when the shard is full, before the key is refused.
+/// How many places it passes when the shard is full, before the key is refused.
 const STEPS_WHEN_FULL: usize = 128;
 
 /// A hash table, and a hand that goes round in it.
@@ -46,7 +46,7 @@ impl Slot {
             && self.state.is(counter.algorithm)
     }
 
-    /// Takes `cost` if it fits; what is left is told as it is afterwards.
+    /// Takes `cost` if it fits. The reading tells what is left afterwards.
     pub(super) fn take(&mut self, rule: &Rule, now: u64, cost: u64) -> Reading {
         let reading = self.state.take(rule, now, cost);
         if reading.fits && cost > 0 {
@@ -66,7 +66,7 @@ impl Shard {
         self.table.find_mut(hash, |slot| slot.is(counter))
     }
 
-    /// What is known of a counter, unless it has expired.
+    /// Returns what is known of a counter, unless it has expired.
     pub(super) fn state_at(&self, hash: u64, counter: &Counter<'_>, now: u64) -> Option<&State> {
         let slot = self.table.find(hash, |slot| slot.is(counter))?;
         (slot.expires > now).then_some(&slot.state)
@@ -113,7 +113,7 @@ impl Shard {
         }
     }
 
-    /// Takes back a slot that nothing has been charged to.
+    /// Removes a reserved slot that nothing has been charged to.
     pub(super) fn release(&mut self, hash: u64, counter: &Counter<'_>) {
         if self.find_mut(hash, counter).is_some_and(|slot| slot.expires == RESERVED) {
             self.remove(hash, counter);

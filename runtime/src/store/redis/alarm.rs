@@ -1,4 +1,4 @@
-//! One timer for the calls of a connection that are answered soon.
+//! One timer for many calls, which are mostly answered before it goes off.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -6,21 +6,20 @@ use std::task::Poll;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A timer that is set anew when it has gone off, and not for each call.
+/// A timer that is set again when it goes off, and not for each call.
 ///
-/// To set one for each call would wake the runtime's driver each time, which costs more than the rest of a
-/// call. Deadlines mostly move forward, so one that goes off for a call long past is set for the one that is
-/// waited for.
+/// Setting it for each call would wake the runtime's driver each time, which costs more than the rest of a call.
+/// Deadlines mostly move forward, so when it goes off for a call long past, it is set for the current one.
 #[derive(Debug)]
 pub(super) struct Alarm(Pin<Box<Sleep>>);
 
 impl Alarm {
-    /// One that is not set. Needs a runtime.
+    /// Creates an alarm that is not set. Needs a runtime.
     pub(super) fn new() -> Self {
         Self(Box::pin(sleep_until(Instant::now())))
     }
 
-    /// What `future` gives before `deadline`. It costs least where that is not before those of earlier calls.
+    /// Returns the output of `future`, or `None` at `deadline`. Costs least if no earlier deadline was later.
     pub(super) async fn within<T>(
         &mut self,
         deadline: Instant,

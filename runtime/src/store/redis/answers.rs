@@ -1,4 +1,4 @@
-//! What Redis has answered, and what that means for each who asked.
+//! Reads what Redis has answered, and works out from that what each check is told.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use super::windows::Windows;
 use crate::algorithm::{Algorithm, Reading, Rule, State};
 use crate::store::{Counter, Operation, Outcome};
 
-/// How many numbers the script answers for a counter.
+/// How many numbers `apply.lua` answers for a counter.
 const READING_NUMBERS: usize = 4;
 
-/// What came of a batch.
+/// The decisions of a batch.
 #[derive(Debug)]
 pub(super) struct Answers {
-    /// Where the standings of each group begin, and how many of its checks pass, or why it is not decided.
+    /// For each group, where its standings begin, and how many of its checks pass or why it is not decided.
     groups: Vec<(usize, Result<u32, Failure>)>,
     standings: Vec<Standing>,
 }
@@ -32,8 +32,8 @@ struct Standing {
 }
 
 impl Standing {
-    /// Where a fixed window stands that would have had `used` taken from it if all had fitted; and how many
-    /// pass.
+    /// Returns how many checks of `group` pass, and where a fixed window stands from which `used` would have
+    /// been taken if everything had fitted.
     fn of_fixed(group: &Group, counter: &Counter<'_>, used: u64, ends: Duration) -> (u32, Self) {
         let limit = u64::from(counter.quota.limit());
         let left = limit.saturating_sub(used.saturating_sub(units(group, counter).unsigned_abs()));
@@ -58,8 +58,8 @@ impl Standing {
 }
 
 impl Answers {
-    /// What was answered to the parts of `batch`, which were asked at `now`, in microseconds of the clock; `unanswered`
-    /// is what became of all others. What that tells of windows is remembered.
+    /// Reads the replies to the parts of `batch`, which were asked at `now`, in microseconds of the clock.
+    /// Groups without a reply have failed with `unanswered`. What the replies tell about windows is remembered.
     pub(super) fn read(
         batch: &Batch,
         replies: impl IntoIterator<Item = (Part, RedisResult<Value>)>,
@@ -79,12 +79,12 @@ impl Answers {
                 }
             }
         }
-        // What was told before a reset of the same batch is no longer true.
+        // What was told before a reset in the same batch is no longer true.
         windows.forget_resets(batch);
         Ok(answers)
     }
 
-    /// Adds what was answered to `part`.
+    /// Adds the reply to `part`.
     fn add(
         &mut self,
         batch: &Batch,
@@ -134,25 +134,26 @@ impl Answers {
         if reply.next().is_some() { Err(unexpected()) } else { Ok(()) }
     }
 
-    /// How many checks of a group pass, or why it is not decided.
+    /// Returns how many checks of a group pass, or why it is not decided.
     pub(super) fn passed(&self, group: usize) -> Result<u32, &Failure> {
         self.groups[group].1.as_ref().copied()
     }
 
-    /// What a check was told that makes another server worth a try: all others will be told the same.
+    /// Returns a failure that makes another connection worth a try, if there is one: all other checks would be
+    /// told the same on this one.
     pub(super) fn lost(&self) -> Option<&Failure> {
         self.failures().find(|failure| failure.is_away())
     }
 
-    /// Why some groups are not decided.
+    /// Returns why some groups are not decided.
     pub(super) fn failures(&self) -> impl Iterator<Item = &Failure> {
         self.groups.iter().filter_map(|(_, decided)| decided.as_ref().err())
     }
 
-    /// What the check at `place` is told, whose group asked for `counters`.
+    /// Returns what the check at `place` is told, whose group asked for `counters`.
     ///
-    /// The script tells where the counters stand at the end. They are charged evenly, so where they stood
-    /// for each of those who asked for the same follows from that.
+    /// A reply tells where the counters stand for the group as a whole. Its checks are charged evenly, so where
+    /// the counters stood for each of them follows from that.
     pub(super) fn outcome(
         &self,
         operation: Operation,
@@ -167,7 +168,7 @@ impl Answers {
         let standings = &self.standings[first..first + counters.len()];
         let is_taken = place.before < passed;
         let reading = |(counter, standing): (&Counter<'_>, &Standing)| {
-            // How often the counter is charged in all. A policy in shadow is charged while it has room.
+            // How often the group charges the counter. A policy in shadow is charged while it has room.
             let charges = if counter.shadow {
                 let of_policy =
                     counters.iter().zip(standings).filter(|(other, _)| other.policy == counter.policy);
@@ -180,7 +181,7 @@ impl Answers {
             let fits = before < standing.room;
             let cost = u64::from(counter.cost);
             let later = match counter.algorithm {
-                // Only a bucket is whole again the later the more is taken.
+                // Only a bucket takes the longer to be whole again the more is taken.
                 Algorithm::TokenBucket { .. } => (u64::from(charges - after) * cost)
                     .saturating_mul(Rule::new(counter.quota, counter.algorithm).interval()),
                 _ => 0,
@@ -207,13 +208,13 @@ impl Answers {
     }
 }
 
-/// What a counter says that nobody has used.
+/// Returns the reading of a counter that nobody has used.
 pub(super) fn untouched(counter: &Counter<'_>) -> Reading {
     let rule = Rule::new(counter.quota, counter.algorithm);
     State::new(counter.algorithm).read(&rule, 0, counter.cost.into())
 }
 
-/// A number that can't be more than its type has room for.
+/// Converts a number that is never too large for its type.
 fn whole(number: i64) -> u32 {
     u32::try_from(number.max(0)).unwrap_or(u32::MAX)
 }

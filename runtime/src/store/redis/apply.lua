@@ -1,36 +1,37 @@
 -- Decides a batch of checks at one instant, one after the other.
 --
--- KEYS[i]   the counters of all checks, in their order; a counter may come more than once
--- ARGV[1]   in MessagePack, a list: the time in microseconds where a test sets it, else -1; how many rules
---           there are, and for each of them
+-- KEYS[i]   the counters of all groups of checks, in their order; a counter may come more than once
+-- ARGV[1]   a list in MessagePack: the time in microseconds if a test sets it, else -1; then how many rules there
+--           are, and for each of them
 --             the algorithm: 1 fixed window, 2 sliding window, 3 sliding log, 4 token bucket
 --             the limit
 --             the window, in microseconds
---             what each asks of a counter
---             how much a bucket holds
+--             the cost: what each check asks of a counter
+--             the burst: how much a bucket holds
 --             1 if the policy is in shadow, else 0
---           then for each check
---             what is to be done: 0 take, 1 peek, 2 add, 3 give back, 4 reset
---             how many ask for just this (1 for all but take and peek)
---             how many counters it has, and for each of them
---               which rule it has
+--           then for each group of checks that ask for the same
+--             the operation: 0 take, 1 peek, 2 add, 3 give back, 4 reset
+--             how many checks they are (1 for all but take and peek)
+--             how many counters each check has, and for each of them
+--               the number of its rule
 --               which policy of the check it belongs to
 --
--- Returns a flat list, for each check either a text that says why it could not be decided, or
---   how many of those who ask pass: the first so many
+-- Returns a flat list, for each group either a text that says why it could not be decided, or
+--   how many of its checks pass, the first ones
 --   and for each counter
---     how many times what is asked had room, at most as many as ask
---     how much was left before the first (after add and give back: after it)
---     the microseconds until it is whole again, when all is done
---     the microseconds until what was asked for fits, when all is done (before add and give back); -1 for never
+--     how many times the cost had room, at most once for each check
+--     how much was left before the first check (for add and give back: after it)
+--     the microseconds until the quota is whole again, when all is done
+--     the microseconds until the cost fits, when all is done (for add and give back: before); -1 for never
 --
--- The algorithms are those of runtime/src/algorithm, function by function. Each key has a TTL from
--- the command, or the transaction that a script is to others, which creates it. Time does not pass
--- inside a script: what exists at its beginning exists at its end. What is wrong with one check is no
--- matter of the others: what a command refuses is told to that check alone.
+-- The algorithms are those of runtime/src/algorithm, function by function. Each key has a TTL from the step that
+-- creates it: one command, or the script, which is one transaction to others. No time passes inside a script, so what
+-- exists at its beginning exists at its end. An error of one check does not concern the others: what a command refuses
+-- is told to that check alone.
 --
--- What most checks ask, to take from one fixed window, is decided by take.lua, if that is all that a batch asks:
--- to make the functions of all algorithms takes longer than to decide such a check.
+-- Checks that take from one fixed window, as most do, are decided by take.lua, unless the batch also asks
+-- something of their keys that only this script decides: creating the functions of all algorithms takes longer
+-- than such a check.
 
 local TAKE, PEEK, ADD, GIVE_BACK, RESET = 0, 1, 2, 3, 4
 local NEVER = -1
@@ -41,7 +42,7 @@ local ceil, floor, min, max, type = math.ceil, math.floor, math.min, math.max, t
 
 local reply, said = {}, 0
 
--- What is to be done for the check at hand, and what is wrong with it.
+-- The operation of the current checks, and the first error that they met.
 local op, fault
 
 local function is_foreign(key)
@@ -127,7 +128,7 @@ function sliding.look(c)
     if not last then return is_foreign(c.key) end
     if tonumber(last) >= index then
       c.previous, c.current = tonumber(previous), tonumber(current)
-      -- A clock that goes back brings no window back.
+      -- A clock that goes back does not bring a window back.
       if tonumber(last) > index then c.index, c.elapsed = tonumber(last), 0 end
     elseif tonumber(last) == index - 1 then
       c.previous = tonumber(current)
@@ -205,7 +206,7 @@ function log.charge(c, units)
   local newest = call('ZRANGE', c.key, -1, -1, 'WITHSCORES')
   if newest[2] then time = max(time, tonumber(newest[2])) end
   local score = whole(time)
-  -- Members of one instant are numbered, at one width, so that their order is that of the numbers.
+  -- Members of one instant are numbered, padded to one width, so that they sort by their numbers.
   local number = call('ZCOUNT', c.key, score, score)
   units = min(units, MOST - c.used)
   for first = 1, units, 1000 do
@@ -276,7 +277,7 @@ local function say(number)
   reply[said] = number
 end
 
--- Any check: all counters are looked at, then charged.
+-- Decides checks of any operation but reset: looks at all counters, then changes them.
 local function decide(count, counters)
   local passed, shadows = count, {}
   for _, c in ipairs(counters) do

@@ -1,4 +1,4 @@
-//! What is sent to Redis in one call: checks in order of arrival, those that ask for the same merged.
+//! The checks of one call to Redis, in order of arrival, with those that ask for the same merged into groups.
 
 use ahash::RandomState;
 use hashbrown::HashTable;
@@ -8,23 +8,23 @@ use crate::algorithm::Algorithm;
 use crate::quota::Quota;
 use crate::store::{Counter, Operation};
 
-/// How many counters a call asks for at most, and how many bytes their keys have: some hundred
-/// microseconds of Redis's time, in which it serves nobody else.
+/// The most counters of one call, and the most bytes of their keys: some hundred microseconds of Redis's time,
+/// in which it serves nobody else.
 const MAX_COUNTERS: usize = 256;
 const MAX_KEY_BYTES: usize = 32 * 1024;
-/// How many units of sliding logs a call writes at most: a log has an entry for each.
+/// The most units that one call writes to sliding logs, which have an entry for each unit.
 const MAX_LOGGED: u64 = 20_000;
-/// How many checks share a call at most.
+/// The most checks that share one call.
 const MAX_CHECKS: u32 = 16 * 1024;
 
-/// What is asked at once, by one who waits for the answer.
+/// An operation on one or more counters, which are decided together for one caller.
 #[derive(Debug)]
 pub(crate) struct Check<'a, 'k> {
     pub(super) operation: Operation,
-    /// Whether a node of a cluster is asked that is about to get the keys.
+    /// Whether to send `ASKING` first, since the keys are moving to the cluster node that is asked.
     pub(super) asking: bool,
     pub(super) counters: &'a [Counter<'k>],
-    /// Of the key of each counter.
+    /// The hash of each counter's key.
     pub(super) hashes: SmallVec<[u64; 2]>,
 }
 
@@ -35,20 +35,20 @@ impl<'a, 'k> Check<'a, 'k> {
     }
 }
 
-/// A call that is being filled, or was.
+/// The checks of one call.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    /// The keys of all counters, one behind the other.
+    /// The keys of all counters, one after the other.
     text: String,
     counters: Vec<Asked>,
     groups: Vec<Group>,
-    /// Which group was the last to ask for a policy's key.
+    /// Which group is the last to ask for each key.
     last: HashTable<Last>,
     checks: u32,
     logged: u64,
 }
 
-/// A counter as it is asked for.
+/// A [`Counter`] whose key is part of the batch's text.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
     /// Where its key begins and ends.
@@ -62,14 +62,14 @@ struct Asked {
     varies: bool,
 }
 
-/// Checks that ask for the same.
+/// Checks that ask for the same, and are decided together.
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) operation: Operation,
     pub(super) asking: bool,
-    /// How many checks it is.
+    /// How many checks it has.
     pub(super) count: u32,
-    /// Where its counters are.
+    /// Where in the batch its counters begin.
     first: usize,
     len: usize,
 }
@@ -77,10 +77,10 @@ pub(super) struct Group {
 #[derive(Debug)]
 struct Last {
     hash: u64,
-    /// A counter with the key of the policy.
+    /// A counter with the key.
     counter: usize,
     group: usize,
-    /// Whether another group has asked for it, too.
+    /// Whether another group has asked for the key, too.
     is_shared: bool,
 }
 
@@ -88,7 +88,7 @@ struct Last {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     pub(super) group: usize,
-    /// How many of the group came before it.
+    /// How many checks of the group came before it.
     pub(super) before: u32,
 }
 
@@ -97,7 +97,7 @@ impl Batch {
         self.groups.is_empty()
     }
 
-    /// How many checks share it.
+    /// Returns the number of checks.
     pub(super) fn checks(&self) -> u32 {
         self.checks
     }
@@ -106,27 +106,27 @@ impl Batch {
         &self.groups
     }
 
-    /// The check that all of a group make.
+    /// Returns the counters that each check of `group` asks for, and the hashes of their keys.
     pub(super) fn check(&self, group: &Group) -> (SmallVec<[Counter<'_>; 2]>, SmallVec<[u64; 2]>) {
         (self.counters_of(group).collect(), self.hashes_of(group).collect())
     }
 
-    /// The counters of a group, in the order in which they were asked for.
+    /// Returns the counters of `group`, in the order in which they were asked for.
     pub(super) fn counters_of(&self, group: &Group) -> impl ExactSizeIterator<Item = Counter<'_>> + Clone {
         self.counters[group.first..group.first + group.len].iter().map(|asked| self.counter(asked))
     }
 
-    /// The hashes of the keys of a group's counters.
+    /// Returns the hashes of the keys of a group's counters.
     pub(super) fn hashes_of(&self, group: &Group) -> impl Iterator<Item = u64> {
         self.counters[group.first..group.first + group.len].iter().map(|asked| asked.hash)
     }
 
-    /// The hash of the key of a group's first counter.
+    /// Returns the hash of the key of a group's first counter.
     pub(super) fn hash_of(&self, group: &Group) -> u64 {
         self.counters[group.first].hash
     }
 
-    /// Whether other groups ask for the key of a group's first counter, too.
+    /// Whether another group asks for the key of this group's first counter, too.
     pub(super) fn is_shared(&self, group: usize) -> bool {
         let first = &self.counters[self.groups[group].first];
         self.last_of(first.hash, self.counter(first).key).is_some_and(|last| last.is_shared)
@@ -144,10 +144,10 @@ impl Batch {
         }
     }
 
-    /// Adds a check, which has a counter; `None` if the batch is full. An empty one takes any check.
+    /// Adds a check of at least one counter. Returns `None` if the batch is full; an empty one takes any check.
     ///
-    /// A check joins those that ask for the same, unless another one of its keys has come since: so the
-    /// checks of a key are decided in the order in which they came.
+    /// A check joins the group that asks for the same, unless another group has asked for one of its keys since.
+    /// So the checks of a key are decided in the order in which they came.
     pub(super) fn add(&mut self, check: &Check<'_, '_>) -> Option<Place> {
         let is_log = |counter: &&Counter<'_>| counter.algorithm == Algorithm::SlidingLog;
         let logged = check.counters.iter().filter(is_log).map(|counter| u64::from(counter.cost)).sum::<u64>();
@@ -161,7 +161,7 @@ impl Batch {
         Some(place)
     }
 
-    /// A place in the group that asks for the same, if there is one that the check may join.
+    /// Joins the group that asks for the same, if there is one that the check may join.
     fn join(&mut self, check: &Check<'_, '_>) -> Option<Place> {
         if !matches!(check.operation, Operation::Take | Operation::Peek) {
             return None;
@@ -183,7 +183,7 @@ impl Batch {
         Some(Place { group, before: *count - 1 })
     }
 
-    /// A place in a group of its own.
+    /// Begins a group with the check, if there is room.
     fn begin(&mut self, check: &Check<'_, '_>) -> Option<Place> {
         let counters = check.counters;
         let bytes: usize = counters.iter().map(|counter| counter.key.len()).sum();
@@ -196,7 +196,7 @@ impl Batch {
         let (operation, first, len) = (check.operation, self.counters.len(), counters.len());
         self.groups.push(Group { operation, asking: check.asking, count: 1, first, len });
         for (index, (counter, hash)) in counters.iter().zip(&check.hashes).enumerate() {
-            // The quotas of a policy have one key.
+            // The quotas of a policy share one key.
             let before = index.checked_sub(1).filter(|before| counters[*before].key == counter.key);
             let key = if before.is_some() {
                 self.counters[first + index - 1].key
@@ -236,7 +236,7 @@ impl Batch {
         }
     }
 
-    /// Empties it, and keeps its memory for the next.
+    /// Empties the batch, and keeps its memory for the next one.
     pub(super) fn clear(&mut self) {
         self.text.clear();
         self.counters.clear();
@@ -247,7 +247,7 @@ impl Batch {
 }
 
 impl Group {
-    /// The place of the last of its checks, if that does not pass.
+    /// Returns the place of the last check, if that is denied; `group` is the group's own index.
     pub(super) fn last_denied(&self, group: usize, passed: u32) -> Option<Place> {
         let is_denied = self.operation == Operation::Take && passed < self.count;
         is_denied.then(|| Place { group, before: self.count - 1 })

@@ -1,13 +1,14 @@
-//! The task that sends through one connection what all checks ask.
+//! The task that sends the calls of a [lane](super::lane) through one connection, and hands out the answers.
 //!
-//! A check that finds nothing in flight goes out at once. What arrives meanwhile goes with the next call, when
-//! the answer is there. One call is in flight: more would be less shared, and cost more than they bring,
-//! whether few ask or many. Only where the server is [far away](super::distance), so that it is the line that is
-//! waited for, or so slow that whoever waits for the call before might be too late, others follow it before it is
-//! answered, at a [pace](super::pace) of their own.
+//! A check that finds nothing in flight goes out at once. Checks that arrive meanwhile go out with the next
+//! call, once the answer is there. One call is in flight: more calls would be shared by fewer checks each, and
+//! cost more than they gain, under low load as under high. There are two exceptions: the server is [far
+//! away](super::distance), so that the time is spent on the network, or it is so slow that checks which wait for
+//! the call before might miss their deadline. Then more calls follow before the first is answered, at a
+//! [pace](super::pace) of their own.
 //!
-//! The calls belong to the task: a request whose client goes away takes nothing with it that others wait
-//! for. No call is sent again once its outcome may be unknown.
+//! The calls belong to the task, so a request whose client goes away takes nothing with it that others wait for.
+//! No call is sent again once its outcome may be unknown.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -29,16 +30,16 @@ use super::pace::{Following, Pace};
 use super::question::Question;
 use super::windows::Windows;
 
-/// How many calls in a row may stay without an answer before the connection is given up.
+/// After how many calls without an answer in a row the connection is given up.
 const MAX_TIMEOUTS: u32 = 3;
-/// How long a connection is quiet before it is made sure that it still answers: so that no request has to find
-/// out, and that nobody takes it for abandoned.
+/// After how long without a call the connection is pinged, so that no request has to find out that it is dead,
+/// and nobody on the way takes it for abandoned.
 const QUIET: Duration = Duration::from_secs(5);
-/// How many checks are many for a call. After it the task lets others go first, whom the answer has woken: so
-/// what they ask next goes with the next call, and calls become fewer where there are many.
+/// From how many checks on a call counts as busy. After a busy call the courier yields to the tasks that the
+/// answer has woken, so that what they ask next shares the next call, and fewer calls are made under load.
 const MANY: u32 = 8;
 
-/// Sends the calls of a lane, as long as one connection serves.
+/// Sends the calls of a lane for as long as one connection serves it.
 pub(super) struct Courier {
     lane: Arc<Lane>,
     generation: u64,
@@ -46,13 +47,13 @@ pub(super) struct Courier {
     /// Whether the server has transactions.
     transacts: bool,
     pace: Pace,
-    /// How many calls in a row had no answer, one after the other.
+    /// How many calls in a row had no answer; those that were in flight together count once.
     timeouts: u32,
-    /// When the last of them was given up.
+    /// When the last one that counts was given up.
     timed_out: Option<Instant>,
 }
 
-/// When the task ends, for whatever reason, nobody waits for it any longer.
+/// However the task ends, the calls that wait for it fail.
 impl Drop for Courier {
     fn drop(&mut self) {
         self.lane.lose(Some(self.generation), &Failure::NoConnection);
@@ -62,17 +63,17 @@ impl Drop for Courier {
 /// What a courier does next.
 enum Next {
     Send(Filling),
-    /// Nobody has asked for long.
+    /// No check has come for as long as [`QUIET`].
     Ping,
-    /// Another connection serves.
+    /// The lane no longer uses this connection.
     End,
 }
 
-/// What comes while calls are in flight.
+/// What happens next while calls are in flight.
 enum Came {
     /// The answer to the first of them, or why there is none.
     Answer(RedisResult<()>),
-    /// What is to be sent next; none if another connection serves.
+    /// The next call to send; `None` once the lane no longer uses this connection.
     Next(Option<Filling>),
 }
 
@@ -82,18 +83,18 @@ struct Flight {
     question: Question,
     call: Waited,
     sent: Instant,
-    /// The same, by the clock of what is remembered.
+    /// The same, in microseconds of the clock that denials and windows go by.
     sent_at: u64,
     deadline: Instant,
-    /// Whether all that wait for it have been told, and it is only to put right what was charged.
+    /// Whether the waiters have their answer, so that all that is left is to correct what was charged.
     is_told: bool,
 }
 
-/// When to act though nothing has come.
+/// The timers for acting though nothing has arrived.
 struct Alarms {
-    /// When another call may follow.
+    /// When to look whether another call may follow.
     look_up: Alarm,
-    /// When a call is too late.
+    /// When the first call in flight is too late.
     give_up: Alarm,
 }
 
@@ -103,7 +104,7 @@ impl Alarms {
     }
 }
 
-/// A call that checks wait for, which fails when it is dropped without an answer.
+/// A call with waiters. It fails if it is dropped without an answer.
 struct Waited(Arc<Call>);
 
 impl Drop for Waited {
@@ -126,7 +127,7 @@ impl Courier {
         }
     }
 
-    /// Serves until there is another connection, or this one serves no longer.
+    /// Serves the lane until it uses another connection, or this one fails.
     pub(super) async fn serve(mut self, mut wire: Wire) {
         self.transacts = wire.transacts();
         let failure = match self.serve_until(&mut wire).await {
@@ -139,7 +140,7 @@ impl Courier {
         }
     }
 
-    /// Serves until there is another connection; the error is why this one serves no longer.
+    /// Serves the lane until it uses another connection. The error is why this one no longer serves.
     async fn serve_until(&mut self, wire: &mut Wire) -> Result<(), Failure> {
         let (mut alarms, mut quiet) = (Alarms::new(), Alarm::new());
         loop {
@@ -157,7 +158,7 @@ impl Courier {
         }
     }
 
-    /// Waits until there is something to do; the error is why the connection serves no longer.
+    /// Waits until there is something to do. The error is why the connection no longer serves.
     async fn next(&self, wire: &mut Wire, quiet: &mut Alarm) -> Result<Next, Failure> {
         let mut lost = pin!(wire.lost());
         let next = poll_fn(|context| match self.lane.poll_next(self.generation, None, context) {
@@ -167,8 +168,8 @@ impl Courier {
         quiet.within((Instant::now() + QUIET).into(), next).await.unwrap_or(Ok(Next::Ping))
     }
 
-    /// Makes sure that the connection still answers; the error is why it serves no longer. When there is no
-    /// answer, it asks again at once; when somebody comes meanwhile, their check is as good.
+    /// Makes sure that the connection still answers. The error is why it no longer serves. Without an answer,
+    /// the ping is repeated at once. A check that arrives meanwhile ends it, since its answer tells as much.
     async fn ping(&mut self, wire: &mut Wire) -> Result<(), Failure> {
         loop {
             let sent = Instant::now();
@@ -185,7 +186,7 @@ impl Courier {
             match answer {
                 Ok(Some(answer)) => match answer.and_then(Value::extract_error).map_err(Failure::from) {
                     Err(failure) if failure.is_away() => return Err(failure),
-                    // Whatever else it says, it is there.
+                    // Whatever else the server says, it is there.
                     _ => {
                         self.timeouts = 0;
                         self.pace.distance.learn(now - sent, 1, now);
@@ -198,8 +199,8 @@ impl Courier {
         }
     }
 
-    /// Notes that a call had no answer; the error is that there were too many in a row. What was under way together
-    /// counts once.
+    /// Notes that a call had no answer. The error is that there were too many in a row; calls that were in
+    /// flight together count once.
     fn timed_out(&mut self, sent: Instant) -> Result<(), Failure> {
         if self.timed_out.is_some_and(|before| sent < before) {
             return Ok(());
@@ -212,8 +213,8 @@ impl Courier {
         Err(RedisError::from((ErrorKind::Io, "several calls in a row had no answer")).into())
     }
 
-    /// Sends a call, and those that follow it before it is answered, until all are; the error is why the connection
-    /// serves no longer.
+    /// Sends a call, and those that follow it before it is answered, until all are answered. The error is why
+    /// the connection no longer serves.
     async fn send(&mut self, wire: &mut Wire, filling: Filling, alarms: &mut Alarms) -> Result<(), Failure> {
         let (mut flights, mut open) = (VecDeque::new(), Vec::new());
         flights.extend(self.depart(wire.call(), filling));
@@ -223,7 +224,7 @@ impl Courier {
                 break Err(failure);
             }
             let Some(latest) = open.iter().map(|flight| flight.deadline).max() else { break Ok(()) };
-            // Nothing else is under way.
+            // Nothing is in flight now, so scripts can be loaded.
             let has_lost = open.iter().any(|flight| flight.question.has_lost());
             let loaded = if has_lost {
                 let loading = self.lane.decider().load(wire);
@@ -242,7 +243,7 @@ impl Courier {
         served
     }
 
-    /// Asks what is to be asked next; `None` if that is late already: it would count, and nobody would know.
+    /// Adds a call to `requests`. Returns `None` if it is late already: it would count, and nobody would know.
     fn depart(&mut self, requests: &mut Requests, filling: Filling) -> Option<Flight> {
         let Filling { batch, call, since } = filling;
         let (call, sent, deadline) = (Waited(call), Instant::now(), since + self.lane.timeout());
@@ -256,8 +257,8 @@ impl Courier {
         Some(Flight { batch, question, call, sent, sent_at, deadline, is_told: false })
     }
 
-    /// Whether something is to be asked again, now that all is answered. If that is only to give back what was too
-    /// much, nobody waits for it.
+    /// Whether something has to be asked again, now that all of a call is answered. If that only corrects what
+    /// was charged, the waiters are told first.
     fn reopens(&mut self, flight: &mut Flight) -> bool {
         let Flight { batch, question, call, sent_at, is_told, .. } = flight;
         if !question.reopen(batch) {
@@ -265,7 +266,7 @@ impl Courier {
         }
         if !*is_told && question.is_decided() {
             let (decided, windows) = (question.clone(), &mut self.windows);
-            // All of it is there.
+            // Every part has an answer, so nobody is told this.
             let unanswered = Failure::NoConnection;
             if let Ok(answers) = self.lane.decider().answers(decided, unanswered, batch, windows) {
                 self.tell(call, batch, answers, *sent_at);
@@ -275,15 +276,15 @@ impl Courier {
         true
     }
 
-    /// Tells all who wait for a call that was sent at `sent_at`.
+    /// Tells all who wait for a call that was sent at `sent_at`, and remembers what it denied.
     fn tell(&mut self, call: &Waited, batch: &Batch, answers: Answers, sent_at: u64) {
         self.timeouts = 0;
         self.lane.learn(batch, &answers, sent_at);
         call.0.finish(Ok(answers));
     }
 
-    /// Asks anew what is `open` again, if the scripts that it takes have been `loaded`, but for what is late by now:
-    /// what is only put right never is.
+    /// Asks the `open` calls again, or fails them if the scripts that they need could not be `loaded`. A call
+    /// that is late by now is not asked again; one that only corrects what was charged is never late.
     fn ask_again(
         &mut self,
         requests: &mut Requests,
@@ -311,8 +312,8 @@ impl Courier {
         Ok(())
     }
 
-    /// Has other calls follow the first of `flights`, until all are answered, or `open` again: those are to be asked
-    /// once more, when nothing else is under way.
+    /// Lets other calls follow the first of `flights`, until none is in flight. Those that have to be asked
+    /// again once nothing else is in flight become `open`.
     async fn send_after(
         &mut self,
         wire: &mut Wire,
@@ -327,7 +328,7 @@ impl Courier {
             } else {
                 self.pace.following(flights.len(), last.sent, wire.is_sent(), Instant::now())
             };
-            // What is only put right holds up nobody behind it.
+            // A call that only corrects what was charged must not hold up those behind it.
             let earliest = flights.iter().map(|flight| flight.deadline).min();
             let front = &mut flights[0];
             let deadline = if front.is_told { earliest.unwrap_or(front.deadline) } else { front.deadline };
@@ -358,7 +359,7 @@ impl Courier {
                         && !flight.question.has_lost()
                         && let Some(requests) = wire.call_as_well()
                     {
-                        // It is only put right, and nobody waits for it.
+                        // It only corrects what was charged, and no script is missing: it may follow the others.
                         let after = flight.sent.elapsed();
                         self.lane.decider().ask_again(requests, &flight.batch, &mut flight.question, after);
                         flights.push_back(flight);
@@ -386,8 +387,8 @@ impl Courier {
         Ok(())
     }
 
-    /// Tells what was answered, and what became of the rest: if nothing was `heard`, it is late. The error is why the
-    /// connection serves no longer.
+    /// Tells the waiters of a call what was answered, and why the rest was not: the call is late if nothing was
+    /// `heard`. The error is why the connection no longer serves.
     fn arrive(&mut self, flight: Flight, heard: Option<RedisResult<()>>) -> Result<(), Failure> {
         let is_late = heard.is_none();
         let failure = heard.map_or(Some(Failure::Timeout), |heard| heard.err().map(Failure::from));
@@ -398,7 +399,7 @@ impl Courier {
         }
         let Flight { batch, mut question, call, sent, sent_at, .. } = flight;
         if failure.is_some() {
-            // What is answered is decided all the same; what takes a script that is lost is not.
+            // Parts that were answered are decided all the same; those whose script the server had lost are not.
             question.open_lost();
             question.reopen(&batch);
         }
@@ -406,7 +407,7 @@ impl Courier {
         let unanswered = failure.clone().unwrap_or(Failure::NoConnection);
         let served = match self.lane.decider().answers(question, unanswered, &batch, &mut self.windows) {
             Ok(answers) if is_answered => {
-                // Else it may be what the scripts were refused.
+                // Otherwise the refusal may be that of loading the scripts.
                 if failure.is_none() {
                     self.transacts &= !answers.failures().any(Failure::is_of_transaction);
                 }
@@ -424,7 +425,7 @@ impl Courier {
                 } else if sent.elapsed() * 2 >= self.lane.timeout() {
                     self.timed_out(sent)
                 } else {
-                    // It was late when it was sent, which says nothing of the store.
+                    // Most of the time had passed before it was sent, which says nothing about the store.
                     Ok(())
                 }
             }

@@ -1,14 +1,14 @@
-//! What Redis has said is used up, so that it need not be asked again.
+//! Remembers what Redis has denied, so that it need not be asked again.
 //!
-//! A denial stands until the instant at which what was asked for can next be admitted: the instant just
-//! before the call was sent, plus the wait that Redis told. Whoever asks the same of the same counter
-//! before is denied here, without a call. Other instances may give back or forget what they took meanwhile,
-//! so a denial stands for at most [`MAX_AGE`] before Redis is asked again; what this instance gives back or
-//! forgets is known at once. Where several counters were asked together, those that had room are told as they
-//! stood then. Policies that are asked one by one, on a cluster, are denied together by the denial of one.
+//! A denial stands until the instant at which the same check can next be admitted: the instant just before the
+//! call was sent, plus the wait that Redis told. A check that asks the same of the same counter before then is
+//! denied here, without a call. Other instances may give back or reset what was taken meanwhile, so a denial
+//! stands for at most [`MAX_AGE`] before Redis is asked again; what this instance gives back or resets is known
+//! at once. If several counters were asked together, those that had room are told as they stood then. On a
+//! cluster, where policies are asked one by one, the denial of one denies them all.
 //!
-//! There is room for so many denials. A set of four is found by the hash of a key; when it is full, the
-//! one that ends first makes room. Who is forgotten is asked of Redis again, so nothing depends on it.
+//! The room for denials is fixed. The hash of a key chooses a set of four; when the set is full, the denial that
+//! ends first makes room. What is forgotten is asked of Redis again, so no decision depends on it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,9 +26,9 @@ use crate::store::{Counter, Operation, Outcome, Reading};
 const SETS: usize = 4_096;
 const WAYS: usize = 4;
 
-/// The denials that stand, and the hasher of keys.
+/// The denials that stand, and the hasher of all keys.
 pub(super) struct Denials {
-    /// None if there is no memory of them.
+    /// Empty if denials are not remembered.
     sets: Box<[Mutex<Set>]>,
     /// Whether there has been a denial yet.
     any: AtomicBool,
@@ -43,41 +43,41 @@ type Set = SmallVec<[Denial; 1]>;
 struct Denial {
     hash: u64,
     key: Box<str>,
-    /// What was asked of it; its key is above.
+    /// What was asked of it, without the key, which is above.
     counter: Counter<'static>,
-    /// What was asked together with it.
+    /// Identifies what was asked together with it.
     together: u64,
-    /// In microseconds of the clock, as is the next.
+    /// When the call was sent, in microseconds of the clock, as is the next.
     told: u64,
     until: u64,
-    /// Where all that was asked together stood.
+    /// Where all counters stood that were asked together.
     readings: SmallVec<[Reading; 1]>,
-    /// The same of all policies, if this one was not asked together with the others.
+    /// The same for all policies, if this one was not asked together with the others.
     several: Option<Box<Several>>,
 }
 
-/// Policies that are denied since one of them is.
+/// Policies that are denied because one of them is.
 #[derive(Debug)]
 struct Several {
     together: u64,
-    /// Where they stood, as told when that one was denied.
+    /// Where they stood, with times that count from the denial of that one.
     readings: SmallVec<[Reading; 2]>,
 }
 
 impl Denials {
-    /// A memory, or none.
+    /// Creates a memory of denials, which stays empty unless it `remembers`.
     pub(super) fn new(remembers: bool, clock: Clock) -> Self {
         let sets = if remembers { SETS } else { 0 };
         let sets = (0..sets).map(|_| Mutex::default()).collect();
         Self { sets, any: AtomicBool::new(false), hasher: RandomState::new(), clock }
     }
 
-    /// What time it is, for [`learn`](Self::learn).
+    /// Returns the time, in microseconds of the clock, for [`learn`](Self::learn).
     pub(super) fn now(&self) -> u64 {
         self.clock.now_micros()
     }
 
-    /// The answer to `check`, if it is known to be a denial.
+    /// Returns the answer to `check`, if it is known to be a denial.
     pub(super) fn recall(&self, check: &Check<'_, '_>) -> Option<Outcome> {
         if check.operation != Operation::Take || !self.any.load(Ordering::Relaxed) {
             return None;
@@ -129,7 +129,7 @@ impl Denials {
         }
     }
 
-    /// Forgets what was denied to all whom `batch` gives something: nobody knows whether it did.
+    /// Forgets the denials of all keys that `batch` gives back to or resets: nobody knows whether it did.
     pub(super) fn doubt(&self, batch: &Batch) {
         let gives = |group: &&Group| matches!(group.operation, Operation::GiveBack | Operation::Reset);
         for group in batch.groups().iter().filter(gives) {
@@ -172,8 +172,8 @@ impl Denials {
         });
     }
 
-    /// Remembers where several policies stand that were asked one by one from `asked` on, as long as the denial
-    /// of one of them stands.
+    /// Remembers where several policies stand that were asked one by one from `asked` on, for as long as the
+    /// denial of one of them stands.
     #[cfg(feature = "redis-cluster")]
     pub(super) fn remember_several(&self, counters: &[Counter<'_>], outcome: &Outcome, asked: u64) {
         let denying = counters
@@ -184,7 +184,7 @@ impl Denials {
             let hash = self.hasher.hash_one(counter.key);
             let Some(mut set) = self.set(hash) else { return };
             if let Some(denial) = set.iter_mut().find(|denial| denial.is(hash, counter)) {
-                // The denial may have been known already.
+                // The denial may be older than `asked`.
                 let passed = Duration::from_micros(asked.saturating_sub(denial.told));
                 let readings = outcome.readings().iter().map(|reading| Reading {
                     reset: reading.reset.saturating_add(passed),
@@ -197,7 +197,7 @@ impl Denials {
         }
     }
 
-    /// Forgets all that was denied to a key.
+    /// Forgets all denials of a key.
     fn forget(&self, hash: u64, key: &str) {
         if let Some(mut set) = self.set(hash) {
             set.retain(|denial| denial.hash != hash || *denial.key != *key);
@@ -205,12 +205,12 @@ impl Denials {
     }
 
     fn set(&self, hash: u64) -> Option<MutexGuard<'_, Set>> {
-        #[allow(clippy::cast_possible_truncation)] // which bits choose the set is all the same
+        #[allow(clippy::cast_possible_truncation)] // any bits may choose the set
         let set = self.sets.get(hash as usize % SETS)?;
         Some(set.lock())
     }
 
-    /// Tells what is asked together; one counter is asked alone.
+    /// Returns a number that identifies what is asked together: 0 if one counter is asked alone.
     fn together(&self, counters: &[Counter<'_>]) -> u64 {
         if counters.len() == 1 {
             return 0;
@@ -224,7 +224,7 @@ impl Denials {
 }
 
 impl Denial {
-    /// Whether just this was denied.
+    /// Whether it denies just what is asked of `counter`.
     fn is(&self, hash: u64, counter: &Counter<'_>) -> bool {
         let Counter { key: _, quota, algorithm, cost, policy: _, shadow: _, varies: _ } = self.counter;
         self.hash == hash
@@ -232,7 +232,7 @@ impl Denial {
             && *self.key == *counter.key
     }
 
-    /// What was told with `readings`, as it is to be told now.
+    /// Returns a denial with `readings`, as they are at `now`.
     fn outcome(&self, readings: &[Reading], now: u64) -> Outcome {
         let passed = Duration::from_micros(now.saturating_sub(self.told));
         let reading = |reading: &Reading| Reading {

@@ -1,35 +1,35 @@
-//! How far away a server is.
+//! Measures how far away a server is, by the quickest of its recent answers.
 
 use std::time::{Duration, Instant};
 
-/// A server is far away whose answers are on their way for longer than that: so long are processors idle, if they
-/// wait for them.
+/// A server is far away if even its quickest answer takes this long: so long are processors idle that wait for
+/// it.
 const FAR: Duration = Duration::from_micros(200);
-/// Calls with more groups of checks than this are not measured: they take the server itself too long.
+/// Calls with more groups of checks than this do not count as measured: they take the server itself too long.
 const SHORT: usize = 8;
-/// How long it counts what was seen, at least. At most twice as long, once there is something newer.
+/// How long a measurement counts at least. It counts at most twice as long, once there is a newer one.
 const AGE: Duration = Duration::from_secs(10);
 
-/// How long it takes at least to be answered: what was longer than the shortest that was seen of late has waited for
-/// a processor, here or there, and not for the line.
+/// The shortest time that an answer took of late. Whatever an answer takes beyond that it has waited for a
+/// processor, here or there, and not for the network.
 #[derive(Debug)]
 pub(super) struct Distance {
     since: Instant,
-    /// The shortest since then, and the shortest before.
+    /// The shortest time since then, and the shortest of the period before.
     least: Option<Duration>,
     before: Option<Duration>,
 }
 
 impl Distance {
-    /// That of a server that has answered nothing.
+    /// Creates the distance of a server that has answered nothing yet.
     pub(super) fn new(now: Instant) -> Self {
         Self { since: now, least: None, before: None }
     }
 
-    /// Learns that so many groups of checks were answered in that time.
+    /// Learns that a call with so many `groups` of checks took so long to be answered.
     pub(super) fn learn(&mut self, took: Duration, groups: usize, now: Instant) {
         if groups > SHORT {
-            // It takes no less than a short one, at any rate.
+            // At any rate, a short call takes no longer.
             self.least = self.least.map(|least| least.min(took));
             return;
         }
@@ -41,7 +41,7 @@ impl Distance {
         self.least = Some(self.least.map_or(took, |least| least.min(took)));
     }
 
-    /// How far away the server is, if that is far.
+    /// Returns how far away the server is, if that is far.
     pub(super) fn far(&self) -> Option<Duration> {
         self.least.into_iter().chain(self.before).min().filter(|least| *least >= FAR)
     }

@@ -6,23 +6,23 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::error::StoreError;
 
-/// Why a check was not decided. Those who shared a call share what became of it.
+/// Why a check was not decided. Checks that share a call share its failure.
 #[derive(Clone, Debug)]
 pub(super) enum Failure {
-    /// There was no answer in time; whether it counted is unknown.
+    /// There was no answer in time; whether the check was counted is unknown.
     Timeout,
     /// There is no connection, or it ended.
     NoConnection,
-    /// More checks wait than may.
+    /// Too many checks are waiting already.
     Overloaded,
     /// What the server answered, or what became of the connection.
     Redis(RedisError),
 }
 
 impl Failure {
-    /// What is wrong with one check, as the script says it.
+    /// Creates the failure of one check from what the script says is wrong with it.
     pub(super) fn of_check(fault: &str) -> Self {
-        // Until version 7 the place in the script comes first: `@user_script: 57: -READONLY …`.
+        // Before version 7, the place in the script comes first: `@user_script: 57: -READONLY …`.
         let placed = fault.strip_prefix("@user_script: ").and_then(|placed| placed.split_once(": -"));
         let fault = placed.map_or(fault, |(_, fault)| fault).trim_end().to_owned();
         let kind =
@@ -54,20 +54,20 @@ impl Failure {
         }
     }
 
-    /// Whether a transaction may have been refused to the user, or by the server.
+    /// Whether it may mean that the user may not run transactions, or that the server has none.
     pub(super) fn is_of_transaction(&self) -> bool {
         use ServerErrorKind::{ExecAbort, NoPerm};
         matches!(self, Self::Redis(error) if matches!(error.kind(), ErrorKind::Server(ExecAbort | NoPerm)))
     }
 
-    /// Whether the keys are elsewhere.
+    /// Whether it says that the keys are on another node.
     #[cfg(feature = "redis-cluster")]
     pub(super) fn is_redirection(&self) -> bool {
         let Self::Redis(error) = self else { return false };
         matches!(error.kind(), ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask))
     }
 
-    /// What the limiter is told of it; `timeout` is what was waited for.
+    /// Converts it to what the limiter is told; `timeout` is how long the check has waited.
     pub(super) fn into_store_error(self, timeout: Duration) -> StoreError {
         match self {
             Self::Timeout => StoreError::Timeout(timeout),
@@ -81,17 +81,18 @@ impl Failure {
     }
 }
 
-/// Whether a node of a cluster says that a slot is nobody's: the others are, where the cluster is told to serve those.
+/// Whether a node of a cluster says that a slot has no owner. The other slots are still served, if the cluster
+/// is configured to serve them.
 fn is_of_slot(error: &RedisError) -> bool {
     error.detail().is_some_and(|detail| detail.contains("slot not served"))
 }
 
-/// Whether a server says that it takes no writes: a replica, a master that has lost its replicas or its disk.
+/// Whether a server says that it takes no writes: a replica, or a master that has lost its replicas or its disk.
 pub(super) fn is_unwritable(error: &str) -> bool {
     ["READONLY", "NOREPLICAS", "MISCONF"].iter().any(|code| error.starts_with(code))
 }
 
-/// What to make of an error by which a server shows that it is a node of a cluster, where that is not known.
+/// Returns a clearer error if `error` shows that a server is, unexpectedly, a node of a cluster.
 pub(super) fn node_of_cluster(error: &RedisError) -> Option<RedisError> {
     let ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask | ServerErrorKind::CrossSlot) =
         error.kind()

@@ -1,4 +1,4 @@
-//! Leaves a master that sentinels have replaced, though it still answers.
+//! Follows the sentinels: leaves a master that they have replaced, though it still answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use super::failure::Failure;
 use super::lane::Lane;
 use super::script::Decider;
 
-/// How long sentinels are believed. They may have replaced a master that they do not reach, and that is still reached
-/// from here: what is counted there is counted beside all others.
+/// How long sentinels are believed before they are asked again. They may have replaced a master that they can't
+/// reach, but that can be reached from here: what is counted there is counted apart from all others.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// Asks the sentinels, while a lane is served by a master of theirs, whether it still is.
+/// Asks the sentinels, while a lane is served by a master of theirs, whether that is still the master.
 pub(super) struct Follower {
     sentinels: Arc<Sentinels>,
     decider: Arc<Decider>,
@@ -27,14 +27,14 @@ impl Follower {
         Self { sentinels, decider, lane }
     }
 
-    /// Serves the lane by a connection to a master, and by those to its successors.
+    /// Serves the lane through a connection to a master, and later through those to its successors.
     pub(super) fn attach(self, wire: Wire) {
         let address = wire.address().to_owned();
         let generation = self.lane.attach(wire);
         tokio::spawn(self.follow(address, generation));
     }
 
-    /// Ends when the lane is served by nobody, or by a connection that was not made here.
+    /// Follows the sentinels until the lane has no connection, or one that was not made here.
     async fn follow(self, mut address: String, mut generation: u64) {
         loop {
             // With jitter, so that the instances of a service do not ask in step.
@@ -54,7 +54,7 @@ impl Follower {
                     );
                     (address, generation) = (successor, next);
                 }
-                // The one that serves is better than none.
+                // The master that serves is better than none.
                 Err(failure) => {
                     let error = failure.into_store_error(CONNECT_TIMEOUT);
                     tracing::debug!(%error, "could not find out whether there is another master");
@@ -63,7 +63,7 @@ impl Follower {
         }
     }
 
-    /// A connection to the master, if that is another one than at `address`.
+    /// Returns a connection to the master, if that is another one than at `address`.
     async fn successor(&self, address: &str) -> Result<Option<Wire>, Failure> {
         let Some(mut wire) = self.sentinels.connect_elsewhere(address, CONNECT_TIMEOUT).await? else {
             return Ok(None);

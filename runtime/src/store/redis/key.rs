@@ -1,4 +1,4 @@
-//! What a counter is called in Redis.
+//! The name of a counter in Redis.
 
 use super::connection::Requests;
 use crate::algorithm::Algorithm;
@@ -21,7 +21,7 @@ impl<'a> From<&Counter<'a>> for StoredKey<'a> {
 }
 
 impl StoredKey<'_> {
-    /// Adds it to a command.
+    /// Adds the key to a command.
     pub(super) fn write(&self, requests: &mut Requests) {
         let letter = match self.algorithm {
             Algorithm::FixedWindow => "",

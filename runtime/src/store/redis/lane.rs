@@ -1,8 +1,9 @@
-//! Where checks wait for a place in a call, and for its answer. A [`courier`](super::courier) sends the calls.
+//! The queue of a server: checks wait here for a place in a call, and then for the call's answer. A
+//! [`courier`](super::courier) sends the calls.
 //!
-//! What arrives while none can be sent goes with the next one, and those that ask for the same are merged
-//! there: so the busier it is, the less each check costs, and nobody is held back but by a call that is under way. The
-//! decisions are those that a call for each check would give.
+//! Checks that arrive while no call can be sent go out together with the next one, and those that ask for the
+//! same are merged there. So the busier the lane, the less each check costs, and a check is held back only by a
+//! call in flight. The decisions are those that a call for each check would give.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -26,11 +27,11 @@ use crate::error::StoreError;
 use crate::store::recovery::Recovery;
 use crate::store::{Counter, Operation, Outcome};
 
-/// How many full calls may wait for those in flight. What comes then is not taken: the store is slower
-/// than what is asked of it. For what is given back there is as much room again.
+/// How many full calls may wait behind those in flight. Further checks are refused, since the store is slower
+/// than the load on it. Giving back and resetting have as much room again.
 const MAX_WAITING: usize = 32;
 
-/// Where checks wait for their call, and for its answer.
+/// The checks that wait for one server, and the connection that serves them.
 pub(super) struct Lane {
     queue: Mutex<Queue>,
     decider: Arc<Decider>,
@@ -41,45 +42,45 @@ pub(super) struct Lane {
     recovery: Recovery,
 }
 
-/// What is to be done when a connection serves no longer.
+/// The callback for a connection that has stopped serving.
 pub(super) type OnLost = OnceLock<Box<dyn Fn(Failure) + Send + Sync>>;
 
 #[derive(Default)]
 struct Queue {
-    /// The connection that is served, 0 for none. A task that serves another one ends.
+    /// The number of the connection in use, 0 for none. The courier of any other connection ends.
     generation: u64,
     /// How many connections there have been.
     connections: u64,
-    /// Where its task runs.
+    /// The runtime of the connection's courier.
     runtime: Option<Id>,
-    /// How many calls the task has left to the deadlines of those who wait, since it last did anything.
+    /// How many calls have passed their deadline since the courier last did anything.
     stalled: u32,
     /// Full calls, the oldest first.
     full: VecDeque<Filling>,
     /// The call that is being filled.
     open: Option<Filling>,
-    /// The task, while it has nothing to send.
+    /// The courier's task, while it has nothing to send.
     idle: Option<Idle>,
-    /// Memory of batches past.
+    /// Cleared batches, kept for their memory.
     spare: Vec<Batch>,
 }
 
-/// A task that waits for something to send.
+/// A courier's task that waits for something to send.
 struct Idle {
     task: Waker,
-    /// When it can be sent; at any time if none.
+    /// The earliest time at which a call that is not full may be sent; any time if `None`.
     due: Option<Instant>,
 }
 
-/// A call that checks wait for.
+/// A call that is not sent yet.
 pub(super) struct Filling {
     pub(super) batch: Batch,
     pub(super) call: Arc<Call>,
-    /// When the first of its checks came.
+    /// When its first check arrived.
     pub(super) since: Instant,
 }
 
-/// What those who wait for a call share.
+/// What all who wait for a call share.
 #[derive(Default)]
 pub(super) struct Call {
     answer: OnceLock<Result<Answers, Failure>>,
@@ -90,8 +91,9 @@ pub(super) struct Call {
 pub(crate) struct Ticket {
     call: Arc<Call>,
     place: Place,
-    /// Which of those who wait for the call it is, once it waits.
+    /// The index of its waker among those of the call, once it waits.
     number: Option<usize>,
+    /// Its own deadline, if it was made in another runtime than the courier's.
     own_deadline: Option<OwnDeadline>,
 }
 
@@ -113,14 +115,14 @@ impl Lane {
         }
     }
 
-    /// Decides `check`, together with what else is asked at this time.
+    /// Decides `check`, in one call with whatever else is asked at this time.
     pub(super) async fn decide(self: &Arc<Self>, check: &Check<'_, '_>) -> Result<Outcome, Failure> {
         let mut ticket = self.enqueue(check)?;
         poll_fn(|context| ticket.poll(context)).await;
         ticket.answer(check.operation, check.counters)
     }
 
-    /// Gives `check` a place in the next call. It is decided whether its ticket is kept or not.
+    /// Gives `check` a place in the next call. The check is decided even if its ticket is dropped.
     pub(super) fn enqueue(self: &Arc<Self>, check: &Check<'_, '_>) -> Result<Ticket, Failure> {
         let mut queue = self.queue();
         if queue.generation == 0 {
@@ -136,14 +138,14 @@ impl Lane {
         Ok(Ticket { call, place, number: None, own_deadline })
     }
 
-    /// Serves by a new connection from now on, and tells its generation. The one before, if there is one, is given
+    /// Serves through a new connection from now on, and returns its generation. A previous connection is given
     /// up: whoever connects anew has reason not to trust it.
     pub(super) fn attach(self: &Arc<Self>, wire: Wire) -> u64 {
         let queue = self.queue();
         self.serve(queue, wire)
     }
 
-    /// The same, if the connection of `generation` still serves.
+    /// [Attaches](Self::attach) a new connection if that of `generation` still serves; otherwise returns `None`.
     #[cfg(feature = "redis-sentinel")]
     pub(super) fn attach_instead_of(self: &Arc<Self>, generation: u64, wire: Wire) -> Option<u64> {
         let queue = self.queue();
@@ -156,7 +158,7 @@ impl Lane {
         (queue.runtime, queue.stalled) = (Some(Handle::current().id()), 0);
         let (generation, idle) = (queue.generation, queue.idle.take());
         drop(queue);
-        // Not under the lock: a runtime that is shutting down drops the task here.
+        // Not under the lock: a runtime that is shutting down drops the courier here, which takes the lock.
         tokio::spawn(Courier::new(Arc::clone(self), generation).serve(wire));
         if let Some(idle) = idle {
             idle.task.wake();
@@ -164,7 +166,7 @@ impl Lane {
         generation
     }
 
-    /// Gives the connection up, and fails what waits for it.
+    /// Gives the connection up, and fails the calls that wait for it.
     pub(super) fn detach(&self) {
         self.lose(None, &Failure::NoConnection);
     }
@@ -173,20 +175,20 @@ impl Lane {
         &self.on_lost
     }
 
-    /// Tells outside that a connection serves no longer.
+    /// Reports that a connection has stopped serving.
     pub(super) fn report(&self, failure: Failure) {
         if let Some(on_lost) = self.on_lost.get() {
             on_lost(failure);
         }
     }
 
-    /// How its server came back the last time.
+    /// Returns the record of the server's last recovery.
     #[cfg(feature = "redis-cluster")]
     pub(super) fn recovery(&self) -> &Recovery {
         &self.recovery
     }
 
-    /// The deadline of a call.
+    /// Returns the time from a call's first check to its deadline.
     pub(super) fn timeout(&self) -> Duration {
         self.timeout
     }
@@ -195,22 +197,22 @@ impl Lane {
         &self.decider
     }
 
-    /// What time it is, for [`learn`](Self::learn).
+    /// Returns the time, in microseconds of the clock, for [`learn`](Self::learn).
     pub(super) fn now(&self) -> u64 {
         self.denials.now()
     }
 
-    /// Learns what has been denied by a call that was sent at `sent`.
+    /// Learns what was denied by a call that was sent at `sent`.
     pub(super) fn learn(&self, batch: &Batch, answers: &Answers, sent: u64) {
         self.denials.learn(batch, answers, sent);
     }
 
-    /// Forgets what was denied before a call that has no answer, if it may be so no longer.
+    /// Forgets the denials that a call without an answer may have ended.
     pub(super) fn doubt(&self, batch: &Batch) {
         self.denials.doubt(batch);
     }
 
-    /// Keeps the memory of a batch for the next.
+    /// Keeps the memory of `batch` for a later one.
     pub(super) fn recycle(&self, mut batch: Batch) {
         batch.clear();
         let mut queue = self.queue();
@@ -218,7 +220,7 @@ impl Lane {
         queue.spare.push(batch);
     }
 
-    /// Whether there is something to do for the task that serves `generation`; if not, it is woken when there is.
+    /// Polls whether the courier of `generation` has something to do; if not, it is woken when it has.
     pub(super) fn poll_waited_for(&self, generation: u64, context: &Context<'_>) -> Poll<()> {
         let mut queue = self.queue();
         if queue.generation != generation || queue.open.is_some() || !queue.full.is_empty() {
@@ -239,8 +241,8 @@ impl Lane {
         self.queue().generation != 0
     }
 
-    /// Gives up the connection of that generation, or any, and fails what waits for it. Tells whether that
-    /// connection was still served.
+    /// Gives up the connection of `generation`, or any if `None`, and fails the calls that wait for it. Returns
+    /// `false`, and does nothing, if that connection was no longer in use.
     pub(super) fn lose(&self, generation: Option<u64>, failure: &Failure) -> bool {
         let (waiting, idle) = {
             let mut queue = self.queue();
@@ -261,14 +263,14 @@ impl Lane {
         true
     }
 
-    /// Notes that a call was late, and that the task that serves `generation` did not see to it. After a few in a row its
-    /// connection is given up.
+    /// Notes that the courier of `generation` has let the deadline of `call` pass. After [`MAX_STALLED`] such calls in
+    /// a row, its connection is given up.
     fn note_stalled(&self, generation: u64, call: &Arc<Call>) {
         let mut queue = self.queue();
-        // What has not been sent yet would not be any longer, and nobody else is to join it.
-        let is_waiting = |filling: &Filling| !Arc::ptr_eq(&filling.call, call);
-        queue.open = queue.open.take().filter(is_waiting);
-        queue.full.retain(is_waiting);
+        // A call past its deadline would not be sent any more, so no check may join it.
+        let is_other = |filling: &Filling| !Arc::ptr_eq(&filling.call, call);
+        queue.open = queue.open.take().filter(is_other);
+        queue.full.retain(is_other);
         queue.stalled += 1;
         let is_over = queue.generation == generation && queue.stalled >= MAX_STALLED;
         drop(queue);
@@ -277,8 +279,9 @@ impl Lane {
         }
     }
 
-    /// What is to be sent next by the task that serves `generation`, but not before `due`, unless it is a full call;
-    /// none if that is over. Who waits is woken by what comes then, and not by the time.
+    /// Polls for the next call that the courier of `generation` has to send: a full call at any time, another
+    /// one not before `due`. Returns `None` once that connection is no longer in use. The courier is woken by a
+    /// check that arrives from `due` on, or that fills a call, but not by the passing of `due` itself.
     pub(super) fn poll_next(
         &self,
         generation: u64,
@@ -304,19 +307,19 @@ impl Lane {
 }
 
 impl Queue {
-    /// The task, if it can send what is there.
+    /// Takes the waiting task, if something may be sent now.
     fn take_due(&mut self) -> Option<Idle> {
         let has_full = !self.full.is_empty();
         self.idle.take_if(|idle| has_full || is_past(idle.due))
     }
 
-    /// A place for `check` in a call that is still to be sent.
+    /// Finds a place for `check` in a call that is still to be sent.
     fn place(&mut self, check: &Check<'_, '_>) -> Result<(Arc<Call>, Place), Failure> {
         if let Some(open) = &mut self.open {
             if let Some(place) = open.batch.add(check) {
                 return Ok((Arc::clone(&open.call), place));
             }
-            // What makes room for others comes late enough as it is.
+            // These make room for other requests, and are late enough as it is.
             let room = match check.operation {
                 Operation::GiveBack | Operation::Reset => 2 * MAX_WAITING,
                 _ => MAX_WAITING,
@@ -339,21 +342,21 @@ fn is_past(due: Option<Instant>) -> bool {
 }
 
 impl Ticket {
-    /// Whether there is an answer.
+    /// Polls whether there is an answer.
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.call.poll(&mut self.number, context).is_ready() {
             return Poll::Ready(());
         }
         let Some(own_deadline) = &mut self.own_deadline else { return Poll::Pending };
         ready!(own_deadline.poll(context));
-        // Else the answer has come at this moment.
+        // If not, the answer has just arrived.
         if self.call.finish(Err(Failure::Timeout)) {
             own_deadline.lane.note_stalled(own_deadline.generation, &self.call);
         }
         Poll::Ready(())
     }
 
-    /// The answer, after the check that got the ticket.
+    /// Returns the answer; `operation` and `counters` are those of the check that got the ticket.
     fn answer(&self, operation: Operation, counters: &[Counter<'_>]) -> Result<Outcome, Failure> {
         match self.call.answer.get() {
             Some(Ok(answers)) => answers.outcome(operation, counters, self.place),
@@ -362,7 +365,7 @@ impl Ticket {
         }
     }
 
-    /// The answer, as it is told outside; the error knows the deadline.
+    /// Returns the answer as callers see it; `timeout` is the deadline that the error names.
     pub(crate) fn outcome(
         &self,
         operation: Operation,
@@ -374,13 +377,13 @@ impl Ticket {
 }
 
 impl Call {
-    /// Whether there is an answer; if not, the one of that number, or a new one, is woken when there is.
+    /// Polls whether there is an answer. If not, keeps the waker, in place of an earlier one at `number`.
     fn poll(&self, number: &mut Option<usize>, context: &Context<'_>) -> Poll<()> {
         if self.answer.get().is_some() {
             return Poll::Ready(());
         }
         let mut waiting = self.waiting();
-        // All are woken once there is an answer, which may have come meanwhile.
+        // The answer may have come before the lock was taken, and then nobody would wake this one.
         if self.answer.get().is_some() {
             return Poll::Ready(());
         }
@@ -393,7 +396,7 @@ impl Call {
         Poll::Pending
     }
 
-    /// Tells the answer to all who wait, unless they have been told one; whether they had not.
+    /// Gives the answer to all that wait, unless there is one already. Returns whether this is the first.
     pub(super) fn finish(&self, answer: Result<Answers, Failure>) -> bool {
         let is_first = self.answer.set(answer).is_ok();
         if is_first {
@@ -434,7 +437,7 @@ mod tests {
         }
     }
 
-    /// One that serves its first connection.
+    /// A lane whose first connection is in use.
     fn lane() -> Arc<Lane> {
         let decider = Arc::new(Decider::new(Clock::default(), HOUR, false));
         let denials = Arc::new(Denials::new(true, Clock::default()));

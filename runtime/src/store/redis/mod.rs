@@ -1,10 +1,12 @@
-//! Counters in Redis, shared by all who use it.
+//! The store that counts in Redis, whose counters all instances of a service share.
 //!
-//! A check gets a place in a [`batch`] at a [`lane`], and a [`courier`] makes one call of that, a [`question`] of
-//! which a [`script`] or a [`transaction`] decides each [`part`]: mostly there is one. The [`answers`] say what each
-//! who asked is told. What Redis has [denied](denials) is not asked again before it can be admitted. A [`cluster`] has a
-//! lane to each of its masters. What stands in Redis, and under which [`key`], is said in `apply.lua`; `take.lua` is
-//! the short way for what most checks ask, and [`windows`] spares it a question.
+//! A check gets a place in a [`batch`] at a [`lane`], and a [`courier`] sends the batch as one call. The call is
+//! a [`question`] of one or more [`part`]s, mostly one, and a [`script`] or a [`transaction`] decides each of
+//! them. The [`answers`] say what each check is told. What Redis has [denied](denials) is not asked again before
+//! it can be admitted. A [`cluster`] has a lane to each of its masters.
+//!
+//! [`key`] says what counters are called in Redis, and `apply.lua` what they hold. `take.lua` is the short way
+//! for what most checks ask, and [`windows`] often saves it from asking for a TTL.
 
 mod alarm;
 mod answers;
@@ -48,11 +50,11 @@ use self::script::Decider;
 use super::{Counter, Operation, Outcome, Settings};
 use crate::error::StoreError;
 
-/// How long a new connection may take, with TLS and sentinels asked. It is only opened in the background
-/// and at start-up.
+/// How long it may take to open a connection, including TLS and asking the sentinels. Connections are opened
+/// only in the background and at start-up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long it is believed what Redis has said of a counter that others may change.
+/// How long it is believed what Redis has said about a counter, which others may change.
 const MAX_AGE: Duration = Duration::from_secs(1);
 
 /// Counters in Redis.
@@ -72,7 +74,7 @@ pub(crate) struct One {
 }
 
 impl RedisStore {
-    /// A store on `server`, that is not connected yet.
+    /// Creates a store on `server`, which is not connected yet.
     pub(crate) fn on(server: Server, settings: Settings) -> Self {
         let Settings { timeout, deny_memory, clock } = settings;
         let decider = Arc::new(Decider::new(clock.clone(), timeout, false));
@@ -82,7 +84,7 @@ impl RedisStore {
         Self::One(One { server, decider, denials, lane, timeout })
     }
 
-    /// A store on the cluster that the nodes at `urls` belong to, that is not connected yet.
+    /// Creates a store on the cluster that the nodes at `urls` belong to, which is not connected yet.
     ///
     /// The error says what is wrong with a URL, and what to write instead.
     #[cfg(feature = "redis-cluster")]
@@ -90,12 +92,12 @@ impl RedisStore {
         Ok(Self::Cluster(Arc::new(Cluster::new(urls, access, settings)?)))
     }
 
-    /// What is asked, with the hashes of its keys.
+    /// Creates a check, with the hashes of its keys.
     pub(crate) fn check<'a, 'k>(&self, operation: Operation, counters: &'a [Counter<'k>]) -> Check<'a, 'k> {
         Check::new(&self.denials().hasher, operation, counters)
     }
 
-    /// The answer to a check that is known to be denied.
+    /// Returns the answer to a check that is known to be denied.
     pub(crate) fn recall(&self, check: &Check<'_, '_>) -> Option<Outcome> {
         self.denials().recall(check)
     }
@@ -108,8 +110,8 @@ impl RedisStore {
         }
     }
 
-    /// Has a check of one counter at least decided before the deadline; `None` where more has to be done for that
-    /// than to wait.
+    /// Has a check of at least one counter decided before the deadline. Returns `None` if that takes more than
+    /// to wait for a ticket: then [`apply`](Self::apply) does it.
     #[cfg_attr(not(feature = "redis-cluster"), allow(clippy::unnecessary_wraps))]
     pub(crate) fn begin(&self, check: &Check<'_, '_>) -> Option<Result<Ticket, StoreError>> {
         match self {
@@ -121,7 +123,7 @@ impl RedisStore {
         }
     }
 
-    /// Applies `operation` to `counters`, of which there is one at least, before the deadline.
+    /// Applies `operation` to `counters`, of which there is at least one, before the deadline.
     pub(crate) async fn apply(
         &self,
         operation: Operation,
@@ -133,7 +135,7 @@ impl RedisStore {
                 one.lane.decide(&check).await.map_err(|failure| failure.into_store_error(one.timeout))
             }
             #[cfg(feature = "redis-cluster")]
-            // Boxed, since it is much larger than what the others wait for.
+            // Boxed, since this future is much larger than the other.
             Self::Cluster(cluster) => Box::pin(cluster.apply(operation, counters)).await,
         }
     }
@@ -151,7 +153,7 @@ impl RedisStore {
         result.map_err(|failure| failure.into_store_error(CONNECT_TIMEOUT))
     }
 
-    /// Whether it reconnects by itself, part by part, so that what fails says nothing of the rest.
+    /// Whether the store reconnects by itself, part by part, so that a failure says nothing about the rest.
     pub(crate) fn mends_itself(&self) -> bool {
         !matches!(self, Self::One(_))
     }
@@ -165,23 +167,23 @@ impl RedisStore {
         }
     }
 
-    /// Whether a connection is missing that is not sought by itself.
+    /// Whether the connection is missing, and the store does not reconnect by itself.
     pub(crate) fn is_lost(&self) -> bool {
         matches!(self, Self::One(one) if !one.lane.is_attached())
     }
 
-    /// Has `act` called when a connection serves no longer, whether anybody asks at that time or not.
+    /// Has `act` called when a connection has stopped serving, whether a check waits at that time or not.
     pub(crate) fn on_lost(&self, act: impl Fn(StoreError) + Send + Sync + 'static) {
         let (on_lost, timeout) = match self {
             Self::One(one) => (one.lane.on_lost(), one.timeout),
             #[cfg(feature = "redis-cluster")]
             Self::Cluster(cluster) => cluster.on_lost(),
         };
-        // It is told once, when the limiter is built.
+        // This is called once, when the limiter is built.
         let _ = on_lost.set(Box::new(move |failure| act(failure.into_store_error(timeout))));
     }
 
-    /// Has it connect to what is missing, if it does that by itself; `lost` is why something is, that was not.
+    /// Has a store that mends itself connect to what is missing; `lost` is why something has just gone missing.
     #[cfg_attr(not(feature = "redis-cluster"), allow(unused_variables))]
     pub(crate) fn mend(&self, lost: Option<&StoreError>) {
         match (self, lost) {
@@ -217,7 +219,7 @@ impl One {
     }
 }
 
-/// Nobody asks a store that is gone; the tasks that send must not wait for it.
+/// Ends the couriers, which would otherwise go on waiting for checks.
 impl Drop for RedisStore {
     fn drop(&mut self) {
         self.close();

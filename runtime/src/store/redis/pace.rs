@@ -1,38 +1,40 @@
-//! When a call follows others that have not been answered.
+//! Decides when a call follows others that have not been answered.
 
 use std::time::{Duration, Instant};
 
 use super::distance::Distance;
 
-/// Another call follows one that has been under way for one of so many parts of the timeout: so whoever comes
-/// meanwhile loses no more than that.
+/// Another call follows one that has been in flight for one of so many parts of the timeout, so that a check
+/// that arrives meanwhile loses no more than that.
 const PARTS: u32 = 8;
-/// So many calls are in flight at most because the server is far away: more only for the sake of the timeout.
+/// The most calls in flight because the server is far away; more are only for the sake of the timeout.
 const MAX_FAR: u32 = 5;
-/// So many of them leave at once, so that few who ask do not wait for each other.
+/// How many of these leave at once, so that a few checks do not wait for each other.
 const AT_ONCE: u32 = 3;
-/// After these, the fourth call leaves an eighth of the distance after the third, with the first check that comes then,
-/// and the fifth a quarter of it after the fourth: so many who ask share some four calls in the time that one takes.
+/// After these, the fourth call leaves an eighth of the distance after the third, with the first check that
+/// arrives from then on, and the fifth a quarter of the distance after the fourth. So, under load, some four
+/// calls are shared in the time that one takes.
 const STEPS: u32 = 8;
-/// So many are in flight at most. Should a server that is far away stop to answer, there are as many left as elsewhere.
+/// The most calls in flight. If a server that is far away stops answering, one is left for each part of the
+/// timeout, as with one that is near.
 const MAX_IN_FLIGHT: usize = (PARTS + MAX_FAR) as usize;
-/// Timers are not finer than that.
+/// Timers are no finer than this.
 const GRAIN: Duration = Duration::from_millis(1);
 
-/// When calls follow one another on a connection.
+/// The pace at which calls follow one another on a connection.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// Of the timeout.
+    /// One of the [`PARTS`] of the timeout.
     part: Duration,
     pub(super) distance: Distance,
 }
 
-/// How what comes next may follow the calls under way.
+/// When the next call may follow those in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Following {
-    /// When it may be sent; none if it is not waited for.
+    /// From when on it may be sent; `None` if no call may be sent for now.
     pub(super) due: Option<Instant>,
-    /// When to look for it, though nothing else happens.
+    /// When to look again, though nothing else happens.
     pub(super) looks_up: Option<Instant>,
 }
 
@@ -41,8 +43,8 @@ impl Pace {
         Self { part: timeout / PARTS, distance: Distance::new(now) }
     }
 
-    /// How another call may follow so many that are under way, of which the last was given out at `last`, and is sent
-    /// or still being sent.
+    /// Returns when another call may follow those `under_way`, of which the last was begun at `last`, and is
+    /// sent or still being sent.
     pub(super) fn following(
         &self,
         under_way: usize,
@@ -55,12 +57,12 @@ impl Pace {
         }
         let at_last = last + self.part;
         if !is_sent {
-            // What is being sent will have been by then.
+            // By then it will have been sent.
             let looks_up = if now < at_last { at_last } else { now + self.part };
             return Following { due: None, looks_up: Some(looks_up) };
         }
         match self.far(under_way).map(|wait| last + wait) {
-            // Whatever comes after that is sent when it comes; what came before, when it is looked for.
+            // A check that arrives after `due` is sent at once, one from before when the courier looks up.
             Some(due) if due < at_last => {
                 let looks_up = if due > now + GRAIN { due } else { at_last };
                 Following { due: Some(due), looks_up: (now < at_last).then_some(looks_up) }
@@ -70,7 +72,7 @@ impl Pace {
         }
     }
 
-    /// How long after the last of so many another one follows because the server is far away, if it does.
+    /// Returns how long after the last of those `under_way` another call follows, if the server is far away.
     fn far(&self, under_way: usize) -> Option<Duration> {
         let next = u32::try_from(under_way).unwrap_or(u32::MAX).saturating_add(1);
         let distance = self.distance.far().filter(|_| next <= MAX_FAR)?;

@@ -1,4 +1,4 @@
-//! What of a batch is decided at once.
+//! The parts of a batch, each of which one script or one transaction decides.
 
 use std::time::Duration;
 
@@ -11,37 +11,39 @@ use super::windows::Windows;
 use crate::algorithm::Algorithm;
 use crate::store::{Counter, Operation};
 
-/// Some groups of a batch.
+/// Some groups of a batch, and what decides them.
 #[derive(Clone, Debug)]
 pub(super) struct Part {
     groups: SmallVec<[usize; 1]>,
     pub(super) by: By,
-    /// How long the window of each lasts, if that was known when it was asked and so is not told.
+    /// How long the window of each group still lasts, if that was known when it was asked, so that it is not
+    /// told again. Empty if `apply.lua` decides.
     pub(super) known: SmallVec<[Option<Duration>; 1]>,
 }
 
 /// What decides a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum By {
-    /// A [`transaction`](super::transaction), where all have much room.
+    /// A [`transaction`](super::transaction), if all counters seem to have much room.
     Transaction,
-    /// `take.lua`; after a transaction, if that has charged the one counter as it should not have.
+    /// `take.lua`, which also corrects what a transaction has wrongly `charged` to the only counter.
     Take { charged: Option<Charged> },
     /// `apply.lua`.
     Apply,
 }
 
-/// A counter that a transaction has charged with more than fits, or that does not end. Who passes is decided.
+/// What a transaction has charged to a counter that had too little room, or whose window does not end. Which
+/// checks pass is decided by that; only the counter is left to correct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Charged {
-    /// What came of it.
+    /// The counter's value after the charge.
     pub(super) used: i64,
-    /// How long its window lasts, as was known or told.
+    /// How long its window still lasts, as known or told; if neither, its whole length.
     pub(super) left: Duration,
 }
 
 impl Charged {
-    /// What `take.lua` answers to it.
+    /// Returns the reply of `take.lua`, in place of one that has not come.
     pub(super) fn told(self) -> Value {
         let left = i64::try_from(self.left.as_millis()).unwrap_or(i64::MAX);
         Value::Array(vec![Value::Int(-self.used), Value::Int(left)])
@@ -53,15 +55,15 @@ impl By {
 }
 
 impl Part {
-    /// Each group by itself: on a cluster no script spans the keys of several slots.
+    /// Makes each group a part of its own: on a cluster no script spans the keys of several slots.
     pub(super) fn each(batch: &Batch) -> Vec<Self> {
         let by = |group| if fixed(batch, group).is_some() { By::TAKE } else { By::Apply };
         let part = |(index, group)| Self::new([index], by(group));
         batch.groups().iter().enumerate().map(part).collect()
     }
 
-    /// What `take.lua` can decide, and what it can't. Should a key be in both, all is one part: else the checks
-    /// of that key would be decided in another order than that in which they came.
+    /// Splits a batch into what `take.lua` can decide and what it can't. If a key is in both, `apply.lua`
+    /// decides all as one part: otherwise the checks of that key would be decided out of order.
     pub(super) fn by_script(batch: &Batch) -> Vec<Self> {
         let all = 0..batch.groups().len();
         let is_simple = |group: &usize| fixed(batch, &batch.groups()[*group]).is_some();
@@ -82,8 +84,8 @@ impl Part {
         Self { groups: groups.into_iter().collect(), by, known: SmallVec::new() }
     }
 
-    /// Looks up what is known at `now` of the windows that `take.lua` decides; where it seems that all have much room,
-    /// a transaction decides instead, if the server has them.
+    /// Looks up what is known at `now` of the windows that `take.lua` would take from. If all of them seem to
+    /// have much room and the server `transacts`, a transaction decides the part instead.
     pub(super) fn look_up(&mut self, batch: &Batch, windows: &Windows, now: u64, transacts: bool) {
         if self.by == By::Apply {
             return;
@@ -96,17 +98,20 @@ impl Part {
             known.push(window.and_then(|window| window.left));
         }
         self.known = known;
-        // What is charged too much is in the way of whoever asks for the same key next; and it is not to overtake what
-        // is asked by a script, should that be lost.
+        // No transaction for a key that another group asks for, too. What it overcharges would be in the way of
+        // the next group; and if the server has lost the other group's script, which is then asked again, the
+        // transaction would overtake it.
         all_suit = all_suit && !self.groups.iter().any(|group| batch.is_shared(*group));
         if all_suit {
             self.by = By::Transaction;
         }
     }
 
-    /// What `take.lua` would have answered to what a transaction has decided; and what is left to it, each a part of
-    /// its own: what should not have been charged so, or could not be. `executed` is what the commands between `MULTI`
-    /// and `EXEC` answered.
+    /// Leaves in the part what a transaction has decided, and returns what `take.lua` would have answered to
+    /// that. `executed` holds what the commands between `MULTI` and `EXEC` answered.
+    ///
+    /// Also returns what is left for `take.lua`, each group as a part of its own: to correct what should not
+    /// have been charged, or to charge what could not be.
     pub(super) fn settle(&mut self, batch: &Batch, mut executed: &[Value]) -> (Value, Vec<Self>) {
         let (groups, known) = (std::mem::take(&mut self.groups), std::mem::take(&mut self.known));
         let (mut reply, mut left) = (Vec::new(), Vec::new());
@@ -135,17 +140,17 @@ impl Part {
         self.hashes(batch).any(|key| keys.binary_search(&key).is_ok())
     }
 
-    /// The groups, and which of the batch they are.
+    /// Returns the groups, with their indices in the batch.
     pub(super) fn groups<'b>(&self, batch: &'b Batch) -> impl Iterator<Item = (usize, &'b Group)> + Clone {
         self.groups.iter().map(|group| (*group, &batch.groups()[*group]))
     }
 
-    /// The counters of all groups.
+    /// Returns the counters of all groups.
     pub(super) fn counters<'b>(&self, batch: &'b Batch) -> impl Iterator<Item = Counter<'b>> + Clone {
         self.groups(batch).flat_map(|(_, group)| batch.counters_of(group))
     }
 
-    /// The groups that take from one fixed window, and that window: all, unless `apply.lua` decides.
+    /// Returns the groups that take from one fixed window, with its counter: all, unless `apply.lua` decides.
     pub(super) fn fixed<'b>(&self, batch: &'b Batch) -> impl Iterator<Item = (&'b Group, Counter<'b>)> {
         self.groups(batch).filter_map(|(_, group)| Some((group, fixed(batch, group)?)))
     }
@@ -154,7 +159,7 @@ impl Part {
         self.groups(batch).flat_map(|(_, group)| batch.hashes_of(group))
     }
 
-    /// How many answers come before the one that decides.
+    /// Returns how many replies come before the one that decides.
     pub(super) fn answers_before(&self, batch: &Batch) -> usize {
         match self.by {
             By::Transaction => {
@@ -164,13 +169,13 @@ impl Part {
         }
     }
 
-    /// Whether it is asked of a node of a cluster that is about to get the keys.
+    /// Whether its keys are moving to the cluster node that is asked.
     pub(super) fn is_asking(&self, batch: &Batch) -> bool {
         self.groups(batch).any(|(_, group)| group.asking)
     }
 }
 
-/// The counter of a group that takes from one fixed window, and from nothing else.
+/// Returns the counter of a group that takes from one fixed window and nothing else, as `take.lua` can.
 pub(super) fn fixed<'b>(batch: &'b Batch, group: &Group) -> Option<Counter<'b>> {
     let mut counters = batch.counters_of(group);
     let (counter, others) = (counters.next()?, counters.len());
@@ -182,7 +187,7 @@ pub(super) fn fixed<'b>(batch: &'b Batch, group: &Group) -> Option<Counter<'b>> 
     is_fixed.then_some(counter)
 }
 
-/// How much all of a group ask of `counter`: no more than a batch has room for.
+/// Returns how much all checks of `group` ask of `counter`. A batch bounds their number, so it always fits.
 pub(super) fn units(group: &Group, counter: &Counter<'_>) -> i64 {
     i64::from(group.count) * i64::from(counter.cost)
 }

@@ -1,4 +1,4 @@
-//! What has been asked of a server in one call, and what it has answered so far.
+//! What has been asked of a server in one call, part by part, and what it has answered so far.
 
 use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 
@@ -7,17 +7,17 @@ use super::batch::Batch;
 use super::connection::Wire;
 use super::part::{By, Part};
 
-/// What has been asked, part by part.
+/// The parts of a call, and the replies to them.
 #[derive(Clone)]
 pub(super) struct Question {
     parts: Vec<Part>,
-    /// What was answered to each part so far.
+    /// The reply to each part, once it has one.
     replies: Vec<Option<RedisResult<Value>>>,
-    /// In microseconds of the clock.
+    /// When it was asked first, in microseconds of the clock.
     asked_at: u64,
-    /// How many of the answers have been heard that come before the next that decides.
+    /// How many replies have been heard since the last one that decides a part.
     heard: usize,
-    /// What was refused first of the transaction they are of.
+    /// The first refusal among them, if they are those of a transaction.
     refused: Option<RedisError>,
     /// Whether it has been asked again after a script was lost.
     is_asked_again: bool,
@@ -29,17 +29,18 @@ impl Question {
         Self { parts, replies, asked_at, heard: 0, refused: None, is_asked_again: false }
     }
 
-    /// When it was asked, in microseconds of the clock.
+    /// Returns when it was asked first, in microseconds of the clock.
     pub(super) fn asked_at(&self) -> u64 {
         self.asked_at
     }
 
-    /// The parts that have not been answered.
+    /// Returns the parts that have no reply.
     pub(super) fn open(&self) -> impl Iterator<Item = &Part> {
         self.parts.iter().zip(&self.replies).filter(|(_, reply)| reply.is_none()).map(|(part, _)| part)
     }
 
-    /// What was answered to each part that was. What is only to be put right is decided, whatever becomes of that.
+    /// Returns the reply to each part that has one. A part that only corrects what was charged is decided,
+    /// whatever becomes of the correction.
     pub(super) fn into_replies(self) -> impl Iterator<Item = (Part, RedisResult<Value>)> {
         self.parts.into_iter().zip(self.replies).filter_map(|(part, reply)| {
             let reply = match (part.by, reply) {
@@ -50,14 +51,14 @@ impl Question {
         })
     }
 
-    /// Waits for the answers. If it is given up, it may go on later.
+    /// Waits for all replies. Cancel safe: a later call goes on where this one was dropped.
     pub(super) async fn hear(&mut self, wire: &mut Wire, batch: &Batch) -> RedisResult<()> {
         for (part, reply) in self.parts.iter().zip(&mut self.replies).filter(|(_, reply)| reply.is_none()) {
             let is_transaction = part.by == By::Transaction;
             while self.heard < part.answers_before(batch) {
                 let answer = wire.answer().await?.extract_error();
                 self.heard += 1;
-                // Should `ASKING` be refused, so is what it was sent for.
+                // The refusal of an `ASKING` need not be kept: what it was sent for is then refused, too.
                 if let (true, None, Err(error)) = (is_transaction, &self.refused, answer) {
                     self.refused = Some(error);
                 }
@@ -66,7 +67,7 @@ impl Question {
             self.heard = 0;
             *reply = Some(match (self.refused.take(), answer) {
                 (Some(refused), _) => Err(refused),
-                // What one of its commands was refused is no matter of the others.
+                // The error of one of its commands does not concern the others, so it stays in the list.
                 (None, executed @ Value::Array(_)) if is_transaction => Ok(executed),
                 (None, answer) => answer.extract_error(),
             });
@@ -74,13 +75,14 @@ impl Question {
         Ok(())
     }
 
-    /// How many answers are still to come.
+    /// Returns how many replies are still to come.
     pub(super) fn awaited(&self, batch: &Batch) -> usize {
         self.open().map(|part| part.answers_before(batch) + 1).sum::<usize>() - self.heard
     }
 
-    /// Once all is answered: whether something is to be asked again, since the server had lost a script, or since
-    /// a transaction has charged what it should not have, or could not.
+    /// Settles what transactions have answered. Returns whether something has to be asked again, once all is
+    /// answered: because the server had lost a script, or because a transaction has charged a counter as it
+    /// should not have, or could not charge it.
     pub(super) fn reopen(&mut self, batch: &Batch) -> bool {
         let mut left = Vec::new();
         let parts = self.parts.iter_mut().zip(&mut self.replies);
@@ -100,23 +102,24 @@ impl Question {
         is_open || self.has_lost()
     }
 
-    /// Whether nothing has failed, and what is [open](Self::reopen) again is only to put right what was charged.
+    /// Whether nothing has failed, and what is [open](Self::reopen) again only corrects what was charged.
     pub(super) fn is_decided(&self) -> bool {
         let is_charged = |part: &Part| matches!(part.by, By::Take { charged: Some(_) });
         self.open().all(is_charged) && self.replies.iter().flatten().all(Result::is_ok)
     }
 
-    /// Whether some of it is answered.
+    /// Whether any part has a reply.
     pub(super) fn is_answered(&self) -> bool {
         self.replies.iter().any(Option::is_some)
     }
 
-    /// Whether the server had lost a script, and so has not run all. It may lose one once.
+    /// Whether the server had lost a script, and so has not run all parts. Only the first loss counts: what is
+    /// lost after the scripts were loaded again has failed.
     pub(super) fn has_lost(&self) -> bool {
         !self.is_asked_again && self.replies.iter().flatten().any(|reply| reply.as_ref().is_err_and(is_lost))
     }
 
-    /// Opens again what a server has not run that had lost a script.
+    /// Opens the parts again that the server has not run, since it had lost their script.
     pub(super) fn open_lost(&mut self) {
         if self.has_lost() {
             for reply in &mut self.replies {
@@ -149,7 +152,7 @@ mod tests {
     use crate::store::redis::windows::Windows;
     use crate::store::{Counter, Operation};
 
-    /// A call for one unit of each key, of which 1 of 10 is known to be used.
+    /// A call that takes one unit from each key, each known to have used 1 of 10.
     struct Asked {
         decider: Decider,
         batch: Batch,
@@ -164,7 +167,7 @@ mod tests {
             Self::new(keys, false)
         }
 
-        /// The same of a cluster's node.
+        /// The same, asked of a cluster's node.
         fn sharded(keys: &[&str]) -> Self {
             Self::new(keys, true)
         }
@@ -185,7 +188,7 @@ mod tests {
             Self { decider, batch, windows, question, wire, server }
         }
 
-        /// What the server is asked.
+        /// Sends the call, and returns what the server receives.
         async fn sends(&mut self) -> String {
             self.wire.push().await;
             let mut received = vec![0; 1024];
@@ -193,7 +196,7 @@ mod tests {
             String::from_utf8_lossy(&received[..length]).into_owned()
         }
 
-        /// Hears what the server says, character by character, of which each may be the last for now.
+        /// Hears what the server says, byte by byte, and gives up waiting after each.
         async fn hears(&mut self, says: &str) {
             let mut awaited = self.question.awaited(&self.batch);
             for (index, byte) in says.bytes().enumerate() {
@@ -217,8 +220,7 @@ mod tests {
         }
     }
 
-    /// However often it is given up to wait for the answers; and of those that share a transaction, each is told
-    /// what came of it alone.
+    /// However often the wait is given up; and checks that share a transaction are each told their own result.
     #[tokio::test]
     async fn the_answers_of_a_transaction_are_heard_one_after_the_other() {
         for (nothing, refused) in [("$-1", "-WRONGTYPE no"), ("_", "-ERR not an integer")] {
@@ -243,7 +245,7 @@ mod tests {
         }
     }
 
-    /// Else it would be asked elsewhere, and charged there as well.
+    /// Otherwise it would be asked elsewhere, and charged there as well.
     #[tokio::test]
     async fn what_is_charged_is_decided_though_its_key_moves_before_it_is_put_right() {
         for put_right in ["-MOVED 1 127.0.0.1:2\r\n", ""] {

@@ -1,4 +1,4 @@
-//! How a batch is put to what decides: to scripts, but for what a [`transaction`] can do.
+//! Turns a batch into commands for Redis: calls of the scripts, and of a [`transaction`] where one will do.
 
 use std::time::Duration;
 
@@ -19,25 +19,25 @@ use crate::algorithm::{Algorithm, Rule};
 use crate::clock::Clock;
 use crate::store::{Counter, Operation};
 
-/// How many numbers tell a rule, and what has been charged: see `take.lua`.
+/// How many numbers tell `take.lua` a rule, and what has been charged.
 const TAKE_RULE_NUMBERS: usize = 3;
 const CHARGED_NUMBERS: usize = 3;
-/// How many numbers tell a rule: see `apply.lua`.
+/// How many numbers tell `apply.lua` a rule.
 const RULE_NUMBERS: usize = 6;
-/// How many tell a check, and each of its counters.
+/// How many tell it a check, and each counter of the check.
 const CHECK_NUMBERS: usize = 3;
 const COUNTER_NUMBERS: usize = 2;
 
-/// The scripts, by which all servers decide.
+/// Asks servers for decisions. All servers decide by the same scripts.
 pub(super) struct Decider {
     /// Takes from fixed windows, one for each check.
     take: Script,
-    /// Does whatever is asked.
+    /// Decides any check.
     apply: Script,
     clock: Clock,
     /// How long an answer is waited for at most.
     timeout: Duration,
-    /// Whether no script spans two checks.
+    /// Whether the servers are nodes of a cluster, where no script spans two checks.
     is_sharded: bool,
 }
 
@@ -47,13 +47,13 @@ impl Decider {
         Self { take: Script::new(take), apply: Script::new(apply), clock, timeout, is_sharded }
     }
 
-    /// Finds out whether a server has transactions, and makes the scripts known to it.
+    /// Finds out whether a server has transactions, and loads the scripts into it.
     pub(super) async fn meet(&self, wire: &mut Wire) -> RedisResult<()> {
         wire.try_transaction().await?;
         self.load(wire).await
     }
 
-    /// Makes the scripts known to a server.
+    /// Loads the scripts into a server.
     pub(super) async fn load(&self, wire: &mut Wire) -> RedisResult<()> {
         for script in [&self.take, &self.apply] {
             script.load_async(wire).await?;
@@ -61,8 +61,8 @@ impl Decider {
         Ok(())
     }
 
-    /// Asks for a decision of all of `batch` at `now`, in microseconds of the clock; a server that `transacts` has
-    /// transactions.
+    /// Asks a server to decide all of `batch` at `now`, in microseconds of the clock. It has transactions if it
+    /// `transacts`.
     pub(super) fn ask(
         &self,
         requests: &mut Requests,
@@ -81,8 +81,8 @@ impl Decider {
         question
     }
 
-    /// Asks anew for what is [open](Question::reopen) again, so long after it was asked first. A server that had lost
-    /// a script [knows](Self::load) it now.
+    /// Asks for what is [open](Question::reopen) again, so long `after` it was asked first. A script that the
+    /// server had lost has to be [loaded](Self::load) by now.
     pub(super) fn ask_again(
         &self,
         requests: &mut Requests,
@@ -94,7 +94,7 @@ impl Decider {
         self.put(requests, batch, question, after);
     }
 
-    /// What the answers to `question` mean, of which those that are not there have failed with `unanswered`.
+    /// Reads the replies to `question`. Parts without a reply have failed with `unanswered`.
     pub(super) fn answers(
         &self,
         question: Question,
@@ -109,7 +109,7 @@ impl Decider {
         Answers::read(batch, replies, unanswered, windows, now)
     }
 
-    /// Asks for a decision of all parts that have not been answered, so long after they were asked first.
+    /// Asks for all parts that have no reply, so long `after` they were asked first.
     fn put(&self, requests: &mut Requests, batch: &Batch, question: &Question, after: Duration) {
         for part in question.open() {
             if part.is_asking(batch) {
@@ -145,10 +145,10 @@ impl Decider {
         if let By::Take { charged } = part.by {
             take(requests, batch, part, &rules);
             if let Some(Charged { used, left }) = charged {
-                // What was told of its end was on the way for less than the timeout.
+                // The answer that told its end took less than the timeout: it may end that much later.
                 requests.number(used);
                 requests.number(left.saturating_add(self.timeout).as_millis());
-                // This is on the way for less than that, too.
+                // This call is on the way for less than the timeout, too.
                 let latest = after.saturating_add(self.timeout * 2);
                 requests.number(u8::from(left > latest));
             }
@@ -157,7 +157,7 @@ impl Decider {
         }
     }
 
-    /// What `apply.lua` is told besides the keys.
+    /// Returns what `apply.lua` is told besides the keys.
     fn plan(&self, batch: &Batch, part: &Part, rules: &Rules<'_>) -> Vec<u8> {
         let checks =
             part.groups(batch).count() * CHECK_NUMBERS + part.counters(batch).count() * COUNTER_NUMBERS;
@@ -190,7 +190,7 @@ impl Decider {
     }
 }
 
-/// What `take.lua` is told besides the keys.
+/// Adds what `take.lua` is told besides the keys.
 fn take(requests: &mut Requests, batch: &Batch, part: &Part, rules: &Rules<'_>) {
     for ((group, counter), known) in part.fixed(batch).zip(&part.known) {
         let units = units(group, &counter);
@@ -206,7 +206,7 @@ fn take(requests: &mut Requests, batch: &Batch, part: &Part, rules: &Rules<'_>) 
     }
 }
 
-/// The rules of a part: one, or a few.
+/// The distinct rules of a part's counters: one, or a few.
 struct Rules<'a>(SmallVec<[Counter<'a>; 4]>);
 
 impl<'a> Rules<'a> {
@@ -225,7 +225,7 @@ impl<'a> Rules<'a> {
         self.0.iter().position(|known| rule(known) == rule(counter))
     }
 
-    /// As the script counts, from 1.
+    /// Returns the number of a counter's rule, from 1, as the scripts count.
     fn number_of(&self, counter: &Counter<'_>) -> u32 {
         self.position(counter).and_then(|index| u32::try_from(index + 1).ok()).unwrap_or_default()
     }

@@ -1,39 +1,43 @@
--- Takes from fixed windows, from one for each check: what most checks are. All others are for apply.lua,
--- which does the same to a fixed window, with more ado.
+-- Takes from fixed windows, from one window for each check, which is what most checks ask. All other checks are
+-- for apply.lua, which does the same to a fixed window, but takes longer.
 --
 -- KEYS[i]   the counters; one that is asked for different things comes more than once
 -- ARGV      for each counter
---             how many units all who ask for just this ask for together, with a minus before it if they are to
---             be told when the window ends
---             which rule it has, unless all have the same one
+--             how many units its checks take together; negative if they are to be told when the window ends
+--             the number of its rule, unless there is only one rule
 --           then for each rule
 --             the limit
---             what each check asks of a counter, which is not more than that
+--             the cost: what each check takes, which is at most the limit
 --             the window, in milliseconds
---           and, if a transaction has charged the one counter already, what came of that, how many milliseconds
---             its window may last at most, and whether it has not ended since: 1 or 0
+--           and, if a transaction has charged the only counter already
+--             the counter's value after that
+--             how many milliseconds its window still lasts at most
+--             1 if the window can't have ended since, else 0
 --
--- Returns a flat list, for each counter either a text that says why it could not be decided, or
---   what had been taken if all had fitted; or the same with a minus before it, and
---   the milliseconds until the window ends, 0 if it has
--- A list of one number is that number.
+-- Returns a flat list, for each counter one of
+--   a text that says why it could not be decided
+--   what would have been taken from the window if everything had fitted
+--   the same, negated, and then the milliseconds until the window ends, 0 if it has ended
+-- A list of one item is returned as that item.
 --
--- Of those who ask, as many pass as find room; what is too much is not taken. Each key has its TTL when the
--- script ends, which is one transaction to others, and in which no time passes. What is wrong with one check
--- is no matter of the others: what a command refuses is told to that check alone.
+-- Of the checks on a counter, the first ones pass, as many as there is room for; nothing is taken for the others. Each
+-- key has its TTL when the script ends: a script is one transaction to others, and no time passes in it. An error of
+-- one check does not concern the others: what a command refuses is told to that check alone.
 
 local keys, argv, try, type = KEYS, ARGV, redis.pcall, type
 
--- How long a key lasts: -1 also if that is longer than its window, since the server's clock has gone back.
+-- The TTL of a key in milliseconds, as PTTL tells it; but -1 also if it is longer than the window, since the
+-- server's clock has gone back.
 local function lasting(key, window)
   local ends = try('PTTL', key)
   return type(ends) == 'number' and ends > tonumber(window) and -1 or ends
 end
 
--- A transaction has charged the one counter with more than fits, or it does not end. So many have passed as found
--- room; what is too much is given back, if this seems to be the same window: one that has begun since ends later,
--- unless this one had just begun. Where it may have ended meanwhile, it is left with no less than its limit, so that
--- nobody gets more; where it has not, others may have been given back what they took, and it is left with less.
+-- A transaction has charged the only counter with more than fits, or the counter does not end. Which checks pass
+-- is decided already. What was too much is given back, if this seems to be the same window: a window that has
+-- begun since would end later, unless the charged one had just begun. If the charged window may have ended
+-- meanwhile, the counter is left at its limit or above, so that nobody gets more. If it can't have ended, the
+-- counter may be left below its limit, since others may have given back what they took.
 local charged = #keys == 1 and tonumber(argv[5])
 if charged then
   local key, asked, limit, window = keys[1], math.abs(argv[1]), tonumber(argv[2]), argv[4]
@@ -54,7 +58,7 @@ local UNTOLD = -3
 local reply, said = {}, 0
 local at, is_one = 1, #argv == #keys + 3
 local rules = is_one and #keys or 2 * #keys
--- What is asked of the counter at hand, and by which rule: mostly as before.
+-- What is asked of the current counter, and its rule: kept, since the next one mostly has the same.
 local told, units, asked, number, limit, cost, window
 
 for i = 1, #keys do
@@ -82,7 +86,7 @@ for i = 1, #keys do
     if type(ends) ~= 'number' then fault = ends.err end
   end
   if ends == -2 then
-    -- It begins with this.
+    -- The window begins with this.
     used, ends = asked, tonumber(window)
     fault = try('SET', key, asked > limit and math.floor(limit / cost) * cost or units, 'PX', window).err
   elseif not fault then
@@ -93,24 +97,24 @@ for i = 1, #keys do
         fault = 'ERR ' .. key .. ' holds no counter: is the key prefix used by someone else?'
       end
     elseif used > limit or used <= asked or ends == -1 then
-      -- Whoever is denied is told how long; and the window may have begun with this.
+      -- A denied check is told when the window ends; and the window may have begun with this.
       if ends == UNTOLD then ends = lasting(key, window) end
       if type(ends) ~= 'number' then
         fault = ends.err
       elseif ends == -1 then
-        -- It is new, or someone took the TTL away, or it was too long.
+        -- The key is new, or someone took its TTL away, or the TTL was too long.
         ends = tonumber(window)
         local set = try('PEXPIRE', key, window)
         if type(set) ~= 'number' then fault = set.err end
       end
       if fault then
-        -- Nothing is taken that does not end.
+        -- Nothing is taken that would never expire.
         if used == asked then try('UNLINK', key) else try('DECRBY', key, units) end
       end
-      -- Not by us has it been less than nothing.
+      -- Only somebody else can have set it below zero.
       if used < 1 then used = 1 end
       if used > limit and not fault then
-        -- So many pass; what the others ask for is given back.
+        -- Some may pass; what the others ask for is given back.
         local left = limit - (used - asked)
         local passed = left < tonumber(cost) and 0 or math.floor(left / cost)
         try('DECRBY', key, asked - passed * cost)

@@ -2,22 +2,24 @@
 //!
 //! ```text
 //! MULTI
-//! SET <key> 0 PX <window> NX    begins the next window, should that one be over or reset
+//! SET <key> 0 PX <window> NX    begins a window, if the last one is over or was reset
 //! INCRBY <key> <units>
 //! PTTL <key>                    unless it is known when the window ends
 //! ...
 //! EXEC
 //! ```
 //!
-//! A script does the same, but takes Redis longer. As of a script, all is done or nothing, and no time passes
-//! meanwhile, so that each key has its TTL.
+//! A script does the same, but takes Redis longer. As in a script, all commands run or none, and no time passes
+//! between them, so each key has its TTL.
 //!
-//! But what does not fit is charged as well. So only those ask this way who have not heard that half of the limit is
-//! gone, who take one unit each, and whose limit is that of all others. Of those that are charged together, as many
-//! pass as find room; once there are too many, nothing is left that anybody else under this limit could be given.
-//! `take.lua` then gives back what is too much, for which none of them waits, if nothing else of the call has failed.
-//! Until it has, so much of what others give back is of no use: should it never get to it, or only when the window is
-//! about to end, until that ends.
+//! Unlike the script, a transaction also charges what does not fit. So it is used only if, as far as is known,
+//! at most half of the limit will be used; if each check takes one unit; and if the limit is the same for
+//! everybody. Of the checks that are charged together, the first ones pass, as many as there is room for. If
+//! there were more, the window is used up to the last unit: nobody else under this limit could have passed.
+//!
+//! `take.lua` then gives back what was overcharged. The checks do not wait for that, unless something else in
+//! the call has failed. Until it is done, that much of what others give back has no effect. If it is never done,
+//! or only when the window is about to end, this lasts until the window ends.
 
 use std::time::Duration;
 
@@ -30,22 +32,23 @@ use super::part::{Charged, units};
 use super::windows::Window;
 use crate::store::Counter;
 
-/// How many counters are charged together. Of many, a script takes less for each.
+/// The most counters that one transaction charges. With more, a script takes less time for each.
 pub(super) const MAX_COUNTERS: usize = 8;
 
-/// How many commands charge a counter, of which that is known of its window's end.
+/// Returns how many commands charge a counter; `known` is how long its window still lasts, if that is known.
 pub(super) fn commands(known: Option<Duration>) -> usize {
     if known.is_some() { 2 } else { 3 }
 }
 
-/// Whether a counter seems to have so much room that a group can charge it this way.
+/// Whether `counter` seems to have so much room that `group` can charge it by a transaction.
 pub(super) fn suits(group: &Group, counter: &Counter<'_>, window: Option<Window>) -> bool {
     let used = window.map_or(0, |window| window.used).saturating_add(units(group, counter).unsigned_abs());
     let has_room = used <= u64::from(counter.quota.limit() / 2);
     has_room && counter.cost == 1 && !counter.varies && !group.asking
 }
 
-/// Charges counters with what all of a group ask of each, of whose window's end that is known.
+/// Charges each counter with what all checks of its group ask for. With it comes how long its window still
+/// lasts, if that is known.
 pub(super) fn put<'b>(
     requests: &mut Requests,
     charges: impl Iterator<Item = (&'b Group, Counter<'b>, Option<Duration>)>,
@@ -70,9 +73,10 @@ pub(super) fn put<'b>(
     requests.command("EXEC", 0);
 }
 
-/// Adds to `reply` what `take.lua` would have told of a counter, after what the commands that charge it `answered`.
+/// Adds to `reply` what `take.lua` would have told of a counter, from what the commands for it `answered`.
 ///
-/// The error is that it is to be asked, and what has been charged, if something has: it was too much, or does not end.
+/// The error is that `take.lua` has to be asked. It holds what has been charged, if that was too much or does
+/// not end; it is `None` if nothing has been charged.
 pub(super) fn tell(
     answered: &[Value],
     counter: &Counter<'_>,
@@ -85,12 +89,12 @@ pub(super) fn tell(
     let window = counter.quota.window_millis();
     let told = match (begun, ends) {
         (Value::Okay, _) => Some(window),
-        // One that lasts longer than its window has seen the server's clock go back.
+        // If a key lasts longer than its window, the server's clock has gone back.
         (_, [Value::Int(ends)]) => u64::try_from(*ends).ok().filter(|ends| *ends <= window),
         _ => None,
     };
     let left = told.map(Duration::from_millis).or(known);
-    // Not by us has it been less than nothing.
+    // Only somebody else can have set it below zero.
     let used = used.max(1);
     let (Some(left), true) = (left, used <= i64::from(counter.quota.limit())) else {
         return Err(Some(Charged { used, left: left.unwrap_or(Duration::from_millis(window)) }));

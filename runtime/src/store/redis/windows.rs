@@ -1,12 +1,13 @@
-//! When fixed windows end, as Redis has told, so that it need not be asked with each check; and how much had been
+//! Remembers when fixed windows end, so that Redis need not be asked with each check, and how much had been
 //! taken from them, by which it is chosen how Redis is asked.
 //!
-//! A window's end stays where it is: only whoever resets the counter, takes its TTL away or empties the server
-//! moves it. That somebody else does shows here after [`MAX_AGE`] at the latest. Nothing is decided by what is known
-//! here: it is what a request is told that passes, or is the first to find out that others have taken the rest.
+//! The end of a window does not move, unless somebody resets the counter, takes its TTL away or empties the
+//! server. If somebody else does, this shows here after [`MAX_AGE`] at the latest. No decision depends on what
+//! is known here: it is only told to requests that pass, or that are the first to find out that others have
+//! taken the rest.
 //!
-//! There is a place for so many windows. Each has one of two by the hash of its key; when others have both,
-//! that which was told longer ago makes room. Whose end is forgotten is asked for again.
+//! The number of places is fixed. The hash of its key gives a window two of them; if other windows have both,
+//! the one that was told longer ago makes room. An end that is forgotten is asked for again.
 
 use std::time::Duration;
 
@@ -15,23 +16,23 @@ use super::batch::Batch;
 use crate::clock::micros;
 use crate::store::{Counter, Operation};
 
-/// A power of two.
+/// How many windows there is room for: a power of two.
 const PLACES: usize = 32_768;
 
 /// The windows that one connection asks about.
 #[derive(Debug)]
 pub(super) struct Windows {
-    /// Four numbers for each, all 0 where there is none: what the window is told by; in microseconds of the clock,
-    /// when its end was told and when it is; and how much had been taken. Memory that is not used is not touched.
+    /// Four numbers for each, all 0 if there is none: the window's id; when its end was told, and when it ends,
+    /// both in microseconds of the clock; and how much had been taken. Memory that is not used is not touched.
     places: Vec<[u64; 4]>,
 }
 
 /// What is known of a window that has not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Window {
-    /// How long it still lasts, if that has been told not long ago.
+    /// How long it still lasts, if that was told less than [`MAX_AGE`] ago.
     pub(super) left: Option<Duration>,
-    /// How much had been taken from it, if all had fitted.
+    /// How much would have been taken from it if everything had fitted.
     pub(super) used: u64,
 }
 
@@ -40,18 +41,17 @@ impl Windows {
         Self { places: vec![[0; 4]; PLACES] }
     }
 
-    /// What is known of a counter's window at `now`, in microseconds of the clock; `hash` is that of the counter's
-    /// key.
+    /// Returns what is known of a counter's window at `now`, in microseconds of the clock; `hash` is its key's.
     pub(super) fn get(&self, hash: u64, counter: &Counter<'_>, now: u64) -> Option<Window> {
         let [_, told, ends, used] = self.places[self.find(id(hash, counter))?];
-        // One that has ended may have been followed by another.
+        // A window that has ended may have been followed by another.
         let left = ends.checked_sub(now).filter(|left| *left > 0)?;
         let is_old = now.saturating_sub(told) >= micros(MAX_AGE);
         Some(Window { left: (!is_old).then(|| Duration::from_micros(left)), used })
     }
 
-    /// Learns how long a counter's window lasts from `now`, just before Redis was asked, and how much has been taken
-    /// from it.
+    /// Learns how long a counter's window lasts, from `now`, which is just before Redis was asked, and how much
+    /// has been taken from it.
     pub(super) fn learn(&mut self, hash: u64, counter: &Counter<'_>, now: u64, left: Duration, used: u64) {
         let id = id(hash, counter);
         let [one, other] = places(id);
@@ -86,12 +86,12 @@ impl Windows {
     }
 }
 
-/// What a window is told by. Should two ever have one, each is told the end of the other.
+/// Returns the id of a counter's window. If two windows ever share one, each is told the end of the other.
 fn id(hash: u64, counter: &Counter<'_>) -> u64 {
     hash ^ counter.quota.window_millis().wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-#[allow(clippy::cast_possible_truncation)] // which bits choose the place is all the same
+#[allow(clippy::cast_possible_truncation)] // any bits may choose the place
 fn places(id: u64) -> [usize; 2] {
     let place = id as usize % PLACES;
     [place, place ^ 1]

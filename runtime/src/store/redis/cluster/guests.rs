@@ -1,5 +1,5 @@
-//! Nodes that keys are moving to. One that has just joined has no slots yet, and the cluster tells of no such node
-//! when it is asked who has which: only whoever is sent there hears of it.
+//! Nodes that keys are being moved to. A node that has just joined has no slots yet, and the cluster does not
+//! list it when asked for the slots: only a check that is redirected to the node learns of it.
 
 use std::time::{Duration, Instant};
 
@@ -7,22 +7,22 @@ use parking_lot::Mutex;
 
 use super::topology::Address;
 
-/// How long a node is kept after somebody was sent there last.
+/// How long a node is kept after the last redirection to it.
 const STAY: Duration = Duration::from_secs(10);
 
-/// The nodes that somebody was sent to lately, and when.
+/// The nodes that checks were recently redirected to, and when.
 #[derive(Default)]
 pub(super) struct Guests(Mutex<Vec<(Address, Instant)>>);
 
 impl Guests {
-    /// Somebody is sent to `address`.
+    /// Records a redirection to `address`.
     pub(super) fn note(&self, address: &Address) {
         let mut guests = self.0.lock();
         guests.retain(|(guest, noted)| guest != address && noted.elapsed() < STAY);
         guests.push((address.clone(), Instant::now()));
     }
 
-    /// Those that are to be kept.
+    /// Returns the addresses of the nodes to keep.
     pub(super) fn addresses(&self) -> Vec<Address> {
         let mut guests = self.0.lock();
         guests.retain(|(_, noted)| noted.elapsed() < STAY);

@@ -1,4 +1,4 @@
-//! Finds out who has which slots, and connects to those who do.
+//! Mends a cluster: finds out which node has which slots, and connects to the nodes that are not connected.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -22,16 +22,16 @@ use crate::store::redis::failure::Failure;
 use crate::store::redis::lane::Lane;
 use crate::store::remote::in_one_line;
 
-/// How many nodes are asked at once who has which slots; when they fail, others are, and one more each time that
-/// none has answered for so long.
+/// How many nodes are asked for the slots at once. A node that fails is replaced by another, and one more is
+/// asked each time that none has answered for [`NEXT_IS_ASKED`].
 const ASKED_AT_ONCE: usize = 3;
 const NEXT_IS_ASKED: Duration = Duration::from_millis(200);
-/// How long nodes that are being connected to keep the mender from looking after others.
+/// How long a round waits for nodes that are still being connected to, before the mender looks after others.
 const ROUND: Duration = Duration::from_millis(300);
 
 impl Cluster {
-    /// Asks who has which slots, and connects to all who are not connected. The error is what is missing
-    /// then; what is there serves all the same.
+    /// Asks for the slots, and connects to every node that is not connected. The error says what is still
+    /// missing then; the nodes that are connected serve all the same.
     pub(in super::super) async fn connect(self: &Arc<Self>) -> Result<(), Failure> {
         let mut connecting = Connecting::default();
         let is_complete = self.look(&mut connecting).await?;
@@ -39,8 +39,8 @@ impl Cluster {
         connecting.outcome(is_complete)
     }
 
-    /// Asks who has which slots, and begins to connect to all who are not connected. Tells whether each slot is
-    /// somebody's.
+    /// Asks for the slots, and begins to connect to every node that is not connected. Returns whether every slot
+    /// has a node.
     async fn look(self: &Arc<Self>, connecting: &mut Connecting) -> Result<bool, Failure> {
         let assignment = self.assignment().await?;
         let is_complete = assignment.is_complete();
@@ -63,8 +63,8 @@ impl Cluster {
         Ok(is_complete)
     }
 
-    /// Looks once, and waits a while for those who are being connected to, unless another node is lost meanwhile.
-    /// The error is what is missing then.
+    /// Looks once, then waits a while for the nodes that are being connected to, unless another node is lost
+    /// meanwhile. The error says what is still missing then.
     async fn round(self: &Arc<Self>, connecting: &mut Connecting) -> Result<(), Failure> {
         let looking = timeout(CONNECT_TIMEOUT, self.look(connecting));
         let is_complete = looking.await.unwrap_or(Err(Failure::Timeout))?;
@@ -72,7 +72,7 @@ impl Cluster {
             let (mut woken, mut settling) = (pin!(self.wake.notified()), pin!(connecting.settle()));
             let settled = poll_fn(|context| {
                 if woken.as_mut().poll(context).is_ready() {
-                    // Nor is there a pause then.
+                    // Wakes the mender again, so that it skips its pause, too.
                     self.wake.notify_one();
                     return Poll::Ready(());
                 }
@@ -83,7 +83,7 @@ impl Cluster {
         connecting.outcome(is_complete)
     }
 
-    /// What the first node says that answers and sees the cluster whole.
+    /// Returns the assignment from the first node that answers and does not see the cluster as down.
     async fn assignment(&self) -> Result<Assignment, Failure> {
         let mut nodes = self.seeds.clone();
         for node in self.topology().nodes() {
@@ -111,7 +111,7 @@ impl Cluster {
         }
     }
 
-    /// Has a node sought that has been lost, at once.
+    /// Has the mender look for a lost node at once.
     pub(in super::super) fn lost(self: &Arc<Self>, error: &StoreError) {
         if self.closed.load(Ordering::Relaxed) {
             return;
@@ -124,13 +124,14 @@ impl Cluster {
         }
     }
 
-    /// Has a task of its own connect to what is missing, until nothing is. If it was whole just now, it is
-    /// left alone for a while: keys that move are followed one by one meanwhile.
+    /// Unless a mender is running, starts one: a task that connects to what is missing until nothing is. If the
+    /// cluster was whole just now, the mender waits before it begins. Meanwhile, checks follow moved keys one by
+    /// one.
     pub(in super::super) fn mend(self: &Arc<Self>) {
         self.mend_after(|| self.recovery.pauses());
     }
 
-    /// Tells whether nobody was mending it yet.
+    /// Starts a mender unless one is running or the cluster is closed, and returns whether it did.
     fn mend_after(self: &Arc<Self>, pauses: impl FnOnce() -> Pauses) -> bool {
         if self.closed.load(Ordering::Relaxed) || self.mending.swap(true, Ordering::Relaxed) {
             return false;
@@ -156,7 +157,7 @@ async fn ask(node: Endpoint) -> Result<Assignment, RedisError> {
     Assignment::parse(slots, &host).ok_or_else(unreadable)
 }
 
-/// Connects the lane of `node`, which has the slot of `key` if it has any.
+/// Connects the lane of `node`. `key` is in one of the slots of the node, if it has any.
 async fn reach(cluster: Arc<Cluster>, node: Arc<Node>, key: Option<String>) -> Result<(), Failure> {
     let Node { address, lane } = &*node;
     lane.recovery().pauses().wait().await;
@@ -171,7 +172,7 @@ async fn reach(cluster: Arc<Cluster>, node: Arc<Node>, key: Option<String>) -> R
     };
     lane.attach(timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or(Err(Failure::Timeout))?);
     lane.recovery().note();
-    // Meanwhile the cluster may have been closed, or another lane may lead there, or none.
+    // Meanwhile the cluster may have been closed, or the topology may have another lane to this address, or none.
     let is_used = cluster.topology().node_at(address).is_some_and(|used| Arc::ptr_eq(&used.lane, lane));
     if !is_used || cluster.closed.load(Ordering::Relaxed) {
         lane.detach();
@@ -179,12 +180,14 @@ async fn reach(cluster: Arc<Cluster>, node: Arc<Node>, key: Option<String>) -> R
     Ok(())
 }
 
-/// A node that takes no writes, or sees the cluster down, takes the scripts, and refuses what they do.
+/// Fails if the node takes no writes, or sees the cluster as down. Such a node accepts the scripts, and only
+/// refuses their commands.
 async fn serves(connection: &mut Wire, key: &str) -> Result<(), Failure> {
     let unlinked: RedisResult<Value> = redis::cmd("UNLINK").arg(key).query_async(connection).await;
     match unlinked.and_then(Value::extract_error).map_err(Failure::from) {
         Err(failure) if failure.is_away() => Err(failure),
-        // Who may not write this key is believed, and whoever has lost its slot is found out by the next check.
+        // The user may lack permission for this key alone, and the next check notices if the node has lost the
+        // slot.
         _ => Ok(()),
     }
 }
@@ -194,7 +197,7 @@ async fn serves(connection: &mut Wire, key: &str) -> Result<(), Failure> {
 struct Connecting {
     tasks: JoinSet<(Arc<Lane>, Result<(), Failure>)>,
     under_way: Vec<Arc<Lane>>,
-    /// What became of the last that could not be reached.
+    /// The failure of the last node that could not be reached.
     missing: Option<Failure>,
 }
 
@@ -212,7 +215,7 @@ impl Connecting {
         self.tasks.spawn(async { (lane, reaching.await) });
     }
 
-    /// Waits until each is reached or not.
+    /// Waits until every attempt has ended.
     async fn settle(&mut self) {
         while let Some(ended) = self.tasks.join_next().await {
             if let Ok((lane, reached)) = ended {
@@ -222,7 +225,7 @@ impl Connecting {
         }
     }
 
-    /// What is missing of a cluster, as far as is known by now.
+    /// Returns an error if a part of the cluster is missing, as far as is known by now.
     fn outcome(&mut self, is_complete: bool) -> Result<(), Failure> {
         match self.missing.take() {
             Some(failure) => Err(failure),
@@ -235,8 +238,8 @@ impl Connecting {
     }
 }
 
-/// Mends a cluster. When it ends, whether the cluster is whole or the task was dropped with its runtime, the
-/// next failure calls for another one.
+/// Mends a cluster. Dropping it lets the next failure start another mender, whether the cluster is whole or the
+/// task was dropped with its runtime.
 struct Mender(Weak<Cluster>);
 
 impl Drop for Mender {
@@ -248,8 +251,8 @@ impl Drop for Mender {
 }
 
 impl Mender {
-    /// Mends until nothing is missing. A node that is silent holds nobody up who is lost meanwhile, nor what takes
-    /// its place.
+    /// Mends until nothing is missing. A silent node delays neither other nodes that are lost meanwhile nor the
+    /// node that takes its place.
     async fn mend(self, mut pauses: Pauses) {
         let Some(wake) = self.0.upgrade().map(|cluster| Arc::clone(&cluster.wake)) else { return };
         let mut connecting = Connecting::default();
@@ -267,7 +270,7 @@ impl Mender {
                         tracing::info!(away_for = ?after, "all of the rate limiter's cluster is reachable again");
                     }
                     drop(self);
-                    // While it was mended, nobody else was called for what was lost meanwhile.
+                    // A node that was lost while this mender ran has not started another one.
                     if cluster.topology().nodes().any(|node| !node.lane.is_attached()) {
                         cluster.mend();
                     }

@@ -1,10 +1,10 @@
-//! Counters on the masters of a Redis Cluster, with a lane to each.
+//! Counters on the masters of a Redis Cluster, with a lane to each master.
 //!
-//! The quotas of one policy share a hash tag, and so a slot: a check of one policy is one call there.
-//! [`several`] policies are charged one after the other. Which node has which slot is in the [`topology`],
-//! which every redirection corrects and the [`mender`] asks for anew when a node is lost; those that have none yet are
-//! [`guests`]. A check that is
-//! redirected has not been run, so it is safe to send it elsewhere; nothing else is sent again.
+//! The quotas of one policy share a hash tag, and so a slot: a check of one policy is one call to one node.
+//! [`several`] policies are charged one after the other. The [`topology`] says which node has which slot. Every
+//! redirection corrects it, and the [`mender`] reads it anew when a node is lost. Nodes that have no slots yet
+//! are [`guests`]. A redirected check has not been run, so it is safe to send it to another node. Nothing else
+//! is sent again.
 
 mod guests;
 mod mender;
@@ -34,14 +34,14 @@ use crate::store::outage::Outage;
 use crate::store::recovery::Recovery;
 use crate::store::{Counter, Operation, Outcome, Settings};
 
-/// How often a check follows a key that has moved to another node.
+/// How many redirections a check follows at most.
 const MAX_REDIRECTS: usize = 5;
-/// How long a check waits while its keys are partly here and partly there, at first and at most.
+/// How long a check pauses while its keys are split between two nodes: at first, and at most.
 const MOVING: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(20)];
 
 /// The masters of a cluster.
 pub(crate) struct Cluster {
-    /// The nodes that the user has named.
+    /// The nodes that the user named.
     seeds: Vec<Endpoint>,
     topology: RwLock<Arc<Topology>>,
     guests: Guests,
@@ -49,20 +49,20 @@ pub(crate) struct Cluster {
     denials: Arc<Denials>,
     timeout: Duration,
     on_lost: Arc<OnLost>,
-    /// Whether somebody is about to mend it.
+    /// Whether a mender is running.
     mending: AtomicBool,
-    /// Wakes whoever does, when a node is lost.
+    /// Wakes the mender when a node is lost.
     wake: Arc<Notify>,
-    /// While something is missing.
+    /// On while a part of the cluster is missing.
     outage: Outage,
     recovery: Recovery,
-    /// Complaints of what was charged and could not be given back.
+    /// Limits how often the log says that charges could not be given back.
     kept_charges: Sometimes,
     closed: AtomicBool,
 }
 
 impl Cluster {
-    /// The cluster that the nodes at `urls` belong to; the error says which of them is wrong, and
+    /// Creates a store on the cluster that the nodes at `urls` belong to. The error says which URL is wrong, and
     /// what to write instead.
     pub(super) fn new(urls: &[String], access: &Access, settings: Settings) -> Result<Self, String> {
         let grammar = "write one or more nodes, as `redis://[user:password@]host[:port]`";
@@ -80,7 +80,7 @@ impl Cluster {
             }
         };
         let seeds = Endpoint::each("node", urls, seed)?;
-        // Those that the cluster tells of are greeted as the first.
+        // Nodes that the cluster reports are greeted like the first seed, so all seeds must agree.
         if let Some(other) = seeds.iter().position(|seed| !seed.is_greeted_as(&seeds[0])) {
             return Err(format!(
                 "node {} of {} is not greeted as the first, but all nodes are greeted alike: write the same \
@@ -125,7 +125,7 @@ impl Cluster {
         &self.denials
     }
 
-    /// What is done when a connection is lost, and the deadline of a call.
+    /// Returns the callback for a lost connection, and the timeout of a call.
     pub(super) fn on_lost(&self) -> (&OnLost, Duration) {
         (&self.on_lost, self.timeout)
     }
@@ -155,8 +155,8 @@ impl Cluster {
         }
     }
 
-    /// Sends a check to where its slot is by now, if that is what the failure tells of the node that was asked. It is
-    /// not sent after the deadline, and whoever calls it waits no longer for keys that are moving.
+    /// Sends a check on to the node that has its slot now, if `failure` is a redirection from the node that was
+    /// `asked`. The check is never sent after the deadline. The caller bounds the pauses while keys are moving.
     async fn follow(
         self: &Arc<Self>,
         mut failure: Failure,
@@ -175,7 +175,7 @@ impl Cluster {
                     Some(self.moved(slot, address))
                 }
                 Some(Redirection::Ask(address)) => {
-                    // The same way again, as long as the keys are moving.
+                    // Right after a pause for moving keys, an `ASK` leads the same way again and is not counted.
                     if !was_moving {
                         redirects += 1;
                     }
@@ -192,7 +192,7 @@ impl Cluster {
                 None => break,
             };
             let decided = match &asked {
-                // It would count, and nobody would know.
+                // The check would be charged without the caller learning of it.
                 Some(_) if Instant::now() >= deadline => Err(Failure::Timeout),
                 Some(node) => node.lane.decide(&check).await,
                 None => Err(Failure::NoConnection),
@@ -208,22 +208,22 @@ impl Cluster {
         Err(failure)
     }
 
-    /// Notes that a node has `slot` now, and tells which.
+    /// Records that the node at `address` has `slot` now, and returns that node.
     fn moved(self: &Arc<Self>, slot: Slot, address: Address) -> Arc<Node> {
         let known = self.topology().node_of(slot).filter(|node| node.address == address);
-        // Where one slot has moved, others may have, and the node may be new.
+        // The mender runs as well: other slots may have moved with this one, and the node may be new.
         known.unwrap_or_else(|| self.corrected(|topology| topology.assign(slot, address, || self.lane())))
     }
 
-    /// Notes that keys are moving to a node, and tells which.
+    /// Records that keys are moving to the node at `address`, and returns that node.
     fn visited(self: &Arc<Self>, address: Address) -> Arc<Node> {
-        // First, so that whoever looks at the same time keeps it.
+        // Before the lookup, so that a mender that replaces the topology meanwhile keeps the node.
         self.guests.note(&address);
         let known = self.topology().node_at(&address);
         known.unwrap_or_else(|| self.corrected(|topology| topology.join(address, || self.lane())))
     }
 
-    /// Corrects what is known of the nodes, and has it completed.
+    /// Corrects the topology, has the mender complete it, and returns the node in question.
     fn corrected(self: &Arc<Self>, correct: impl FnOnce(&mut Topology) -> Arc<Node>) -> Arc<Node> {
         let mut topology = self.topology.write();
         let mut corrected = Topology::clone(&topology);
@@ -254,16 +254,16 @@ impl Cluster {
     }
 }
 
-/// Where a check is to be sent that was not run.
+/// Where to send a check that a node has not run.
 enum Redirection {
     Moved(Address),
     Ask(Address),
-    /// Its keys are partly here and partly there.
+    /// Its keys are split between two nodes.
     Moving,
 }
 
 impl Redirection {
-    /// The one that the node that was `asked` tells of.
+    /// Reads the redirection in `failure`, which came from the node that was `asked`.
     fn of(failure: &Failure, asked: Option<&Node>) -> Option<Self> {
         let Failure::Redis(error) = failure else { return None };
         let address = || Address::parse(error.redirect_node()?.0, &asked?.address.host);
@@ -334,11 +334,12 @@ mod tests {
         assert!(cluster(&alike).is_ok());
     }
 
-    /// It would count there, and nobody would know. Where the slot is by now is learnt all the same.
+    /// The other node would charge the check without the caller learning of it. The new place of the slot is
+    /// learnt all the same.
     #[tokio::test]
     async fn a_check_whose_time_is_over_is_sent_nowhere_else() {
         let cluster = Arc::new(cluster(&["redis://192.0.2.7"]).expect("it is one"));
-        // There is nobody to ask.
+        // Keeps the mender from running, since no node can be reached.
         cluster.mending.store(true, Ordering::Relaxed);
         let counter = [Counter::new("rl:{a}", Quota::per_minute(1))];
         let slot = Slot::of(counter[0].key);
@@ -353,7 +354,8 @@ mod tests {
         let mut heard = [0; 1024];
         let answering = async {
             assert!(asked.read(&mut heard).await.expect("it is open") > 0, "it is asked");
-            // The answer is there in time, and nobody is awake to hear it.
+            // Blocks the only thread until the deadline, so that the redirection is read before the timeout is
+            // noticed.
             thread::sleep(cluster.timeout);
             asked.write_all(b"-MOVED 1 :7001\r\n").await.expect("it is heard");
         };
@@ -364,7 +366,7 @@ mod tests {
         assert!(cluster.topology().node_of(slot).is_some_and(|node| node.address == address(7_001)));
     }
 
-    /// Thousands of checks that share a call are redirected at once, of which the first corrects what is known.
+    /// When thousands of checks that share a call are redirected at once, only the first corrects the topology.
     #[tokio::test]
     async fn what_is_known_already_is_not_corrected() {
         let cluster = Arc::new(cluster(&["redis://192.0.2.7"]).expect("it is one"));

@@ -1,22 +1,27 @@
-//! Several policies on a cluster: their keys may be on different nodes, which no script can span.
+//! Checks of several policies on a cluster, whose keys may be on different nodes that no script can span.
 //!
-//! Those that can deny are charged one after the other. When one denies or fails, or the deadline passes, no
-//! further one is charged, and what has been charged is given back. That is done in a task of its own, so that
-//! a caller who goes away, or whose deadline passes, leaves nothing half done.
+//! The policies that can deny are charged one after the other. When one of them denies or fails, or the deadline
+//! passes, no further policy is charged, and what has been charged is given back. A task of its own does this,
+//! so that nothing is left half done if the caller goes away or its deadline passes.
 //!
-//! What all of these say is the verdict, and it stands whatever becomes of the rest. If they pass, those in
-//! shadow are charged; if one denies, all others are asked where they stand. That is asked of all at once, and
-//! what has none by the deadline is told as if nobody had used it, and can't be given back.
+//! These policies alone give the verdict, which stands whatever becomes of the rest. If all of them admit, the
+//! policies in shadow are charged. If one denies, the policies that have not been called are peeked at. These
+//! last calls are all made at once. A policy without an answer by the deadline is reported as if it were unused,
+//! and can't be given back.
 //!
-//! A policy that is [known](crate::store::redis::denials) to deny is not asked, and then no other is charged.
-//! Once the others have said where they stand, that is remembered as long as the denial: whoever asks for
-//! the same again is denied without a call, and told of the others where they stood.
+//! A policy that is [known](crate::store::redis::denials) to deny is not called, and no other policy is charged
+//! then. Once it is known where the others stand, that is remembered for as long as the denial: the same check
+//! is then denied without a call, and reports where the others stood.
 //!
-//! So what is denied takes nothing in the end. Between the charge and its return another request may be
-//! denied that had room: by at most as many units as are asked for by requests that are being denied, or
-//! fail, in that moment. A unit that is returned when its window has just ended is the next window's, which
-//! may then admit so much more; and one that can't be returned, since its node has gone or has not told that
-//! it was charged, stays charged until its window ends.
+//! So a denied check takes nothing in the end. Three effects remain:
+//!
+//! * Between a charge and its giving back, another request may be denied although there was room for it. The
+//!   room is short by at most as many units as are asked for by requests that are being denied, or fail, at that
+//!   moment.
+//! * A unit that is given back when its window has just ended goes to the next window, which may then admit that
+//!   much more.
+//! * A unit that can't be given back, because its node is gone or never confirmed the charge, stays charged
+//!   until its window ends.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -35,8 +40,8 @@ use crate::store::redis::failure::Failure;
 use crate::store::remote::in_one_line;
 use crate::store::{Boxed, Counter, Operation, Outcome};
 
-/// Applies `operation` to `counters`, those of each policy in a call of its own. All but a take is done at once, and if
-/// it fails for one policy, it is done for the others all the same.
+/// Applies `operation` to `counters`, with one call per policy. All operations but a take call all policies at
+/// once, and a failure for one policy does not keep the others from being done.
 pub(super) async fn decide(
     cluster: &Arc<Cluster>,
     operation: Operation,
@@ -66,17 +71,17 @@ fn by_policy<'a, 'k>(counters: &'a [Counter<'k>]) -> Vec<&'a [Counter<'k>]> {
     counters.chunk_by(|one, other| one.policy == other.policy).collect()
 }
 
-/// What is known so far, to the task that takes and to the caller who waits for it.
+/// What is known so far, shared by the task that takes and the caller that waits for it.
 struct Progress {
-    /// Whether what is enforced passes, or why that is not known. It is said once, so that the task keeps no
-    /// charge of which the caller has been told otherwise.
+    /// Whether the enforced policies admit, or why that is not known. The verdict is set once, so that the task
+    /// keeps no charge that contradicts what the caller has been told.
     verdict: Option<Result<bool, Failure>>,
-    /// What each policy has answered.
+    /// The answer of each policy, once there is one.
     answers: Vec<Option<Outcome>>,
 }
 
 impl Progress {
-    /// The verdict: this one, unless there is one.
+    /// Returns the verdict, which is this one unless there is one already.
     fn settle(&mut self, verdict: Result<bool, Failure>) -> Result<bool, Failure> {
         self.verdict.get_or_insert(verdict).clone()
     }
@@ -117,7 +122,7 @@ async fn take(cluster: &Arc<Cluster>, counters: &[Counter<'_>]) -> Result<Outcom
     Ok(outcome)
 }
 
-/// Takes what is enforced, of one policy after the other, and then does the rest for all at once.
+/// Takes from the enforced policies one after the other, then makes all other calls at once.
 async fn take_in_turn(
     cluster: &Arc<Cluster>,
     policies: &[&[Counter<'_>]],
@@ -172,7 +177,7 @@ async fn take_in_turn(
         Box::pin(async move {
             match cluster.decide(operation, policies[index]).await {
                 Ok(outcome) if operation == Operation::GiveBack => {
-                    // It had room, and stands where it stood.
+                    // The policy had room, and stands where it stood before the charge.
                     progress.lock().answers[index] = Some(outcome.with_room());
                 }
                 Ok(outcome) => progress.lock().answers[index] = Some(outcome),
@@ -196,7 +201,7 @@ async fn take_in_turn(
     all(rest.into_iter().map(finish).collect()).await;
 }
 
-/// Waits for all of `futures`, none of which holds up another.
+/// Waits for all of `futures`, which run concurrently.
 async fn all(mut futures: Vec<Boxed<'_, ()>>) {
     poll_fn(|context| {
         futures.retain_mut(|future| future.as_mut().poll(context).is_pending());

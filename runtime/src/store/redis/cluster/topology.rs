@@ -6,11 +6,11 @@ use redis::Value;
 
 use crate::store::redis::lane::Lane;
 
-/// How many slots a cluster has, of which each key is in one.
+/// How many slots a cluster has. Each key is in one of them.
 const SLOTS: u16 = 16_384;
-/// The node of a slot that nobody has.
+/// The index that stands for no node, in the place of a slot's node.
 const NOBODY: u16 = u16::MAX;
-/// The host of a node that has no name, where names are told.
+/// The host that is reported for a node without a hostname, where the cluster reports hostnames.
 const UNKNOWN: &str = "?";
 
 /// The slot of a key: the CRC16 of its hash tag.
@@ -35,8 +35,8 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// `192.0.2.7:6379`, `::1:6379`; `asked` is the host of the node that tells it, which is meant where none is
-    /// told. None if that node does not know the host.
+    /// Parses `192.0.2.7:6379` or `::1:6379`. `asked` is the host of the node that reported the address, and
+    /// replaces an empty host. Returns `None` if that node does not know the host.
     pub(super) fn parse(address: &str, asked: &str) -> Option<Self> {
         let (told, port) = address.rsplit_once(':')?;
         let host = if told.is_empty() { asked } else { told };
@@ -44,13 +44,13 @@ impl Address {
     }
 }
 
-/// Who has which slots, as a node tells it.
+/// Which node has which slots, as one node reports it.
 #[derive(Debug, Default)]
 pub(super) struct Assignment(Vec<(u16, u16, Address)>);
 
 impl Assignment {
-    /// What `CLUSTER SLOTS` answers; `asked` is the host that was asked, which is meant where none is told. The
-    /// slots of a node that can't be found are nobody's.
+    /// Parses the reply to `CLUSTER SLOTS`. `asked` is the host that was asked, and replaces an empty host. The
+    /// slots of a node whose host is unknown are left out.
     pub(super) fn parse(reply: Value, asked: &str) -> Option<Self> {
         let Value::Array(ranges) = reply else { return None };
         let range = |range: Value| {
@@ -62,7 +62,7 @@ impl Assignment {
             let told = text(&master.next()?)?.to_owned();
             let Value::Int(port) = master.next()? else { return None };
             let port = u16::try_from(port).ok()?;
-            // Its identifier comes before what else is known of it.
+            // The node's identifier comes before its metadata.
             let told = if told == UNKNOWN { master.nth(1).and_then(ip) } else { Some(told) };
             let host = told.map(|told| if told.is_empty() { asked.to_owned() } else { told });
             Some(host.map(|host| (first, last, Address { host, port })))
@@ -82,7 +82,7 @@ fn slot(value: &Value) -> Option<u16> {
     u16::try_from(*slot).ok().filter(|slot| *slot < SLOTS)
 }
 
-/// A text as it is told; nothing is an empty one.
+/// Reads a string; null counts as an empty one.
 fn text(value: &Value) -> Option<&str> {
     match value {
         Value::BulkString(text) => str::from_utf8(text).ok(),
@@ -92,7 +92,7 @@ fn text(value: &Value) -> Option<&str> {
     }
 }
 
-/// The address among what else is known of a node.
+/// Finds the `ip` in the metadata of a node.
 fn ip(known: Value) -> Option<String> {
     let known: Vec<(Value, Value)> = match known {
         Value::Map(known) => known,
@@ -106,23 +106,23 @@ fn ip(known: Value) -> Option<String> {
     text(ip).map(str::to_owned)
 }
 
-/// A master, and where checks wait for it.
+/// A master, and the lane where checks wait for it.
 pub(super) struct Node {
     pub(super) address: Address,
     pub(super) lane: Arc<Lane>,
 }
 
-/// The masters, and who has which slot.
+/// The masters, and which of them has which slot.
 #[derive(Clone, Default)]
 pub(super) struct Topology {
     nodes: Vec<Arc<Node>>,
-    /// Indices of nodes; nobody has those beyond the end.
+    /// For each slot, the index of its node in `nodes`. An index past the end, such as [`NOBODY`], means no node.
     slots: Vec<u16>,
 }
 
 impl Topology {
-    /// That of `assignment`, and of `guests` that may have no slots, with the lanes there are, and new ones for nodes
-    /// that have none.
+    /// Builds the topology of `assignment`, and of `guests`, which may have no slots. Nodes keep the lanes that
+    /// they have in `known`, and others get new ones.
     pub(super) fn of(
         assignment: Assignment,
         guests: Vec<Address>,
@@ -186,12 +186,12 @@ impl Topology {
         self.nodes.iter().find(|node| node.address == *address).cloned()
     }
 
-    /// A key that nobody has, in a slot of the node at `address`; none if that has no slots.
+    /// Returns an unused key in a slot of the node at `address`, or `None` if that node has no slots.
     pub(super) fn key_at(&self, address: &Address) -> Option<String> {
         let node = self.nodes.iter().position(|node| node.address == *address)?;
         let node = u16::try_from(node).ok().filter(|node| self.slots.contains(node))?;
         let is_there = |key: &String| self.slots[usize::from(Slot::of(key).0)] == node;
-        // Some keys for each slot, since chance does not spread them evenly.
+        // Tries up to 16 keys per slot, since hashing does not spread them evenly.
         (0..u32::from(SLOTS) * 16).map(|number| format!("rl:{{}}{number}")).find(is_there)
     }
 
@@ -225,7 +225,7 @@ mod tests {
         }
     }
 
-    /// It would hold up whoever mends the cluster.
+    /// Looking for a key of a node without slots would hold up the mender.
     #[test]
     fn a_node_has_a_key_if_it_has_slots() {
         let cluster = cluster(&["redis://192.0.2.7"]).expect("it is one");
@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(addresses(Some(Value::Map(ip()))), ["192.0.2.8"]);
         let flat = ip().into_iter().flat_map(|(name, value)| [name, value]).collect();
         assert_eq!(addresses(Some(Value::Array(flat))), ["192.0.2.8"]);
-        // The node itself, whose address nobody has told it yet.
+        // A node that does not know its own address yet.
         assert_eq!(addresses(Some(Value::Array(vec![text("ip"), text("")]))), ["seed"]);
         for unknown in [None, Some(Value::Array(vec![])), Some(Value::Map(vec![])), Some(Value::Nil)] {
             assert!(addresses(unknown).is_empty(), "its slots are nobody's");

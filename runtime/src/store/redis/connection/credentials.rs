@@ -1,4 +1,4 @@
-//! User and password, asked for when they are needed.
+//! The user and password for Redis, asked for at each connection.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::error::BoxError;
 use crate::store::Boxed;
 
-/// Who a limiter is to Redis: see [`redis_credentials`](crate::Builder::redis_credentials).
+/// The user and password of a limiter at Redis: see [`redis_credentials`](crate::Builder::redis_credentials).
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisCredentials {
     pub(super) username: String,
@@ -14,12 +14,12 @@ pub struct RedisCredentials {
 }
 
 impl RedisCredentials {
-    /// A user of Redis' access control lists, and its password.
+    /// Creates the credentials of a user in Redis' access control lists.
     pub fn new(username: impl Into<String>, password: impl Into<String>) -> Self {
         Self { username: username.into(), password: password.into() }
     }
 
-    /// The user `default`, whose password is what `requirepass` sets.
+    /// Creates the credentials of the user `default`, whose password is the one that `requirepass` sets.
     pub fn password(password: impl Into<String>) -> Self {
         Self::new("default", password)
     }
@@ -31,7 +31,7 @@ impl fmt::Debug for RedisCredentials {
     }
 }
 
-/// Tells the credentials that hold now.
+/// Provides the current credentials.
 #[derive(Clone)]
 pub(crate) struct Provider(Arc<dyn Fn() -> Answer + Send + Sync>);
 

@@ -1,4 +1,4 @@
-//! Where a server is, and how it is spoken to.
+//! A server's address, and how to connect to it.
 
 use std::error::Error as _;
 use std::io;
@@ -17,7 +17,7 @@ use super::socket::{self, Tls};
 use super::tls::{self, RedisTls};
 use super::wire::Wire;
 
-/// How servers are reached, beyond what their URLs say.
+/// How to reach servers, beyond what their URLs say.
 #[derive(Clone, Default)]
 pub(crate) struct Access {
     #[cfg(feature = "redis-tls")]
@@ -25,7 +25,7 @@ pub(crate) struct Access {
     pub(crate) credentials: Option<Provider>,
 }
 
-/// One server: its address, and how to greet it.
+/// One server: its address, and how to greet it, that is, which handshake precedes the first call.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
     info: ConnectionInfo,
@@ -33,16 +33,16 @@ pub(crate) struct Endpoint {
     credentials: Option<Provider>,
 }
 
-/// What to write where a password ends too early.
+/// The hint for a URL whose user or password ends too early, at a character that is not encoded.
 const ENCODED: &str =
     "in a user and a password write `%2F` for `/`, `%3F` for `?`, `%23` for `#` and `%40` for `@`";
 
 impl Endpoint {
-    /// What to write for a server of its own.
+    /// The hint for the URL of a standalone server.
     pub(super) const GRAMMAR: &str =
         "write `redis://[user:password@]host[:port][/database]`, or `redis+unix:///path[?db=number]`";
 
-    /// The endpoint at `url`; `grammar` is what to write instead of one that is wrong.
+    /// Parses the endpoint at `url`. `grammar` is the hint for a URL that is wrong.
     pub(in super::super) fn parse(url: &str, access: &Access, grammar: &str) -> Result<Self, Fault> {
         #[cfg(not(feature = "redis-tls"))]
         if url
@@ -66,7 +66,7 @@ impl Endpoint {
         if greeting.db() < 0 {
             return Err(format!("no database has a negative number: {grammar}"));
         }
-        // `redis://secret@host` is easily written, and would be silently no authentication at all.
+        // `redis://secret@host` is an easy mistake, and would silently mean no authentication at all.
         if greeting.username().is_some() && greeting.password().is_none() && access.credentials.is_none() {
             let instead = "write `user:password@`, or `:password@` where there are no users";
             return Err(format!("there is a user without a password: {instead}"));
@@ -81,7 +81,7 @@ impl Endpoint {
         Ok(Self { info, tls, credentials: access.credentials.clone() })
     }
 
-    /// Those at `urls`, each of which is a `what`; the error says which one is wrong.
+    /// Parses each of `urls`. The error says which of them is wrong, and calls it a `what`.
     #[cfg(any(feature = "redis-cluster", feature = "redis-sentinel"))]
     pub(in super::super) fn each(
         what: &str,
@@ -94,12 +94,12 @@ impl Endpoint {
         urls.iter().enumerate().map(one).collect()
     }
 
-    /// Whether what is said to `other` before the first call is what is said here.
+    /// Whether this server is greeted as `other` is.
     #[cfg(feature = "redis-cluster")]
     pub(in super::super) fn is_greeted_as(&self, other: &Self) -> bool {
         let (own, others) = (self.info.redis_settings(), other.info.redis_settings());
         let credentials_agree = || {
-            // Those of a provider take their place.
+            // The credentials of a provider replace those of the URL.
             self.credentials.is_some()
                 || (own.username(), own.password()) == (others.username(), others.password())
         };
@@ -108,7 +108,7 @@ impl Endpoint {
             && credentials_agree()
     }
 
-    /// The same greeting at another address.
+    /// Returns the same endpoint at another address.
     #[cfg(any(feature = "redis-cluster", feature = "redis-sentinel"))]
     pub(in super::super) fn at(&self, host: String, port: u16) -> Self {
         let address = match self.info.addr().clone() {
@@ -120,13 +120,13 @@ impl Endpoint {
         Self { info: self.info.clone().set_addr(address), ..self.clone() }
     }
 
-    /// What the URL says.
+    /// Returns what the URL says.
     #[cfg(any(feature = "redis-cluster", feature = "redis-sentinel"))]
     pub(in super::super) fn info(&self) -> &ConnectionInfo {
         &self.info
     }
 
-    /// What the URL says of the greeting, with the credentials that hold now.
+    /// Returns the settings for the handshake: those of the URL, with the provider's current credentials, if any.
     async fn greeting(&self) -> RedisResult<RedisConnectionInfo> {
         let greeting = self.info.redis_settings();
         let Some(provider) = &self.credentials else { return Ok(greeting.clone()) };
@@ -138,7 +138,7 @@ impl Endpoint {
             .set_password(credentials.password))
     }
 
-    /// Opens a connection, which may take that long at most.
+    /// Opens a connection. Asking for the credentials and connecting may each take up to `timeout`.
     pub(in super::super) async fn connect(&self, timeout: Duration) -> RedisResult<Wire> {
         let greeting = tokio::time::timeout(timeout, self.greeting())
             .await
@@ -153,7 +153,7 @@ impl Endpoint {
             .map_err(|error| located(&self.address(), error))
     }
 
-    /// Where it is: `host:port`, or the path of a socket.
+    /// Returns the address: `host:port`, or the path of a socket.
     pub(super) fn address(&self) -> String {
         match self.info.addr() {
             ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }
@@ -166,7 +166,7 @@ impl Endpoint {
     }
 }
 
-/// The same error, which says at which address it was met.
+/// Returns the same error with the address in its text.
 pub(super) fn located(address: &str, error: RedisError) -> RedisError {
     let source = error.source();
     let shared = source.and_then(|source| source.downcast_ref::<Arc<BoxedError>>());
@@ -174,7 +174,7 @@ pub(super) fn located(address: &str, error: RedisError) -> RedisError {
         return io::Error::new(error.kind(), format!("{address}: {error}")).into();
     }
     if let Some(said) = source.and_then(|source| source.downcast_ref::<ServerError>()) {
-        // Nothing but a server's own words have a code: so they are said again.
+        // Only an error that is parsed from a server's reply has a code, so the reply is rebuilt and parsed again.
         let said = format!("-{} {address}: {}\r\n", said.code(), said.details().unwrap_or_default());
         let said = redis::parse_redis_value(said.as_bytes()).and_then(Value::extract_error);
         return said.err().unwrap_or(error);
@@ -183,11 +183,11 @@ pub(super) fn located(address: &str, error: RedisError) -> RedisError {
     (error.kind(), "the server does not serve", format!("{address}: {}{detail}", reason(&error))).into()
 }
 
-/// What a [`RedisError`] has of an error that is not its own, behind an [`Arc`].
+/// An error that is not the `redis` crate's own, as a [`RedisError`] holds it behind an [`Arc`].
 type BoxedError = dyn std::error::Error + Send + Sync;
 
-/// What is said in a URL and would be passed over in silence. None of it is repeated, since it may be a part
-/// of a password.
+/// Finds a part of a URL that would be silently ignored. The message does not repeat that part, since it may
+/// belong to a password.
 fn ignored(url: &str) -> Option<&'static str> {
     let url = redis::parse_redis_url(url)?;
     let is_socket = url.scheme().ends_with("unix");
@@ -202,12 +202,12 @@ fn ignored(url: &str) -> Option<&'static str> {
     if is_socket && (!url.username().is_empty() || url.password().is_some()) {
         return Some("user and password of a socket stand behind its path, as `?user=name&pass=word`");
     }
-    // That certificates are checked all the same is said elsewhere.
+    // `Endpoint::parse` refuses `#insecure` with a message of its own.
     let is_known = |fragment: &str| fragment == "insecure" && ["rediss", "valkeys"].contains(&url.scheme());
     url.fragment().filter(|fragment| !is_known(fragment)).map(|_| "nothing stands behind a `#`")
 }
 
-/// Whether user and password seem to end too early, at what should be percent-encoded.
+/// Whether the user or password seems to end too early, at a character that should be percent-encoded.
 fn is_cut_short(url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.split_once(['/', '?', '#']).is_some_and(|(_, rest)| rest.contains('@'))
@@ -217,7 +217,7 @@ fn no_credentials(detail: String) -> RedisError {
     (ErrorKind::AuthenticationFailed, "no credentials are provided", detail).into()
 }
 
-/// What is wrong, without the client's name for the kind of error.
+/// Returns what is wrong, without the `redis` crate's name for the kind of error.
 fn reason(error: &RedisError) -> String {
     let text = error.to_string();
     text.split(" - ").next().unwrap_or(&text).to_owned()

@@ -1,4 +1,4 @@
-//! How a server is found and reached: by its address, or by sentinels who know which one is the master.
+//! Finds a server and connects to it: at a given address, or at the one that sentinels know as the master.
 
 mod credentials;
 mod endpoint;
@@ -27,14 +27,14 @@ pub use self::tls::RedisTls;
 pub(super) use self::wire::Wire;
 use super::failure::{is_unwritable, node_of_cluster};
 
-/// Where to connect to.
+/// The server to connect to.
 pub(crate) enum Server {
     Single(Box<Endpoint>),
     #[cfg(feature = "redis-sentinel")]
     Sentinels(Arc<Sentinels>),
 }
 
-/// Keys that nobody has, in two slots.
+/// Unused keys, in two different slots.
 const UNUSED: [&str; 2] = ["rl:{}", "rl:{}2"];
 
 /// What is wrong with an address, and what to write instead.
@@ -45,13 +45,13 @@ impl Server {
         Ok(Self::Single(Box::new(Endpoint::parse(url, access, Endpoint::GRAMMAR)?)))
     }
 
-    /// The master called `master`, a name or a URL whose host is the name, of which `sentinels` know.
+    /// The master that `sentinels` know as `master`, which is a name, or a URL whose host is the name.
     #[cfg(feature = "redis-sentinel")]
     pub(crate) fn sentinel(master: &str, sentinels: &[String], access: &Access) -> Result<Self, Fault> {
         Ok(Self::Sentinels(Arc::new(Sentinels::parse(master, sentinels, access)?)))
     }
 
-    /// Opens a connection to a server that takes writes, which may take that long at most.
+    /// Opens a connection to a server that takes writes. `timeout` bounds single steps; callers bound the whole.
     pub(super) async fn connect(&self, timeout: Duration) -> RedisResult<Wire> {
         match self {
             Self::Single(endpoint) => open(endpoint, timeout).await,
@@ -63,8 +63,8 @@ impl Server {
 
 #[cfg(feature = "redis-sentinel")]
 impl Sentinels {
-    /// Opens a connection to the master, if by now that is another server than the one at `address`, as most
-    /// sentinels know it.
+    /// Opens a connection to the master, unless that is still the server at `address`. Fails unless most
+    /// sentinels answer.
     pub(super) async fn connect_elsewhere(
         &self,
         address: &str,
@@ -84,8 +84,9 @@ async fn open(endpoint: &Endpoint, timeout: Duration) -> RedisResult<Wire> {
     Ok(connection)
 }
 
-/// A server that takes no writes takes the script, and refuses what it does; a node of a cluster may take it
-/// for the keys that are its own. Who may not write these keys is believed.
+/// Fails if the server takes no writes, or is a node of a cluster. A server that takes no writes accepts the
+/// scripts and only refuses their commands, and a node of a cluster accepts them for the keys that it owns.
+/// Other errors do not count, since the user may lack permission for these keys alone.
 async fn takes_writes(connection: &mut Wire) -> RedisResult<()> {
     let unlinked: RedisResult<Value> = redis::cmd("UNLINK").arg(&UNUSED).query_async(connection).await;
     match unlinked.and_then(Value::extract_error) {

@@ -1,7 +1,7 @@
-//! The protocol of Redis: how commands are written, and where answers end.
+//! Speaks the protocol of Redis: writes commands, and finds where answers end.
 //!
-//! See the [specification](https://redis.io/docs/latest/develop/reference/protocol-spec/). What an answer says
-//! is read by the `redis` crate, but for what most of them say.
+//! See the [specification](https://redis.io/docs/latest/develop/reference/protocol-spec/). The `redis` crate
+//! parses the answers, except for the most common kinds, which are parsed here.
 
 use redis::{ErrorKind, RedisError, RedisResult, Value};
 
@@ -9,14 +9,14 @@ use redis::{ErrorKind, RedisError, RedisResult, Value};
 #[derive(Debug, Default)]
 pub(in super::super) struct Requests {
     pub(super) bytes: Vec<u8>,
-    /// How many have been added since they were counted last.
+    /// How many have been added since they were last counted.
     pub(super) commands: usize,
-    /// How many arguments the last one has been promised and not given.
+    /// How many arguments of the last one are still to be added.
     missing: usize,
 }
 
 impl Requests {
-    /// Begins a command that consists of its name and so many arguments, which are to follow.
+    /// Begins a command with this name and this number of arguments, which are to follow.
     pub(in super::super) fn command(&mut self, name: &str, arguments: usize) {
         debug_assert_eq!(self.missing, 0, "the command before is not complete");
         self.commands += 1;
@@ -29,7 +29,7 @@ impl Requests {
         self.pieces(&[argument]);
     }
 
-    /// One argument, put together.
+    /// Adds one argument, put together from pieces.
     pub(in super::super) fn pieces(&mut self, pieces: &[&[u8]]) {
         debug_assert_ne!(self.missing, 0, "the command is complete");
         self.missing = self.missing.saturating_sub(1);
@@ -51,13 +51,13 @@ impl Requests {
         self.commands += commands;
     }
 
-    /// Takes back all that was added since there were so many bytes, none of which is counted.
+    /// Drops all but the first `bytes` bytes. What remains has been counted already.
     pub(super) fn truncate(&mut self, bytes: usize) {
         self.bytes.truncate(bytes);
         (self.commands, self.missing) = (0, 0);
     }
 
-    /// Whether all that was promised is there.
+    /// Whether the last command has all of its arguments.
     pub(super) fn are_complete(&self) -> bool {
         self.missing == 0
     }
@@ -69,14 +69,14 @@ impl Requests {
     }
 }
 
-/// Where the answer ends that `bytes` begin with; `None` if there is more to come.
+/// Returns where the first answer in `bytes` ends, or `None` if it is incomplete.
 pub(super) fn end(bytes: &[u8]) -> RedisResult<Option<usize>> {
-    // How many values are to follow.
+    // `open` is how many values are still to come.
     let (mut at, mut open) = (0, 1_usize);
     while open > 0 {
         let Some((kind, text)) = line(bytes, &mut at) else { return Ok(None) };
         open -= 1;
-        // What is nothing at all has a length of -1.
+        // Null has a length of -1.
         let length = || number(text).map(|length| usize::try_from(length).ok()).ok_or_else(unreadable);
         match kind {
             b'+' | b'-' | b':' | b'_' | b',' | b'#' | b'(' => {}
@@ -89,7 +89,7 @@ pub(super) fn end(bytes: &[u8]) -> RedisResult<Option<usize>> {
                 open = open.checked_add(length()?.unwrap_or(0)).ok_or_else(unreadable)?;
             }
             b'%' => open = pairs(open, length()?.unwrap_or(0))?,
-            // What an attribute tells of follows it.
+            // The value that an attribute describes follows it.
             b'|' => open = pairs(open, length()?.unwrap_or(0))?.checked_add(1).ok_or_else(unreadable)?,
             _ => return Err(unreadable()),
         }
@@ -104,17 +104,17 @@ fn pairs(open: usize, pairs: usize) -> RedisResult<usize> {
     pairs.checked_mul(2).and_then(|values| open.checked_add(values)).ok_or_else(unreadable)
 }
 
-/// What a whole answer says.
+/// Parses a complete answer.
 pub(super) fn value(answer: &[u8]) -> RedisResult<Value> {
     short(answer).map_or_else(|| redis::parse_redis_value(answer), Ok)
 }
 
-/// Whether the server says it without having been asked.
+/// Whether the answer is a push message, which the server sends without having been asked.
 pub(super) fn is_push(answer: &[u8]) -> bool {
     answer.starts_with(b">")
 }
 
-/// A number or a word, or a list of numbers and nothings.
+/// Parses the common answers: a number, a simple string, or a list of numbers and nulls.
 fn short(answer: &[u8]) -> Option<Value> {
     let mut at = 0;
     let mut next = || line(answer, &mut at);
@@ -124,7 +124,7 @@ fn short(answer: &[u8]) -> Option<Value> {
         (b'+', word) => Some(Value::SimpleString(std::str::from_utf8(word).ok()?.to_owned())),
         (b'*', length) => {
             let length = number(length)?.try_into().ok()?;
-            // Reserves nothing that is only promised.
+            // Reserves no more than the answer could hold, whatever length it claims.
             let mut values = Vec::with_capacity(answer.len().min(length));
             for _ in 0..length {
                 values.push(match next()? {
@@ -139,12 +139,12 @@ fn short(answer: &[u8]) -> Option<Value> {
     }
 }
 
-/// The next line: its first character, which tells what it is, and the rest.
+/// Returns the next line, split into its first byte, which tells the type, and the rest.
 fn line<'a>(bytes: &'a [u8], at: &mut usize) -> Option<(u8, &'a [u8])> {
     let rest = bytes.get(*at..)?;
     let length = rest.windows(2).position(|end| end == b"\r\n")?;
     *at += length + 2;
-    // An empty line is nothing that is known.
+    // An empty line gets a type that does not exist.
     Some(rest[..length].split_first().map_or((b'\r', &[][..]), |(kind, text)| (*kind, text)))
 }
 
@@ -162,7 +162,7 @@ mod tests {
 
     use super::*;
 
-    /// Whatever a server may say.
+    /// Any answer that a server may send.
     fn answer() -> impl Strategy<Value = Vec<u8>> {
         let line = |kinds: &'static str, text: &'static str| {
             let kind = proptest::sample::select(kinds.chars().collect::<Vec<_>>());
@@ -198,7 +198,7 @@ mod tests {
                         parts.truncate(parts.len() / 2 * 2);
                         parts.len() / 2
                     }
-                    // One more, of which the attribute tells.
+                    // One more: the value that the attribute describes.
                     '|' => {
                         parts.truncate((parts.len() - 1) / 2 * 2 + 1);
                         parts.len() / 2

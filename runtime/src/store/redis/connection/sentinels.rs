@@ -1,4 +1,4 @@
-//! Sentinels, who know which server is the master.
+//! Asks sentinels which server is the master.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,15 +14,15 @@ const SENTINEL_PORT: u16 = 26_379;
 
 const SENTINEL_GRAMMAR: &str = "write `redis://[user:password@]host[:port]`";
 
-/// Sentinels, and the master they are asked for.
+/// The sentinels, and the master that they are asked for.
 pub(crate) struct Sentinels {
     name: String,
     asked: Vec<Endpoint>,
-    /// How the master is greeted; where it is, the sentinels know.
+    /// How the master is greeted. Its address comes from the sentinels.
     master: Endpoint,
 }
 
-/// What a sentinel says of the master.
+/// What one sentinel says of the master.
 struct Answer {
     host: String,
     port: u16,
@@ -30,20 +30,20 @@ struct Answer {
     epoch: u64,
 }
 
-/// What all of them have said.
+/// What the answers of all sentinels come to.
 struct Said {
     master: Endpoint,
-    /// Whether most have answered.
+    /// Whether most sentinels have answered.
     by_most: bool,
 }
 
 impl Sentinels {
-    /// `master` is a name, or a URL whose host is the name.
+    /// Parses the URLs of the sentinels, and `master`, which is a name or a URL whose host is the name.
     pub(super) fn parse(master: &str, sentinels: &[String], access: &Access) -> Result<Self, Fault> {
         if sentinels.is_empty() {
             return Err(format!("there is no sentinel to ask: {SENTINEL_GRAMMAR} of one or more"));
         }
-        // Credentials are the master's: who is known there need not be known to the sentinels.
+        // The provider's credentials are for the master alone: the sentinels need not know that user.
         let mut own = access.clone();
         own.credentials = None;
         let sentinels = Endpoint::each("sentinel", sentinels, |url| sentinel(url, &own))?;
@@ -71,16 +71,18 @@ impl Sentinels {
         Ok(Self { name, asked: sentinels, master: endpoint })
     }
 
-    /// Where the master is by now.
+    /// Returns where the master is now.
     ///
-    /// All sentinels are asked at once. When most have answered, or half of `timeout` is over, the one who has
-    /// heard of the latest failover is believed, since one that was cut off from the others may still tell of
-    /// the master they have replaced. So one that is dead or silent holds nobody up as long as most answer.
+    /// All sentinels are asked at once. When most have answered, or half of `timeout` has passed, the answer
+    /// that knows of the latest failover is believed: a sentinel that was cut off from the others may still
+    /// report the master that they have replaced. So a dead or silent sentinel delays nothing as long as most of
+    /// them answer.
     pub(super) async fn master(&self, timeout: Duration) -> RedisResult<Endpoint> {
         Ok(self.tell(timeout).await?.master)
     }
 
-    /// Where the master is by now, if most sentinels have answered: one of them has heard of the latest failover.
+    /// Returns where the master is now, if most sentinels have answered: one of those knows of the latest
+    /// failover.
     pub(super) async fn master_of_most(&self, timeout: Duration) -> RedisResult<Endpoint> {
         let Said { master, by_most } = self.tell(timeout).await?;
         let too_few = || (ErrorKind::Io, "most sentinels do not answer").into();
@@ -88,7 +90,7 @@ impl Sentinels {
     }
 
     async fn tell(&self, timeout: Duration) -> RedisResult<Said> {
-        // Those who have not answered in the end are given up with the set.
+        // Dropping the set cancels what has not been answered by then.
         let mut answers = JoinSet::new();
         for sentinel in &self.asked {
             answers.spawn(ask(sentinel.clone(), self.name.clone(), timeout / 2));
@@ -151,7 +153,7 @@ async fn ask(sentinel: Endpoint, name: String, timeout: Duration) -> RedisResult
     let Some((host, port)) = address else {
         return Err((ErrorKind::MasterNameNotFoundBySentinel, "it is unknown to the sentinels").into());
     };
-    // Who may not ask for more is believed to know of no failover.
+    // A sentinel that fails here, for lack of permission say, counts as knowing of no failover.
     let state: RedisResult<HashMap<String, String>> =
         redis::cmd("SENTINEL").arg("MASTER").arg(&name).query_async(&mut connection).await;
     let epoch = state.ok().and_then(|state| state.get("config-epoch")?.parse().ok()).unwrap_or(0);

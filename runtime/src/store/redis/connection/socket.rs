@@ -1,4 +1,4 @@
-//! A way for bytes to a server and back.
+//! Opens streams of bytes to servers.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,12 +16,12 @@ pub(super) type Socket = Pin<Box<dyn AsyncStream + Send + Sync>>;
 
 #[cfg(feature = "redis-tls")]
 pub(super) type Tls = tokio_rustls::TlsConnector;
-/// There is none.
+/// TLS is not compiled in, so this type has no values.
 #[cfg(not(feature = "redis-tls"))]
 #[derive(Clone)]
 pub(super) enum Tls {}
 
-/// Opens a way to the server at `address`.
+/// Opens a stream to the server at `address`.
 pub(super) async fn open(address: &ConnectionAddr, tls: Option<&Tls>) -> RedisResult<Socket> {
     let (host, port, tls) = match (address, tls) {
         (ConnectionAddr::Tcp(host, port), _) => (host, *port, None),
@@ -34,7 +34,7 @@ pub(super) async fn open(address: &ConnectionAddr, tls: Option<&Tls>) -> RedisRe
     for address in lookup_host((host.as_str(), port)).await? {
         opening.spawn(reach(address, host.clone(), tls.cloned()));
     }
-    // That of the host's addresses serves which is the first to be reached.
+    // All addresses of the host are tried at once, and the first to connect is used.
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     while let Some(opened) = opening.join_next().await {
         match opened {
@@ -46,10 +46,10 @@ pub(super) async fn open(address: &ConnectionAddr, tls: Option<&Tls>) -> RedisRe
     Err(failure.into())
 }
 
-/// Connects to `address`, and speaks TLS there to the host of that name, if that is asked for.
+/// Connects to `address`, and speaks TLS with `host` there if `tls` is given.
 async fn reach(address: SocketAddr, host: String, tls: Option<Tls>) -> io::Result<Socket> {
     let stream = TcpStream::connect(address).await?;
-    // A small call must not wait for the acknowledgement of the one before it.
+    // A small call must not wait until the call before it is acknowledged.
     stream.set_nodelay(true)?;
     match tls {
         None => Ok(Box::pin(stream)),

@@ -1,4 +1,4 @@
-//! Whom to trust, and who to be, over TLS.
+//! The configuration of TLS: which authorities to trust, and which client certificate to present.
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,8 +35,8 @@ pub struct RedisTls {
 }
 
 impl RedisTls {
-    /// The certificate authorities that the system trusts when the limiter is built, and no client
-    /// certificate: what holds without any of this.
+    /// Creates a configuration that trusts the certificate authorities of the system, as they are when the
+    /// limiter is built, and presents no client certificate. This is also the default without `redis_tls`.
     pub fn new() -> Self {
         Self::default()
     }
@@ -47,13 +47,14 @@ impl RedisTls {
         self
     }
 
-    /// Shows the server a certificate, or a chain of them with the client's own first. Both are in PEM.
+    /// Presents a client certificate to the server, or a chain of them with the client's own first. `key` is the
+    /// private key. Both are in PEM.
     pub fn client_certificate(mut self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
         self.client = Some((certificate.into(), key.into()));
         self
     }
 
-    /// Whom to trust.
+    /// Returns the authorities to trust.
     fn trusted(&self) -> Result<RootCertStore, Fault> {
         let mut store = RootCertStore::empty();
         if let Some(pem) = &self.roots {
@@ -68,9 +69,9 @@ impl RedisTls {
         trusted_by_system(load_native_certs())
     }
 
-    /// What connections are made by. Finds at once what would fail at each of them.
+    /// Builds the configuration of connections. What would fail each of them fails here at once.
     fn config(&self) -> Result<ClientConfig, Fault> {
-        // A program that has chosen a provider keeps it.
+        // If the program has installed a provider, it is used.
         let provider =
             CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(ring::default_provider()));
         let config = ClientConfig::builder_with_provider(provider)
@@ -104,7 +105,7 @@ impl fmt::Debug for RedisTls {
     }
 }
 
-/// Those whom the system trusts, as far as they can be read.
+/// Returns the authorities that the system trusts, as far as they can be read.
 fn trusted_by_system(found: CertificateResult) -> Result<RootCertStore, Fault> {
     let mut store = RootCertStore::empty();
     match store.add_parsable_certificates(found.certs) {
@@ -121,15 +122,15 @@ fn chain(pem: &[u8]) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).collect()
 }
 
-/// What connections over TLS are made by.
+/// Builds the connector for TLS connections.
 pub(super) fn connector(tls: Option<&RedisTls>) -> Result<Tls, Fault> {
     let config = match tls {
         Some(tls) => tls.config(),
         None => RedisTls::new().config(),
     };
     let mut config = config?;
-    // Connections last, so there is little to gain; and a server without a cache of sessions refuses whoever
-    // shows it a client certificate and would resume one.
+    // Connections are long-lived, so resumption gains little. And a server without a session cache refuses a
+    // client that presents a certificate and asks to resume a session.
     config.resumption = Resumption::disabled();
     Ok(Tls::from(Arc::new(config)))
 }

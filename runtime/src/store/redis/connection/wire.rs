@@ -1,11 +1,11 @@
-//! A connection to a server, for one who calls.
+//! A connection to a server, for a single caller.
 //!
-//! Those of the `redis` crate are for many who call at once, for whom a task of theirs sends and receives. Where
-//! there is one who calls, that costs more than the call; so of that crate are only the greeting, and what the
-//! answers mean.
+//! The connections of the `redis` crate are for many concurrent callers, and have a task that sends and receives
+//! for them. With a single caller, that task costs more than the call itself. So only the handshake and the
+//! parsing of answers are left to that crate.
 //!
-//! A call that is given up leaves the connection whole: what has gone out of it in part is sent to its end, and
-//! its answers are thrown away when they come. Nothing is sent twice.
+//! Giving a call up leaves the connection usable: a call that has been sent in part is sent to its end, and its
+//! answers are discarded when they come. Nothing is sent twice.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -25,42 +25,43 @@ use super::endpoint::located;
 use super::resp::{self, Requests};
 use super::socket::Socket;
 
-/// How much is read at once; longer answers take more.
+/// How much is read at once; longer answers take several reads.
 const CHUNK: usize = 8 * 1024;
 
 /// A connection to a server.
 pub(in super::super) struct Wire {
     socket: Socket,
     requests: Requests,
-    /// Where in the requests those of the last call begin.
+    /// Where in the requests the last call begins.
     begin: usize,
     /// How many bytes of the requests have been sent.
     sent: usize,
     input: Vec<u8>,
-    /// How many bytes of the input have been read.
+    /// How many bytes of the input have been consumed.
     read: usize,
-    /// How many answers are still to come to the calls at hand,
+    /// How many answers to the current calls are still to come,
     awaited: usize,
-    /// and before them to calls that were given up.
+    /// and, before them, to calls that were given up.
     late: usize,
-    /// How many of the first commands of the call at hand were given up before any of it was sent.
+    /// How many commands at the start of the last call were given up before any of it was sent.
     unsent_late: usize,
     database: i64,
-    /// Where the server is.
+    /// The address of the server.
     address: String,
     /// Whether it is known that the server has transactions.
     transacts: bool,
 }
 
 impl Wire {
-    /// Greets the server behind `socket`.
+    /// Performs the handshake with the server behind `socket`.
     pub(super) async fn greet(
         mut socket: Socket,
         greeting: &RedisConnectionInfo,
         address: String,
     ) -> RedisResult<Self> {
-        // The `redis` crate knows how, and then hands out nothing of the connection: so it gets one of its own,
-        // through which it speaks to the server. All it has asked is answered when it is ready.
+        // The `redis` crate knows the handshake, but does not hand the connection out afterwards. So it gets one
+        // end of an in-memory stream, and the bytes are carried between the other end and the server. When the
+        // crate is ready, everything that it asked has been answered, so nothing is left in between.
         let (near, mut far) = duplex(CHUNK);
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let mut greeted = Box::pin(MultiplexedConnection::new_with_config(greeting, near, config));
@@ -70,7 +71,7 @@ impl Wire {
                 return Poll::Ready(greeted.map(|_| ()));
             }
             let Poll::Ready(ended) = carried.as_mut().poll(context) else { return Poll::Pending };
-            // The last that was carried may say why.
+            // The last bytes that were carried may say why.
             match greeted.as_mut().poll(context) {
                 Poll::Ready(greeted) => Poll::Ready(greeted.map(|_| ())),
                 Poll::Pending => Poll::Ready(Err(ended.map_or_else(RedisError::from, |_| closed()))),
@@ -81,7 +82,7 @@ impl Wire {
         Ok(Self::over(socket, greeting.db(), address))
     }
 
-    /// A connection to a server that has been greeted, and now uses that database.
+    /// Creates a connection from a socket whose server has been greeted and uses `database`.
     pub(in super::super) fn over(socket: Socket, database: i64, address: String) -> Self {
         Self {
             socket,
@@ -99,13 +100,13 @@ impl Wire {
         }
     }
 
-    /// Where the server is.
+    /// Returns the address of the server.
     #[cfg(feature = "redis-sentinel")]
     pub(in super::super) fn address(&self) -> &str {
         &self.address
     }
 
-    /// The same error, which says which server it was.
+    /// Returns the same error with the server's address in its text.
     pub(in super::super) fn located(&self, error: RedisError) -> RedisError {
         located(&self.address, error)
     }
@@ -118,7 +119,7 @@ impl Wire {
         let (begun, executed) = (self.answer().await?, self.answer().await?);
         let (has_begun, is_executed) = (begun.extract_error().is_ok(), executed.extract_error().is_ok());
         if has_begun && !is_executed {
-            // Where the command is unknown, all that follows would be part of the transaction.
+            // `EXEC` was refused, so the transaction is still open, and all that follows would become part of it.
             self.call().command("DISCARD", 0);
             self.answer().await?;
         }
@@ -131,11 +132,11 @@ impl Wire {
         self.transacts
     }
 
-    /// Begins a call, of which the commands are put where this tells. It is made with the first
-    /// [`answer`](Self::answer). The call before is given up, if it has not been answered.
+    /// Begins a call, and returns where to add its commands. [`push`](Self::push) or the first
+    /// [`answer`](Self::answer) sends it. The call before is given up, if it has not been answered.
     pub(in super::super) fn call(&mut self) -> &mut Requests {
         if self.sent <= self.begin {
-            // What has not begun to be sent never is.
+            // Drops a call of which nothing has been sent.
             self.requests.truncate(self.begin);
             self.unsent_late = 0;
         }
@@ -153,8 +154,8 @@ impl Wire {
         self.sent == self.requests.bytes.len()
     }
 
-    /// Begins another call, though the one at hand has not been answered, whose answers come first; `None` unless
-    /// that [has been sent](Self::is_sent).
+    /// Begins another call before the current ones are answered; their answers come first. Returns `None` unless
+    /// all calls [have been sent](Self::is_sent).
     pub(in super::super) fn call_as_well(&mut self) -> Option<&mut Requests> {
         if !self.is_sent() {
             return None;
@@ -164,7 +165,7 @@ impl Wire {
         Some(&mut self.requests)
     }
 
-    /// Sends as much as can be sent at once. Should that fail, the next answer does.
+    /// Sends as much as can be sent without waiting. If that fails, so does the next answer.
     pub(in super::super) async fn push(&mut self) {
         poll_fn(|context| {
             let _ = pin!(self.send()).poll(context);
@@ -173,19 +174,19 @@ impl Wire {
         .await;
     }
 
-    /// Gives up the next so many answers that are to come to the calls at hand.
+    /// Gives up the next `answers` answers to the current calls.
     pub(in super::super) fn give_up(&mut self, answers: usize) {
         debug_assert!(self.requests.commands == 0 || self.sent <= self.begin, "what is sent is counted");
         let sent = answers.min(self.awaited);
         self.awaited -= sent;
         self.late += sent;
-        // What was to be sent together with it is sent, and so is this.
+        // A call is sent as a whole, so commands that have not been sent yet still are.
         let unsent = (answers - sent).min(self.requests.commands);
         self.requests.commands -= unsent;
         self.unsent_late += unsent;
     }
 
-    /// The answer to the next command of the calls at hand. An error of the server is one of the values.
+    /// Returns the answer to the next command of the current calls. An error from the server is one of the values.
     pub(in super::super) async fn answer(&mut self) -> RedisResult<Value> {
         self.send().await?;
         loop {
@@ -197,7 +198,7 @@ impl Wire {
         }
     }
 
-    /// Waits until the connection is lost, while no call is made.
+    /// Waits until the connection is lost, and returns why. The current calls are given up.
     pub(in super::super) async fn lost(&mut self) -> RedisError {
         self.call();
         match self.listen().await {
@@ -232,7 +233,7 @@ impl Wire {
         self.socket.flush().await
     }
 
-    /// Where in the input the next answer is that somebody may wait for.
+    /// Returns where in the input the next answer is that has not been given up.
     fn next(&mut self) -> RedisResult<Option<Range<usize>>> {
         while let Some(length) = resp::end(&self.input[self.read..])? {
             let answer = self.read..self.read + length;
@@ -248,7 +249,7 @@ impl Wire {
         Ok(None)
     }
 
-    /// Takes in what the server sends next.
+    /// Reads what the server sends next.
     async fn receive(&mut self) -> RedisResult<()> {
         self.input.drain(..self.read);
         self.read = 0;
@@ -259,7 +260,7 @@ impl Wire {
     }
 }
 
-/// So it can be used where the `redis` crate asks for a connection.
+/// Lets the `redis` crate use it wherever that asks for a connection.
 impl ConnectionLike for Wire {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         Box::pin(async move {
@@ -306,7 +307,7 @@ mod tests {
 
     use super::*;
 
-    /// A connection, and the server's end of it, of which so many bytes are under way at most.
+    /// Returns a connection and the server's end of it, with at most `bytes` bytes on their way.
     fn wire(bytes: usize) -> (Wire, DuplexStream) {
         let (near, far) = duplex(bytes);
         (Wire::over(Box::pin(near), 0, String::new()), far)
@@ -318,7 +319,7 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&received), expected);
     }
 
-    /// Begins a call, and gives it up once it can't go on.
+    /// Begins a call, and gives it up once it can't make progress.
     async fn give_up(wire: &mut Wire, name: &str) {
         wire.call().command(name, 0);
         tokio::select! {
@@ -360,7 +361,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_given_up_is_not_mistaken_for_the_next() {
-        // All of it has been sent, or a part, or a part and nothing of what waited behind it: that never is.
+        // The call has been sent whole, or in part, or in part with nothing of the call behind it, which is then
+        // never sent.
         for (bytes, given_up, sent) in [
             (1024, &["A"][..], &[A][..]),
             (1024, &["A", "C"], &[A, C]),
