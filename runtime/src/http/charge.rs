@@ -44,8 +44,8 @@ impl Charge {
     ///
     /// # Errors
     ///
-    /// If the store fails and the limiter is built to [deny](crate::OnStoreError::Deny) then, or if this charge
-    /// is [of](Self::of) a policy that does not exist.
+    /// If the store fails and the limiter or the policy [denies](crate::OnStoreError::Deny) in that case, if the
+    /// memory that stands in for the store is full, or if this charge is [of](Self::of) a policy that does not exist.
     pub async fn add(&self, cost: u32) -> Result<(), Error> {
         Ok(self.ledger.add(self.policy()?, cost).await?)
     }

@@ -91,16 +91,14 @@ fn canonical_v6(v6: Ipv6Addr) -> IpAddr {
     }
 }
 
-/// Returns a network in terms of the addresses that clients are known by: an IPv4-mapped network becomes IPv4,
-/// and a single address becomes [canonical]. Any other network, such as one that contains other addresses too,
-/// stays as it is.
+/// Returns a network in terms of the addresses that clients are known by: one whose addresses are [canonical] as
+/// IPv4 becomes IPv4. Any other network, such as one that also contains other addresses, stays as it is.
 pub(crate) fn canonical_network(network: IpNet) -> IpNet {
-    if network.prefix_len() == network.max_prefix_len() {
-        return canonical(network.addr()).into();
-    }
     let IpNet::V6(v6) = network else { return network };
-    let mapped = v6.network().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
-    mapped.and_then(|(v4, bits)| Ipv4Net::new(v4, bits).ok()).map_or(network, IpNet::V4)
+    let (IpAddr::V4(v4), Some(bits)) = (canonical_v6(v6.network()), v6.prefix_len().checked_sub(96)) else {
+        return network;
+    };
+    Ipv4Net::new(v4, bits).map_or(network, IpNet::V4)
 }
 
 #[cfg(test)]
@@ -212,6 +210,10 @@ mod tests {
             ("::10.0.0.1/128", "10.0.0.1/32"),
             ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
             ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::10.0.0.0/104", "10.0.0.0/8"),
+            ("64:ff9b::192.0.2.0/120", "192.0.2.0/24"),
+            ("64:ff9b::10.0.0.0/104", "64:ff9b::a00:0/104"),
+            ("64:ff9b::/96", "64:ff9b::/96"),
             ("::ffff:0:0/95", "::fffe:0:0/95"),
             ("::/0", "::/0"),
             ("::1/128", "::1/128"),

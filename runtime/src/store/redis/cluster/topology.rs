@@ -57,6 +57,9 @@ impl Assignment {
             let Value::Array(range) = range else { return None };
             let mut range = range.into_iter();
             let (first, last) = (slot(&range.next()?)?, slot(&range.next()?)?);
+            if first > last {
+                return None;
+            }
             let Value::Array(master) = range.next()? else { return None };
             let mut master = master.into_iter();
             let told = text(&master.next()?)?.to_owned();
@@ -72,7 +75,7 @@ impl Assignment {
     }
 
     pub(super) fn is_complete(&self) -> bool {
-        let slots = self.0.iter().map(|(first, last, _)| usize::from(last - first) + 1);
+        let slots = self.0.iter().map(|(first, last, _)| (*first..=*last).len());
         slots.sum::<usize>() == usize::from(SLOTS)
     }
 }
@@ -255,9 +258,8 @@ mod tests {
         assert!(whole.is_complete());
         assert_eq!(whole.0[0].2, Address { host: "192.0.2.8".to_owned(), port: 7 });
         assert_eq!(whole.0[1].2, Address { host: "seed".to_owned(), port: 7 });
-        for bad in
-            [Value::Nil, Value::Array(vec![Value::Int(1)]), Value::Array(vec![range(0, 16_384, text("a"))])]
-        {
+        let ranges = |first, last| Value::Array(vec![range(first, last, text("a"))]);
+        for bad in [Value::Nil, Value::Array(vec![Value::Int(1)]), ranges(0, 16_384), ranges(1, 0)] {
             assert!(Assignment::parse(bad, "seed").is_none());
         }
     }
