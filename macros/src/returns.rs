@@ -24,14 +24,14 @@ pub(crate) fn wrapped(ty: &Type) -> syn::Error {
 
 /// The names of router types, as far as the macro can see them.
 #[derive(Default)]
-pub(crate) struct Names {
+pub(crate) struct RouterNames {
     /// Names of routers, except those that end in `Router`.
     routers: HashSet<String>,
     /// Names of types that a router comes in.
     wrapped: HashSet<String>,
 }
 
-impl Names {
+impl RouterNames {
     /// Collects the names that a module gives to types: `use axum::Router as Routes`, `type Routes = Router`.
     pub(crate) fn given_by(items: &[&Item]) -> Self {
         let mut names = Self::default();

@@ -12,7 +12,7 @@ use syn::{
 };
 
 use crate::errors::Errors;
-use crate::returns::{Kind, Names, ends_in, path_of, wrapped};
+use crate::returns::{Kind, RouterNames, ends_in, path_of, wrapped};
 
 const PLACES: &str = "put `#[rate_limit]` on an `async fn` handler, on a function that returns `Router` or \
                       `MethodRouter`, or on a `mod { … }` that contains such functions";
@@ -78,7 +78,7 @@ impl Target {
                  without `self`, and take what it needs as `State` or as an argument",
             ));
         }
-        match Names::default().kind(&function.sig.output) {
+        match RouterNames::default().kind(&function.sig.output) {
             Kind::Router => function.router(),
             Kind::Future => function.handler(),
             Kind::Wrapped(ty) => Err(wrapped(ty)),
@@ -180,7 +180,7 @@ impl Module {
             ModuleItem::Other(item) => Some(item),
             _ => None,
         });
-        let names = Names::given_by(&others.collect::<Vec<_>>());
+        let names = RouterNames::given_by(&others.collect::<Vec<_>>());
         let items: Vec<ModuleItem> = items.into_iter().map(|item| item.judged_by(&names)).collect();
         let mut faults = Errors::default();
         items.iter().filter_map(|item| item.fault(&names)).for_each(|fault| faults.push(fault));
@@ -215,7 +215,7 @@ impl Parse for ModuleItem {
 
 impl ModuleItem {
     /// Turns a function into a router function, if it returns what `names` says is a router.
-    fn judged_by(self, names: &Names) -> Self {
+    fn judged_by(self, names: &RouterNames) -> Self {
         match self {
             Self::Function(function) if matches!(names.kind(&function.sig.output), Kind::Router) => {
                 Self::Router(function)
@@ -225,7 +225,7 @@ impl ModuleItem {
     }
 
     /// Returns why the item can't be in a limited module, where its routes would silently not be limited.
-    fn fault(&self, names: &Names) -> Option<syn::Error> {
+    fn fault(&self, names: &RouterNames) -> Option<syn::Error> {
         match self {
             Self::Router(function) => {
                 function.attrs.iter().find(|attr| is_conditional_limit(attr)).map(conditional)
@@ -252,7 +252,7 @@ impl ModuleItem {
 }
 
 /// Whether the argument is a router that the function adds routes to.
-fn is_filled(input: &FnArg, names: &Names) -> bool {
+fn is_filled(input: &FnArg, names: &RouterNames) -> bool {
     let FnArg::Typed(typed) = input else { return false };
     matches!(&*typed.ty, Type::Reference(ty) if ty.mutability.is_some() && names.is_router(&ty.elem))
 }

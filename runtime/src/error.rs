@@ -58,7 +58,7 @@ impl StoreError {
 
 impl StoreError {
     /// Whether the store was not asked at all.
-    pub(crate) fn is_unasked(&self) -> bool {
+    pub(crate) fn was_not_sent(&self) -> bool {
         matches!(self, Self::Overloaded | Self::Closed)
     }
 }

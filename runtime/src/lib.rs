@@ -23,18 +23,18 @@ mod error;
 pub mod guide;
 mod http;
 mod in_force;
+mod inline_string;
 mod key;
 mod limiter;
+mod log_throttle;
 #[cfg(feature = "openapi")]
 pub mod openapi;
 mod policy;
 mod quota;
 mod rate_limiter;
 mod registry;
-mod sometimes;
 pub mod store;
 mod telemetry;
-mod text;
 
 #[cfg(feature = "macros")]
 pub use axum_rate_limit_macros::rate_limit;

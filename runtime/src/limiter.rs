@@ -11,6 +11,7 @@ use tracing::Level;
 use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::in_force::{Effective, InForce};
+use crate::inline_string::InlineString;
 use crate::key::{Key, Prefixes, Proxies};
 use crate::policy::Policy;
 use crate::quota::{Quota, Quotas};
@@ -18,7 +19,6 @@ use crate::store::guarded::{Guarded, OnStoreError};
 use crate::store::remote::{Asked, Begun};
 use crate::store::{Counter, Operation, Outcome};
 use crate::telemetry::{self, Verdict};
-use crate::text::Text;
 
 /// Makes decisions. Knows nothing of HTTP.
 pub(crate) struct Limiter {
@@ -35,14 +35,14 @@ pub(crate) struct Limiter {
 pub(crate) struct Ask<'p> {
     pub(crate) policy: Effective<'p>,
     /// The quotas of this client, if they are not those of the policy.
-    pub(crate) own_quotas: Option<Box<Quotas>>,
-    pub(crate) key: Text,
+    pub(crate) individual_quotas: Option<Box<Quotas>>,
+    pub(crate) key: InlineString,
     pub(crate) cost: u32,
 }
 
 impl Ask<'_> {
     fn quotas(&self) -> &[Quota] {
-        self.own_quotas.as_ref().map_or(self.policy.quotas(), |quotas| quotas.as_slice())
+        self.individual_quotas.as_ref().map_or(self.policy.quotas(), |quotas| quotas.as_slice())
     }
 
     /// The counters to ask for, where this is number `policy` of the policies that are asked together.
@@ -55,7 +55,7 @@ impl Ask<'_> {
             cost: self.cost,
             policy,
             shadow: self.policy.shadow,
-            varies: self.policy.has_quotas_by() || self.own_quotas.is_some(),
+            varies: self.policy.has_quotas_by() || self.individual_quotas.is_some(),
         })
     }
 
@@ -110,10 +110,10 @@ impl Ask<'_> {
 impl Limiter {
     /// What to ask when there is no request.
     pub(crate) fn ask<'p>(&self, policy: &'p Policy, key: impl Into<Key>) -> Ask<'p> {
-        let own_quotas = policy.quotas_of_somebody().map(Box::new);
+        let individual_quotas = policy.individual_quotas().map(Box::new);
         let policy = self.policies.effective(policy);
         let key = key.into().in_store(&self.key_prefix, &policy, self.prefixes);
-        Ask { own_quotas, key, cost: policy.fixed_cost(), policy }
+        Ask { individual_quotas, key, cost: policy.fixed_cost(), policy }
     }
 
     /// Applies `operation` to all of `asks` in one call of the store.
@@ -153,8 +153,8 @@ impl Limiter {
     }
 
     /// Gives back what was charged in this process while the store was unavailable.
-    pub(crate) fn give_back_here(&self, asks: &[Ask<'_>]) -> Result<Outcome, StoreError> {
-        self.store.give_back_here(&counters(asks))
+    pub(crate) fn give_back_in_process(&self, asks: &[Ask<'_>]) -> Result<Outcome, StoreError> {
+        self.store.give_back_in_process(&counters(asks))
     }
 
     /// Applies `operation` to all of `asks` in one call of the store, or begins to.
@@ -194,7 +194,7 @@ impl Limiter {
     }
 
     /// Applies `operation` to all of `asks` in one call of the store, and waits for the answer.
-    pub(crate) async fn answer_later(
+    pub(crate) async fn decide_later(
         &self,
         operation: Operation,
         asks: &[Ask<'_>],

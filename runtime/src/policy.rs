@@ -1,9 +1,9 @@
 //! The [`Policy`], a named rule that the attribute or a `const` builder declares.
 
+mod equality;
 mod facts;
 mod fault;
 mod named;
-mod sameness;
 
 use std::panic::Location;
 use std::time::Duration;
@@ -49,7 +49,7 @@ pub struct Policy {
     cost: Cost,
     quotas_by: Option<QuotasBy>,
     /// Whether the quotas come from [`with_quotas`](Self::with_quotas), so that amendments don't replace them.
-    is_of_somebody: bool,
+    has_individual_quotas: bool,
     skip_if: Option<SkipIf>,
     give_back_if: Option<GiveBackIf>,
     pub(crate) status: Option<u16>,
@@ -254,7 +254,7 @@ impl Policy {
     /// In a constant, this is a compile error.
     #[track_caller]
     pub const fn with_quotas(mut self, quotas: Quotas) -> Self {
-        (self.quotas, self.is_of_somebody) = (quotas, true);
+        (self.quotas, self.has_individual_quotas) = (quotas, true);
         self.checked()
     }
 

@@ -8,7 +8,7 @@ use crate::expand::declaration::Declaration;
 use crate::target::Function;
 
 /// The most arguments that Clippy accepts by default.
-const MOST_ARGUMENTS: usize = 7;
+const CLIPPY_MAX_ARGUMENTS: usize = 7;
 
 /// Adds the permit to the handler's arguments, and a struct that carries the policies beside the handler.
 ///
@@ -48,7 +48,7 @@ pub(crate) fn expand(declaration: &Declaration, mut function: Function) -> Token
         None => permit,
     };
     // Only if the permit is the one argument too many, and not one of the user's.
-    let is_one_too_many = function.sig.inputs.len() == MOST_ARGUMENTS;
+    let is_one_too_many = function.sig.inputs.len() == CLIPPY_MAX_ARGUMENTS;
     let allow = is_one_too_many.then(|| quote!(#[allow(clippy::too_many_arguments)]));
     function.sig.inputs.insert(0, parse_quote!(#permit));
     quote!(#allow #function #carrier)

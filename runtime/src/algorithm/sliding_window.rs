@@ -93,7 +93,7 @@ impl Shifted {
             Some(room) => (room, self.previous, 0),
             None => (room_ever, self.current, rule.window),
         };
-        Some((start + out_of_sight(room, counted, rule.window)).saturating_sub(self.elapsed))
+        Some((start + slide_out_time(room, counted, rule.window)).saturating_sub(self.elapsed))
     }
 }
 
@@ -107,7 +107,7 @@ fn weighted(count: u64, elapsed: u64, window: u64) -> u64 {
 
 /// Returns how much of a window has to pass until `count` in the one before weighs at most `room`.
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn out_of_sight(room: u64, count: u64, window: u64) -> u64 {
+fn slide_out_time(room: u64, count: u64, window: u64) -> u64 {
     if count <= room {
         return 0;
     }

@@ -16,7 +16,7 @@ use crate::registry;
 use crate::store::guarded::Guarded;
 #[cfg(feature = "redis")]
 use crate::store::redis::Server;
-use crate::store::remote::Place;
+use crate::store::remote::Backend;
 use crate::store::{MemoryStore, Settings};
 
 impl Builder {
@@ -73,7 +73,7 @@ impl Builder {
         let policies = InForce::new(&declared, &amended)?;
         let memory = MemoryStore::with_clock(self.max_keys, self.clock.clone());
         let settings = Settings { timeout: self.timeout, deny_memory: self.deny_memory, clock: self.clock };
-        let place: Option<Place> = match self.store {
+        let place: Option<Backend> = match self.store {
             Choice::Memory => None,
             Choice::Environment => match redis_url(std::env::var(REDIS_URL))? {
                 Some(url) => Some(redis(REDIS_URL, &url, &self.access, settings)?),
@@ -88,7 +88,7 @@ impl Builder {
                 let server = Server::sentinel(&master, &sentinels, &self.access);
                 Some(servers::place("redis_sentinel", server, settings)?)
             }
-            Choice::Custom(store) => Some(Place::Custom(store)),
+            Choice::Custom(store) => Some(Backend::Custom(store)),
         };
         let store = match place {
             Some(place) => Guarded::remote(place, self.timeout, memory, self.local_share),
@@ -108,7 +108,12 @@ impl Builder {
 
 /// Makes a store in the Redis server at `url`. An error blames `setting`.
 #[cfg(feature = "redis")]
-fn redis(setting: &'static str, url: &str, access: &Access, settings: Settings) -> Result<Place, BuildError> {
+fn redis(
+    setting: &'static str,
+    url: &str,
+    access: &Access,
+    settings: Settings,
+) -> Result<Backend, BuildError> {
     servers::place(setting, Server::single(url, access), settings)
 }
 
@@ -118,7 +123,7 @@ fn redis(
     _url: &str,
     _access: &Access,
     _settings: Settings,
-) -> Result<Place, BuildError> {
+) -> Result<Backend, BuildError> {
     let problem = "it is set, but axum-rate-limit is built without its feature `redis`".to_owned();
     Err(BuildError::Setting { setting, problem })
 }

@@ -10,7 +10,7 @@ use crate::store::redis::Access;
 #[cfg(feature = "redis-tls")]
 use crate::store::redis::RedisTls;
 use crate::store::redis::{Provider, RedisCredentials, RedisStore, Server};
-use crate::store::remote::Place;
+use crate::store::remote::Backend;
 
 impl Builder {
     /// Counts in the Redis server that the given sentinels know as `master`.
@@ -90,15 +90,15 @@ pub(super) fn place(
     setting: &'static str,
     server: Result<Server, String>,
     settings: Settings,
-) -> Result<Place, BuildError> {
+) -> Result<Backend, BuildError> {
     let server = server.map_err(|problem| BuildError::Setting { setting, problem })?;
-    Ok(Place::Redis(RedisStore::on(server, settings)))
+    Ok(Backend::Redis(RedisStore::on(server, settings)))
 }
 
 /// Makes a store on the cluster that the nodes at `urls` belong to.
 #[cfg(feature = "redis-cluster")]
-pub(super) fn cluster(urls: &[String], access: &Access, settings: Settings) -> Result<Place, BuildError> {
+pub(super) fn cluster(urls: &[String], access: &Access, settings: Settings) -> Result<Backend, BuildError> {
     let store = RedisStore::cluster(urls, access, settings)
         .map_err(|problem| BuildError::Setting { setting: "redis_cluster", problem })?;
-    Ok(Place::Redis(store))
+    Ok(Backend::Redis(store))
 }

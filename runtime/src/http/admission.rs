@@ -19,18 +19,18 @@ use super::ledger::Ledger;
 use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::in_force::Effective;
+use crate::inline_string::InlineString;
 use crate::limiter::Ask;
 use crate::policy::Policy;
 use crate::store::remote::{Asked, Begun};
 use crate::store::{Boxed, Operation, Outcome};
-use crate::text::Text;
 
 /// Whether a request may go on.
 pub(super) enum Admission<'a> {
     /// It is decided already.
     Now(Option<Result<(), Response>>),
     /// The store has been asked; its answer is awaited in place.
-    Asked(Waiting<'a>, Asked),
+    Asked(Undecided<'a>, Asked),
     /// A boxed future asks the store.
     Later(Boxed<'a, Result<(), Response>>),
 }
@@ -58,14 +58,14 @@ impl Future for Admission<'_> {
 }
 
 /// A request that waits for a decision. Dropping it strikes out the entries that are still undecided.
-pub(super) struct Waiting<'a> {
+pub(super) struct Undecided<'a> {
     ledger: &'a Ledger,
     parts: &'a Parts,
     admission: u32,
     policies: &'static [&'static Policy],
 }
 
-impl<'a> Waiting<'a> {
+impl<'a> Undecided<'a> {
     /// Settles the entries by the store's answer. The error is the response to the request.
     fn conclude(&self, asked: &Asked) -> Result<(), Response> {
         self.settle(|entries| {
@@ -81,7 +81,7 @@ impl<'a> Waiting<'a> {
             // Moves all of `self` into the future: a drop at the end of `ask` would strike out the entries.
             let waiting = &self;
             let limiter = &waiting.ledger.limiter().0.limiter;
-            let outcome = limiter.answer_later(Operation::Take, &asks).await;
+            let outcome = limiter.decide_later(Operation::Take, &asks).await;
             waiting.settle(|_| outcome)
         })
     }
@@ -96,7 +96,7 @@ impl<'a> Waiting<'a> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Undecided<'_> {
     fn drop(&mut self) {
         self.ledger.with_entries(|entries| entries.withdraw(self.admission));
     }
@@ -135,7 +135,7 @@ impl Ledger {
             return Err(Refusal::NoPeer);
         }
         let begun = limiter.begin(Operation::Take, entries.asked(admission).iter().map(|entry| &entry.ask));
-        let waiting = || Waiting { ledger: self, parts, admission, policies };
+        let waiting = || Undecided { ledger: self, parts, admission, policies };
         Ok(match begun {
             // Most are decided on the spot, without a future that would have to be moved around.
             Begun::Decided(outcome) => {
@@ -159,7 +159,7 @@ impl Ledger {
         policies: &'static [&'static Policy],
     ) -> Result<(), NoPeer> {
         let limiter = &self.limiter().0.limiter;
-        let _asking = Asking::begin();
+        let _in_policy_functions = InPolicyFunctions::begin();
         for &policy in policies {
             // A request is charged once per policy, even if the policy stands on one item twice.
             let is_policy = |entry: &Entry| entry.ask.policy.name() == policy.name();
@@ -173,9 +173,10 @@ impl Ledger {
             if policy.given_back().is_some() {
                 self.depend_on_answer();
             }
-            let (own_quotas, cost) = (policy.quotas_of(parts).map(Box::new), policy.cost_of(parts));
-            let Ask { policy, key, .. } =
-                &mut entries.enter(admission, Ask { policy, own_quotas, key: Text::default(), cost }).ask;
+            let (individual_quotas, cost) = (policy.quotas_of(parts).map(Box::new), policy.cost_of(parts));
+            let Ask { policy, key, .. } = &mut entries
+                .enter(admission, Ask { policy, individual_quotas, key: InlineString::default(), cost })
+                .ask;
             identity::write_key(parts, policy, limiter, key)?;
         }
         Ok(())
@@ -193,18 +194,18 @@ pub(super) fn is_asking() -> bool {
 
 /// Marks this thread while functions of policies run. Nothing is decided yet that they could look at, and the
 /// ledger is locked: waiting for it would deadlock.
-struct Asking {
+struct InPolicyFunctions {
     /// Whether this admission began inside of such a function.
     was_asking: bool,
 }
 
-impl Asking {
+impl InPolicyFunctions {
     fn begin() -> Self {
         Self { was_asking: IS_ASKING.replace(true) }
     }
 }
 
-impl Drop for Asking {
+impl Drop for InPolicyFunctions {
     fn drop(&mut self) {
         IS_ASKING.set(self.was_asking);
     }

@@ -17,8 +17,8 @@ use super::fields;
 use super::problem::Problem;
 use crate::decision::Decision;
 use crate::error::{Error, StoreError};
+use crate::log_throttle::LogThrottle;
 use crate::policy::Policy;
-use crate::sometimes::Sometimes;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -41,8 +41,8 @@ impl IntoResponse for Error {
             }
             Self::Build(error) => {
                 // A fault of the program shows in every request, and clients may send any number of them.
-                static FAULTS: Sometimes = Sometimes::new();
-                if let Some(requests) = FAULTS.now() {
+                static FAULTS: LogThrottle = LogThrottle::new();
+                if let Some(requests) = FAULTS.occurs() {
                     tracing::error!(
                         %error,
                         requests,

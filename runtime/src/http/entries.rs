@@ -27,7 +27,7 @@ pub(super) struct Charged {
     /// In the limiter's store.
     pub(super) in_store: u32,
     /// In this process, while the store was away.
-    pub(super) here: u32,
+    pub(super) in_process: u32,
 }
 
 /// The entries, in the order in which their policies were asked.
@@ -110,16 +110,16 @@ impl Entries {
 
 impl Charged {
     pub(super) fn is_none(self) -> bool {
-        self.in_store == 0 && self.here == 0
+        self.in_store == 0 && self.in_process == 0
     }
 
     /// Takes out `cost`, or as much as there is: first from the store, which all share, then from this process.
     pub(super) fn take(&mut self, cost: u32) -> Self {
         let in_store = cost.min(self.in_store);
-        let here = (cost - in_store).min(self.here);
+        let in_process = (cost - in_store).min(self.in_process);
         self.in_store -= in_store;
-        self.here -= here;
-        Self { in_store, here }
+        self.in_process -= in_process;
+        Self { in_store, in_process }
     }
 }
 
@@ -148,8 +148,8 @@ impl Entry {
 
     /// Records that `cost` was charged, in the place that `part` tells.
     pub(super) fn charge(&mut self, cost: u32, part: &Outcome) {
-        let Charged { in_store, here } = &mut self.charged;
-        let charged = if part.is_degraded() { here } else { in_store };
+        let Charged { in_store, in_process } = &mut self.charged;
+        let charged = if part.is_degraded() { in_process } else { in_store };
         *charged = charged.saturating_add(cost);
     }
 

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::denial::ceil_seconds;
 use crate::decision::{Decision, QuotaState};
-use crate::text::Text;
+use crate::inline_string::InlineString;
 
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -90,7 +90,7 @@ fn draft<'a>(decisions: impl Iterator<Item = &'a Decision>, headers: &mut Header
 /// grammar. The names of policies contain nothing that has to be escaped, and no number has more than the 15
 /// digits that the grammar allows.
 #[derive(Default)]
-struct List(Text);
+struct List(InlineString);
 
 impl List {
     /// Adds a quota with its parameters, each as `;key=` and a value.

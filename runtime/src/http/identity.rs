@@ -7,11 +7,11 @@ use axum::extract::{ConnectInfo, MatchedPath, OriginalUri};
 use http::request::Parts;
 
 use super::ledger::Ledger;
-use crate::key::{self, Asked};
+use crate::inline_string::InlineString;
+use crate::key::{self, Target};
 use crate::limiter::Limiter;
 use crate::policy::{Policy, Scope};
 use crate::rate_limiter::RateLimiter;
-use crate::text::Text;
 
 impl RateLimiter {
     /// Returns the client's address: that of the peer, or the one that a trusted proxy tells. `None` if the
@@ -68,20 +68,20 @@ pub(super) fn write_key(
     parts: &Parts,
     policy: &Policy,
     limiter: &Limiter,
-    key: &mut Text,
+    key: &mut InlineString,
 ) -> Result<(), NoPeer> {
     let client = || client(parts, limiter);
     let asked = match policy.scope() {
-        Scope::Policy => Asked::Anything,
+        Scope::Policy => Target::Anything,
         // A nested router strips its prefix from the path.
         Scope::Resource => {
             let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |OriginalUri(uri)| uri);
-            Asked::Resource(&parts.method, uri.path())
+            Target::Resource(&parts.method, uri.path())
         }
         // A fallback matches no template. Its paths are without end, so they share one quota.
         Scope::Route => {
             let template = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-            Asked::Route(&parts.method, template)
+            Target::Route(&parts.method, template)
         }
     };
     key::of_request((&limiter.key_prefix, policy, limiter.prefixes), parts, &asked, client, key)

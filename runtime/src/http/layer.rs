@@ -96,7 +96,7 @@ where
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let ledger = self.limiter.enter(request.extensions_mut());
-        ResponseFuture { inner: self.inner.call(request), ledger, waiting: None }
+        ResponseFuture { inner: self.inner.call(request), ledger, held: None }
     }
 }
 
@@ -130,12 +130,12 @@ pin_project! {
         #[pin]
         inner: F,
         ledger: Option<Ledger>,
-        waiting: Option<Box<Waiting<F::Output>>>,
+        held: Option<Box<HeldResponse<F::Output>>>,
     }
 }
 
 /// A response that is sent once everything that it does not count for has been given back.
-struct Waiting<A> {
+struct HeldResponse<A> {
     answer: A,
     ledger: Ledger,
     giving_back: Boxed<'static, ()>,
@@ -149,8 +149,8 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut waiting = if let Some(waiting) = this.waiting.take() {
-            waiting
+        let mut held = if let Some(held) = this.held.take() {
+            held
         } else {
             let mut response = ready!(this.inner.poll(cx))?;
             let Some(ledger) = this.ledger.take() else { return Poll::Ready(Ok(response)) };
@@ -158,13 +158,13 @@ where
                 tell(&ledger, response.headers_mut());
                 return Poll::Ready(Ok(response));
             }
-            Box::new(Waiting::of(response, ledger))
+            Box::new(HeldResponse::of(response, ledger))
         };
-        if waiting.giving_back.as_mut().poll(cx).is_pending() {
-            *this.waiting = Some(waiting);
+        if held.giving_back.as_mut().poll(cx).is_pending() {
+            *this.held = Some(held);
             return Poll::Pending;
         }
-        let Waiting { answer, ledger, .. } = *waiting;
+        let HeldResponse { answer, ledger, .. } = *held;
         Poll::Ready(answer.map(|mut response| {
             tell(&ledger, response.headers_mut());
             response
@@ -172,7 +172,7 @@ where
     }
 }
 
-impl<ResBody, E> Waiting<Result<Response<ResBody>, E>> {
+impl<ResBody, E> HeldResponse<Result<Response<ResBody>, E>> {
     fn of(response: Response<ResBody>, ledger: Ledger) -> Self {
         let (parts, body) = response.into_parts();
         let giving_back = Box::pin(ledger.clone().give_back_for(&parts));

@@ -124,9 +124,9 @@ impl Ledger {
             for entry in entries.decided_mut() {
                 let cost = cost(entry);
                 // Taken out at once, so that no other call gives it back meanwhile.
-                let Charged { in_store, here } = entry.charged.take(cost);
+                let Charged { in_store, in_process } = entry.charged.take(cost);
                 returned.to_store.extend(entry.ask_for(in_store));
-                returned.to_process.extend(entry.ask_for(here));
+                returned.to_process.extend(entry.ask_for(in_process));
             }
             returned
         })
@@ -136,14 +136,14 @@ impl Ledger {
     async fn give(&self, Returned { to_store, to_process }: Returned) -> Result<(), StoreError> {
         let limiter = &self.limiter().0.limiter;
         if !to_process.is_empty() {
-            self.note(Operation::GiveBack, &to_process, limiter.give_back_here(&to_process)?);
+            self.note(Operation::GiveBack, &to_process, limiter.give_back_in_process(&to_process)?);
         }
         match limiter.give_back(&to_store).await {
             Ok(outcome) => self.note(Operation::GiveBack, &to_store, outcome),
             Err(error) => {
                 // Of several, some may have been given back. A single one that the store was not asked for can be
                 // tried again.
-                if let ([ask], true) = (&to_store[..], error.is_unasked()) {
+                if let ([ask], true) = (&to_store[..], error.was_not_sent()) {
                     self.hold(ask);
                 }
                 return Err(error);

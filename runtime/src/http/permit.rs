@@ -26,17 +26,17 @@ impl<S: Sync, P: Policies> FromRequestParts<S> for Permit<P> {
         parts: &mut Parts,
         _state: &S,
     ) -> impl Future<Output = Result<Self, Self::Rejection>> + Send {
-        Asking { admission: Ledger::admit(parts, P::POLICIES), permit: PhantomData }
+        PermitFuture { admission: Ledger::admit(parts, P::POLICIES), permit: PhantomData }
     }
 }
 
 /// The future of a [`Permit`]. It is usually ready at once, and then nothing is moved around.
-struct Asking<'a, P> {
+struct PermitFuture<'a, P> {
     admission: Admission<'a>,
     permit: PhantomData<fn() -> P>,
 }
 
-impl<P> Future for Asking<'_, P> {
+impl<P> Future for PermitFuture<'_, P> {
     type Output = Result<Permit<P>, Response>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {

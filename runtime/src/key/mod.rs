@@ -13,8 +13,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest as _, Sha256};
 use smallvec::{SmallVec, smallvec};
 
+use crate::inline_string::InlineString;
 use crate::policy::Policy;
-use crate::text::Text;
 
 pub use client_ip::ClientIpHeader;
 pub(crate) use client_ip::Proxies;
@@ -51,7 +51,7 @@ const IN_TEXT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     parts: SmallVec<[Part; 1]>,
-    resource: Option<Text>,
+    resource: Option<InlineString>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -110,7 +110,7 @@ impl KeyPart {
         request: &Parts,
         client: impl Fn() -> Result<IpAddr, E>,
         cut: Prefixes,
-        key: &mut Text,
+        key: &mut InlineString,
     ) -> Result<(), E> {
         if matches!(self, Self::Ip) || !self.write_own(request, key) {
             cut.write(client()?, key);
@@ -120,7 +120,7 @@ impl KeyPart {
 
     /// Writes this part of the request, and returns whether the request has it.
     #[inline(never)] // most keys need none of it, and it is long
-    fn write_own(&self, request: &Parts, key: &mut Text) -> bool {
+    fn write_own(&self, request: &Parts, key: &mut InlineString) -> bool {
         match self {
             Self::Global => {
                 key.push(GLOBAL);
@@ -145,7 +145,7 @@ impl KeyPart {
 }
 
 /// What a quota is kept for, besides the client.
-pub(crate) enum Asked<'a> {
+pub(crate) enum Target<'a> {
     /// Everything that the policy stands on.
     Anything,
     /// This path.
@@ -159,9 +159,9 @@ pub(crate) enum Asked<'a> {
 pub(crate) fn of_request<E>(
     (prefix, policy, cut): (&str, &Policy, Prefixes),
     request: &Parts,
-    asked: &Asked<'_>,
+    asked: &Target<'_>,
     client: impl Fn() -> Result<IpAddr, E>,
-    key: &mut Text,
+    key: &mut InlineString,
 ) -> Result<(), E> {
     begin(prefix, policy, key);
     for (index, part) in policy.key_parts().iter().enumerate() {
@@ -171,12 +171,12 @@ pub(crate) fn of_request<E>(
         part.write(request, &client, cut, key)?;
     }
     match asked {
-        Asked::Anything => {}
-        Asked::Resource(method, path) => {
+        Target::Anything => {}
+        Target::Resource(method, path) => {
             key.push_str("::");
             resource::write_path(method, path, key);
         }
-        Asked::Route(method, template) => {
+        Target::Route(method, template) => {
             key.push_str("::");
             resource::write_route(method, template, key);
         }
@@ -190,7 +190,7 @@ pub(crate) fn of_request<E>(
 /// The key is `{name::client::resource}` with the limiter's prefix. The braces make it the hash tag of a Redis
 /// key, so that all quotas of a policy are in one slot of a cluster. No two keys have the same text: a name
 /// contains no `:`, a part contains no `,` and no `:` outside brackets, and the resource comes last.
-fn begin(prefix: &str, policy: &Policy, key: &mut Text) {
+fn begin(prefix: &str, policy: &Policy, key: &mut InlineString) {
     key.push_str(prefix);
     key.push_str("{");
     key.push_str(policy.name());
@@ -233,7 +233,7 @@ impl Key {
     #[must_use]
     pub fn resource(self, method: &Method, path: &str) -> Self {
         let path = path.split('?').next().unwrap_or_default();
-        let mut resource = Text::default();
+        let mut resource = InlineString::default();
         resource::write_path(method, path, &mut resource);
         Self { resource: Some(resource), ..self }
     }
@@ -241,14 +241,14 @@ impl Key {
     /// Narrows the key to a route, such as `/users/{id}`, under a policy that is [`by_route`](Policy::by_route).
     #[must_use]
     pub fn route(self, method: &Method, template: &str) -> Self {
-        let mut resource = Text::default();
+        let mut resource = InlineString::default();
         resource::write_route(method, template, &mut resource);
         Self { resource: Some(resource), ..self }
     }
 
     /// Returns the text of the key under `policy`.
-    pub(crate) fn in_store(&self, prefix: &str, policy: &Policy, cut: Prefixes) -> Text {
-        let mut key = Text::default();
+    pub(crate) fn in_store(&self, prefix: &str, policy: &Policy, cut: Prefixes) -> InlineString {
+        let mut key = InlineString::default();
         begin(prefix, policy, &mut key);
         for (index, part) in self.parts.iter().enumerate() {
             if index > 0 {
@@ -297,7 +297,7 @@ impl From<&str> for Key {
     }
 }
 
-fn write_text(text: &str, key: &mut Text) {
+fn write_text(text: &str, key: &mut InlineString) {
     // An IPv6 address is written in brackets, which no text keeps. An IPv4 address is plain, so the first
     // character of a text that looks like one is encoded.
     let is_ipv4 = text.parse::<Ipv4Addr>().is_ok();
@@ -315,7 +315,7 @@ fn write_text(text: &str, key: &mut Text) {
 
 /// Writes `mark` and the first 128 bits of the SHA-256 of `bytes`. A text keeps no `#` or `=`, and a resource no
 /// `#`.
-fn write_hash(mark: char, bytes: &[u8], out: &mut Text) {
+fn write_hash(mark: char, bytes: &[u8], out: &mut InlineString) {
     out.push(mark);
     let mut digits = [0; 32];
     for (pair, byte) in digits.chunks_exact_mut(2).zip(Sha256::digest(bytes)) {

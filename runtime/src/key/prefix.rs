@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::text::Text;
+use crate::inline_string::InlineString;
 
 /// How many leading bits of an address tell one client from another.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,7 @@ impl Default for Prefixes {
 impl Prefixes {
     /// Writes the network of `ip`, which is [canonical](super::client_ip::address::canonical): `192.0.2.7`,
     /// `192.0.2.0/24`, `[2001:db8::/56]`.
-    pub(super) fn write(self, ip: IpAddr, out: &mut Text) {
+    pub(super) fn write(self, ip: IpAddr, out: &mut InlineString) {
         match ip {
             IpAddr::V4(ip) if self.ipv4 >= 32 => write_whole(ip, out),
             ip => self.write_network(ip, out),
@@ -31,7 +31,7 @@ impl Prefixes {
     }
 
     #[inline(never)] // most addresses are written without the formatting machinery
-    fn write_network(self, ip: IpAddr, out: &mut Text) {
+    fn write_network(self, ip: IpAddr, out: &mut InlineString) {
         let _ = match ip {
             IpAddr::V4(ip) => {
                 let mask = u32::MAX.checked_shl(32 - u32::from(self.ipv4)).unwrap_or(0);
@@ -67,7 +67,7 @@ const OCTETS: [([u8; 4], u8); 256] = {
 };
 
 /// Writes a whole IPv4 address, as most clients have, without the formatting machinery.
-fn write_whole(ip: Ipv4Addr, out: &mut Text) {
+fn write_whole(ip: Ipv4Addr, out: &mut InlineString) {
     let (mut text, mut len) = ([b'.'; 16], 0);
     for octet in ip.octets() {
         let (digits, digits_len) = &OCTETS[usize::from(octet)];
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     fn written(prefixes: Prefixes, ip: &str) -> String {
-        let mut out = Text::default();
+        let mut out = InlineString::default();
         prefixes.write(ip.parse().unwrap(), &mut out);
         out.as_str().to_owned()
     }

@@ -4,7 +4,7 @@ use http::Method;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 
 use super::{MAX_PART, write_hash};
-use crate::text::Text;
+use crate::inline_string::InlineString;
 
 /// What is encoded in a segment: all but RFC 3986's `pchar`.
 const IN_SEGMENT: &AsciiSet = &CONTROLS
@@ -32,7 +32,7 @@ const IN_SEGMENT: &AsciiSet = &CONTROLS
 /// resource. Some that axum tells apart, such as `/a%2Fb` and `/a/b`, share it too; otherwise a client would have
 /// a quota for each way to spell a wildcard's path.
 #[inline(never)] // it is long, and most keys have none
-pub(super) fn write_path(method: &Method, path: &str, out: &mut Text) {
+pub(super) fn write_path(method: &Method, path: &str, out: &mut InlineString) {
     if is_canonical(path) {
         let start = begin(method, out);
         out.push_str(path);
@@ -65,11 +65,11 @@ fn is_canonical(path: &str) -> bool {
 /// Writes `GET:/users/%7Bid%7D`: the template as the program declares it, with its braces encoded, since they
 /// delimit the hash tag.
 #[inline(never)] // it is long, and most keys have none
-pub(super) fn write_route(method: &Method, template: &str, out: &mut Text) {
+pub(super) fn write_route(method: &Method, template: &str, out: &mut InlineString) {
     write_segments(method, template.split('/').map(str::as_bytes), out);
 }
 
-fn write_segments<'a>(method: &Method, segments: impl Iterator<Item = &'a [u8]>, out: &mut Text) {
+fn write_segments<'a>(method: &Method, segments: impl Iterator<Item = &'a [u8]>, out: &mut InlineString) {
     let start = begin(method, out);
     for (index, segment) in segments.enumerate() {
         if index > 0 {
@@ -81,14 +81,14 @@ fn write_segments<'a>(method: &Method, segments: impl Iterator<Item = &'a [u8]>,
 }
 
 /// Writes the method, and returns where the path begins.
-fn begin(method: &Method, out: &mut Text) -> usize {
+fn begin(method: &Method, out: &mut InlineString) -> usize {
     out.push_str(name(method));
     out.push(':');
     out.len()
 }
 
 /// Hashes what has been written since `start`, if it is long.
-fn shorten(start: usize, out: &mut Text) {
+fn shorten(start: usize, out: &mut InlineString) {
     if out.len() - start > MAX_PART {
         let long = out.split_off(start);
         write_hash('#', long.as_bytes(), out);
@@ -118,13 +118,13 @@ mod tests {
     use super::*;
 
     fn of_path(method: &Method, path: &str) -> String {
-        let mut out = Text::default();
+        let mut out = InlineString::default();
         write_path(method, path, &mut out);
         out.as_str().to_owned()
     }
 
     fn of_route(method: &Method, template: &str) -> String {
-        let mut out = Text::default();
+        let mut out = InlineString::default();
         write_route(method, template, &mut out);
         out.as_str().to_owned()
     }

@@ -90,8 +90,8 @@ impl Policy {
     }
 
     /// The quotas that were set by [`with_quotas`](Self::with_quotas), if any.
-    pub(crate) fn quotas_of_somebody(&self) -> Option<Quotas> {
-        self.is_of_somebody.then_some(self.quotas)
+    pub(crate) fn individual_quotas(&self) -> Option<Quotas> {
+        self.has_individual_quotas.then_some(self.quotas)
     }
 
     /// Whether the quotas depend on the request.

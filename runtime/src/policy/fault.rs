@@ -18,7 +18,7 @@ impl Policy {
         let quotas = self.quotas.as_slice();
         let mut index = 0;
         // The quotas of a certain client come too late for this check, and are counted as well as possible.
-        while index < quotas.len() && !self.is_of_somebody {
+        while index < quotas.len() && !self.has_individual_quotas {
             let fault = match self.algorithm {
                 Algorithm::SlidingLog => log_fault(&quotas[index]),
                 Algorithm::TokenBucket { burst } => {
@@ -33,11 +33,11 @@ impl Policy {
         }
         if let (Cost::Fixed(cost), None) = (self.cost, self.quotas_by)
             && cost > self.most_at_once()
-            && !self.is_of_somebody
+            && !self.has_individual_quotas
         {
             return Some("a cost above a quota can never pass: give a smaller one, or `quotas_by` before it");
         }
-        if (self.quotas_by.is_some() || self.is_of_somebody)
+        if (self.quotas_by.is_some() || self.has_individual_quotas)
             && matches!(self.algorithm, Algorithm::SlidingLog)
         {
             return Some(

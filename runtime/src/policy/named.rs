@@ -83,7 +83,7 @@ impl Named {
             key: &[KeyPart::Ip],
             cost: Cost::Fixed(1),
             quotas_by: None,
-            is_of_somebody: false,
+            has_individual_quotas: false,
             skip_if: None,
             give_back_if: None,
             status: None,

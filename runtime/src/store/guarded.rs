@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::remote::{Asked, Begun, Place, Remote, in_one_line};
+use super::remote::{Asked, Backend, Begun, Remote, in_one_line};
 use super::{Counter, MemoryStore, Operation, Outcome};
 use crate::algorithm::Algorithm;
 use crate::error::StoreError;
-use crate::sometimes::Sometimes;
+use crate::log_throttle::LogThrottle;
 use crate::telemetry;
 
 /// What to do when the store fails, or is slower than the [timeout](crate::Builder::timeout).
@@ -43,19 +43,24 @@ pub(crate) struct Guarded {
     memory: MemoryStore,
     /// How much of each quota the memory admits when it stands in for the store.
     local_share: f64,
-    complaints: Sometimes,
+    complaints: LogThrottle,
     /// Complaints about checks that had no answer in time.
-    delays: Sometimes,
+    delays: LogThrottle,
 }
 
 impl Guarded {
     pub(crate) fn memory(memory: MemoryStore) -> Self {
-        let (complaints, delays) = (Sometimes::new(), Sometimes::new());
+        let (complaints, delays) = (LogThrottle::new(), LogThrottle::new());
         Self { store: None, memory, local_share: 1.0, complaints, delays }
     }
 
-    pub(crate) fn remote(place: Place, timeout: Duration, fallback: MemoryStore, local_share: f64) -> Self {
-        Self { store: Some(Remote::new(place, timeout)), local_share, ..Self::memory(fallback) }
+    pub(crate) fn remote(
+        backend: Backend,
+        timeout: Duration,
+        fallback: MemoryStore,
+        local_share: f64,
+    ) -> Self {
+        Self { store: Some(Remote::new(backend, timeout)), local_share, ..Self::memory(fallback) }
     }
 
     /// Whether the store is not this process's memory.
@@ -97,7 +102,7 @@ impl Guarded {
                 other => return other,
             },
         };
-        Begun::Decided(outcome.or_else(|error| self.instead(operation, counters, on_error(), error)))
+        Begun::Decided(outcome.or_else(|error| self.fall_back(operation, counters, on_error(), error)))
     }
 
     /// Returns the outcome of what was begun for `counters`, once it is answered.
@@ -112,7 +117,7 @@ impl Guarded {
             Some(remote) => remote.conclude(operation, counters, asked),
             None => Err(StoreError::Closed),
         };
-        outcome.or_else(|error| self.instead(operation, counters, on_error(), error))
+        outcome.or_else(|error| self.fall_back(operation, counters, on_error(), error))
     }
 
     /// Applies `operation` to `counters`, and waits for the store's answer.
@@ -123,17 +128,17 @@ impl Guarded {
         on_error: OnStoreError,
     ) -> Result<Outcome, StoreError> {
         let outcome = self.ask(operation, counters).await;
-        outcome.or_else(|error| self.instead(operation, counters, on_error, error))
+        outcome.or_else(|error| self.fall_back(operation, counters, on_error, error))
     }
 
     /// Gives back what the memory was charged in place of the store.
-    pub(crate) fn give_back_here(&self, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
+    pub(crate) fn give_back_in_process(&self, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
         self.memory.apply_now(Operation::GiveBack, &self.share(counters)).map(Outcome::degraded)
     }
 
     /// Decides where the store has failed.
     #[cold]
-    fn instead(
+    fn fall_back(
         &self,
         operation: Operation,
         counters: &[Counter<'_>],
@@ -203,7 +208,7 @@ impl Guarded {
         telemetry::failed(error);
         match error {
             StoreError::Refused(_) | StoreError::Full { .. } | StoreError::Overloaded => {
-                if let Some(checks) = self.complaints.now() {
+                if let Some(checks) = self.complaints.occurs() {
                     let (error, policies) = (in_one_line(error), policy_names(counters));
                     tracing::error!(
                         error,
@@ -214,7 +219,7 @@ impl Guarded {
                 }
             }
             StoreError::Timeout(_) => {
-                if let Some(checks) = self.delays.now() {
+                if let Some(checks) = self.delays.occurs() {
                     let policies = policy_names(counters);
                     tracing::warn!(
                         %error,

@@ -36,7 +36,7 @@ pub(crate) enum Asked {
 }
 
 /// The remote store itself: Redis, or a store of the user's.
-pub(crate) enum Place {
+pub(crate) enum Backend {
     #[cfg(feature = "redis")]
     Redis(RedisStore),
     Custom(Box<dyn AnyStore>),
@@ -44,7 +44,7 @@ pub(crate) enum Place {
 
 /// A store, its deadline and its breaker.
 pub(super) struct Remote {
-    place: Place,
+    backend: Backend,
     timeout: Duration,
     failures: AtomicU32,
     /// Whether the breaker is open, and the store left alone.
@@ -66,10 +66,10 @@ impl Asked {
 }
 
 impl Remote {
-    pub(super) fn new(place: Place, timeout: Duration) -> Arc<Self> {
+    pub(super) fn new(backend: Backend, timeout: Duration) -> Arc<Self> {
         let (failures, open, closed) = (AtomicU32::new(0), AtomicBool::new(false), AtomicBool::new(false));
         let (outage, recovery) = (Outage::default(), Recovery::default());
-        let remote = Arc::new(Self { place, timeout, failures, open, outage, recovery, closed });
+        let remote = Arc::new(Self { backend, timeout, failures, open, outage, recovery, closed });
         remote.watch();
         remote
     }
@@ -83,9 +83,9 @@ impl Remote {
 
     /// Serves without the store, which is away, until it answers.
     pub(super) fn start_without(self: &Arc<Self>, error: &StoreError) {
-        if self.place.mends_itself() {
+        if self.backend.mends_itself() {
             // The parts of it that are there serve meanwhile.
-            self.place.mend(None);
+            self.backend.mend(None);
         } else {
             self.leave_alone(error);
         }
@@ -93,20 +93,20 @@ impl Remote {
 
     /// Whether the store, or a part of it, is known to be away.
     pub(super) fn is_away(&self) -> bool {
-        self.outage.is_on() || self.place.is_away()
+        self.outage.is_on() || self.backend.is_away()
     }
 
     pub(super) async fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
-        self.place.close().await;
+        self.backend.close().await;
     }
 
     #[cfg_attr(not(feature = "redis"), allow(unused_variables))] // no other store is asked this way
     #[inline(never)] // it is long, and counting in memory does not need it
     pub(super) fn begin(self: &Arc<Self>, operation: Operation, counters: &[Counter<'_>]) -> Begun {
-        match &self.place {
+        match &self.backend {
             #[cfg(feature = "redis")]
-            Place::Redis(store) => {
+            Backend::Redis(store) => {
                 let check = store.check(operation, counters);
                 if let Some(outcome) = store.recall(&check) {
                     return Begun::Decided(Ok(outcome));
@@ -120,7 +120,7 @@ impl Remote {
                     None => Begun::Later,
                 }
             }
-            Place::Custom(_) => Begun::Later,
+            Backend::Custom(_) => Begun::Later,
         }
     }
 
@@ -146,11 +146,11 @@ impl Remote {
         counters: &[Counter<'_>],
     ) -> Result<Outcome, StoreError> {
         self.breaker()?;
-        let result = match &self.place {
+        let result = match &self.backend {
             // Redis keeps the deadline by itself, with one timer for all checks that share a call.
             #[cfg(feature = "redis")]
-            Place::Redis(store) => store.apply(operation, counters).await,
-            Place::Custom(store) => {
+            Backend::Redis(store) => store.apply(operation, counters).await,
+            Backend::Custom(store) => {
                 match tokio::time::timeout(self.timeout, store.apply(operation, counters)).await {
                     Ok(result) => result,
                     Err(_) => Err(StoreError::Timeout(self.timeout)),
@@ -164,10 +164,10 @@ impl Remote {
     #[cfg_attr(not(feature = "redis"), allow(clippy::unused_self))] // no other store reports that
     fn watch(self: &Arc<Self>) {
         #[cfg(feature = "redis")]
-        if let Place::Redis(store) = &self.place {
+        if let Backend::Redis(store) = &self.backend {
             let remote = Arc::downgrade(self);
             store.on_lost(move |error| match remote.upgrade() {
-                Some(remote) if remote.place.mends_itself() => remote.place.mend(Some(&error)),
+                Some(remote) if remote.backend.mends_itself() => remote.backend.mend(Some(&error)),
                 Some(remote) => remote.leave_alone(&error),
                 None => {}
             });
@@ -195,8 +195,10 @@ impl Remote {
                 }
             }
             // Only a probe brings a connection back.
-            Err(error @ StoreError::Unreachable(_)) if !self.place.mends_itself() => self.leave_alone(error),
-            Err(error @ StoreError::Timeout(_)) if self.place.counts_checks() => {
+            Err(error @ StoreError::Unreachable(_)) if !self.backend.mends_itself() => {
+                self.leave_alone(error);
+            }
+            Err(error @ StoreError::Timeout(_)) if self.backend.counts_checks() => {
                 if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_FAILURES {
                     self.leave_alone(error);
                 }
@@ -225,14 +227,14 @@ impl Remote {
                     return;
                 };
                 match remote.probe().await {
-                    Ok(()) if remote.closed.load(Ordering::Relaxed) => return remote.place.close().await,
+                    Ok(()) if remote.closed.load(Ordering::Relaxed) => return remote.backend.close().await,
                     Ok(()) => {
                         remote.recovery.note();
                         let after = remote.outage.end().unwrap_or_default();
                         tracing::info!(away_for = ?after, "the rate limiter's store is back");
                         drop(watch);
                         // A loss that was reported while the breaker was open has been ignored.
-                        if remote.place.is_lost() {
+                        if remote.backend.is_lost() {
                             let error = "it was lost as soon as it was back";
                             remote.leave_alone(&StoreError::Unreachable(error.into()));
                         }
@@ -252,14 +254,14 @@ impl Remote {
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
-        match tokio::time::timeout(PROBE_TIMEOUT, self.place.probe()).await {
+        match tokio::time::timeout(PROBE_TIMEOUT, self.backend.probe()).await {
             Ok(result) => result,
             Err(_) => Err(StoreError::Timeout(PROBE_TIMEOUT)),
         }
     }
 }
 
-impl Place {
+impl Backend {
     /// Connects, or asks whether the store is ready to serve.
     async fn probe(&self) -> Result<(), StoreError> {
         match self {

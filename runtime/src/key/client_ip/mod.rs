@@ -5,17 +5,17 @@
 //! the left of that, and it is not looked at.
 
 pub(super) mod address;
-mod doubt;
 mod forwarded;
 mod list;
+mod misconfiguration;
 
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
 
-use self::doubt::Doubt;
 use self::list::{Grammar, Members};
+use self::misconfiguration::Misconfiguration;
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static FORWARDED: HeaderName = header::FORWARDED;
@@ -63,7 +63,7 @@ impl Proxies {
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let peer = address::canonical(peer);
         let client = if self.trusts(peer) { self.walk(peer, headers) } else { peer };
-        Doubt::tell_once(|| self.doubt(peer, client, headers));
+        Misconfiguration::tell_once(|| self.misconfiguration(peer, client, headers));
         client
     }
 

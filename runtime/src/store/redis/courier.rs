@@ -25,7 +25,7 @@ use super::answers::Answers;
 use super::batch::Batch;
 use super::connection::{Requests, Wire};
 use super::failure::Failure;
-use super::lane::{Call, Filling, Lane};
+use super::lane::{Call, Lane, UnsentCall};
 use super::pace::{Following, Pace};
 use super::question::Question;
 use super::windows::Windows;
@@ -50,7 +50,7 @@ pub(super) struct Courier {
     /// How many calls in a row had no answer; those that were in flight together count once.
     timeouts: u32,
     /// When the last one that counts was given up.
-    timed_out: Option<Instant>,
+    last_timeout: Option<Instant>,
 }
 
 /// However the task ends, the calls that wait for it fail.
@@ -62,7 +62,7 @@ impl Drop for Courier {
 
 /// What a courier does next.
 enum Next {
-    Send(Filling),
+    Send(UnsentCall),
     /// No check has come for as long as [`QUIET`].
     Ping,
     /// The lane no longer uses this connection.
@@ -70,11 +70,11 @@ enum Next {
 }
 
 /// What happens next while calls are in flight.
-enum Came {
+enum Event {
     /// The answer to the first of them, or why there is none.
     Answer(RedisResult<()>),
     /// The next call to send; `None` once the lane no longer uses this connection.
-    Next(Option<Filling>),
+    Next(Option<UnsentCall>),
 }
 
 /// A call in flight.
@@ -87,7 +87,7 @@ struct Flight {
     sent_at: u64,
     deadline: Instant,
     /// Whether the waiters have their answer, so that all that is left is to correct what was charged.
-    is_told: bool,
+    is_answered: bool,
 }
 
 /// The timers for acting though nothing has arrived.
@@ -123,7 +123,7 @@ impl Courier {
             transacts: false,
             pace,
             timeouts: 0,
-            timed_out: None,
+            last_timeout: None,
         }
     }
 
@@ -145,9 +145,9 @@ impl Courier {
         let (mut alarms, mut quiet) = (Alarms::new(), Alarm::new());
         loop {
             match self.next(wire, &mut quiet).await? {
-                Next::Send(filling) => {
-                    let is_busy = filling.batch.checks() >= MANY;
-                    self.send(wire, filling, &mut alarms).await?;
+                Next::Send(unsent) => {
+                    let is_busy = unsent.batch.checks() >= MANY;
+                    self.send(wire, unsent, &mut alarms).await?;
                     if is_busy {
                         tokio::task::yield_now().await;
                     }
@@ -173,7 +173,7 @@ impl Courier {
     async fn ping(&mut self, wire: &mut Wire) -> Result<(), Failure> {
         loop {
             let sent = Instant::now();
-            wire.call().command("PING", 0);
+            wire.begin_call().command("PING", 0);
             let answer = {
                 let mut answering = pin!(wire.answer());
                 let came = poll_fn(|context| match answering.as_mut().poll(context) {
@@ -202,10 +202,10 @@ impl Courier {
     /// Notes that a call had no answer. The error is that there were too many in a row; calls that were in
     /// flight together count once.
     fn timed_out(&mut self, sent: Instant) -> Result<(), Failure> {
-        if self.timed_out.is_some_and(|before| sent < before) {
+        if self.last_timeout.is_some_and(|before| sent < before) {
             return Ok(());
         }
-        self.timed_out = Some(Instant::now());
+        self.last_timeout = Some(Instant::now());
         self.timeouts += 1;
         if self.timeouts < MAX_TIMEOUTS {
             return Ok(());
@@ -215,9 +215,14 @@ impl Courier {
 
     /// Sends a call, and those that follow it before it is answered, until all are answered. The error is why
     /// the connection no longer serves.
-    async fn send(&mut self, wire: &mut Wire, filling: Filling, alarms: &mut Alarms) -> Result<(), Failure> {
+    async fn send(
+        &mut self,
+        wire: &mut Wire,
+        unsent: UnsentCall,
+        alarms: &mut Alarms,
+    ) -> Result<(), Failure> {
         let (mut flights, mut open) = (VecDeque::new(), Vec::new());
-        flights.extend(self.depart(wire.call(), filling));
+        flights.extend(self.depart(wire.begin_call(), unsent));
         wire.push().await;
         let served = loop {
             if let Err(failure) = self.send_after(wire, &mut flights, &mut open, alarms).await {
@@ -227,12 +232,12 @@ impl Courier {
             // Nothing is in flight now, so scripts can be loaded.
             let has_lost = open.iter().any(|flight| flight.question.has_lost());
             let loaded = if has_lost {
-                let loading = self.lane.decider().load(wire);
+                let loading = self.lane.scripts().load(wire);
                 timeout_at(latest.into(), loading).await.unwrap_or(Ok(()))
             } else {
                 Ok(())
             };
-            if let Err(failure) = self.ask_again(wire.call(), &loaded, &mut flights, &mut open) {
+            if let Err(failure) = self.ask_again(wire.begin_call(), &loaded, &mut flights, &mut open) {
                 break Err(failure);
             }
             wire.push().await;
@@ -244,8 +249,8 @@ impl Courier {
     }
 
     /// Adds a call to `requests`. Returns `None` if it is late already: it would count, and nobody would know.
-    fn depart(&mut self, requests: &mut Requests, filling: Filling) -> Option<Flight> {
-        let Filling { batch, call, since } = filling;
+    fn depart(&mut self, requests: &mut Requests, unsent: UnsentCall) -> Option<Flight> {
+        let UnsentCall { batch, call, since } = unsent;
         let (call, sent, deadline) = (Waited(call), Instant::now(), since + self.lane.timeout());
         if sent >= deadline {
             call.0.finish(Err(Failure::Timeout));
@@ -253,24 +258,24 @@ impl Courier {
             return None;
         }
         let sent_at = self.lane.now();
-        let question = self.lane.decider().ask(requests, &batch, &mut self.windows, sent_at, self.transacts);
-        Some(Flight { batch, question, call, sent, sent_at, deadline, is_told: false })
+        let question = self.lane.scripts().ask(requests, &batch, &mut self.windows, sent_at, self.transacts);
+        Some(Flight { batch, question, call, sent, sent_at, deadline, is_answered: false })
     }
 
     /// Whether something has to be asked again, now that all of a call is answered. If that only corrects what
     /// was charged, the waiters are told first.
     fn reopens(&mut self, flight: &mut Flight) -> bool {
-        let Flight { batch, question, call, sent_at, is_told, .. } = flight;
-        if !question.reopen(batch) {
+        let Flight { batch, question, call, sent_at, is_answered, .. } = flight;
+        if !question.settle(batch) {
             return false;
         }
-        if !*is_told && question.is_decided() {
+        if !*is_answered && question.is_decided() {
             let (decided, windows) = (question.clone(), &mut self.windows);
             // Every part has an answer, so nobody is told this.
             let unanswered = Failure::NoConnection;
-            if let Ok(answers) = self.lane.decider().answers(decided, unanswered, batch, windows) {
+            if let Ok(answers) = self.lane.scripts().answers(decided, unanswered, batch, windows) {
                 self.tell(call, batch, answers, *sent_at);
-                *is_told = true;
+                *is_answered = true;
             }
         }
         true
@@ -299,14 +304,14 @@ impl Courier {
                 self.arrive(flight, Some(Err(error.clone())))?;
                 continue;
             }
-            if flight.is_told {
+            if flight.is_answered {
                 flight.deadline = now + self.lane.timeout();
             } else if now >= flight.deadline {
                 self.arrive(flight, None)?;
                 continue;
             }
             let Flight { batch, question, sent, .. } = &mut flight;
-            self.lane.decider().ask_again(requests, batch, question, sent.elapsed());
+            self.lane.scripts().ask_again(requests, batch, question, sent.elapsed());
             flights.push_back(flight);
         }
         Ok(())
@@ -331,13 +336,14 @@ impl Courier {
             // A call that only corrects what was charged must not hold up those behind it.
             let earliest = flights.iter().map(|flight| flight.deadline).min();
             let front = &mut flights[0];
-            let deadline = if front.is_told { earliest.unwrap_or(front.deadline) } else { front.deadline };
+            let deadline =
+                if front.is_answered { earliest.unwrap_or(front.deadline) } else { front.deadline };
             let came = {
                 let mut hearing = pin!(front.question.hear(wire, &front.batch));
                 let came = poll_fn(|context| match hearing.as_mut().poll(context) {
-                    Poll::Ready(heard) => Poll::Ready(Came::Answer(heard)),
+                    Poll::Ready(heard) => Poll::Ready(Event::Answer(heard)),
                     Poll::Pending if due.is_some() => {
-                        self.lane.poll_next(self.generation, due, context).map(Came::Next)
+                        self.lane.poll_next(self.generation, due, context).map(Event::Next)
                     }
                     Poll::Pending => Poll::Pending,
                 });
@@ -347,7 +353,7 @@ impl Courier {
                 }
             };
             match came {
-                Some(Came::Answer(heard)) => {
+                Some(Event::Answer(heard)) => {
                     let Some(mut flight) = flights.pop_front() else { break };
                     if heard.is_ok() {
                         let (sent, now) = (flight.sent, Instant::now());
@@ -355,27 +361,27 @@ impl Courier {
                     }
                     if !(heard.is_ok() && self.reopens(&mut flight)) {
                         self.arrive(flight, Some(heard))?;
-                    } else if flight.is_told
+                    } else if flight.is_answered
                         && !flight.question.has_lost()
-                        && let Some(requests) = wire.call_as_well()
+                        && let Some(requests) = wire.begin_pipelined_call()
                     {
                         // It only corrects what was charged, and no script is missing: it may follow the others.
                         let after = flight.sent.elapsed();
-                        self.lane.decider().ask_again(requests, &flight.batch, &mut flight.question, after);
+                        self.lane.scripts().ask_again(requests, &flight.batch, &mut flight.question, after);
                         flights.push_back(flight);
                         wire.push().await;
                     } else {
                         open.push(flight);
                     }
                 }
-                Some(Came::Next(Some(filling))) => match wire.call_as_well() {
+                Some(Event::Next(Some(unsent))) => match wire.begin_pipelined_call() {
                     Some(requests) => {
-                        flights.extend(self.depart(requests, filling));
+                        flights.extend(self.depart(requests, unsent));
                         wire.push().await;
                     }
-                    None => drop(Waited(filling.call)),
+                    None => drop(Waited(unsent.call)),
                 },
-                Some(Came::Next(None)) => is_over = true,
+                Some(Event::Next(None)) => is_over = true,
                 None if Instant::now() >= deadline => {
                     wire.give_up(front.question.awaited(&front.batch));
                     let Some(flight) = flights.pop_front() else { break };
@@ -393,7 +399,7 @@ impl Courier {
         let is_late = heard.is_none();
         let failure = heard.map_or(Some(Failure::Timeout), |heard| heard.err().map(Failure::from));
         let lost = failure.clone().filter(Failure::is_away).map_or(Ok(()), Err);
-        if flight.is_told {
+        if flight.is_answered {
             self.lane.recycle(flight.batch);
             return lost;
         }
@@ -401,11 +407,11 @@ impl Courier {
         if failure.is_some() {
             // Parts that were answered are decided all the same; those whose script the server had lost are not.
             question.open_lost();
-            question.reopen(&batch);
+            question.settle(&batch);
         }
         let is_answered = question.is_answered();
         let unanswered = failure.clone().unwrap_or(Failure::NoConnection);
-        let served = match self.lane.decider().answers(question, unanswered, &batch, &mut self.windows) {
+        let served = match self.lane.scripts().answers(question, unanswered, &batch, &mut self.windows) {
             Ok(answers) if is_answered => {
                 // Otherwise the refusal may be that of loading the scripts.
                 if failure.is_none() {

@@ -9,7 +9,7 @@ use super::CONNECT_TIMEOUT;
 use super::connection::{Sentinels, Wire};
 use super::failure::Failure;
 use super::lane::Lane;
-use super::script::Decider;
+use super::script::Scripts;
 
 /// How long sentinels are believed before they are asked again. They may have replaced a master that they can't
 /// reach, but that can be reached from here: what is counted there is counted apart from all others.
@@ -18,13 +18,13 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// Asks the sentinels, while a lane is served by a master of theirs, whether that is still the master.
 pub(super) struct Follower {
     sentinels: Arc<Sentinels>,
-    decider: Arc<Decider>,
+    scripts: Arc<Scripts>,
     lane: Arc<Lane>,
 }
 
 impl Follower {
-    pub(super) fn new(sentinels: Arc<Sentinels>, decider: Arc<Decider>, lane: Arc<Lane>) -> Self {
-        Self { sentinels, decider, lane }
+    pub(super) fn new(sentinels: Arc<Sentinels>, scripts: Arc<Scripts>, lane: Arc<Lane>) -> Self {
+        Self { sentinels, scripts, lane }
     }
 
     /// Serves the lane through a connection to a master, and later through those to its successors.
@@ -68,7 +68,7 @@ impl Follower {
         let Some(mut wire) = self.sentinels.connect_elsewhere(address, CONNECT_TIMEOUT).await? else {
             return Ok(None);
         };
-        self.decider.meet(&mut wire).await?;
+        self.scripts.meet(&mut wire).await?;
         Ok(Some(wire))
     }
 }

@@ -21,7 +21,7 @@ use super::courier::Courier;
 use super::denials::Denials;
 use super::failure::Failure;
 use super::own_deadline::{MAX_STALLED, OwnDeadline};
-use super::script::Decider;
+use super::script::Scripts;
 use crate::error::StoreError;
 #[cfg(feature = "redis-cluster")]
 use crate::store::recovery::Recovery;
@@ -34,7 +34,7 @@ const MAX_WAITING: usize = 32;
 /// The checks that wait for one server, and the connection that serves them.
 pub(super) struct Lane {
     queue: Mutex<Queue>,
-    decider: Arc<Decider>,
+    scripts: Arc<Scripts>,
     denials: Arc<Denials>,
     timeout: Duration,
     on_lost: Arc<OnLost>,
@@ -56,9 +56,9 @@ struct Queue {
     /// How many calls have passed their deadline since the courier last did anything.
     stalled: u32,
     /// Full calls, the oldest first.
-    full: VecDeque<Filling>,
+    full: VecDeque<UnsentCall>,
     /// The call that is being filled.
-    open: Option<Filling>,
+    open: Option<UnsentCall>,
     /// The courier's task, while it has nothing to send.
     idle: Option<Idle>,
     /// Cleared batches, kept for their memory.
@@ -73,7 +73,7 @@ struct Idle {
 }
 
 /// A call that is not sent yet.
-pub(super) struct Filling {
+pub(super) struct UnsentCall {
     pub(super) batch: Batch,
     pub(super) call: Arc<Call>,
     /// When its first check arrived.
@@ -99,14 +99,14 @@ pub(crate) struct Ticket {
 
 impl Lane {
     pub(super) fn new(
-        decider: Arc<Decider>,
+        scripts: Arc<Scripts>,
         denials: Arc<Denials>,
         timeout: Duration,
         on_lost: Arc<OnLost>,
     ) -> Self {
         Self {
             queue: Mutex::default(),
-            decider,
+            scripts,
             denials,
             timeout,
             on_lost,
@@ -193,8 +193,8 @@ impl Lane {
         self.timeout
     }
 
-    pub(super) fn decider(&self) -> &Arc<Decider> {
-        &self.decider
+    pub(super) fn scripts(&self) -> &Arc<Scripts> {
+        &self.scripts
     }
 
     /// Returns the time, in microseconds of the clock, for [`learn`](Self::learn).
@@ -254,8 +254,8 @@ impl Lane {
             waiting.extend(queue.open.take());
             (waiting, queue.idle.take())
         };
-        for filling in waiting {
-            filling.call.finish(Err(failure.clone()));
+        for unsent in waiting {
+            unsent.call.finish(Err(failure.clone()));
         }
         if let Some(idle) = idle {
             idle.task.wake();
@@ -268,7 +268,7 @@ impl Lane {
     fn note_stalled(&self, generation: u64, call: &Arc<Call>) {
         let mut queue = self.queue();
         // A call past its deadline would not be sent any more, so no check may join it.
-        let is_other = |filling: &Filling| !Arc::ptr_eq(&filling.call, call);
+        let is_other = |unsent: &UnsentCall| !Arc::ptr_eq(&unsent.call, call);
         queue.open = queue.open.take().filter(is_other);
         queue.full.retain(is_other);
         queue.stalled += 1;
@@ -287,15 +287,15 @@ impl Lane {
         generation: u64,
         due: Option<Instant>,
         context: &Context<'_>,
-    ) -> Poll<Option<Filling>> {
+    ) -> Poll<Option<UnsentCall>> {
         let mut queue = self.queue();
         if queue.generation != generation {
             return Poll::Ready(None);
         }
         queue.stalled = 0;
-        let filling = queue.full.pop_front().or_else(|| queue.open.take_if(|_| is_past(due)));
-        if filling.is_some() {
-            return Poll::Ready(filling);
+        let unsent = queue.full.pop_front().or_else(|| queue.open.take_if(|_| is_past(due)));
+        if unsent.is_some() {
+            return Poll::Ready(unsent);
         }
         queue.idle = Some(Idle { task: context.waker().clone(), due });
         Poll::Pending
@@ -330,7 +330,7 @@ impl Queue {
             self.full.extend(self.open.take());
         }
         let batch = self.spare.pop().unwrap_or_default();
-        let open = self.open.insert(Filling { batch, call: Arc::default(), since: Instant::now() });
+        let open = self.open.insert(UnsentCall { batch, call: Arc::default(), since: Instant::now() });
         // An empty batch takes any check.
         let place = open.batch.add(check).ok_or(Failure::Overloaded)?;
         Ok((Arc::clone(&open.call), place))
@@ -439,9 +439,9 @@ mod tests {
 
     /// A lane whose first connection is in use.
     fn lane() -> Arc<Lane> {
-        let decider = Arc::new(Decider::new(Clock::default(), HOUR, false));
+        let scripts = Arc::new(Scripts::new(Clock::default(), HOUR, false));
         let denials = Arc::new(Denials::new(true, Clock::default()));
-        let lane = Lane::new(decider, denials, HOUR, Arc::default());
+        let lane = Lane::new(scripts, denials, HOUR, Arc::default());
         lane.queue().generation = 1;
         Arc::new(lane)
     }

@@ -46,7 +46,7 @@ use self::failure::Failure;
 use self::follower::Follower;
 use self::lane::Lane;
 pub(crate) use self::lane::Ticket;
-use self::script::Decider;
+use self::script::Scripts;
 use super::{Counter, Operation, Outcome, Settings};
 use crate::error::StoreError;
 
@@ -67,7 +67,7 @@ pub(crate) enum RedisStore {
 /// One server, behind one connection that all checks share.
 pub(crate) struct One {
     server: Server,
-    decider: Arc<Decider>,
+    scripts: Arc<Scripts>,
     denials: Arc<Denials>,
     lane: Arc<Lane>,
     timeout: Duration,
@@ -77,11 +77,11 @@ impl RedisStore {
     /// Creates a store on `server`, which is not connected yet.
     pub(crate) fn on(server: Server, settings: Settings) -> Self {
         let Settings { timeout, deny_memory, clock } = settings;
-        let decider = Arc::new(Decider::new(clock.clone(), timeout, false));
+        let scripts = Arc::new(Scripts::new(clock.clone(), timeout, false));
         let denials = Arc::new(Denials::new(deny_memory, clock));
-        let lane = Lane::new(Arc::clone(&decider), Arc::clone(&denials), timeout, Arc::default());
+        let lane = Lane::new(Arc::clone(&scripts), Arc::clone(&denials), timeout, Arc::default());
         let lane = Arc::new(lane);
-        Self::One(One { server, decider, denials, lane, timeout })
+        Self::One(One { server, scripts, denials, lane, timeout })
     }
 
     /// Creates a store on the cluster that the nodes at `urls` belong to, which is not connected yet.
@@ -207,11 +207,11 @@ impl RedisStore {
 impl One {
     async fn connect(&self) -> Result<(), Failure> {
         let mut connection = self.server.connect(CONNECT_TIMEOUT).await?;
-        self.decider.meet(&mut connection).await?;
+        self.scripts.meet(&mut connection).await?;
         #[cfg(feature = "redis-sentinel")]
         if let Server::Sentinels(sentinels) = &self.server {
-            let (decider, lane) = (Arc::clone(&self.decider), Arc::clone(&self.lane));
-            Follower::new(Arc::clone(sentinels), decider, lane).attach(connection);
+            let (scripts, lane) = (Arc::clone(&self.scripts), Arc::clone(&self.lane));
+            Follower::new(Arc::clone(sentinels), scripts, lane).attach(connection);
             return Ok(());
         }
         self.lane.attach(connection);

@@ -27,7 +27,7 @@ pub(super) enum By {
     /// A [`transaction`](super::transaction), if all counters seem to have much room.
     Transaction,
     /// `take.lua`, which also corrects what a transaction has wrongly `charged` to the only counter.
-    Take { charged: Option<Charged> },
+    Take { charged: Option<Overcharge> },
     /// `apply.lua`.
     Apply,
 }
@@ -35,14 +35,14 @@ pub(super) enum By {
 /// What a transaction has charged to a counter that had too little room, or whose window does not end. Which
 /// checks pass is decided by that; only the counter is left to correct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Charged {
+pub(super) struct Overcharge {
     /// The counter's value after the charge.
     pub(super) used: i64,
     /// How long its window still lasts, as known or told; if neither, its whole length.
     pub(super) left: Duration,
 }
 
-impl Charged {
+impl Overcharge {
     /// Returns the reply of `take.lua`, in place of one that has not come.
     pub(super) fn told(self) -> Value {
         let left = i64::try_from(self.left.as_millis()).unwrap_or(i64::MAX);
@@ -119,7 +119,7 @@ impl Part {
             let Some(counter) = fixed(batch, &batch.groups()[group]) else { continue };
             let answered;
             (answered, executed) = executed.split_at(transaction::commands(known).min(executed.len()));
-            match transaction::tell(answered, &counter, known, &mut reply) {
+            match transaction::read_answers(answered, &counter, known, &mut reply) {
                 Ok(()) => {
                     self.groups.push(group);
                     self.known.push(known);

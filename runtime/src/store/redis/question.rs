@@ -35,7 +35,7 @@ impl Question {
     }
 
     /// Returns the parts that have no reply.
-    pub(super) fn open(&self) -> impl Iterator<Item = &Part> {
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = &Part> {
         self.parts.iter().zip(&self.replies).filter(|(_, reply)| reply.is_none()).map(|(part, _)| part)
     }
 
@@ -77,13 +77,13 @@ impl Question {
 
     /// Returns how many replies are still to come.
     pub(super) fn awaited(&self, batch: &Batch) -> usize {
-        self.open().map(|part| part.answers_before(batch) + 1).sum::<usize>() - self.heard
+        self.unanswered().map(|part| part.answers_before(batch) + 1).sum::<usize>() - self.heard
     }
 
     /// Settles what transactions have answered. Returns whether something has to be asked again, once all is
     /// answered: because the server had lost a script, or because a transaction has charged a counter as it
     /// should not have, or could not charge it.
-    pub(super) fn reopen(&mut self, batch: &Batch) -> bool {
+    pub(super) fn settle(&mut self, batch: &Batch) -> bool {
         let mut left = Vec::new();
         let parts = self.parts.iter_mut().zip(&mut self.replies);
         for (part, reply) in parts.filter(|(part, _)| part.by == By::Transaction) {
@@ -105,7 +105,7 @@ impl Question {
     /// Whether nothing has failed, and what is [open](Self::reopen) again only corrects what was charged.
     pub(super) fn is_decided(&self) -> bool {
         let is_charged = |part: &Part| matches!(part.by, By::Take { charged: Some(_) });
-        self.open().all(is_charged) && self.replies.iter().flatten().all(Result::is_ok)
+        self.unanswered().all(is_charged) && self.replies.iter().flatten().all(Result::is_ok)
     }
 
     /// Whether any part has a reply.
@@ -148,13 +148,13 @@ mod tests {
     use crate::store::redis::answers::Answers;
     use crate::store::redis::batch::Check;
     use crate::store::redis::failure::Failure;
-    use crate::store::redis::script::Decider;
+    use crate::store::redis::script::Scripts;
     use crate::store::redis::windows::Windows;
     use crate::store::{Counter, Operation};
 
     /// A call that takes one unit from each key, each known to have used 1 of 10.
     struct Asked {
-        decider: Decider,
+        scripts: Scripts,
         batch: Batch,
         windows: Windows,
         question: Question,
@@ -176,7 +176,7 @@ mod tests {
             let random = RandomState::with_seeds(1, 2, 3, 4);
             let (near, server) = duplex(1024);
             let mut wire = Wire::over(Box::pin(near), 0, String::new());
-            let decider = Decider::new(Clock::default(), Duration::from_secs(1), is_sharded);
+            let scripts = Scripts::new(Clock::default(), Duration::from_secs(1), is_sharded);
             let (mut batch, mut windows) = (Batch::default(), Windows::new());
             for key in keys {
                 let counter = [Counter::new(key, Quota::per_minute(10))];
@@ -184,8 +184,8 @@ mod tests {
                 batch.add(&check).expect("there is room");
                 windows.learn(check.hashes[0], &counter[0], 0, Duration::from_secs(50), 1);
             }
-            let question = decider.ask(wire.call(), &batch, &mut windows, 0, true);
-            Self { decider, batch, windows, question, wire, server }
+            let question = scripts.ask(wire.begin_call(), &batch, &mut windows, 0, true);
+            Self { scripts, batch, windows, question, wire, server }
         }
 
         /// Sends the call, and returns what the server receives.
@@ -215,8 +215,8 @@ mod tests {
         }
 
         fn answers(self) -> Answers {
-            let Self { decider, batch, mut windows, question, .. } = self;
-            decider.answers(question, Failure::Timeout, &batch, &mut windows).expect("they are read")
+            let Self { scripts, batch, mut windows, question, .. } = self;
+            scripts.answers(question, Failure::Timeout, &batch, &mut windows).expect("they are read")
         }
     }
 
@@ -231,14 +231,19 @@ mod tests {
             let executed = format!("{nothing}\r\n:2\r\n{nothing}\r\n:11\r\n{nothing}\r\n{refused}\r\n");
             asked.hears(&format!("+OK\r\n{queued}*6\r\n{executed}")).await;
 
-            assert!(asked.question.reopen(&asked.batch) && !asked.question.has_lost());
-            asked.decider.ask_again(asked.wire.call(), &asked.batch, &mut asked.question, Duration::ZERO);
+            assert!(asked.question.settle(&asked.batch) && !asked.question.has_lost());
+            asked.scripts.ask_again(
+                asked.wire.begin_call(),
+                &asked.batch,
+                &mut asked.question,
+                Duration::ZERO,
+            );
             let commands = asked.sends().await;
             assert_eq!(commands.matches("EVALSHA").count(), 2, "{commands}");
             assert!(commands.contains("$2\r\n11\r\n$5\r\n51000\r\n"), "what came of it: {commands}");
             asked.hears("*2\r\n:-11\r\n:49000\r\n*1\r\n$7\r\nERR no!\r\n").await;
 
-            assert!(!asked.question.reopen(&asked.batch));
+            assert!(!asked.question.settle(&asked.batch));
             let answers = asked.answers();
             assert_eq!([0, 1].map(|group| answers.passed(group).ok()), [Some(1), Some(0)]);
             assert!(answers.passed(2).is_err());
@@ -254,12 +259,17 @@ mod tests {
             let refused = "-MOVED 2 127.0.0.1:2\r\n".repeat(2);
             let executed = "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n$-1\r\n:11\r\n";
             asked.hears(&format!("{executed}+OK\r\n{refused}-EXECABORT no\r\n")).await;
-            assert!(asked.question.reopen(&asked.batch) && !asked.question.is_decided());
+            assert!(asked.question.settle(&asked.batch) && !asked.question.is_decided());
             if !put_right.is_empty() {
-                asked.decider.ask_again(asked.wire.call(), &asked.batch, &mut asked.question, Duration::ZERO);
+                asked.scripts.ask_again(
+                    asked.wire.begin_call(),
+                    &asked.batch,
+                    &mut asked.question,
+                    Duration::ZERO,
+                );
                 asked.sends().await;
                 asked.hears(put_right).await;
-                assert!(!asked.question.reopen(&asked.batch));
+                assert!(!asked.question.settle(&asked.batch));
             }
             let answers = asked.answers();
             assert_eq!(answers.passed(0).ok(), Some(1));
@@ -278,7 +288,7 @@ mod tests {
             let mut asked = Asked::of(&["a"]);
             asked.sends().await;
             asked.hears(says).await;
-            assert!(!asked.question.reopen(&asked.batch), "nothing is asked again");
+            assert!(!asked.question.settle(&asked.batch), "nothing is asked again");
             let answers = asked.answers();
             let failure = answers.passed(0).expect_err("it was refused");
             let Failure::Redis(error) = failure else { panic!("{failure:?}") };

@@ -11,7 +11,7 @@ use super::batch::Batch;
 use super::connection::{Requests, Wire};
 use super::failure::{Failure, node_of_cluster};
 use super::key::StoredKey;
-use super::part::{By, Charged, Part, units};
+use super::part::{By, Overcharge, Part, units};
 use super::question::Question;
 use super::transaction;
 use super::windows::Windows;
@@ -29,7 +29,7 @@ const CHECK_NUMBERS: usize = 3;
 const COUNTER_NUMBERS: usize = 2;
 
 /// Asks servers for decisions. All servers decide by the same scripts.
-pub(super) struct Decider {
+pub(super) struct Scripts {
     /// Takes from fixed windows, one for each check.
     take: Script,
     /// Decides any check.
@@ -41,7 +41,7 @@ pub(super) struct Decider {
     is_sharded: bool,
 }
 
-impl Decider {
+impl Scripts {
     pub(super) fn new(clock: Clock, timeout: Duration, is_sharded: bool) -> Self {
         let (take, apply) = (include_str!("take.lua"), include_str!("apply.lua"));
         Self { take: Script::new(take), apply: Script::new(apply), clock, timeout, is_sharded }
@@ -111,7 +111,7 @@ impl Decider {
 
     /// Asks for all parts that have no reply, so long `after` they were asked first.
     fn put(&self, requests: &mut Requests, batch: &Batch, question: &Question, after: Duration) {
-        for part in question.open() {
+        for part in question.unanswered() {
             if part.is_asking(batch) {
                 requests.command("ASKING", 0);
             }
@@ -144,7 +144,7 @@ impl Decider {
         }
         if let By::Take { charged } = part.by {
             take(requests, batch, part, &rules);
-            if let Some(Charged { used, left }) = charged {
+            if let Some(Overcharge { used, left }) = charged {
                 // The answer that told its end took less than the timeout: it may end that much later.
                 requests.number(used);
                 requests.number(left.saturating_add(self.timeout).as_millis());

@@ -28,7 +28,7 @@ use redis::Value;
 use super::batch::Group;
 use super::connection::Requests;
 use super::key::StoredKey;
-use super::part::{Charged, units};
+use super::part::{Overcharge, units};
 use super::windows::Window;
 use crate::store::Counter;
 
@@ -77,12 +77,12 @@ pub(super) fn put<'b>(
 ///
 /// The error is that `take.lua` has to be asked. It holds what has been charged, if that was too much or does
 /// not end; it is `None` if nothing has been charged.
-pub(super) fn tell(
+pub(super) fn read_answers(
     answered: &[Value],
     counter: &Counter<'_>,
     known: Option<Duration>,
     reply: &mut Vec<Value>,
-) -> Result<(), Option<Charged>> {
+) -> Result<(), Option<Overcharge>> {
     let &[ref begun @ (Value::Okay | Value::Nil), Value::Int(used), ref ends @ ..] = answered else {
         return Err(None);
     };
@@ -97,7 +97,7 @@ pub(super) fn tell(
     // Only somebody else can have set it below zero.
     let used = used.max(1);
     let (Some(left), true) = (left, used <= i64::from(counter.quota.limit())) else {
-        return Err(Some(Charged { used, left: left.unwrap_or(Duration::from_millis(window)) }));
+        return Err(Some(Overcharge { used, left: left.unwrap_or(Duration::from_millis(window)) }));
     };
     match told {
         Some(_) => reply.extend([-used, i64::try_from(left.as_millis()).unwrap_or(i64::MAX)].map(Value::Int)),
@@ -146,7 +146,7 @@ mod tests {
     fn what_came_of_it_is_told_as_a_script_would() {
         let ten = Counter::new("a", Quota::per_minute(10));
         let (nothing, okay, int) = (Value::Nil, Value::Okay, Value::Int);
-        let charged = |used, left| Some(Charged { used, left: Duration::from_secs(left) });
+        let charged = |used, left| Some(Overcharge { used, left: Duration::from_secs(left) });
         let known = Some(Duration::from_secs(50));
         for (answered, known, expected) in [
             (vec![nothing.clone(), int(10)], known, Ok(vec![int(10)])),
@@ -165,7 +165,7 @@ mod tests {
             (vec![int(3)], known, Err(None)),
         ] {
             let mut reply = Vec::new();
-            let told = tell(&answered, &ten, known, &mut reply);
+            let told = read_answers(&answered, &ten, known, &mut reply);
             assert_eq!(told.map(|()| reply), expected, "{answered:?}");
         }
     }

@@ -46,8 +46,8 @@ impl Cluster {
         let is_complete = assignment.is_complete();
         let (topology, gone) = {
             let mut current = self.topology.write();
-            let guests = self.guests.addresses();
-            let topology = Arc::new(Topology::of(assignment, guests, &current, || self.lane()));
+            let importing = self.importing.addresses();
+            let topology = Arc::new(Topology::of(assignment, importing, &current, || self.lane()));
             (Arc::clone(&topology), std::mem::replace(&mut *current, topology))
         };
         for node in gone.nodes() {
@@ -165,9 +165,9 @@ async fn reach(cluster: Arc<Cluster>, node: Arc<Node>, key: Option<String>) -> R
     let connecting = async {
         let mut connection = endpoint.connect(CONNECT_TIMEOUT).await?;
         if let Some(key) = key {
-            serves(&mut connection, &key).await?;
+            ensure_writable(&mut connection, &key).await?;
         }
-        cluster.decider.meet(&mut connection).await?;
+        cluster.scripts.meet(&mut connection).await?;
         Ok(connection)
     };
     lane.attach(timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or(Err(Failure::Timeout))?);
@@ -182,7 +182,7 @@ async fn reach(cluster: Arc<Cluster>, node: Arc<Node>, key: Option<String>) -> R
 
 /// Fails if the node takes no writes, or sees the cluster as down. Such a node accepts the scripts, and only
 /// refuses their commands.
-async fn serves(connection: &mut Wire, key: &str) -> Result<(), Failure> {
+async fn ensure_writable(connection: &mut Wire, key: &str) -> Result<(), Failure> {
     let unlinked: RedisResult<Value> = redis::cmd("UNLINK").arg(key).query_async(connection).await;
     match unlinked.and_then(Value::extract_error).map_err(Failure::from) {
         Err(failure) if failure.is_away() => Err(failure),

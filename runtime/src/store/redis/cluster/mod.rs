@@ -3,10 +3,10 @@
 //! The quotas of one policy share a hash tag, and so a slot: a check of one policy is one call to one node.
 //! [`several`] policies are charged one after the other. The [`topology`] says which node has which slot. Every
 //! redirection corrects it, and the [`mender`] reads it anew when a node is lost. Nodes that have no slots yet
-//! are [`guests`]. A redirected check has not been run, so it is safe to send it to another node. Nothing else
+//! are [`importing`]. A redirected check has not been run, so it is safe to send it to another node. Nothing else
 //! is sent again.
 
-mod guests;
+mod importing;
 mod mender;
 mod several;
 mod topology;
@@ -20,16 +20,16 @@ use redis::{ConnectionAddr, ErrorKind, ServerErrorKind};
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
-use self::guests::Guests;
+use self::importing::ImportingNodes;
 use self::topology::{Address, Node, Slot, Topology};
 use super::batch::Check;
 use super::connection::{Access, Endpoint};
 use super::denials::Denials;
 use super::failure::Failure;
 use super::lane::{Lane, OnLost};
-use super::script::Decider;
+use super::script::Scripts;
 use crate::error::StoreError;
-use crate::sometimes::Sometimes;
+use crate::log_throttle::LogThrottle;
 use crate::store::outage::Outage;
 use crate::store::recovery::Recovery;
 use crate::store::{Counter, Operation, Outcome, Settings};
@@ -44,8 +44,8 @@ pub(crate) struct Cluster {
     /// The nodes that the user named.
     seeds: Vec<Endpoint>,
     topology: RwLock<Arc<Topology>>,
-    guests: Guests,
-    decider: Arc<Decider>,
+    importing: ImportingNodes,
+    scripts: Arc<Scripts>,
     denials: Arc<Denials>,
     timeout: Duration,
     on_lost: Arc<OnLost>,
@@ -57,7 +57,7 @@ pub(crate) struct Cluster {
     outage: Outage,
     recovery: Recovery,
     /// Limits how often the log says that charges could not be given back.
-    kept_charges: Sometimes,
+    failed_give_backs: LogThrottle,
     closed: AtomicBool,
 }
 
@@ -93,8 +93,8 @@ impl Cluster {
         Ok(Self {
             seeds,
             topology: RwLock::default(),
-            guests: Guests::default(),
-            decider: Arc::new(Decider::new(clock.clone(), timeout, true)),
+            importing: ImportingNodes::default(),
+            scripts: Arc::new(Scripts::new(clock.clone(), timeout, true)),
             denials: Arc::new(Denials::new(deny_memory, clock)),
             timeout,
             on_lost: Arc::default(),
@@ -102,7 +102,7 @@ impl Cluster {
             wake: Arc::default(),
             outage: Outage::default(),
             recovery: Recovery::default(),
-            kept_charges: Sometimes::new(),
+            failed_give_backs: LogThrottle::new(),
             closed: AtomicBool::new(false),
         })
     }
@@ -172,7 +172,7 @@ impl Cluster {
                 Some(Redirection::Moved(address)) => {
                     redirects += 1;
                     check.asking = false;
-                    Some(self.moved(slot, address))
+                    Some(self.note_moved(slot, address))
                 }
                 Some(Redirection::Ask(address)) => {
                     // Right after a pause for moving keys, an `ASK` leads the same way again and is not counted.
@@ -180,7 +180,7 @@ impl Cluster {
                         redirects += 1;
                     }
                     check.asking = true;
-                    Some(self.visited(address))
+                    Some(self.note_ask(address))
                 }
                 Some(Redirection::Moving) => {
                     is_moving = true;
@@ -209,16 +209,16 @@ impl Cluster {
     }
 
     /// Records that the node at `address` has `slot` now, and returns that node.
-    fn moved(self: &Arc<Self>, slot: Slot, address: Address) -> Arc<Node> {
+    fn note_moved(self: &Arc<Self>, slot: Slot, address: Address) -> Arc<Node> {
         let known = self.topology().node_of(slot).filter(|node| node.address == address);
         // The mender runs as well: other slots may have moved with this one, and the node may be new.
         known.unwrap_or_else(|| self.corrected(|topology| topology.assign(slot, address, || self.lane())))
     }
 
     /// Records that keys are moving to the node at `address`, and returns that node.
-    fn visited(self: &Arc<Self>, address: Address) -> Arc<Node> {
+    fn note_ask(self: &Arc<Self>, address: Address) -> Arc<Node> {
         // Before the lookup, so that a mender that replaces the topology meanwhile keeps the node.
-        self.guests.note(&address);
+        self.importing.note(&address);
         let known = self.topology().node_at(&address);
         known.unwrap_or_else(|| self.corrected(|topology| topology.join(address, || self.lane())))
     }
@@ -235,8 +235,8 @@ impl Cluster {
     }
 
     fn lane(&self) -> Arc<Lane> {
-        let (decider, denials) = (Arc::clone(&self.decider), Arc::clone(&self.denials));
-        Arc::new(Lane::new(decider, denials, self.timeout, Arc::clone(&self.on_lost)))
+        let (scripts, denials) = (Arc::clone(&self.scripts), Arc::clone(&self.denials));
+        Arc::new(Lane::new(scripts, denials, self.timeout, Arc::clone(&self.on_lost)))
     }
 
     fn topology(&self) -> Arc<Topology> {
@@ -370,7 +370,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_known_already_is_not_corrected() {
         let cluster = Arc::new(cluster(&["redis://192.0.2.7"]).expect("it is one"));
-        let moved = |port| cluster.moved(Slot::of("a"), Address { host: "192.0.2.7".to_owned(), port });
+        let moved = |port| cluster.note_moved(Slot::of("a"), Address { host: "192.0.2.7".to_owned(), port });
         for port in [7_000, 7_001] {
             let node = moved(port);
             assert!(cluster.mending.swap(false, Ordering::Relaxed), "others may have moved");

@@ -182,7 +182,7 @@ async fn take_in_turn(
                 }
                 Ok(outcome) => progress.lock().answers[index] = Some(outcome),
                 Err(failure) if operation == Operation::GiveBack => {
-                    if let Some(charges) = cluster.kept_charges.now() {
+                    if let Some(charges) = cluster.failed_give_backs.occurs() {
                         let error = in_one_line(&failure.into_store_error(cluster.timeout));
                         let policies = policy_names(policies[index]);
                         tracing::warn!(

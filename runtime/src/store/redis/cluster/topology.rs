@@ -124,11 +124,11 @@ pub(super) struct Topology {
 }
 
 impl Topology {
-    /// Builds the topology of `assignment`, and of `guests`, which may have no slots. Nodes keep the lanes that
+    /// Builds the topology of `assignment`, and of `importing`, which may have no slots. Nodes keep the lanes that
     /// they have in `known`, and others get new ones.
     pub(super) fn of(
         assignment: Assignment,
-        guests: Vec<Address>,
+        importing: Vec<Address>,
         known: &Self,
         lane: impl Fn() -> Arc<Lane>,
     ) -> Self {
@@ -141,8 +141,8 @@ impl Topology {
                 topology.set(Slot(slot), node);
             }
         }
-        for guest in guests {
-            topology.node(guest.clone(), || lane_at(&guest));
+        for node in importing {
+            topology.node(node.clone(), || lane_at(&node));
         }
         topology
     }

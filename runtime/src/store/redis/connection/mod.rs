@@ -80,14 +80,14 @@ impl Sentinels {
 
 async fn open(endpoint: &Endpoint, timeout: Duration) -> RedisResult<Wire> {
     let mut connection = endpoint.connect(timeout).await?;
-    takes_writes(&mut connection).await?;
+    ensure_writable(&mut connection).await?;
     Ok(connection)
 }
 
 /// Fails if the server takes no writes, or is a node of a cluster. A server that takes no writes accepts the
 /// scripts and only refuses their commands, and a node of a cluster accepts them for the keys that it owns.
 /// Other errors do not count, since the user may lack permission for these keys alone.
-async fn takes_writes(connection: &mut Wire) -> RedisResult<()> {
+async fn ensure_writable(connection: &mut Wire) -> RedisResult<()> {
     let unlinked: RedisResult<Value> = redis::cmd("UNLINK").arg(&UNUSED).query_async(connection).await;
     match unlinked.and_then(Value::extract_error) {
         Err(error) if error.code().is_some_and(is_unwritable) => {

@@ -113,14 +113,14 @@ impl Wire {
 
     /// Finds out whether the server has transactions, for this user.
     pub(in super::super) async fn try_transaction(&mut self) -> RedisResult<()> {
-        let requests = self.call();
+        let requests = self.begin_call();
         requests.command("MULTI", 0);
         requests.command("EXEC", 0);
         let (begun, executed) = (self.answer().await?, self.answer().await?);
         let (has_begun, is_executed) = (begun.extract_error().is_ok(), executed.extract_error().is_ok());
         if has_begun && !is_executed {
             // `EXEC` was refused, so the transaction is still open, and all that follows would become part of it.
-            self.call().command("DISCARD", 0);
+            self.begin_call().command("DISCARD", 0);
             self.answer().await?;
         }
         self.transacts = has_begun && is_executed;
@@ -134,7 +134,7 @@ impl Wire {
 
     /// Begins a call, and returns where to add its commands. [`push`](Self::push) or the first
     /// [`answer`](Self::answer) sends it. The call before is given up, if it has not been answered.
-    pub(in super::super) fn call(&mut self) -> &mut Requests {
+    pub(in super::super) fn begin_call(&mut self) -> &mut Requests {
         if self.sent <= self.begin {
             // Drops a call of which nothing has been sent.
             self.requests.truncate(self.begin);
@@ -156,7 +156,7 @@ impl Wire {
 
     /// Begins another call before the current ones are answered; their answers come first. Returns `None` unless
     /// all calls [have been sent](Self::is_sent).
-    pub(in super::super) fn call_as_well(&mut self) -> Option<&mut Requests> {
+    pub(in super::super) fn begin_pipelined_call(&mut self) -> Option<&mut Requests> {
         if !self.is_sent() {
             return None;
         }
@@ -200,7 +200,7 @@ impl Wire {
 
     /// Waits until the connection is lost, and returns why. The current calls are given up.
     pub(in super::super) async fn lost(&mut self) -> RedisError {
-        self.call();
+        self.begin_call();
         match self.listen().await {
             Ok(never) => match never {},
             Err(error) => error,
@@ -264,7 +264,7 @@ impl Wire {
 impl ConnectionLike for Wire {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         Box::pin(async move {
-            self.call().written(&command.get_packed_command(), 1);
+            self.begin_call().written(&command.get_packed_command(), 1);
             self.answer().await
         })
     }
@@ -276,7 +276,7 @@ impl ConnectionLike for Wire {
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
         Box::pin(async move {
-            self.call().written(&pipeline.get_packed_pipeline(), offset + count);
+            self.begin_call().written(&pipeline.get_packed_pipeline(), offset + count);
             for _ in 0..offset {
                 self.answer().await?;
             }
@@ -321,7 +321,7 @@ mod tests {
 
     /// Begins a call, and gives it up once it can't make progress.
     async fn give_up(wire: &mut Wire, name: &str) {
-        wire.call().command(name, 0);
+        wire.begin_call().command(name, 0);
         tokio::select! {
             biased;
             answer = wire.answer() => panic!("nobody has answered: {answer:?}"),
@@ -336,7 +336,7 @@ mod tests {
     #[tokio::test]
     async fn the_answers_to_a_call_come_in_turn_in_whatever_pieces() {
         let (mut wire, mut server) = wire(1024);
-        let requests = wire.call();
+        let requests = wire.begin_call();
         requests.command("SET", 2);
         requests.pieces(&[b"rl:", b"a"]);
         requests.number(-12);
@@ -373,7 +373,7 @@ mod tests {
             for name in given_up {
                 give_up(&mut wire, name).await;
             }
-            wire.call().command("B", 0);
+            wire.begin_call().command("B", 0);
             let serving = async {
                 for request in sent {
                     receives(&mut server, request).await;
@@ -391,7 +391,7 @@ mod tests {
     async fn what_is_given_up_before_it_is_sent_is_not_mistaken_for_what_goes_with_it() {
         let (mut wire, mut server) = wire(4);
         give_up(&mut wire, "A").await;
-        let requests = wire.call();
+        let requests = wire.begin_call();
         requests.command("B", 0);
         requests.command("C", 0);
         wire.push().await;
@@ -421,8 +421,8 @@ mod tests {
     #[tokio::test]
     async fn what_has_not_begun_to_be_sent_never_is() {
         let (mut wire, mut server) = wire(1024);
-        wire.call().command("A", 0);
-        wire.call().command("B", 0);
+        wire.begin_call().command("A", 0);
+        wire.begin_call().command("B", 0);
         let serving = async {
             receives(&mut server, B).await;
             server.write_all(b":2\r\n").await.expect("it is read");
@@ -435,9 +435,9 @@ mod tests {
     async fn a_call_may_follow_another_that_is_not_answered_or_never() {
         for given_up in [0, 1] {
             let (mut wire, mut server) = wire(1024);
-            wire.call().command("A", 0);
+            wire.begin_call().command("A", 0);
             wire.push().await;
-            wire.call_as_well().expect("the first is sent").command("B", 0);
+            wire.begin_pipelined_call().expect("the first is sent").command("B", 0);
             wire.push().await;
             receives(&mut server, &format!("{A}{B}")).await;
             wire.give_up(given_up);
@@ -447,9 +447,9 @@ mod tests {
             }
         }
         let (mut wire, mut server) = wire(4);
-        wire.call().command("A", 0);
+        wire.begin_call().command("A", 0);
         wire.push().await;
-        assert!(wire.call_as_well().is_none(), "the first is on its way");
+        assert!(wire.begin_pipelined_call().is_none(), "the first is on its way");
         let serving = async {
             receives(&mut server, A).await;
             server.write_all(b":1\r\n").await.expect("it is read");

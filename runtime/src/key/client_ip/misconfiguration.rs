@@ -9,9 +9,9 @@ use http::{HeaderMap, HeaderName};
 use super::{ClientIpHeader, FORWARDED, Proxies, X_FORWARDED_FOR};
 
 /// How many requests of a process are all inspected: what is wrong mostly shows in the first ones.
-const LOOKS: u32 = 10_000;
+const FIRST_INSPECTED: u32 = 10_000;
 /// One in this many later requests is inspected.
-const LATER_LOOKS: u32 = 1_024;
+const LATER_ONE_IN: u32 = 1_024;
 /// The most that goes to the log of what somebody else has written, in bytes.
 const LONGEST_EXCERPT: usize = 64;
 
@@ -20,7 +20,7 @@ static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// A reason to doubt that a client is who it seems to be.
 #[derive(Debug, PartialEq)]
-pub(super) enum Doubt<'a> {
+pub(super) enum Misconfiguration<'a> {
     /// A peer that is not trusted says whom a request comes from.
     NotTrusted { peer: IpAddr, header: ClientIpHeader },
     /// A trusted proxy does not say whom a request comes from where it should; `other` is where it seems to.
@@ -33,27 +33,27 @@ pub(super) enum Doubt<'a> {
 
 impl Proxies {
     /// Returns what looks wrong when `peer` sends `headers`, from which `client` was derived.
-    pub(super) fn doubt<'a>(
+    pub(super) fn misconfiguration<'a>(
         &'a self,
         peer: IpAddr,
         client: IpAddr,
         headers: &'a HeaderMap,
-    ) -> Option<Doubt<'a>> {
+    ) -> Option<Misconfiguration<'a>> {
         if self.trusted.iter().any(|network| network.prefix_len() == 0) {
-            return Some(Doubt::AllTrusted);
+            return Some(Misconfiguration::AllTrusted);
         }
         if client != peer {
             return None;
         }
         if !self.trusts(peer) {
-            return forwarding(headers).map(|header| Doubt::NotTrusted { peer, header });
+            return forwarding(headers).map(|header| Misconfiguration::NotTrusted { peer, header });
         }
         let header = self.header.name();
         match headers.get_all(header).iter().next_back() {
-            None => Some(Doubt::Silent { peer, header, other: forwarding(headers) }),
+            None => Some(Misconfiguration::Silent { peer, header, other: forwarding(headers) }),
             // A proxy may send requests of its own.
             Some(_) if self.hops(headers).next().is_some_and(|hop| hop.is_some()) => None,
-            Some(value) => Some(Doubt::Unreadable { peer, header, value: value.as_bytes() }),
+            Some(value) => Some(Misconfiguration::Unreadable { peer, header, value: value.as_bytes() }),
         }
     }
 }
@@ -70,26 +70,26 @@ fn forwarding(headers: &HeaderMap) -> Option<ClientIpHeader> {
     single(&CF_CONNECTING_IP).or_else(|| single(&X_REAL_IP))
 }
 
-impl Doubt<'_> {
-    /// Logs `doubt`, unless this process has logged one of its kind. Not every request is inspected.
-    pub(super) fn tell_once<'a>(doubt: impl FnOnce() -> Option<Doubt<'a>>) {
+impl Misconfiguration<'_> {
+    /// Logs what `found` returns, unless this process has logged one of its kind. Not every request is inspected.
+    pub(super) fn tell_once<'a>(found: impl FnOnce() -> Option<Misconfiguration<'a>>) {
         static LOOKED: AtomicU32 = AtomicU32::new(0);
         let looked = LOOKED.load(Ordering::Relaxed);
-        if looked < LOOKS {
+        if looked < FIRST_INSPECTED {
             // Nothing is lost if two concurrent requests count as one.
             LOOKED.store(looked + 1, Ordering::Relaxed);
-            Self::tell(doubt);
-        } else if fastrand::u32(..LATER_LOOKS) == 0 {
-            Self::tell(doubt);
+            Self::tell(found);
+        } else if fastrand::u32(..LATER_ONE_IN) == 0 {
+            Self::tell(found);
         }
     }
 
     #[cold]
-    fn tell<'a>(doubt: impl FnOnce() -> Option<Doubt<'a>>) {
+    fn tell<'a>(found: impl FnOnce() -> Option<Misconfiguration<'a>>) {
         static TOLD: [AtomicBool; 4] = [const { AtomicBool::new(false) }; 4];
-        let Some(doubt) = doubt() else { return };
-        if !TOLD[doubt.kind()].swap(true, Ordering::Relaxed) {
-            tracing::warn!("{doubt} (told once)");
+        let Some(found) = found() else { return };
+        if !TOLD[found.kind()].swap(true, Ordering::Relaxed) {
+            tracing::warn!("{found} (told once)");
         }
     }
 
@@ -103,7 +103,7 @@ impl Doubt<'_> {
     }
 }
 
-impl fmt::Display for Doubt<'_> {
+impl fmt::Display for Misconfiguration<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotTrusted { peer, header } => write!(
@@ -180,7 +180,7 @@ mod tests {
         let proxies = Proxies { trusted, header };
         let peer = peer.parse().unwrap();
         let client = proxies.client(peer, &headers);
-        proxies.doubt(peer, client, &headers).map_or_else(String::new, |doubt| doubt.to_string())
+        proxies.misconfiguration(peer, client, &headers).map_or_else(String::new, |found| found.to_string())
     }
 
     fn default(trusted: &[&str], peer: &str, fields: &[(&'static str, &str)]) -> String {

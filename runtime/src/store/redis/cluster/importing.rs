@@ -12,20 +12,20 @@ const STAY: Duration = Duration::from_secs(10);
 
 /// The nodes that checks were recently redirected to, and when.
 #[derive(Default)]
-pub(super) struct Guests(Mutex<Vec<(Address, Instant)>>);
+pub(super) struct ImportingNodes(Mutex<Vec<(Address, Instant)>>);
 
-impl Guests {
+impl ImportingNodes {
     /// Records a redirection to `address`.
     pub(super) fn note(&self, address: &Address) {
-        let mut guests = self.0.lock();
-        guests.retain(|(guest, noted)| guest != address && noted.elapsed() < STAY);
-        guests.push((address.clone(), Instant::now()));
+        let mut importing = self.0.lock();
+        importing.retain(|(node, noted)| node != address && noted.elapsed() < STAY);
+        importing.push((address.clone(), Instant::now()));
     }
 
     /// Returns the addresses of the nodes to keep.
     pub(super) fn addresses(&self) -> Vec<Address> {
-        let mut guests = self.0.lock();
-        guests.retain(|(_, noted)| noted.elapsed() < STAY);
-        guests.iter().map(|(address, _)| address.clone()).collect()
+        let mut importing = self.0.lock();
+        importing.retain(|(_, noted)| noted.elapsed() < STAY);
+        importing.iter().map(|(address, _)| address.clone()).collect()
     }
 }

@@ -10,25 +10,25 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 /// Says when to log an event that occurs often, and counts its occurrences.
 #[derive(Debug)]
-pub(crate) struct Sometimes(Mutex<Came>);
+pub(crate) struct LogThrottle(Mutex<Occurrences>);
 
 #[derive(Debug)]
-struct Came {
+struct Occurrences {
     /// When the event was last logged.
     last: Option<Instant>,
     /// How often the event has occurred since.
     since: u64,
 }
 
-impl Sometimes {
+impl LogThrottle {
     /// Creates a throttle for an event that has not occurred yet.
     pub(crate) const fn new() -> Self {
-        Self(Mutex::new(Came { last: None, since: 0 }))
+        Self(Mutex::new(Occurrences { last: None, since: 0 }))
     }
 
     /// Counts an occurrence. If the event is to be logged now, returns how often it has occurred since it was
     /// last logged.
-    pub(crate) fn now(&self) -> Option<u64> {
+    pub(crate) fn occurs(&self) -> Option<u64> {
         let mut came = self.0.lock();
         came.since += 1;
         if came.last.is_some_and(|last| last.elapsed() < SILENCE) {
@@ -45,13 +45,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_comes_often_is_told_once_in_a_while_and_all_of_it_is_counted() {
-        let sometimes = Sometimes::new();
-        assert_eq!(sometimes.now(), Some(1));
+        let throttle = LogThrottle::new();
+        assert_eq!(throttle.occurs(), Some(1));
         for _ in 0..1_000 {
-            assert_eq!(sometimes.now(), None);
+            assert_eq!(throttle.occurs(), None);
         }
         tokio::time::advance(SILENCE).await;
-        assert_eq!(sometimes.now(), Some(1_001));
-        assert_eq!(sometimes.now(), None);
+        assert_eq!(throttle.occurs(), Some(1_001));
+        assert_eq!(throttle.occurs(), None);
     }
 }

@@ -11,18 +11,18 @@ const IN_PLACE: usize = 80;
 
 /// A buffer for ASCII text. Most keys and response fields fit in place and need no allocation.
 #[derive(Clone)]
-pub(crate) enum Text {
+pub(crate) enum InlineString {
     Short(ArrayString<IN_PLACE>),
     Long(String),
 }
 
-impl Default for Text {
+impl Default for InlineString {
     fn default() -> Self {
         Self::Short(ArrayString::new())
     }
 }
 
-impl Text {
+impl InlineString {
     pub(crate) fn as_str(&self) -> &str {
         match self {
             Self::Short(text) => text,
@@ -72,7 +72,7 @@ impl Text {
     }
 }
 
-impl From<&str> for Text {
+impl From<&str> for InlineString {
     fn from(text: &str) -> Self {
         let mut new = Self::default();
         new.push_str(text);
@@ -80,28 +80,28 @@ impl From<&str> for Text {
     }
 }
 
-impl PartialEq for Text {
+impl PartialEq for InlineString {
     fn eq(&self, other: &Self) -> bool {
         self.as_str() == other.as_str()
     }
 }
 
-impl Eq for Text {}
+impl Eq for InlineString {}
 
-impl Hash for Text {
+impl Hash for InlineString {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.as_str().hash(state);
     }
 }
 
-impl fmt::Write for Text {
+impl fmt::Write for InlineString {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.push_str(text);
         Ok(())
     }
 }
 
-impl fmt::Debug for Text {
+impl fmt::Debug for InlineString {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.as_str().fmt(f)
     }
@@ -116,7 +116,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_what_was_appended(pieces in proptest::collection::vec("[ -~]{0,50}", 0..8), cut in any::<usize>()) {
-            let mut text = Text::default();
+            let mut text = InlineString::default();
             for piece in &pieces {
                 text.push_str(piece);
             }
