@@ -11,7 +11,7 @@ as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-# install <Debian's names> -- <Fedora's> -- <Alpine's> -- <Arch's> -- <Homebrew's>
+# install <names in Debian> -- <in Fedora> -- <in Alpine> -- <in Arch> -- <in Homebrew>
 install() {
   local manager packages
   if command -v apt-get >/dev/null; then manager=0
@@ -31,7 +31,7 @@ install() {
   echo "installing ${packages[*]}"
   if command -v apt-get >/dev/null; then
     as_root apt-get update -qq
-    # The benchmark starts servers of its own; the distribution's are not wanted.
+    # The benchmark starts its own servers. RUNLEVEL keeps the distribution's from being started.
     as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
       apt-get install -y -qq --no-install-recommends "${packages[@]}"
   elif command -v dnf >/dev/null; then as_root dnf install -y "${packages[@]}"
@@ -44,7 +44,7 @@ install() {
 command -v redis-server >/dev/null || install redis-server -- redis -- redis -- redis -- redis
 command -v wrk >/dev/null || install wrk -- wrk -- wrk -- wrk -- wrk
 
-# What the article's application runs on. Without it, all else is measured, and the report says so.
+# The article's application runs on this. Without it, everything else is measured, and the report says so.
 venv=target/bench/venv
 requirements=tests/bench/fastapi/requirements.txt
 if ! cmp -s "$requirements" "$venv/installed"; then
@@ -60,9 +60,9 @@ fi
 
 cargo=(cargo build --release --locked --manifest-path tests/bench/Cargo.toml --target-dir target/bench)
 
-# limitador's storage on Redis can only be had with that on disk, RocksDB, which takes very long to build. Nothing
-# here calls that, so an empty library does to link with. Its bindings are still generated, by libclang; and
-# limitador's client of Redis links to OpenSSL.
+# limitador offers its Redis storage only together with its disk storage, RocksDB, which takes very long to
+# build. Nothing here calls RocksDB, so linking with empty libraries is enough. Its bindings are still generated,
+# which needs libclang, and limitador's Redis client links to OpenSSL.
 with_limitador_redis() {
   local stub=$PWD/target/bench/stub
   mkdir -p "$stub"
@@ -71,8 +71,8 @@ with_limitador_redis() {
     "${cargo[@]}" --ignore-rust-version --features tower-rate-limiter,limitador-redis
 }
 
-# The fewer peers a system can have, the fewer are measured; the report names those left out.
-# The manifest of tower-rate-limiter asks for a newer Rust than its source needs.
+# Peers that can't be built here are left out, and named in the report. The Rust version of the manifest is
+# ignored for tower-rate-limiter, which asks for a newer Rust than its source needs.
 with_limitador_redis ||
   { install libclang-dev libssl-dev pkg-config gcc -- clang-devel openssl-devel pkgconf gcc \
       -- clang-dev openssl-dev pkgconf build-base -- clang openssl pkgconf gcc -- llvm openssl pkgconf &&

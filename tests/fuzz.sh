@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Fuzzes each target for a while (FUZZ_SECONDS, 20 unless told), from the seeds in fuzz/corpus.
+# Fuzzes each target for FUZZ_SECONDS (default 20), beginning with the seeds in fuzz/corpus.
 #
-# Ends with the first input that breaks a promise, and leaves it in fuzz/artifacts. What is found on the way
-# goes to a corpus under fuzz/target, which the next run begins from; the seeds stay as they are.
+# Stops at the first input that breaks a promise, and saves it in fuzz/artifacts. Interesting inputs go to a
+# corpus under fuzz/target, from which the next run begins, too. The seeds stay as they are.
 set -euo pipefail
 cd "$(dirname "$0")/../fuzz"
 
@@ -10,7 +10,8 @@ seconds="${FUZZ_SECONDS:-20}"
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || targets=(client_ip resource attribute)
 
-# cargo-fuzz asks for a nightly compiler, whose sanitizers find what unsafe code does: there is none here.
+# cargo-fuzz wants a nightly compiler for its sanitizers, which find the faults of unsafe code. There is none
+# here, so the stable compiler will do.
 export RUSTC_BOOTSTRAP=1
 fuzz=(cargo fuzz)
 if ! cargo fuzz --version >/dev/null 2>&1; then

@@ -1,4 +1,4 @@
-//! What the examples have in common: where they listen, and how they end.
+//! Helpers that the examples share: where they listen, and how they shut down.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,31 +9,32 @@ use tokio::net::TcpListener;
 
 /// Serves `app` until the process is asked to stop, then closes `limiter`.
 ///
-/// `tries` are shell commands for whoever runs the example; see [`listen`].
+/// `tries` are shell commands to try while the example runs; see [`listen`].
 ///
 /// # Errors
 ///
-/// If the address can't be had, or serving fails.
+/// If the address can't be bound, or if serving fails.
 pub async fn serve(app: Router, limiter: RateLimiter, tries: &str) -> io::Result<()> {
     let listener = listen(tries).await?;
 
-    // The limiter needs to know who asks: `with_connect_info` puts the peer's address into requests.
+    // The limiter tells clients apart by their address, which `with_connect_info` puts into each request.
     axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(shutdown())
         .await?;
 
-    // No more requests come, so the connection to the store can go.
+    // No more requests arrive, so the connection to the store can be closed.
     limiter.close().await;
     println!("Bye.");
     Ok(())
 }
 
-/// Binds the address in the environment variables `HOST` and `PORT`, by default `127.0.0.1:3000`, and
-/// prints it together with `tries`, in which it replaces the word `ADDRESS`.
+/// Binds the address given by the environment variables `HOST` and `PORT` (default `127.0.0.1:3000`).
+///
+/// Prints the address and `tries`, in which it replaces the word `ADDRESS`.
 ///
 /// # Errors
 ///
-/// If the address is none, or in use: the error says which.
+/// If the address is invalid or in use; the error names it.
 pub async fn listen(tries: &str) -> io::Result<TcpListener> {
     let host = std::env::var("HOST").unwrap_or_else(|_| "127.0.0.1".to_owned());
     let port = std::env::var("PORT").unwrap_or_else(|_| "3000".to_owned());
@@ -49,7 +50,7 @@ pub async fn listen(tries: &str) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Waits for Ctrl-C, or for SIGTERM, which Kubernetes sends before it takes a pod away.
+/// Waits for Ctrl-C, or for SIGTERM, which Kubernetes sends before it removes a pod.
 pub async fn shutdown() {
     let interrupt = tokio::signal::ctrl_c();
     #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! An application served on loopback.
+//! An application under test, served on loopback.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::Client;
 
-/// An application on a free port of loopback, with a client for it; it ends with this value.
+/// An application on a free port of loopback, with a client for it. It stops when this value is dropped.
 #[derive(Debug)]
 pub struct App {
     client: Client,
@@ -32,7 +32,7 @@ impl App {
         Self::run(address, server)
     }
 
-    /// Serves a router that a limiter is around.
+    /// Serves a router that is wrapped in a limiter.
     ///
     /// # Panics
     ///

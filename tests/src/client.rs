@@ -1,13 +1,13 @@
-//! A client of a service on loopback.
+//! An HTTP client for a service on loopback.
 
 use std::net::SocketAddr;
 
 use reqwest::{Method, RequestBuilder, StatusCode};
 
-/// The names of the draft's two fields.
+/// The names of the IETF draft's two response fields.
 pub const LIMIT_FIELDS: [&str; 2] = ["ratelimit-policy", "ratelimit"];
 
-/// Asks one service.
+/// A client of one service.
 #[derive(Clone, Debug)]
 pub struct Client {
     address: SocketAddr,
@@ -15,12 +15,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of what listens at `address`.
+    /// Returns a client of the service that listens at `address`.
     pub fn at(address: SocketAddr) -> Self {
         Self { address, http: reqwest::Client::new() }
     }
 
-    /// Where it is served.
+    /// Returns the URL of `path`.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
@@ -51,7 +51,7 @@ impl Client {
         Answer::read(request).await
     }
 
-    /// The statuses of so many GETs, one after the other.
+    /// Sends `count` GETs one after the other, and returns their statuses.
     pub async fn statuses(&self, path: &str, count: usize) -> Vec<u16> {
         let mut statuses = Vec::new();
         for _ in 0..count {
@@ -60,11 +60,11 @@ impl Client {
         statuses
     }
 
-    /// How many of so many GETs, all at once, are answered with 200; all others must be 503.
+    /// Sends `count` GETs at once, and returns how many are answered with 200. All others must be 503.
     ///
     /// # Panics
     ///
-    /// If there is another answer, or none.
+    /// If there is another status, or no answer.
     pub async fn admitted_at_once(&self, path: &str, count: usize) -> usize {
         let requests: Vec<_> = (0..count)
             .map(|_| {
@@ -84,14 +84,14 @@ impl Client {
     }
 }
 
-/// An answer, all of it.
+/// A complete response.
 #[derive(Debug)]
 pub struct Answer {
-    /// Its status.
+    /// The status.
     pub status: StatusCode,
-    /// Its fields.
+    /// The header fields.
     pub headers: reqwest::header::HeaderMap,
-    /// Its body.
+    /// The body.
     pub body: String,
 }
 
@@ -105,13 +105,13 @@ impl Answer {
         }
     }
 
-    /// A field, empty if there is none; several lines of it are joined.
+    /// Returns a field, empty if there is none. Several lines of it are joined.
     pub fn field(&self, name: &str) -> String {
         let values = self.headers.get_all(name).iter();
         values.filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(", ")
     }
 
-    /// The first number after `;name=` in the `ratelimit` field.
+    /// Returns the first number after `;name=` in the `ratelimit` field.
     pub fn parameter(&self, name: &str) -> Option<u64> {
         let field = self.field("ratelimit");
         let (_, rest) = field.split_once(&format!(";{name}="))?;

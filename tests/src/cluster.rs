@@ -1,4 +1,4 @@
-//! A Redis Cluster of the test's own.
+//! A Redis Cluster that a test starts for itself.
 
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -9,16 +9,17 @@ use crate::member::Member;
 use crate::redis::{PATIENCE, free_port, owned};
 use crate::{Authority, Fault, FaultProxy, RedisServer, built, tls};
 
-/// Masters on loopback, and perhaps a replica of each, which end with this value.
+/// Masters on loopback, optionally with a replica each. They stop when this value is dropped.
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<RedisServer>,
-    /// Where clients find them, as URLs.
+    /// The URLs at which clients find the nodes.
     urls: Vec<String>,
     lines: Vec<FaultProxy>,
 }
 
-/// A node that keeps nothing, and takes over from its master however long that has been silent.
+/// The arguments of a node that keeps nothing on disk, and takes over from its master however long the master
+/// has been silent.
 const ARGUMENTS: [&str; 8] = [
     "--save",
     "",
@@ -30,26 +31,26 @@ const ARGUMENTS: [&str; 8] = [
     "0",
 ];
 
-/// After how many milliseconds of silence a node is given up: soon where one is killed, and late elsewhere,
-/// for a loaded machine makes nodes silent.
+/// After how many milliseconds of silence a node counts as failed: few while a killed node is replaced, many
+/// otherwise, because a loaded machine makes nodes silent.
 const NODE_TIMEOUT: [&str; 2] = ["3000", "15000"];
 
 impl RedisCluster {
-    /// An empty cluster of three masters.
+    /// Starts an empty cluster of three masters.
     ///
     /// # Panics
     ///
-    /// If it does not come to be.
+    /// If the cluster does not form.
     pub async fn start() -> Self {
         Self::start_with(3, 0).await
     }
 
-    /// An empty cluster of three masters, with a replica each that takes over some seconds after its
+    /// Starts an empty cluster of three masters with a replica each, which takes over some seconds after its
     /// master has gone.
     ///
     /// # Panics
     ///
-    /// If it does not come to be.
+    /// If the cluster does not form.
     pub async fn start_replicated() -> Self {
         let cluster = Self::start_with(6, 1).await;
         for node in &cluster.nodes {
@@ -60,11 +61,11 @@ impl RedisCluster {
         cluster
     }
 
-    /// An empty cluster of three masters, which clients reach over lines with [faults](Self::set).
+    /// Starts an empty cluster of three masters, which clients reach over lines with [faults](Self::set).
     ///
     /// # Panics
     ///
-    /// If it does not come to be.
+    /// If the cluster does not form.
     pub async fn start_behind_lines() -> Self {
         let (mut nodes, mut lines) = (Vec::new(), Vec::new());
         for _ in 0..3 {
@@ -86,12 +87,12 @@ impl RedisCluster {
         cluster
     }
 
-    /// An empty cluster of three masters that is spoken to over TLS alone; `authority` has signed their
-    /// certificates.
+    /// Starts an empty cluster of three masters that clients reach over TLS, with certificates signed by
+    /// `authority`.
     ///
     /// # Panics
     ///
-    /// If it does not come to be.
+    /// If the cluster does not form.
     pub async fn start_tls(authority: &Authority) -> Self {
         let (mut nodes, mut addresses) = (Vec::new(), Vec::new());
         for _ in 0..3 {
@@ -126,7 +127,7 @@ impl RedisCluster {
         cluster
     }
 
-    /// Makes a cluster of the nodes, and waits until every one knows who has which slots.
+    /// Joins the nodes into a cluster, and waits until each of them knows which node has which slots.
     async fn create(&self, replicas: usize, options: &[&str], addresses: Vec<String>) {
         let replicas = replicas.to_string();
         let create = ["--cluster", "create", "--cluster-yes", "--cluster-replicas", &replicas];
@@ -137,11 +138,11 @@ impl RedisCluster {
         }
     }
 
-    /// Has a node join that has no slots yet.
+    /// Adds a node that has no slots yet.
     ///
     /// # Panics
     ///
-    /// If it does not.
+    /// If it does not join.
     pub async fn join(&mut self) {
         let node = RedisServer::start_with(&ARGUMENTS).await;
         let port = self.nodes[0].port().to_string();
@@ -157,26 +158,26 @@ impl RedisCluster {
         }
     }
 
-    /// Makes something wrong with the lines to all nodes.
+    /// Sets the fault of the lines to all nodes.
     pub fn set(&self, fault: Fault) {
         for line in &self.lines {
             line.set(fault);
         }
     }
 
-    /// Its nodes.
+    /// Returns the nodes.
     pub fn nodes(&self) -> &[RedisServer] {
         &self.nodes
     }
 
-    /// Which of its nodes keeps `key`.
+    /// Returns the index of the node that keeps `key`.
     ///
     /// # Panics
     ///
     /// If none does.
     pub async fn keeper(&self, key: &str) -> usize {
         for (index, node) in self.nodes.iter().enumerate() {
-            // All others say where it is.
+            // All others answer with a redirection.
             if node.try_call::<u64>(&["EXISTS", key]).await.is_ok() {
                 return index;
             }
@@ -184,7 +185,7 @@ impl RedisCluster {
         panic!("no node keeps {key}");
     }
 
-    /// How many times its nodes have decided.
+    /// Returns how many [calls](RedisServer::calls) the nodes have run.
     ///
     /// # Panics
     ///
@@ -197,7 +198,7 @@ impl RedisCluster {
         calls
     }
 
-    /// A limiter that counts here, and nowhere else.
+    /// Returns a limiter that counts in this cluster, and denies what it can't count.
     ///
     /// # Panics
     ///
@@ -206,17 +207,17 @@ impl RedisCluster {
         built(|| self.settings().timeout(PATIENCE).on_store_error(OnStoreError::Deny)).await
     }
 
-    /// Settings of a limiter that counts here.
+    /// Returns the settings of a limiter that counts in this cluster.
     pub fn settings(&self) -> Builder {
-        // One node is enough to find the others; a node that is down is no reason not to.
+        // One node is enough to find the others. The second is there in case the first is down.
         RateLimiter::builder().redis_cluster(self.urls.iter().take(2))
     }
 
-    /// The ports of the masters, as the nodes agree on them.
+    /// Returns the ports of the masters, as the first node that answers sees them.
     ///
     /// # Panics
     ///
-    /// If they don't.
+    /// If no node answers.
     pub async fn masters(&self) -> Vec<u16> {
         let members = self.members().await;
         members
@@ -226,7 +227,7 @@ impl RedisCluster {
             .collect()
     }
 
-    /// The node at `port`.
+    /// Returns the node at `port`.
     ///
     /// # Panics
     ///
@@ -235,8 +236,7 @@ impl RedisCluster {
         self.nodes.iter_mut().find(|node| node.port() == port).expect("there is a node at the port")
     }
 
-    /// Kills the master at `port`, when its replica has all that was written until this call, whose
-    /// instant is returned.
+    /// Kills the master at `port`, once its replica has received all writes up to the instant that is returned.
     ///
     /// # Panics
     ///
@@ -249,8 +249,7 @@ impl RedisCluster {
         kept
     }
 
-    /// Waits until the replica of the master at `port`, which was killed, has taken over, and all nodes
-    /// that are left know it.
+    /// Waits until the replica of the killed master at `port` has taken over, and all remaining nodes know it.
     ///
     /// # Panics
     ///
@@ -266,16 +265,16 @@ impl RedisCluster {
         }
     }
 
-    /// Has the replica of the master at `port` take over in good order.
+    /// Has the replica of the master at `port` take over in a manual failover.
     ///
     /// # Panics
     ///
-    /// If it does not.
+    /// If it does not take over.
     pub async fn hand_over(&self, port: u16) {
         let start = Instant::now();
         while self.masters_without(port).await < 3 {
             assert!(start.elapsed() < 4 * PATIENCE, "{:?}", self.members().await);
-            // A replica that is not ready refuses, and one that takes too long gives up.
+            // A replica that is not ready refuses, and one whose failover takes too long gives up.
             if let Some(replica) = self.replica_of(port).await
                 && replica.try_call::<()>(&["CLUSTER", "FAILOVER"]).await.is_ok()
             {
@@ -296,12 +295,12 @@ impl RedisCluster {
         }
     }
 
-    /// How many masters there are but for the node at `port`.
+    /// Returns the number of masters, not counting the node at `port`.
     async fn masters_without(&self, port: u16) -> usize {
         self.masters().await.iter().filter(|master| **master != port).count()
     }
 
-    /// The node that says of itself that it is a replica of the master at `port`.
+    /// Returns the node that calls itself a replica of the master at `port`.
     async fn replica_of(&self, port: u16) -> Option<&RedisServer> {
         let members = self.members().await;
         let master = members.iter().find(|member| member.port == port)?;
@@ -315,11 +314,11 @@ impl RedisCluster {
         None
     }
 
-    /// Moves so many slots from one master to another, with what is in them.
+    /// Moves a number of slots from one master to another, together with their keys.
     ///
     /// # Panics
     ///
-    /// If the nodes do not agree who has which, or the slots do not arrive.
+    /// If the nodes do not agree which of them has which slots, or if the slots do not arrive.
     pub async fn move_slots(&self, from: u16, to: u16, slots: u32) {
         let members = self.members().await;
         let id = |port: u16| {
@@ -345,7 +344,7 @@ impl RedisCluster {
         assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stdout));
     }
 
-    /// Waits until all nodes say the same of who has which slots: else none are moved.
+    /// Waits until all nodes agree which of them has which slots: otherwise redis-cli moves none.
     async fn agree(&self) {
         let check = owned(&["--cluster", "check", &address(&self.nodes[0])]);
         let start = Instant::now();
@@ -359,7 +358,7 @@ impl RedisCluster {
         }
     }
 
-    /// What the first node says that answers.
+    /// Returns the cluster as seen by the first node that answers.
     async fn members(&self) -> Vec<Member> {
         for node in &self.nodes {
             if let Ok(table) = node.try_call::<String>(&["CLUSTER", "NODES"]).await {
@@ -369,7 +368,7 @@ impl RedisCluster {
         panic!("no node answers");
     }
 
-    /// Whether all nodes but the one at `port` find the cluster well, and have another in its place.
+    /// Whether all nodes but the one at `port` see a working cluster, in which another node has its slots.
     async fn are_well(&self, port: u16) -> bool {
         for node in self.nodes.iter().filter(|node| node.port() != port) {
             let info: String = node.try_call(&["CLUSTER", "INFO"]).await.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! One instance of a service, or several that share a store, as one layer.
+//! One or several instances of a service that share a store, as a single layer.
 
 use std::ops::Deref;
 use std::task::{Context, Poll, ready};
@@ -7,18 +7,18 @@ use axum::extract::Request;
 use axum_rate_limit::{RateLimitService, RateLimiter};
 use tower::{Layer, Service};
 
-/// The limiters of all instances. As a layer it sends each request to one of them at random, as a balancer
-/// does; all else is done by the first.
+/// The limiters of all instances. As a layer, they serve each request by one of them at random, like a load
+/// balancer. Everything else goes to the first limiter.
 #[derive(Clone, Debug)]
 pub struct Instances(Vec<RateLimiter>);
 
 impl Instances {
-    /// Those with these limiters, of which there is one at least.
+    /// Returns the instances with these limiters, of which there must be at least one.
     pub fn of(limiters: impl IntoIterator<Item = RateLimiter>) -> Self {
         Self(limiters.into_iter().collect())
     }
 
-    /// Does `act` to the limiter of each.
+    /// Calls `act` with the limiter of each instance.
     pub fn each(&self, act: impl FnMut(&RateLimiter)) {
         self.0.iter().for_each(act);
     }
@@ -40,11 +40,11 @@ impl<S: Clone> Layer<S> for Instances {
     }
 }
 
-/// A service of which there are several instances.
+/// A service with one or several instances.
 #[derive(Clone, Debug)]
 pub struct Balanced<S>(Vec<RateLimitService<S>>);
 
-/// Which instance a request has come to; it stays there, whichever layers it meets.
+/// The instance that a request was sent to. The request stays there, whichever layers it passes.
 #[derive(Clone, Copy)]
 struct Chosen(usize);
 

@@ -1,4 +1,4 @@
-//! What the tests share: real Redis servers, and applications served on loopback.
+//! Helpers that the tests share: real Redis servers, and applications served on loopback.
 
 mod app;
 mod client;
@@ -25,8 +25,8 @@ pub use sentinels::Sentinels;
 pub use storm::{Loss, Storm, Tally};
 pub use tls::{Authority, Certificate, TlsServer};
 
-/// Runs each function with a limiter in memory, with one in a Redis of its own, and with two instances of a
-/// service that share a Redis, among which requests are spread at random.
+/// Runs each function with a limiter in memory, with a limiter on its own Redis, and with two instances of a
+/// service that share a Redis, with requests spread over them at random.
 #[macro_export]
 macro_rules! on_both_stores {
     ($($name:ident),* $(,)?) => {
@@ -55,7 +55,7 @@ macro_rules! on_both_stores {
                 #[tokio::test]
                 async fn $name() {
                     let server = $crate::RedisServer::start().await;
-                    // What one gives back the other is to know at once.
+                    // Each must see at once what the other gives back, so neither may remember denials.
                     let one = server.limiter_without_memory().await;
                     let other = server.limiter_without_memory().await;
                     super::$name($crate::Instances::of([one, other])).await;

@@ -1,21 +1,21 @@
-//! What a program says to its log.
+//! The log of a program under test.
 
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The lines of a log.
+/// A log that is kept in memory.
 #[derive(Clone, Debug, Default)]
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// What this thread logs while the guard lives, but for details.
+    /// Records what this thread logs at level INFO or above while the guard lives.
     pub fn of_this_thread() -> (Self, tracing::subscriber::DefaultGuard) {
         Self::up_to(tracing::Level::INFO)
     }
 
-    /// What this thread logs while the guard lives, up to this level.
+    /// Records what this thread logs at `level` or above while the guard lives.
     pub fn up_to(level: tracing::Level) -> (Self, tracing::subscriber::DefaultGuard) {
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
@@ -26,7 +26,7 @@ impl Log {
         (log, tracing::subscriber::set_default(subscriber))
     }
 
-    /// All lines.
+    /// Returns all lines.
     ///
     /// # Panics
     ///
@@ -36,7 +36,7 @@ impl Log {
         String::from_utf8(bytes).expect("UTF-8").lines().map(str::to_owned).collect()
     }
 
-    /// The lines of a level that have all of these words in them.
+    /// Returns the lines of a level that contain all of these words.
     ///
     /// # Panics
     ///

@@ -1,25 +1,25 @@
-//! What a node of a cluster says of the others.
+//! The nodes of a cluster, as one of them reports them.
 
-/// A node, as another one sees it.
+/// A node, as seen by the one that reports it.
 #[derive(Clone, Debug)]
 pub(crate) struct Member {
     pub(crate) id: String,
     pub(crate) port: u16,
-    /// Of the master that it is a replica of.
+    /// The id of the master that it is a replica of.
     pub(crate) master: Option<String>,
     pub(crate) has_slots: bool,
     pub(crate) is_away: bool,
-    /// Whether it is the one who says so.
+    /// Whether it is the node that reports.
     pub(crate) is_itself: bool,
 }
 
 impl Member {
-    /// Reads the answer to `CLUSTER NODES`.
+    /// Parses the answer to `CLUSTER NODES`.
     pub(crate) fn all(table: &str) -> impl Iterator<Item = Self> {
         table.lines().map(Self::read)
     }
 
-    /// Reads a line: id, address, flags, master, and four more before the slots.
+    /// Parses a line: id, address, flags, master, and four more fields before the slots.
     fn read(line: &str) -> Self {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let port = fields[1].split(['@', ',']).next().and_then(|address| address.rsplit(':').next());

@@ -1,4 +1,4 @@
-//! A bad line to a server.
+//! A proxy that simulates a bad line to a server.
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,28 +11,28 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// What is wrong with the line.
+/// A fault of the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing.
+    /// Nothing is wrong.
     None,
-    /// What the server says takes that long.
+    /// The server's replies arrive this much later.
     Delay(Duration),
-    /// What the server says is lost, and so is all that it says on that connection later.
+    /// The server's replies are lost, and so are all later ones on the same connection.
     Swallow,
-    /// So many pieces of what the server says on a connection arrive, and what it says later is lost.
+    /// On each connection, this many pieces of the server's replies arrive, and the rest is lost.
     SwallowAfter(usize),
-    /// So many pieces of what the server says on a connection arrive, and then it is cut.
+    /// On each connection, this many pieces of the server's replies arrive, and then the connection is cut.
     CutAfter(usize),
-    /// After so many bytes of what the server says next, the connection is cut.
+    /// The connection is cut after this many bytes of the server's next reply.
     Cut(usize),
-    /// The connection whose turn it is next is cut instead of a reply, and all is well again.
+    /// The next reply, on whichever connection, is replaced by a cut; then all is well again.
     CutOnce,
-    /// Who connects is hung up on.
+    /// New connections are closed at once.
     HangUp,
 }
 
-/// A port of loopback that leads to a server, over a line with faults.
+/// A port on loopback that leads to a server over a line with faults.
 #[derive(Debug)]
 pub struct FaultProxy {
     port: u16,
@@ -44,12 +44,12 @@ pub struct FaultProxy {
 struct Line {
     server: u16,
     fault: Mutex<Fault>,
-    /// Grows when all connections are cut.
+    /// Incremented to cut all connections.
     cut: watch::Sender<u64>,
 }
 
 impl FaultProxy {
-    /// A line to the server at `port`, with nothing wrong yet.
+    /// Opens a line to the server at `port`, without a fault yet.
     ///
     /// # Panics
     ///
@@ -66,22 +66,22 @@ impl FaultProxy {
         Self { port: own, line, listening }
     }
 
-    /// Where it leads to the server from, as a URL.
+    /// Returns the URL at which the line begins.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
-    /// Where it leads to the server from.
+    /// Returns the port at which the line begins.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Makes something wrong from now on, for connections that there are and that come.
+    /// Sets the fault from now on, for existing and new connections.
     pub fn set(&self, fault: Fault) {
         *self.line.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
-    /// Cuts all connections that there are.
+    /// Cuts all existing connections.
     pub fn cut(&self) {
         self.line.cut.send_modify(|count| *count += 1);
     }
@@ -99,7 +99,7 @@ impl Line {
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether whoever asks is the first.
+    /// Clears the fault. Returns whether it still was [`Fault::CutOnce`], as it is for the first caller only.
     fn heal(&self) -> bool {
         let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *fault, Fault::None) == Fault::CutOnce
@@ -115,7 +115,7 @@ async fn listen(listener: TcpListener, line: Arc<Line>) {
         tokio::spawn(async move {
             let mut cut = line.cut.subscribe();
             let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, line.server)).await else { return };
-            // What is small must not wait for what comes next, here least of all.
+            // Small packets must not wait to be sent together with later ones, here least of all.
             let _ = (client.set_nodelay(true), server.set_nodelay(true));
             let (from_client, to_client) = client.into_split();
             let (from_server, to_server) = server.into_split();
@@ -134,7 +134,7 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
 
 async fn carry_replies(from: OwnedReadHalf, mut to: OwnedWriteHalf, line: &Line) {
     let (later, mut due) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
-    // A long line is not a narrow one: what is under way does not keep others from setting out.
+    // A long line is not a narrow one: bytes in transit do not hold back the ones after them.
     let arriving = async {
         while let Some((at, bytes)) = due.recv().await {
             tokio::time::sleep_until(at).await;
@@ -148,7 +148,7 @@ async fn carry_replies(from: OwnedReadHalf, mut to: OwnedWriteHalf, line: &Line)
 
 async fn set_out(mut from: OwnedReadHalf, later: mpsc::UnboundedSender<(Instant, Vec<u8>)>, line: &Line) {
     let mut buffer = vec![0; 64 * 1024];
-    // A reply that is lost must not be followed by one that isn't: it would be taken for the lost one.
+    // Once a reply is lost, all later ones must be: the next to arrive would be taken for the lost one.
     let mut lost = false;
     let mut pieces = 0;
     while let Ok(length) = from.read(&mut buffer).await {

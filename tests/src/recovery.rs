@@ -1,21 +1,21 @@
-//! Waiting for a limiter to find its store, or to find it again.
+//! Helpers that wait for a limiter to find its store, or to find it again.
 
 use std::time::{Duration, Instant};
 
 use axum_rate_limit::{BuildError, Builder, Decision, Policy, RateLimiter};
 
-/// How long it may take; a loaded machine is slow.
+/// How long that may take; a loaded machine is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks until the store decides, and not this process or nobody.
+/// Checks until the store decides, and returns its decision.
 ///
 /// # Panics
 ///
-/// If it never does.
+/// If the store never decides.
 pub async fn recovered(limiter: &RateLimiter, policy: &Policy, key: &str) -> Decision {
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
-        // A limiter that denies what it can't count gives no decision.
+        // A limiter that denies what it can't count returns an error.
         if let Ok(decision) = limiter.check(policy, key).await
             && !decision.is_degraded()
         {
@@ -26,12 +26,12 @@ pub async fn recovered(limiter: &RateLimiter, policy: &Policy, key: &str) -> Dec
     panic!("the limiter did not find its store again");
 }
 
-/// A limiter with these settings that has found its store: on a loaded machine a connection may take longer
-/// than a limiter waits for it.
+/// Builds a limiter with these settings, and retries until it has found its store: on a loaded machine, a
+/// connection may take longer than a limiter waits for it.
 ///
 /// # Panics
 ///
-/// If it does not find it, or there is another error.
+/// If it never finds its store, or if there is another error.
 pub async fn built(settings: impl Fn() -> Builder) -> RateLimiter {
     let start = Instant::now();
     loop {
@@ -43,11 +43,12 @@ pub async fn built(settings: impl Fn() -> Builder) -> RateLimiter {
     }
 }
 
-/// Why a limiter with these settings finds no store, when it is not for want of time.
+/// Returns why a limiter with these settings can't use its store, and retries while the reason is a lack of
+/// time.
 ///
 /// # Panics
 ///
-/// If it does, or the time is never enough.
+/// If the limiter can use its store, or if the time is never enough.
 pub async fn refusal(settings: impl Fn() -> Builder) -> String {
     let start = Instant::now();
     loop {
@@ -61,11 +62,11 @@ pub async fn refusal(settings: impl Fn() -> Builder) -> String {
     }
 }
 
-/// Makes sure that a limiter with these settings counts in its store, by a policy `two` for a key `x`.
+/// Makes sure that a limiter with these settings counts in its store, under a policy `two` for a key `x`.
 ///
 /// # Panics
 ///
-/// If it finds none, or another one decides.
+/// If the limiter finds no store, or if a decision is wrong or made without the store.
 pub async fn counts(settings: impl Fn() -> Builder) {
     const TWO: Policy = Policy::new("two").per_hour(2);
     let limiter = built(|| settings().timeout(PATIENCE)).await;

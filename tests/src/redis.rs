@@ -1,4 +1,4 @@
-//! A `redis-server` process of the test's own.
+//! A `redis-server` process that a test starts for itself.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::built;
 /// How long a server may take to start; a loaded machine is slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A server on a free port of loopback, which dies with this value.
+/// A server on a free port of loopback. It is killed when this value is dropped.
 #[derive(Debug)]
 pub struct RedisServer {
     child: Child,
@@ -25,7 +25,7 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// An empty server that keeps nothing on disk.
+    /// Starts an empty server that keeps nothing on disk.
     ///
     /// # Panics
     ///
@@ -34,7 +34,7 @@ impl RedisServer {
         Self::start_with(&["--save", "", "--appendonly", "no"]).await
     }
 
-    /// A server with arguments of the test's choice.
+    /// Starts a server with these arguments.
     ///
     /// # Panics
     ///
@@ -44,14 +44,16 @@ impl RedisServer {
         Self::start_in(directory, |_| owned(arguments)).await
     }
 
-    /// A server in a directory that may hold what it needs; `arguments` are asked for at each try, for
-    /// they may contain other ports that must be free, and are told the server's own.
+    /// Starts a server in a directory that may hold files for it.
+    ///
+    /// `arguments` is called with the server's port on each attempt, since the arguments may contain other
+    /// ports that must be free.
     ///
     /// # Panics
     ///
     /// If it does not start.
     pub async fn start_in(directory: TempDir, mut arguments: impl FnMut(u16) -> Vec<String>) -> Self {
-        // Another process may take the port between the look and the start.
+        // Another process may take the port before the server does.
         for _ in 0..5 {
             let port = free_port();
             let arguments = arguments(port);
@@ -64,8 +66,8 @@ impl RedisServer {
         panic!("redis-server does not start");
     }
 
-    /// A limiter that counts here, and is patient: a loaded machine may be slow, and what happens then
-    /// is not what most tests ask.
+    /// Returns a limiter on this server with a long timeout: a loaded machine may be slow, and most tests are
+    /// not about what happens then.
     ///
     /// # Panics
     ///
@@ -74,7 +76,7 @@ impl RedisServer {
         built(|| RateLimiter::builder().redis(self.url()).timeout(PATIENCE)).await
     }
 
-    /// [`limiter`](Self::limiter), that asks the server also what it has denied before.
+    /// Returns a [`limiter`](Self::limiter) that remembers no denials, and so asks the server every time.
     ///
     /// # Panics
     ///
@@ -83,12 +85,12 @@ impl RedisServer {
         built(|| RateLimiter::builder().redis(self.url()).timeout(PATIENCE).deny_memory(false)).await
     }
 
-    /// Where it listens, as a URL.
+    /// Returns the URL of the server.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
-    /// A connection past the limiter.
+    /// Opens a connection that is not a limiter's.
     ///
     /// # Panics
     ///
@@ -97,16 +99,16 @@ impl RedisServer {
         connect(self.port).await.expect("the server answers")
     }
 
-    /// What it answers to a command, given as words.
+    /// Runs a command, given as words, and returns the server's answer.
     ///
     /// # Panics
     ///
-    /// If it does not answer, or refuses.
+    /// If the server does not answer, or refuses.
     pub async fn call<T: FromRedisValue>(&self, words: &[&str]) -> T {
         self.try_call(words).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
-    /// What it answers to a command, or why it does not.
+    /// Runs a command, and returns the server's answer, or why there is none.
     pub async fn try_call<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
         let mut connection = connect(self.port).await?;
         let mut command = redis::Cmd::new();
@@ -114,11 +116,11 @@ impl RedisServer {
         command.query_async(&mut connection).await
     }
 
-    /// Asks until the answer is as it should be.
+    /// Repeats a command until the answer is right.
     ///
     /// # Panics
     ///
-    /// If it never is; refusals and silence are no answers.
+    /// If it never is. Refusals and silence do not count as answers.
     pub async fn until(&self, words: &[&str], is_right: impl Fn(&str) -> bool) {
         let start = Instant::now();
         let mut last = String::new();
@@ -133,14 +135,14 @@ impl RedisServer {
         panic!("{words:?} of {} is still answered with {last}", self.port);
     }
 
-    /// Waits until so many replicas have all that was written before the instant that is returned.
+    /// Waits until this many replicas have received all writes before the instant that is returned.
     ///
     /// # Panics
     ///
-    /// If they don't keep up.
+    /// If fewer replicas keep up.
     pub async fn kept(&self, replicas: u64) -> Instant {
         let kept = Instant::now();
-        // `WAIT` waits for what its own connection has written, and all that came before.
+        // `WAIT` waits for the writes of its own connection, and so for all that came before them.
         let mut connection = self.connection().await;
         let (_, acknowledged): (u64, u64) = redis::pipe()
             .cmd("PUBLISH")
@@ -156,17 +158,17 @@ impl RedisServer {
         kept
     }
 
-    /// Where it listens.
+    /// Returns the port of the server.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Where it keeps its files.
+    /// Returns the directory in which the server keeps its files.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// All keys, sorted.
+    /// Returns all keys, sorted.
     ///
     /// # Panics
     ///
@@ -177,7 +179,7 @@ impl RedisServer {
         keys
     }
 
-    /// How many times it has decided: the scripts and transactions that it has run.
+    /// Returns how many calls of limiters the server has run: scripts and transactions.
     ///
     /// # Panics
     ///
@@ -186,7 +188,7 @@ impl RedisServer {
         self.runs("evalsha").await + self.runs("exec").await
     }
 
-    /// How many times it has run a command.
+    /// Returns how often the server has run a command.
     ///
     /// # Panics
     ///
@@ -198,7 +200,7 @@ impl RedisServer {
         calls.unwrap_or(0)
     }
 
-    /// The milliseconds that a key has left; -1 if it never expires.
+    /// Returns the milliseconds that a key has left; -1 if it never expires.
     ///
     /// # Panics
     ///
@@ -207,19 +209,19 @@ impl RedisServer {
         self.call(&["PTTL", key]).await
     }
 
-    /// Kills the server, as a power cut does.
+    /// Kills the server abruptly, as a power cut would.
     pub fn kill(&mut self) {
         stop(&mut self.child);
     }
 
-    /// Starts it again on the same port, with what it has on disk.
+    /// Starts the server again on the same port, with what it has on disk.
     ///
     /// # Panics
     ///
     /// If it does not start.
     pub async fn restart(&mut self) {
         self.kill();
-        // A connection of a moment ago may have been given this very port: it goes as connections go.
+        // A connection may have been given this very port in the meantime. It is closed soon enough.
         for _ in 0..5 {
             self.child = spawn(self.port, &self.directory, &self.arguments);
             if is_up(self.port, &mut self.child).await {
@@ -231,7 +233,7 @@ impl RedisServer {
         panic!("redis-server does not start again");
     }
 
-    /// Sends a signal, such as `STOP` and `CONT`.
+    /// Sends a signal to the server, such as `STOP` or `CONT`.
     ///
     /// # Panics
     ///
@@ -249,12 +251,12 @@ impl Drop for RedisServer {
     }
 }
 
-/// A port that nobody listens at.
+/// Returns a port that nobody listens at.
 pub(crate) fn free_port() -> u16 {
     loop {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
         let port = listener.local_addr().expect("it is bound").port();
-        // The nodes of a cluster talk to each other 10,000 ports further up.
+        // The nodes of a cluster talk to each other on ports that are higher by 10,000.
         if port < u16::MAX - 10_000 {
             return port;
         }
@@ -267,7 +269,7 @@ pub(crate) fn owned(words: &[&str]) -> Vec<String> {
 
 fn spawn(port: u16, directory: &TempDir, arguments: &[String]) -> Child {
     let mut command = Command::new("redis-server");
-    // A sentinel keeps what it knows in a file, which comes first.
+    // A sentinel keeps its state in a configuration file, which must be the first argument.
     let (file, arguments) = match arguments.split_first() {
         Some((first, rest)) if !first.starts_with("--") => (Some(first), rest),
         _ => (None, arguments),
@@ -285,7 +287,7 @@ fn spawn(port: u16, directory: &TempDir, arguments: &[String]) -> Child {
 }
 
 fn stop(child: &mut Child) {
-    // It may have ended by itself; what counts is that it is gone.
+    // The process may have ended by itself; what counts is that it is gone.
     let _ = child.kill();
     let _ = child.wait();
 }

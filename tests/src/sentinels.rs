@@ -1,4 +1,4 @@
-//! A master, its replicas, and the sentinels that watch over them.
+//! A Redis master, its replicas, and the sentinels that watch over them.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use axum_rate_limit::{Builder, RateLimiter};
 use crate::RedisServer;
 use crate::redis::{PATIENCE, owned};
 
-/// Servers of which one is the master, and three sentinels; they end with this value.
+/// A master, its replicas and three sentinels. They stop when this value is dropped.
 #[derive(Debug)]
 pub struct Sentinels {
     servers: Vec<RedisServer>,
@@ -15,23 +15,23 @@ pub struct Sentinels {
 }
 
 impl Sentinels {
-    /// What the sentinels call the master.
+    /// The name by which the sentinels know the master.
     pub const NAME: &'static str = "main";
 
-    /// A master with so many replicas, and three sentinels who all know each other.
+    /// Starts a master with this many replicas, and three sentinels that know each other.
     ///
     /// # Panics
     ///
-    /// If they do not come to be.
+    /// If a server does not start, or if the sentinels do not get to know all of them.
     pub async fn start(replicas: usize) -> Self {
         Self::start_with(replicas, &[]).await
     }
 
-    /// The same, with more arguments for the servers.
+    /// Like [`start`](Self::start), with additional arguments for the servers.
     ///
     /// # Panics
     ///
-    /// If they do not come to be.
+    /// If a server does not start, or if the sentinels do not get to know all of them.
     pub async fn start_with(replicas: usize, arguments: &[&str]) -> Self {
         let own = ["--save", "", "--repl-diskless-sync-delay", "0", "--repl-backlog-size", "1mb"];
         let arguments = [&own, arguments].concat();
@@ -53,7 +53,7 @@ impl Sentinels {
         started
     }
 
-    /// One more sentinel, who knows nothing of the others, and calls `server` the master.
+    /// Starts another sentinel, which does not know the others, and for which `server` is the master.
     ///
     /// # Panics
     ///
@@ -62,12 +62,12 @@ impl Sentinels {
         sentinel(&server.port().to_string()).await
     }
 
-    /// Has all sentinels call `server` the master from now on. Nobody tells the old one, as when it is cut
-    /// off from them.
+    /// Makes `server` the master for all sentinels. The old master is not told, as if it were cut off from
+    /// them.
     ///
     /// # Panics
     ///
-    /// If they don't.
+    /// If a sentinel does not answer, or refuses.
     pub async fn appoint(&self, server: &RedisServer) {
         let port = server.port().to_string();
         for sentinel in &self.sentinels {
@@ -76,35 +76,35 @@ impl Sentinels {
         }
     }
 
-    /// Where the sentinels listen, as URLs.
+    /// Returns the URLs of the sentinels.
     pub fn urls(&self) -> Vec<String> {
         self.sentinels.iter().map(RedisServer::url).collect()
     }
 
-    /// The sentinels' processes.
+    /// Returns the sentinels' processes.
     pub fn sentinels(&mut self) -> &mut [RedisServer] {
         &mut self.sentinels
     }
 
-    /// Settings of a limiter that counts on the master.
+    /// Returns the settings of a limiter that counts on the master.
     pub fn limiter(&self) -> Builder {
         RateLimiter::builder().redis_sentinel(Self::NAME, self.urls())
     }
 
-    /// The server that all running sentinels call the master.
+    /// Returns the server that all running sentinels call the master.
     ///
     /// # Panics
     ///
-    /// If they do not come to agree.
+    /// If they never agree.
     pub async fn master(&mut self) -> &mut RedisServer {
         self.master_other_than(0).await
     }
 
-    /// The server that all running sentinels call the master, once it is not the one at `port`.
+    /// Returns the server that all running sentinels call the master, once it is not the one at `port`.
     ///
     /// # Panics
     ///
-    /// If they do not come to agree on one.
+    /// If they never agree on such a server.
     pub async fn master_other_than(&mut self, port: u16) -> &mut RedisServer {
         let start = Instant::now();
         loop {
@@ -126,7 +126,7 @@ impl Sentinels {
         }
     }
 
-    /// The server at `port`.
+    /// Returns the server at `port`.
     ///
     /// # Panics
     ///
@@ -135,15 +135,15 @@ impl Sentinels {
         self.servers.iter_mut().find(|server| server.port() == port).expect("there is a server at the port")
     }
 
-    /// Has the sentinels make a replica the master; waits until they agree that it is.
+    /// Has the sentinels promote a replica, and waits until they agree that it is the master.
     ///
     /// # Panics
     ///
-    /// If they do not.
+    /// If they never do.
     pub async fn fail_over(&mut self) {
         let old = self.master().await.port();
         let start = Instant::now();
-        // They refuse while they do not know a replica well enough.
+        // The sentinel refuses while it knows no replica that is good enough.
         while let Err(error) = self.sentinels[0].try_call::<()>(&["SENTINEL", "FAILOVER", Self::NAME]).await {
             assert!(start.elapsed() < PATIENCE, "{error}");
             tokio::time::sleep(Duration::from_millis(100)).await;

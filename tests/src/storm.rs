@@ -1,4 +1,4 @@
-//! Constant load from two instances of a service, and what must be true of it afterwards.
+//! Constant load from two instances of a service, and the checks that its outcome must pass.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,25 +10,26 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::{built, recovered};
 
-/// How many share [`SHARED`].
+/// The number of keys under [`SHARED`].
 const KEYS: usize = 20;
 const SHARED_LIMIT: u32 = 20;
-/// Asked by everybody: its limit is reached. It has two counters, which must be charged together.
+/// The policy that all tasks check for the same few keys, so that its limit is reached. It has two counters,
+/// which must be charged together.
 const SHARED: Policy = Policy::new("shared").per_hour(SHARED_LIMIT).per_day(1_000_000);
 const SINGLE_LIMIT: u32 = 10;
-/// Asked once for each key: whether it was charged, and how often, is known of each request.
+/// The policy that is checked once per key, so that it is known for each request how often it was charged.
 const SINGLE: Policy = Policy::new("single").per_hour(SINGLE_LIMIT);
-/// Asked to see whether the store is back.
+/// The policy that is checked to see whether the store is back.
 const PROBE: Policy = Policy::new("probe").per_hour(u32::MAX);
 
 const TASKS: usize = 8;
 const PACE: Duration = Duration::from_millis(2);
-/// After that long without an answer there will be none; a loaded machine is slow.
+/// How long a check may take before it counts as never answered; a loaded machine is slow.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Two limiters that are asked all the time by eight tasks each.
+/// Two limiters under constant load from eight tasks each.
 ///
-/// The first keeps the limits in its own memory while the store is away, the second denies.
+/// While the store is away, the first keeps the limits in its own memory, and the second denies.
 #[derive(Debug)]
 pub struct Storm {
     limiters: Vec<RateLimiter>,
@@ -39,20 +40,20 @@ pub struct Storm {
 #[derive(Debug)]
 struct Shot {
     instance: usize,
-    /// The number of a shared key, or the name of a single one.
+    /// The key that was checked.
     target: Target,
     begun: Instant,
     ended: Instant,
     verdict: Verdict,
 }
 
-/// When a server was lost with what it had counted: what was asked for meanwhile may be forgotten, and be
-/// admitted once more.
+/// The time in which a server was lost with its counts: requests during that time may be forgotten, and as many
+/// admitted again.
 #[derive(Clone, Copy, Debug)]
 pub struct Loss {
-    /// What was answered before is kept.
+    /// Requests that were answered before are kept.
     pub from: Instant,
-    /// What was asked for afterwards is kept.
+    /// Requests that were made afterwards are kept.
     pub to: Instant,
 }
 
@@ -66,42 +67,42 @@ enum Target {
 enum Verdict {
     /// By the store.
     Admitted,
-    /// By the store, or by what is known of it.
+    /// By the store, or by what the limiter remembers of it.
     Denied,
     /// Without the store, which may have charged it all the same.
     Degraded { admitted: bool },
 }
 
-/// What came of all requests.
+/// The outcome of all requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// How many were sent, and answered.
+    /// How many requests were sent and answered.
     pub requests: usize,
     /// How many the store admitted.
     pub admitted: usize,
     /// How many the store denied.
     pub denied: usize,
-    /// How many were decided without it.
+    /// How many were decided without the store.
     pub degraded: usize,
-    /// How many of those it had charged all the same.
+    /// How many of those the store has charged all the same.
     pub charged_degraded: usize,
-    /// How many the store admitted, but no longer knows of, though nothing was lost then.
+    /// How many the store admitted and no longer knows of, though they were not losable.
     pub forgotten: usize,
-    /// How many it admitted while something was lost: it need not know of them.
+    /// How many the store admitted within the time of a [`Loss`], so that it need not know of them.
     pub losable: usize,
     /// How many were charged more than once.
     pub charged_twice: usize,
-    /// How many were admitted by the store beyond the limit of their key.
+    /// How many the store admitted beyond the limit of their key.
     pub over_limit: usize,
-    /// How many of those are beyond what may have been lost.
+    /// How many of those exceed what may have been lost.
     pub unexcused: usize,
-    /// How many the store denied that had room.
+    /// How many the store denied though there was room.
     pub wrongly_denied: usize,
 }
 
 impl Storm {
-    /// Begins to ask limiters with these settings, which are the same but for what they do while the
-    /// store is away.
+    /// Starts the load on two limiters with these settings, which differ only in what they do while the store
+    /// is away.
     ///
     /// # Panics
     ///
@@ -121,7 +122,7 @@ impl Storm {
         Self { limiters, tasks, over }
     }
 
-    /// Lets it go on for a while.
+    /// Lets the load go on for a while.
     pub async fn last(&self, millis: u64) {
         tokio::time::sleep(Duration::from_millis(millis)).await;
     }
@@ -137,12 +138,13 @@ impl Storm {
         }
     }
 
-    /// Ends it, and compares what was answered with what `store`, a patient limiter, finds to have been
-    /// counted, apart from what was lost.
+    /// Ends the load, and compares the answers with the counts in the store, allowing for a `loss`.
+    ///
+    /// `store` is a limiter with a long timeout, which reads the counts.
     ///
     /// # Panics
     ///
-    /// If a request was not answered.
+    /// If a request was not answered, or if an instance by itself admitted more than the limit of a key.
     pub async fn end(self, store: &RateLimiter, loss: Option<Loss>) -> Tally {
         self.over.store(true, Ordering::Relaxed);
         let mut shots = Vec::new();
@@ -184,7 +186,7 @@ impl Storm {
             tally.charged_degraded += (counted - beyond).saturating_sub(key.admitted) as usize;
             tally.over_limit += key.admitted.saturating_sub(limit) as usize;
             tally.unexcused += key.admitted.saturating_sub(limit + key.losable) as usize;
-            // What is full stays so, unless it is lost.
+            // A full counter stays full unless it is lost.
             if loss.is_none() && counted < limit {
                 tally.wrongly_denied += key.denied as usize;
             }
@@ -196,36 +198,36 @@ impl Storm {
     }
 }
 
-/// What came of the requests for one key.
+/// The outcome of the requests for one key.
 #[derive(Default)]
 struct Key {
     admitted: u32,
-    /// How many of those the store need not know of.
+    /// How many of the admitted the store need not know of.
     losable: u32,
     denied: u32,
     unknown: u32,
-    /// How many each instance admitted without the store.
+    /// How many each instance admitted without the store, by its number.
     alone: HashMap<usize, u32>,
 }
 
 impl Tally {
-    /// Makes sure that no decision was wrong: none was forgotten that was not lost, none charged twice, no
-    /// limit exceeded by more than was lost, nobody denied who had room; and that there were some.
+    /// Makes sure that there were decisions, and that none was wrong: none was forgotten without a loss, none
+    /// was charged twice, no limit was exceeded by more than was lost, and none was denied despite room.
     ///
     /// # Panics
     ///
-    /// If one was.
+    /// If one was wrong, or if there were too few.
     pub fn is_right(&self) {
         let wrong = [self.forgotten, self.charged_twice, self.unexcused, self.wrongly_denied];
         assert_eq!(wrong, [0; 4], "{self:?}");
         assert!(self.admitted > 0 && self.requests > 2 * TASKS, "{self:?}");
     }
 
-    /// Makes sure that the fault was one, too.
+    /// Makes sure that no decision was [wrong](Self::is_right), and that some were made without the store.
     ///
     /// # Panics
     ///
-    /// If no request noticed it.
+    /// If one was wrong, or if no request noticed the fault.
     pub fn is_right_with_degraded(&self) {
         self.is_right();
         assert!(self.degraded > 0, "nobody noticed: {self:?}");
@@ -274,7 +276,7 @@ impl Target {
     }
 }
 
-/// How often each key was charged, as far as the store knows.
+/// Returns how often each key was charged, according to the store.
 async fn counted(store: &RateLimiter, shots: &[Shot]) -> HashMap<Target, u32> {
     let mut targets: Vec<Target> = shots.iter().map(|shot| shot.target.clone()).collect();
     targets.sort_by_key(Target::key);

@@ -1,4 +1,4 @@
-//! Servers that are spoken to over TLS, with certificates of the test's own.
+//! Servers that clients reach over TLS, with certificates that the tests make themselves.
 
 use std::fmt;
 use std::fs::write;
@@ -10,24 +10,24 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use crate::RedisServer;
 use crate::redis::{free_port, owned};
 
-/// Signs certificates.
+/// A certificate authority.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 static AUTHORITIES: AtomicU32 = AtomicU32::new(0);
 
-/// A certificate and its key, in PEM.
+/// A certificate and its private key, in PEM.
 #[derive(Clone, Debug)]
 pub struct Certificate {
     /// The certificate.
     pub certificate: String,
-    /// Its private key.
+    /// The private key.
     pub key: String,
 }
 
 impl Authority {
-    /// An authority that nobody trusts yet.
+    /// Creates an authority that nobody trusts yet.
     ///
     /// # Panics
     ///
@@ -36,23 +36,23 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::new()).expect("it has no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        // Two that share a name would be mistaken for each other, and then for forgers.
+        // Two authorities that share a name would be mistaken for each other, and their signatures for forgeries.
         let number = AUTHORITIES.fetch_add(1, Ordering::Relaxed);
         params.distinguished_name.push(DnType::CommonName, format!("authority {number} of the tests"));
         let key = KeyPair::generate().expect("there is randomness");
         Self { issuer: CertifiedIssuer::self_signed(params, key).expect("it signs itself") }
     }
 
-    /// Its own certificate, in PEM.
+    /// Returns the authority's own certificate, in PEM.
     pub fn certificate(&self) -> String {
         self.issuer.pem()
     }
 
-    /// A certificate for `names`, of a server or of a client.
+    /// Issues a certificate for `names`, to a server or a client.
     ///
     /// # Panics
     ///
-    /// If they are no names.
+    /// If they are not valid names.
     pub fn certify(&self, names: &[&str]) -> Certificate {
         let mut params = CertificateParams::new(owned(names)).expect("they are names");
         params.distinguished_name.push(DnType::CommonName, names[0]);
@@ -74,7 +74,7 @@ impl Default for Authority {
     }
 }
 
-/// A server with one port for TLS, and a plain one for the test.
+/// A server with a port for TLS, and a plain one for the test.
 #[derive(Debug)]
 pub struct TlsServer {
     server: RedisServer,
@@ -82,8 +82,8 @@ pub struct TlsServer {
 }
 
 impl TlsServer {
-    /// A server whose certificate `authority` has signed, for `127.0.0.1` and `localhost`. If
-    /// `asks_clients`, it only serves clients with a certificate from there, too.
+    /// Starts a server with a certificate for `127.0.0.1` and `localhost`, signed by `authority`. If
+    /// `asks_clients`, it serves only clients with a certificate from the same authority.
     ///
     /// # Panics
     ///
@@ -100,7 +100,7 @@ impl TlsServer {
         Self { server, port }
     }
 
-    /// A sentinel who watches over `master`, which it calls `name`; both are spoken to over TLS.
+    /// Starts a sentinel that watches over `master` under `name`; both are reached over TLS.
     ///
     /// # Panics
     ///
@@ -123,18 +123,18 @@ impl TlsServer {
         Self { server, port }
     }
 
-    /// Where it is spoken to over TLS; `host` is a name or an address of it.
+    /// Returns the URL for TLS; `host` is a name or an address of the server.
     pub fn url(&self, host: &str) -> String {
         format!("rediss://{host}:{}", self.port)
     }
 
-    /// The server, over its plain port.
+    /// Returns the server as reached over its plain port.
     pub fn plain(&mut self) -> &mut RedisServer {
         &mut self.server
     }
 }
 
-/// Lays a server's certificate, its key and the authority's certificate out in `directory`.
+/// Writes a server's certificate, its key and the authority's certificate to `directory`.
 pub(crate) fn lay_out(directory: &Path, authority: &Authority) {
     let server = authority.certify(&["127.0.0.1", "localhost"]);
     let write = |name: &str, pem: &str| write(directory.join(name), pem).expect("the directory is writable");
@@ -143,7 +143,7 @@ pub(crate) fn lay_out(directory: &Path, authority: &Authority) {
     write("server.key", &server.key);
 }
 
-/// What makes a server use what is laid out in its directory.
+/// Returns the arguments that make a server use the files of [`lay_out`].
 pub(crate) fn arguments(asks_clients: bool) -> Vec<String> {
     let ask = if asks_clients { "yes" } else { "no" };
     owned(&[

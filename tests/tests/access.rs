@@ -1,4 +1,4 @@
-//! The ways to reach a server: users, databases, protocols, sockets, credentials that change.
+//! Tests of the ways to reach a server: users, databases, protocols, sockets, credentials that change.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum_rate_limit::{Algorithm, BuildError, Decision, Error, Policy, RateLimiter, RedisCredentials};
 use tests::{RedisServer, built, counts, recovered, refusal};
 
-/// A loaded machine is slow.
+/// How long anything may take; a loaded machine is slow.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn keys_of(server: &RedisServer, database: i64) -> Vec<String> {
@@ -25,7 +25,7 @@ async fn keys_of(server: &RedisServer, database: i64) -> Vec<String> {
 #[tokio::test]
 async fn a_user_and_a_database_are_taken_from_the_url_in_both_protocols() {
     let server = RedisServer::start().await;
-    // One who may do no more than the README says.
+    // A user with only the permissions that the README asks for.
     let rules =
         ["~rl:*", "+@read", "+@write", "+@connection", "+@transaction", "+@scripting", "+select", "+time"];
     let () = server.call(&[&["ACL", "SETUSER", "a@b", "on", ">p/w:1"][..], &rules].concat()).await;
@@ -40,7 +40,7 @@ async fn a_user_and_a_database_are_taken_from_the_url_in_both_protocols() {
     all_is_done(&built(|| RateLimiter::builder().redis(&url)).await).await;
 }
 
-/// Whatever a limiter asks of Redis, by each algorithm.
+/// Makes sure that Redis serves every operation of a limiter, under each algorithm.
 async fn all_is_done(limiter: &RateLimiter) {
     let bucket = Algorithm::TokenBucket { burst: None };
     for algorithm in [Algorithm::FixedWindow, Algorithm::SlidingWindow, Algorithm::SlidingLog, bucket] {

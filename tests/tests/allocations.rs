@@ -1,7 +1,6 @@
-//! How often a limited request asks for memory: what can be promised of its speed on any machine.
+//! Counts the allocations of a limited request: what can be promised about its speed on any machine.
 //!
-//! The numbers below are bounds. Whoever gets one down writes it down here; whoever needs one more gives the
-//! reason for it.
+//! The numbers below are upper bounds. Whoever lowers one updates it here; whoever raises one gives the reason.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -20,21 +19,21 @@ use tower::Service;
 use tower::ServiceExt as _;
 use tower::layer::util::Identity;
 
-/// A layer is one more boxed service for axum to clone and one more boxed future, whatever it does; so
-/// what is counted here comes on top of a layer that does nothing.
+/// What the limiter's layer adds to a layer that does nothing. (Any layer costs axum one more boxed service to
+/// clone and one more boxed future.)
 ///
-/// The record of the request, its box among the request's extensions, and a larger table for these: in a
-/// server they are four then, with the peer's address, the matched path and the original URI.
+/// These are the record of the request, its box among the request's extensions, and a larger table for the
+/// extensions: in a server there are four, with the peer's address, the matched path and the original URI.
 const LAYER: u64 = 3;
-/// The labels of the count, for each policy: `metrics` collects them in a `Vec`. Only with this feature, as here.
+/// The labels of each policy's metric, which `metrics` collects in a `Vec`. Only with that feature, as here.
 const LABELS: u64 = 1;
-/// A second policy has no place in the record.
+/// A second policy does not fit into the record.
 const SECOND_POLICY: u64 = 1 + LABELS;
-/// The guard of a router clones its route and boxes a future of its own.
+/// The guard of a router clones its route, and boxes a future of its own.
 const GUARD: u64 = 2;
 /// The values of two fields.
 const DRAFT: u64 = 2;
-/// Three values.
+/// The values of three fields.
 const LEGACY: u64 = 3;
 
 async fn free() {}
@@ -80,7 +79,7 @@ fn request(path: &str) -> Request<Body> {
     Request::get(path).extension(peer).body(Body::empty()).expect("a request")
 }
 
-/// How many allocations a request takes, from the router on, once it has been seen before.
+/// Returns the number of allocations that a request takes, from the router on, after it has been made before.
 fn allocations<S>(app: &S, path: &str) -> u64
 where
     S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone,
@@ -104,7 +103,7 @@ where
     counts[0]
 }
 
-/// Nothing is cloned or boxed for it then, so nothing comes on top of a router without a layer.
+/// A limiter around the router clones and boxes nothing, so it is compared with a router without a layer.
 #[tokio::test]
 async fn a_limiter_around_the_router_adds_its_record_alone() {
     let bare = allocations(&Router::new().route("/free", get(free)), "/free");
@@ -124,7 +123,7 @@ async fn a_limited_request_adds_few_to_one_that_is_not() {
         (limited(Headers::Off).await, limited(Headers::Draft).await, limited(Headers::Legacy).await);
     for (path, without, decided, told) in [
         ("/free", layered, 0, [0, 0]),
-        // The key, the question, the answer and all that is counted are in place.
+        // The key, the question, the answer and all counts are stored inline.
         ("/one", layered, LABELS, [DRAFT, LEGACY]),
         ("/by-resource", layered, LABELS, [DRAFT, LEGACY]),
         ("/two-quotas", layered, LABELS, [DRAFT, LEGACY]),
@@ -154,7 +153,7 @@ fn the_memory_store_takes_from_what_it_knows_without_any() {
             store.apply_now(operation, counters).expect("there is room").taken()
         };
         assert!(apply(Operation::Take, &[one, other]));
-        // Two keys are in two shards, more often than not.
+        // The two keys are usually in different shards.
         let info = measure(|| {
             assert!(apply(Operation::Take, &[one]));
             assert!(apply(Operation::Take, &[one, other]));

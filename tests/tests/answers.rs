@@ -1,4 +1,4 @@
-//! How a limiter answers as it is built: statuses, fields, problem details, responses of one's own.
+//! Tests of a limiter's answers under its settings: statuses, fields, problem details, custom responses.
 
 use axum::body::{Body, Bytes};
 use axum::extract::ConnectInfo;
@@ -61,7 +61,7 @@ fn request(path: &str) -> Request<Body> {
     Request::get(path).body(Body::empty()).expect("a request")
 }
 
-/// The first answer and the second, which is a denial.
+/// Returns the first answer and the second one, which is a denial.
 async fn two_answers(builder: Builder, path: &str) -> (Heard, Heard) {
     let limiter = builder.build().await.expect("it builds");
     let router = Router::new().route("/once", get(once)).route("/too-many", get(too_many)).layer(limiter);
@@ -139,7 +139,7 @@ async fn a_response_of_ones_own_loses_no_field() {
     assert!(denied.field("ratelimit").is_some());
 }
 
-/// A store that is never there.
+/// A store that is never reachable.
 struct Away;
 
 impl Store for Away {
@@ -157,7 +157,7 @@ async fn a_response_of_ones_own_depends_on_the_request_and_on_what_the_program_k
     });
     let (_, denied) = two_answers(builder, "/once").await;
     assert_eq!(denied.body, "Later, please. (/once)");
-    // A store that fails is answered so, too.
+    // The closure also answers when the store fails.
     let builder = RateLimiter::builder().store(Away).on_store_error(OnStoreError::Deny);
     let builder = builder.on_denied(|denied| denied.request().uri.path().to_owned().into_response());
     let (refused, _) = two_answers(builder, "/once").await;
@@ -245,7 +245,7 @@ async fn clients_are_told_apart_by_their_network() {
 #[rate_limit(name = "steady", per_minute = 2, algorithm = token_bucket)]
 async fn steady() {}
 
-/// It is long before the bucket is full.
+/// Once a bucket is empty, the next request can pass long before the bucket is full again.
 #[tokio::test]
 async fn no_field_tells_of_a_time_after_the_next_try() {
     let limiter = RateLimiter::builder().headers(Headers::Both).build().await.expect("it builds");
@@ -275,7 +275,7 @@ async fn the_fields_of_old_tell_of_who_denies_for_longest() {
     assert_eq!(denied.field("x-ratelimit-reset"), denied.field("retry-after"));
 }
 
-/// Lets nobody pass for ever.
+/// A store that denies everything, forever.
 struct Never;
 
 impl Store for Never {

@@ -1,4 +1,4 @@
-//! What clients see of limited handlers, routers and modules: the same over HTTP on both stores.
+//! Tests of what clients see of limited handlers, routers and modules over HTTP: the same on both stores.
 
 use std::time::{Duration, Instant};
 
@@ -337,7 +337,7 @@ async fn twice() -> &'static str {
 static TWICE: Policy = Policy::new("twice").per_minute(2);
 
 async fn one_request_is_charged_once(limiter: Instances) {
-    // The limiter is there twice, too.
+    // The limiter is layered twice, too.
     let app = App::serve(once_outside().layer(limiter.clone()).layer(limiter)).await;
     for left in [2, 1, 0] {
         let answer = app.get("/in").await;
@@ -421,7 +421,7 @@ async fn an_alias_of_a_router_is_limited(limiter: Instances) {
     assert_eq!(app.statuses("/late_alias", 2).await, [200, 503]);
 }
 
-/// Sends a request again when its answer is 503, as retrying middleware does.
+/// Middleware that sends a request again if its answer is 503.
 async fn again(request: Request, next: Next) -> Response {
     let (parts, _) = request.into_parts();
     let first = next.clone().run(Request::from_parts(parts.clone(), Body::empty())).await;

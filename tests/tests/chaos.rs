@@ -1,8 +1,12 @@
-//! Two instances under constant load, while all that can happen to their server happens to it.
+//! Tests of two instances under constant load, while everything that can happen to their server happens to it.
 //!
-//! Afterwards every request has been answered; what the store decided is what it has counted; what was
-//! decided without it is marked, and may have been counted, but never twice; no limit is exceeded by what
-//! the store decided; and the instances have found the store again by themselves.
+//! Afterwards:
+//!
+//! * Every request has been answered.
+//! * The store has counted what it has decided. Decisions without the store are marked as such; they may have been
+//!   counted, but never twice.
+//! * The decisions of the store exceed no limit.
+//! * The instances have found the store again by themselves.
 
 use std::time::{Duration, Instant};
 
@@ -11,9 +15,9 @@ use axum::routing::get;
 use axum_rate_limit::{Builder, Decisions, RateLimiter, rate_limit};
 use tests::{App, Fault, FaultProxy, Loss, RedisServer, Storm, Tally, built};
 
-/// How long all is well before and after, in milliseconds.
+/// How long all is well before and after a fault, in milliseconds.
 const CALM: u64 = 300;
-/// How long a fault lasts, in milliseconds: longer than a limiter waits.
+/// How long a fault lasts, in milliseconds: longer than the limiters wait for an answer.
 const FAULT: u64 = 600;
 
 fn on(server: &RedisServer) -> impl Fn() -> Builder {
@@ -21,7 +25,7 @@ fn on(server: &RedisServer) -> impl Fn() -> Builder {
     move || RateLimiter::builder().redis(&url)
 }
 
-/// Ends a storm in calm weather.
+/// Ends a storm after the limiters have recovered.
 async fn end(storm: Storm, server: &RedisServer, loss: Option<Loss>) -> Tally {
     storm.recovered().await;
     storm.last(CALM).await;
@@ -177,7 +181,7 @@ async fn the_disk_fails() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn somebody_elses_script_does_not_end() {
-    // Since version 7 it is called `busy-reply-threshold`, too.
+    // Since version 7, this is also called `busy-reply-threshold`.
     let server = RedisServer::start_with(&["--save", "", "--lua-time-limit", "50"]).await;
     let storm = Storm::begin(on(&server)).await;
     storm.last(CALM).await;
@@ -211,7 +215,7 @@ async fn the_line_is_slow_loses_replies_and_breaks_in_the_middle_of_them() {
     end(storm, &server, None).await.is_right_with_degraded();
 }
 
-/// A limiter with patience waits for the answer of what may have been done, and does not ask for it again.
+/// However long its timeout is, a limiter does not repeat a call that may have been executed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_charged_twice_however_patient_a_limiter_is() {
     let server = RedisServer::start().await;
@@ -242,7 +246,7 @@ async fn hundred(decisions: Decisions) -> String {
     decisions[0].is_degraded().to_string()
 }
 
-/// Over HTTP, where whoever has lost patience hangs up in the middle of it.
+/// The same over HTTP, where impatient clients hang up in the middle of a request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_request_is_answered_over_http() {
     let server = RedisServer::start().await;

@@ -1,4 +1,5 @@
-//! What a request holds where its store comes and goes, and what looks at that while it is answered.
+//! Tests of what a request is charged while its store comes and goes, and of code that looks at the decisions
+//! while the request is being answered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,7 @@ use http::StatusCode;
 use tests::App;
 use tokio::time::timeout;
 
-/// A store that can be too busy for a while, but never goes.
+/// A store that may be overloaded for a while, but is always reachable.
 #[derive(Clone)]
 struct Busy {
     store: Arc<MemoryStore>,
@@ -61,7 +62,7 @@ async fn what_is_given_back_goes_to_where_it_was_charged() {
         let store = Busy::new();
         let limiter = store.limiter(OnStoreError::Local).await;
         let used = async || 100 - limiter.peek(&SHARED, Key::global()).await.expect("a decision").remaining();
-        // What others have used, in the store and in this process.
+        // Units that others have used, in the store and in this process.
         for is_busy in [false, true] {
             store.set(is_busy);
             let _ = limiter.add(&SHARED, Key::global(), 50).await.expect("it is charged");
@@ -99,7 +100,7 @@ async fn what_the_store_was_not_asked_for_can_be_given_back_again() {
 #[rate_limit(name = "looked-at", per_hour = 1)]
 async fn looked_at() {}
 
-/// A closure that waited for the record would wait for ever, and its thread with it.
+/// If the closure had to wait for the request's record, it would wait forever, and its thread with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_denial_may_look_at_the_decisions() {
     let limiters = [RateLimiter::builder(), RateLimiter::builder().store(Busy::new())];

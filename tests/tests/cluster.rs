@@ -1,4 +1,4 @@
-//! The same limits on a real Redis Cluster, whose nodes no script can span.
+//! Tests of the same limits on a real Redis Cluster, where no script can span several nodes.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -70,7 +70,7 @@ async fn limits_hold_on_a_cluster() {
     assert!(limiter.check(&ONE, "7").await.expect("a decision").is_allowed());
 }
 
-/// Requests that hold what others need for a moment may cost those a pass, but admit no one too many.
+/// Units that are charged and then given back may get other requests denied, but let none pass in excess.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_quota_is_exceeded_while_others_are_given_back() {
     let cluster = RedisCluster::start().await;
@@ -86,8 +86,8 @@ async fn no_quota_is_exceeded_while_others_are_given_back() {
     assert_eq!(app.get("/d").await.status.as_u16(), 200, "what was given back can be taken");
 }
 
-/// Like a server that takes no writes, such a node is away, and sought until it does: who has its slots is told, and
-/// the log why nothing is counted there.
+/// Like a single server, a node that takes no writes counts as away, and the limiter tries to reconnect until it
+/// does. The log says which node it is, and why nothing is counted there.
 #[tokio::test]
 async fn a_node_that_takes_no_writes_is_away() {
     const MANY: Policy = Policy::new("many").per_hour(1_000_000);
@@ -122,7 +122,7 @@ async fn a_node_that_takes_no_writes_is_away() {
     assert!(!log.lines_with("INFO", &["cluster is reached again"]).is_empty(), "{:?}", log.lines());
 }
 
-/// Where a cluster serves though not all of its slots are somebody's, it is no fault of the node that tells so.
+/// If a cluster serves although some slots are unassigned, a node that reports such a slot is not at fault.
 #[tokio::test]
 async fn a_slot_that_nobody_has_is_no_matter_of_the_others() {
     const MANY: Policy = Policy::new("many").per_hour(1_000_000);
@@ -150,7 +150,8 @@ async fn a_slot_that_nobody_has_is_no_matter_of_the_others() {
     assert_eq!(log.lines_with("WARN", &[]), [""; 0]);
 }
 
-/// In one call, of which a part has to be asked again, since the node has lost the scripts.
+/// Both checks share a call, and the first must be sent again because the node has lost the scripts. If a
+/// transaction charged the second one, it would be decided first.
 #[tokio::test]
 async fn a_check_is_not_overtaken_by_one_of_its_key_that_takes_no_script() {
     const ALL: Policy = Policy::new("ten").per_hour(10).cost(10);
@@ -162,7 +163,7 @@ async fn a_check_is_not_overtaken_by_one_of_its_key_that_takes_no_script() {
         for node in cluster.nodes() {
             let () = node.call(&["SCRIPT", "FLUSH"]).await;
         }
-        // The first of them is under way when the others come.
+        // On one thread, all three are enqueued before any is sent.
         let (_, all, one) = tokio::join!(
             limiter.check(&ONE, key.as_str()),
             limiter.check(&ALL, key.as_str()),
@@ -177,7 +178,7 @@ async fn a_check_is_not_overtaken_by_one_of_its_key_that_takes_no_script() {
 #[rate_limit(name = "inner", per_hour = 1, key = header("x-key"))]
 async fn nested() {}
 
-/// However many of them were asked at once, and charged too much meanwhile.
+/// This holds however many requests come at once, and are charged by `outer` before `inner` denies them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_policy_denies_is_in_the_end_charged_by_none() {
     let cluster = RedisCluster::start().await;
@@ -238,7 +239,7 @@ async fn a_node_is_not_taken_for_a_server_of_its_own() {
         let error = refusal(|| RateLimiter::builder().redis(node.url())).await;
         assert!(error.contains("node of a cluster") && error.contains("`redis_cluster`"), "{error}");
     }
-    // One who may write nothing but counters learns it by those.
+    // A user who may write nothing but counters learns it when they are charged.
     let node = &cluster.nodes()[0];
     let () = node.call(&["ACL", "SETUSER", "app", "on", ">secret", "~own:*", "+@all"]).await;
     let url = format!("redis://app:secret@127.0.0.1:{}", node.port());
@@ -254,7 +255,7 @@ async fn a_node_is_not_taken_for_a_server_of_its_own() {
     }
 }
 
-/// As with a cluster behind a translator of addresses: it can be asked, and tells of what can't be reached.
+/// As with a cluster behind NAT, the node can be asked, but announces an address that can't be reached.
 #[tokio::test]
 async fn a_node_that_is_not_where_the_cluster_says_is_told() {
     let arguments = ["--save", "", "--cluster-enabled", "yes", "--cluster-announce-port", "1"];
@@ -279,8 +280,8 @@ async fn once() -> &'static str {
     "ok"
 }
 
-/// A path of which one policy counts the requests on another node than the other policy, and that other's
-/// node.
+/// Returns a path whose requests the policies `one` and `other` count on different nodes, and the node of
+/// `other`.
 async fn path_across(cluster: &RedisCluster, one: &str, other: &str) -> (String, usize) {
     for path in 0.. {
         let key = |policy: &str| format!("rl:{{{policy}::127.0.0.1::GET:/{path}}}3600000");
@@ -340,11 +341,11 @@ async fn three() -> &'static str {
     "ok"
 }
 
-/// Whether the one that is late is the last or not: all that was charged is given back.
+/// All that was charged is given back, whether or not the policy that is too late is the last one.
 #[tokio::test]
 async fn who_is_told_that_it_took_too_long_is_charged_nothing() {
     let cluster = RedisCluster::start_behind_lines().await;
-    // One answer is in time, and two are not.
+    // The timeout allows for one answer over these lines, but not for two in a row.
     let settings =
         || cluster.settings().timeout(Duration::from_millis(3_500)).on_store_error(OnStoreError::Deny);
     let router = Router::new().route("/two", get(two)).route("/three", get(three));
@@ -352,7 +353,7 @@ async fn who_is_told_that_it_took_too_long_is_charged_nothing() {
     for path in ["/two", "/three"] {
         assert_eq!(app.get(path).await.status.as_u16(), 200);
     }
-    // A connection begins with a transaction.
+    // Connecting runs transactions, so it must come before the calls are counted.
     let limiter = cluster.limiter().await;
     let before = cluster.calls().await;
     for path in ["/two", "/three"] {
@@ -371,7 +372,7 @@ async fn who_is_told_that_it_took_too_long_is_charged_nothing() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
-    // Two are charged of each, and given back.
+    // For each path, two policies are charged, and both are given back.
     assert_eq!(cluster.calls().await - before, 8 + peeks, "what is too late is not begun");
 }
 
@@ -399,11 +400,11 @@ async fn a_flood_of_what_several_policies_deny_does_not_reach_the_nodes() {
     assert_eq!(app.statuses("/a", 100).await, [503; 100]);
     assert_eq!(cluster.calls().await - before, 0);
 
-    // Who asks for something else is only told where the rest stands.
+    // A request for another resource only peeks at the other two policies.
     assert_eq!(app.get("/b").await.status.as_u16(), 503);
     assert_eq!(cluster.calls().await - before, 2, "none takes, and none gives back");
 
-    // What Redis has said is believed for a second, and then asked anew.
+    // A denial by Redis is remembered for a second. Then Redis is asked again.
     clock.advance(Duration::from_secs(2));
     let before = cluster.calls().await;
     assert_eq!(app.statuses("/a", 2).await, [503, 503]);
@@ -415,7 +416,7 @@ async fn a_flood_of_what_several_policies_deny_does_not_reach_the_nodes() {
     assert_eq!(app.statuses("/a", 2).await, [200, 503], "it is known at once");
 }
 
-/// When the handler of [`dear`] may go on.
+/// Notified when the handler [`dear`] may go on.
 static KNOWN: Notify = Notify::const_new();
 
 #[rate_limit(name = "here", per_hour = 10, by_resource)]
@@ -456,19 +457,19 @@ async fn what_is_charged_later_is_charged_though_the_node_of_another_policy_is_s
     assert_eq!(left, 6);
 }
 
-/// A node says `?` for the host of those whose hostname it prefers to tell and does not know.
+/// A node that prefers to announce hostnames gives `?` as the host of nodes whose hostname it does not know.
 #[tokio::test]
 async fn nodes_without_a_hostname_are_found_by_their_address() {
     const MANY: Policy = Policy::new("many").per_hour(1_000);
     let cluster = RedisCluster::start().await;
     for node in cluster.nodes() {
         let preferred = ["CONFIG", "SET", "cluster-preferred-endpoint-type", "hostname"];
-        // Before version 7 there are no hostnames.
+        // Before version 7, nodes have no hostnames.
         if node.try_call::<()>(&preferred).await.is_err() {
             return;
         }
     }
-    // Where it is asked, there is no other.
+    // The node is asked at an address at which none of the others listens.
     let asked = &cluster.nodes()[0];
     let () = asked.call(&["CONFIG", "SET", "bind", "127.0.0.1 127.0.0.2"]).await;
     for protocol in ["resp2", "resp3"] {
@@ -481,7 +482,7 @@ async fn nodes_without_a_hostname_are_found_by_their_address() {
     }
 }
 
-/// A slot that moves from the node that keeps a key to another.
+/// The move of a key's slot from the node that keeps the key to another.
 struct Move<'c> {
     from: &'c RedisServer,
     to: &'c RedisServer,
@@ -490,7 +491,7 @@ struct Move<'c> {
 }
 
 impl<'c> Move<'c> {
-    /// To the node that comes next.
+    /// Returns a move to the next node.
     async fn of(cluster: &'c RedisCluster, key: &str) -> Self {
         let next = cluster.keeper(key).await + 1;
         Self::to(cluster, next % cluster.nodes().len(), key).await
@@ -503,7 +504,7 @@ impl<'c> Move<'c> {
         Self { from, to, slot: slot.to_string(), ids }
     }
 
-    /// From now on the one sends whoever asks for what it does not keep to the other.
+    /// Begins the move: from now on, the old node redirects commands for keys that it lacks to the new one.
     async fn begin(&self) {
         let [from, to] = &self.ids;
         let () = self.to.call(&["CLUSTER", "SETSLOT", &self.slot, "IMPORTING", from]).await;
@@ -525,7 +526,7 @@ async fn who_asks_for_keys_that_are_about_to_move_waits_until_they_have() {
     let moved = Move::of(&cluster, "rl:{pair::x}3600000").await;
     moved.begin().await;
 
-    // The other has neither key yet.
+    // The new node has neither of the two keys yet, so it asks to try again later.
     let check = tokio::spawn(async move { limiter.check(&PAIR, "x").await });
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(!check.is_finished(), "{:?}", check.await);
@@ -534,7 +535,7 @@ async fn who_asks_for_keys_that_are_about_to_move_waits_until_they_have() {
     assert!(decision.is_allowed() && !decision.is_degraded());
 }
 
-/// Nobody tells of a node without slots but who sends keys there.
+/// A node without slots becomes known only by a redirection to it.
 #[tokio::test]
 async fn a_node_without_slots_is_asked_for_keys_that_move_there() {
     const MANY: Policy = Policy::new("many").per_hour(1_000);
@@ -544,7 +545,7 @@ async fn a_node_without_slots_is_asked_for_keys_that_move_there() {
     let key = "rl:{many::x}3600000";
     let moved = Move::to(&cluster, 3, key).await;
     moved.begin().await;
-    // It is connected to first.
+    // The limiter has to connect to the node first.
     assert_eq!(recovered(&limiter, &MANY, "x").await.remaining(), 999);
     assert_eq!(limiter.check(&MANY, "x").await.expect("a decision").remaining(), 998);
     moved.end().await;
@@ -552,14 +553,14 @@ async fn a_node_without_slots_is_asked_for_keys_that_move_there() {
     assert_eq!(cluster.nodes()[3].keys().await, [key]);
 }
 
-/// Nodes that prefer to tell no hosts mean that of whoever answers.
+/// A node that prefers to announce no hosts means the host at which it was asked.
 #[tokio::test]
 async fn keys_that_move_are_followed_though_no_host_is_told() {
     const MANY: Policy = Policy::new("many").per_hour(1_000);
     let cluster = RedisCluster::start().await;
     for node in cluster.nodes() {
         let preferred = ["CONFIG", "SET", "cluster-preferred-endpoint-type", "unknown-endpoint"];
-        // Before version 7 all tell them.
+        // Before version 7, nodes always announce hosts.
         if node.try_call::<()>(&preferred).await.is_err() {
             return;
         }
@@ -574,7 +575,7 @@ async fn keys_that_move_are_followed_though_no_host_is_told() {
     assert_eq!(moved.to.keys().await, [key]);
 }
 
-/// Where a transaction is refused a command since the key has moved, nothing of it is done.
+/// If a command of a transaction is refused because the key has moved, nothing of the transaction is executed.
 #[tokio::test]
 async fn a_counter_that_moves_while_it_has_much_room_is_charged_once() {
     const MANY: Policy = Policy::new("many").per_hour(1_000);
@@ -591,7 +592,8 @@ async fn a_counter_that_moves_while_it_has_much_room_is_charged_once() {
         assert_eq!((decision.remaining(), decision.is_degraded()), (remaining, false));
     };
     charged().await;
-    // It is known to have much room. Once it has moved, a transaction is refused first.
+    // The counter is known to have plenty of room, so it is charged by transactions. Once it has moved, the first
+    // of them is refused.
     for (phase, charges, transactions) in
         [("before", 1, 1), ("moving", 1, 1), ("moved", 1, 1), ("after", 3, 4)]
     {

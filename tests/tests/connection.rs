@@ -1,4 +1,4 @@
-//! The one connection that a limiter has: how it is lost, replaced and closed.
+//! Tests of how a limiter's one connection is lost, replaced and closed.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use tests::{Fault, FaultProxy, RedisServer, built, recovered};
 /// How long a limiter may take to notice that its server is back.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How many are connected, whoever asks among them.
+/// Returns the number of connections to the server, including the one that this function opens.
 async fn clients(server: &RedisServer) -> usize {
     let mut connection = server.connection().await;
     let clients: String =
@@ -18,14 +18,14 @@ async fn clients(server: &RedisServer) -> usize {
     clients.lines().count()
 }
 
-/// The numbers of the connections that a limiter has.
+/// Returns the ids of the limiters' connections.
 async fn connections(server: &RedisServer) -> Vec<String> {
     let clients: String = server.call(&["CLIENT", "LIST"]).await;
     let of_limiters = clients.lines().filter(|line| !line.contains("cmd=client"));
     of_limiters.filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
 }
 
-/// A limiter has a connection, which is lost while nobody asks, and then another, before anybody does.
+/// Makes sure that a connection which `lose` breaks while no check is made is replaced before the next check.
 async fn is_replaced(lose: impl AsyncFnOnce(&RedisServer)) {
     const TWO: Policy = Policy::new("two").per_hour(2);
     let server = RedisServer::start().await;
@@ -39,13 +39,13 @@ async fn is_replaced(lose: impl AsyncFnOnce(&RedisServer)) {
         assert!(start.elapsed() < PATIENCE, "it does not come back");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // It is connected, and about to serve.
+    // The new connection is there, but may not serve yet.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let second = limiter.check(&TWO, "x").await.expect("a decision");
     assert_eq!((second.is_degraded(), second.remaining()), (false, 0));
 }
 
-/// A server closes connections that have long been quiet: no request has to be the one that finds out.
+/// A server may close connections that have long been idle. No request should be the one to find out.
 #[tokio::test]
 async fn a_connection_that_is_closed_while_nobody_asks_is_replaced() {
     is_replaced(async |server| {
@@ -54,19 +54,19 @@ async fn a_connection_that_is_closed_while_nobody_asks_is_replaced() {
     .await;
 }
 
-/// Nor has it to be when the server does not say that it is gone.
+/// The same holds if the server disappears without closing the connection.
 #[tokio::test]
 async fn a_connection_that_falls_silent_while_nobody_asks_is_replaced() {
     is_replaced(async |server| {
         server.signal("STOP");
-        // It is asked after five seconds, and then three times for one.
+        // The limiter pings after five idle seconds, three times, and waits for one second each time.
         tokio::time::sleep(Duration::from_secs(10)).await;
         server.signal("CONT");
     })
     .await;
 }
 
-/// Whoever waits for a connection that is lost may hear of it when there has long been another one.
+/// A check that waits on a lost connection may learn of the loss long after another connection has taken over.
 #[tokio::test]
 async fn what_became_of_a_connection_before_says_nothing_of_the_one_that_serves() {
     const MANY: Policy = Policy::new("many").per_hour(1_000_000);
@@ -76,7 +76,7 @@ async fn what_became_of_a_connection_before_says_nothing_of_the_one_that_serves(
     proxy.set(Fault::Swallow);
     let mut late = Box::pin(limiter.check(&MANY, "x"));
     assert!(late.as_mut().now_or_never().is_none(), "it waits");
-    // It is sent, before the line is cut.
+    // Lets the check be sent before the line is cut.
     tokio::time::sleep(Duration::from_millis(100)).await;
     proxy.set(Fault::None);
     proxy.cut();
@@ -114,7 +114,7 @@ async fn a_closed_limiter_asks_its_store_no_more() {
     assert_eq!(clients(&server).await, 1);
 }
 
-/// Whatever it is that a server has said last, it is not waited for longer than for a connection.
+/// However far the handshake has come, a silent server is waited for no longer than connecting may take.
 #[tokio::test]
 async fn a_server_that_falls_silent_while_it_is_met_is_found_later() {
     let served = served_on_bad_lines(Fault::SwallowAfter).await;
@@ -123,14 +123,14 @@ async fn a_server_that_falls_silent_while_it_is_met_is_found_later() {
     assert!((3..10).contains(&silent), "greeted, asked for writes, given the scripts: {served:?}");
 }
 
-/// Nor does it matter at which of these times it is cut: the last is when it has just begun to serve.
+/// The same holds for a connection that is cut at any of these points, up to when it has just begun to serve.
 #[tokio::test]
 async fn a_connection_that_is_lost_while_it_is_made_is_replaced() {
     served_on_bad_lines(Fault::CutAfter).await;
 }
 
-/// Has limiters begin on lines that have a fault after each time the server has said something, and find their server
-/// when it has none; tells whether the server decided before that.
+/// Starts limiters on lines with a fault `after` one to nine pieces of the server's replies. Returns for each
+/// whether the server decided the first check, and makes sure that it finds its server once the fault is gone.
 async fn served_on_bad_lines(after: fn(usize) -> Fault) -> Vec<bool> {
     const MANY: Policy = Policy::new("many").per_hour(1_000);
     let server = RedisServer::start().await;

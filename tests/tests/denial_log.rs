@@ -1,5 +1,7 @@
-//! What the log says of denials at its finer levels. Alone in its program: where several threads set subscribers of
-//! different levels at once, `tracing` may hold on to the wrong one.
+//! Tests of what the log says about denials at its finer levels.
+//!
+//! They have a program of their own: if several threads set subscribers of different levels at once, `tracing` may
+//! hold on to the wrong one.
 
 use axum_rate_limit::{Policy, RateLimiter};
 use tests::Log;

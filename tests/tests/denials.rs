@@ -1,4 +1,4 @@
-//! What Redis has denied is denied without asking it again, for as long as it would be.
+//! Tests of remembered denials: what Redis has denied is denied without asking again, for as long as it would be.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 const TEN: Policy = Policy::new("ten").per_hour(10);
 
-/// Uses up ten of ten, and tells what is said to the next.
+/// Uses up ten of ten, and returns the next decision, which is a denial.
 async fn used_up(limiter: &RateLimiter, key: &str) -> Decision {
     for _ in 0..10 {
         assert!(limiter.check(&TEN, key).await.expect("a decision").is_allowed());
@@ -35,7 +35,7 @@ async fn what_is_used_up_is_denied_without_a_call() {
         denied += 1;
         tokio::task::yield_now().await;
     }
-    // Asked again once a second, whatever is asked of it.
+    // Redis is asked again at most once a second, however many checks there are.
     let asked = server.calls().await - before;
     assert!(asked <= 3 && denied > 100, "{asked} calls for {denied} denials");
     assert!(limiter.check(&TEN, "y").await.expect("a decision").is_allowed(), "nobody else is denied");
@@ -71,12 +71,12 @@ async fn what_another_instance_forgets_is_known_within_a_second_or_at_once() {
     assert!(limiter.check(&TEN, "x").await.expect("a decision").is_allowed());
 }
 
-/// Nobody knows then whether it was forgotten, so Redis is asked.
+/// Nobody knows then whether the counter was reset, so Redis is asked again.
 #[tokio::test]
 async fn a_reset_without_an_answer_ends_what_is_known_of_denials() {
     let server = RedisServer::start().await;
     let proxy = FaultProxy::to(server.port());
-    // It stands still, so that no denial is too old to be believed.
+    // The clock stands still, so that no denial becomes too old to be believed.
     let clock = ManualClock::default();
     let settings =
         || RateLimiter::builder().redis(proxy.url()).timeout(Duration::from_millis(300)).clock(&clock);

@@ -1,15 +1,16 @@
-//! The same random requests to this limiter and to the article's, a port of which is in `tests/python`.
+//! Sends the same random requests to this limiter and to the article's, a port of which is in `tests/python`.
 //!
-//! Statuses and bodies must be the same. What the two do differently by intent, and why it does not show here:
+//! Statuses and bodies must be the same. The two differ on purpose in the following ways, which do not show here:
 //!
-//! * The article counts what it denies, too. A window ends by its age, so whether a request passes is the same:
-//!   once a count is over the limit, counting on changes nothing.
-//! * The article forgets to give a key its 60 seconds when it is killed between its two commands. It is not, here.
-//! * `HEAD` counts as `GET` here and by itself there; FastAPI's routes do not answer it. None is sent.
-//! * A method that a route lacks (405) is counted by a limited router here, and by nothing there. None is sent.
-//! * Of an IPv6 address the first 56 bits count here, and all of them there. Clients have IPv4 addresses.
-//! * A path has one spelling here. There it has that which Starlette makes of it: percent-encoding is undone, and
-//!   what is sent has nothing else to undo.
+//! * The article also counts what it denies. A window ends by its age in both, so the same requests pass: once a
+//!   count is over the limit, counting on changes nothing.
+//! * If the article's limiter is killed between its two commands, a key is left without its TTL of 60 seconds.
+//!   It is not killed here.
+//! * `HEAD` counts as `GET` here and separately there, where FastAPI's routes do not answer it. None is sent.
+//! * A method that a route lacks (405) is counted by a limited router here, and not at all there. None is sent.
+//! * Of an IPv6 address, the first 56 bits count here, and all of them there. Clients have IPv4 addresses.
+//! * A path is normalised here. There it is what Starlette makes of it: the percent-encoding is undone, and the
+//!   paths that are sent have nothing else to normalise.
 
 use std::cell::Cell;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -28,11 +29,11 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tests::{App, Client, RedisServer};
 
-/// How much of a window passes at once, at least.
+/// The unit in which time passes.
 const TICK: Duration = Duration::from_secs(10);
-/// A history that takes longer is cut short: the real time that passes must be nothing beside a tick.
+/// A history that takes longer is cut short: the real time that passes must be short compared with a tick.
 const LONGEST: Duration = Duration::from_secs(4);
-/// So many requests are compared.
+/// At least this many requests are compared.
 const ENOUGH: usize = 3_000;
 
 fn answer() -> Json<Value> {
@@ -73,11 +74,11 @@ fn routes() -> Router {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// From client so and so.
+    /// A request from the client with this number.
     Request(u8, Method, &'static str),
-    /// So many at once.
+    /// A number of equal requests at once.
     Herd(u8, Method, &'static str, usize),
-    /// So many ticks.
+    /// A number of ticks that pass.
     Pass(u32),
 }
 
@@ -109,7 +110,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..150)
 }
 
-/// A limiter, however it is made: where it is asked, and where it counts.
+/// One of the two limiters: where it is asked, and where it counts.
 struct Side {
     http: reqwest::Client,
     address: Client,
@@ -124,7 +125,7 @@ impl Side {
         (answer.status().as_u16(), answer.text().await.expect("it has a body"))
     }
 
-    /// The statuses of so many requests at once, sorted.
+    /// Sends `count` equal requests at once, and returns their statuses and bodies, sorted.
     async fn herd(&self, client: Ipv4Addr, method: &Method, path: &str, count: usize) -> Vec<(u16, String)> {
         let requests = (0..count).map(|_| self.send(client, method, path));
         let mut answers = futures_util::future::join_all(requests).await;
@@ -132,7 +133,7 @@ impl Side {
         answers
     }
 
-    /// Lets time pass: what has less than half a tick left has ended.
+    /// Lets time pass by shortening TTLs: a key that would have no more than half a tick left has expired.
     async fn pass(&self, ticks: u32) {
         let script = "for _, key in ipairs(redis.call('KEYS', '*')) do \
                         local left = redis.call('PTTL', key) - ARGV[1] \
@@ -153,7 +154,7 @@ impl Side {
     }
 }
 
-/// The article's server, which ends with this value.
+/// The article's server. It is killed when this value is dropped.
 struct Article(Child);
 
 impl Article {
@@ -176,13 +177,13 @@ impl Article {
 
 impl Drop for Article {
     fn drop(&mut self) {
-        // It may have ended by itself; what counts is that it is gone.
+        // The process may have ended by itself; what counts is that it is gone.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// A Python that has redis-py, if need be in an environment of its own under `target`.
+/// Returns a Python that has redis-py, if need be one in a virtual environment under `target`.
 fn python() -> Result<PathBuf, String> {
     let works = |python: &Path| {
         let import = Command::new(python).args(["-c", "import redis"]).stderr(Stdio::null()).status();
@@ -213,7 +214,7 @@ fn the_articles_limiter_answers_the_same() {
     let python = match python() {
         Ok(python) => python,
         Err(reason) => {
-            // Past the test's captured output, since a test that is skipped passes.
+            // Not into the test's captured output, which is not shown, since a skipped test passes.
             let _ = writeln!(std::io::stderr(), "SKIPPED: no Python with redis-py is here: {reason}");
             return;
         }
@@ -242,7 +243,7 @@ fn the_articles_limiter_answers_the_same() {
         let mut runner = TestRunner::new(ProptestConfig { cases: 1, ..ProptestConfig::default() });
         let run = |steps: Vec<Step>| {
             let number = histories.replace(histories.get() + 1);
-            // Who remembers a denial for a moment does not see that a test lets time pass in Redis.
+            // A limiter that remembers denials does not notice that the test lets time pass in Redis.
             let (ours, steps) = match number % 2 {
                 0 => (&plain, steps),
                 _ => {
@@ -260,8 +261,8 @@ fn the_articles_limiter_answers_the_same() {
     assert!(denied > compared / 20, "of {compared} requests {denied} were denied: nothing has been tried");
 }
 
-/// How many requests have been compared, and how many of them both have denied. The clients are those of the
-/// history with this number alone.
+/// Runs a history, and returns how many requests have been compared, and how many of them both have denied. The
+/// `number` of the history gives it clients of its own.
 async fn history(
     [ours, theirs]: [&Side; 2],
     number: u16,

@@ -1,4 +1,5 @@
-//! The README's first command: `hardwork` in memory, and two of them that share a Redis; and a flood of keys.
+//! Tests of the example that the README begins with, `hardwork`, in memory and as two instances that share a
+//! Redis; and of the example `flood`.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -6,7 +7,7 @@ use std::thread;
 
 use tests::{Client, RedisServer};
 
-/// A running `hardwork`, which dies with this value.
+/// A running `hardwork`. It is killed when this value is dropped.
 struct Hardwork {
     child: Child,
     client: Client,
@@ -15,7 +16,7 @@ struct Hardwork {
 impl Hardwork {
     /// Starts it, and waits until it listens.
     fn start(redis_url: &str) -> Self {
-        // On Unix, `cargo run` becomes the program that it runs: what is killed is `hardwork`.
+        // On Unix, `cargo run` is replaced by the program that it runs, so it is `hardwork` that is killed.
         let mut child = Command::new(env!("CARGO"))
             .args(["run", "--quiet", "--package", "examples", "--bin", "hardwork"])
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -29,12 +30,12 @@ impl Hardwork {
         let address = lines
             .find_map(|line| Some(line.split_once("http://")?.1.split_whitespace().next()?.to_owned()))
             .expect("it says where it listens");
-        // What else it says is read, or it would fail to say it.
+        // The rest of its output must be read, or it would fail to write it.
         thread::spawn(move || lines.for_each(drop));
         Self { child, client: Client::at(address.parse().expect("an address")) }
     }
 
-    /// Asks it to end, as Kubernetes does, and tells whether it has ended well.
+    /// Asks the program to end, as Kubernetes does, and returns whether it has ended successfully.
     fn terminate(mut self) -> bool {
         let process = self.child.id().to_string();
         let sent = Command::new("kill").args(["-s", "TERM", &process]).status().expect("kill runs");
@@ -77,7 +78,7 @@ async fn on_redis_two_instances_share_the_five() {
     }
 }
 
-/// It asserts by itself what it shows.
+/// The example itself asserts what it shows.
 #[test]
 fn a_flood_of_keys_leaves_the_victims_counter_alone() {
     let flood = Command::new(env!("CARGO"))

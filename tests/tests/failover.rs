@@ -1,17 +1,17 @@
-//! A Redis Cluster whose nodes die, hand over and are given other slots, under constant load.
+//! Tests of a Redis Cluster under constant load, whose nodes die, hand over and are given other slots.
 //!
-//! What a decision says is what has been counted, as in `chaos.rs`; what a master had counted and not yet
-//! told its replica when it died is lost with it, and that much may be admitted once more.
+//! Decisions must agree with the counts, as in `chaos.rs`. What a master had counted but not yet replicated when
+//! it died is lost with it, and that much may be admitted once more.
 
 use std::time::{Duration, Instant};
 
 use axum_rate_limit::{Policy, RateLimiter};
 use tests::{Fault, Loss, RedisCluster, Storm, Tally};
 
-/// How long all is well before and after, in milliseconds.
+/// How long all is well before and after a fault, in milliseconds.
 const CALM: u64 = 300;
 
-/// Ends a storm in calm weather.
+/// Ends a storm after the limiters have recovered.
 async fn end(storm: Storm, cluster: &RedisCluster, loss: Option<Loss>) -> Tally {
     storm.recovered().await;
     storm.last(CALM).await;
@@ -44,7 +44,7 @@ async fn a_master_dies_and_its_replica_takes_over() {
     end(storm, &cluster, Some(loss)).await.is_right_with_degraded();
     counts_everywhere(&cluster.limiter().await, 200..400).await;
 
-    // It comes back as the replica of its replica.
+    // The old master comes back as the replica of its former replica.
     cluster.node(port).restart().await;
     cluster.node(port).until(&["INFO", "replication"], |info| info.contains("master_link_status:up")).await;
     counts_everywhere(&cluster.limiter().await, 400..600).await;
@@ -88,7 +88,7 @@ async fn slots_move_to_another_master_and_back() {
     counts_everywhere(&cluster.limiter().await, 0..200).await;
 }
 
-/// What a node has done is done once, also if nobody hears of it.
+/// What a node has executed is executed once, even if the reply is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replies_are_lost_and_connections_break() {
     let cluster = RedisCluster::start_behind_lines().await;
@@ -103,7 +103,7 @@ async fn replies_are_lost_and_connections_break() {
     end(storm, &cluster, None).await.is_right_with_degraded();
 }
 
-/// A limiter with patience waits for the answer of what may have been done, and does not ask for it again.
+/// However long its timeout is, a limiter does not repeat a call that may have been executed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_charged_twice_however_patient_a_limiter_is() {
     let cluster = RedisCluster::start_behind_lines().await;

@@ -1,4 +1,4 @@
-//! Servers at the end of a long line: calls follow one another there before they are answered.
+//! Tests of servers at the end of a long line, where a call may be sent before the previous one is answered.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tests::{Fault, FaultProxy, RedisServer, built};
 
 const MANY: Policy = Policy::new("many").per_hour(1_000_000);
 
-/// A limiter, and its server at the other end of a line.
+/// A limiter and its server, at the two ends of a line.
 struct Line {
     server: RedisServer,
     proxy: FaultProxy,
@@ -16,7 +16,7 @@ struct Line {
 }
 
 impl Line {
-    /// One that asks for all that it decides.
+    /// Opens a line with a limiter that remembers no denials.
     async fn with_timeout(timeout: Duration) -> Self {
         let server = RedisServer::start().await;
         let proxy = FaultProxy::to(server.port());
@@ -26,15 +26,15 @@ impl Line {
     }
 }
 
-/// Where a server is so far away that whoever waits for a call to be answered would be too late, another one follows
-/// it before that.
+/// If a server is so far away that a check which waited for the previous call would be too late, the next call
+/// is sent before the previous one is answered.
 #[tokio::test]
 async fn a_server_far_away_is_asked_before_it_has_answered() {
     let (counted, _) = from_far_away(Duration::from_millis(1_200), async |_| ()).await;
     assert!(counted > 90, "{counted} of 100 are decided by the server");
 }
 
-/// Those that find a script lost while others are under way are asked again, all after it has been loaded once.
+/// Calls that find the scripts lost while others are in flight are sent again, all of them after one reload.
 #[tokio::test]
 async fn a_server_far_away_may_lose_its_scripts() {
     let flush = async |server: &RedisServer| {
@@ -45,10 +45,10 @@ async fn a_server_far_away_may_lose_its_scripts() {
     assert!(calls > 10, "{calls} calls");
 }
 
-/// Where the line takes longer than the processors, nobody waits for the answer to another's check.
+/// If the time on the line outweighs that of the processors, no check waits for the answer to another.
 #[tokio::test]
 async fn a_server_far_away_is_asked_by_each_when_they_come() {
-    // A part of this is how long one would wait otherwise.
+    // Otherwise, a check would wait for a part of this timeout.
     let Line { server, proxy, limiter } = Line::with_timeout(Duration::from_secs(3_600)).await;
     proxy.set(Fault::Delay(Duration::from_millis(400)));
     let _ = limiter.check(&MANY, "0").await.expect("a decision");
@@ -60,12 +60,12 @@ async fn a_server_far_away_is_asked_by_each_when_they_come() {
         checks.push(check);
         let counters = format!("{}", checks.len() + 1);
         server.until(&["DBSIZE"], |told| told == counters).await;
-        // The more are under way, the longer the next waits for others to come with it.
+        // The more calls are in flight, the longer the next one waits for checks to share it.
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
 }
 
-/// Whether it is still there is asked when nobody has come for long.
+/// The limiter pings a server for which there has been no check for a while.
 #[tokio::test]
 async fn a_check_does_not_wait_for_the_answer_to_a_ping() {
     let Line { server, proxy, limiter } = Line::with_timeout(Duration::from_secs(3_600)).await;
@@ -78,7 +78,8 @@ async fn a_check_does_not_wait_for_the_answer_to_a_ping() {
     server.until(&["DBSIZE"], |told| told == "2").await;
 }
 
-/// What comes soon after it has stopped for longer than the timeout is late; but what comes later on is not.
+/// If a server stops for longer than the timeout, checks that come soon after it has stopped are late, but later
+/// ones are not.
 #[tokio::test]
 async fn a_server_far_away_may_stop_for_a_while() {
     let Line { server, proxy, limiter } = Line::with_timeout(Duration::from_secs(4)).await;
@@ -93,14 +94,14 @@ async fn a_server_far_away_may_stop_for_a_while() {
         checks.push(check);
         tokio::time::sleep(Duration::from_millis(45)).await;
     }
-    // These come after two seconds, and may have to share a call with what came half a second before.
+    // These come after two seconds, and may have to share a call with checks that came half a second before.
     for check in checks.split_off(50) {
         assert!(!check.await.expect("no panic").is_degraded());
     }
 }
 
-/// Asks a hundred times in five seconds, over a line that takes so long; tells how often the server has decided, and
-/// how often it was called.
+/// Makes a hundred checks in five seconds, over a line with this `delay`, and calls `midway` halfway. Returns
+/// how many the server has decided, and how many calls it has run.
 async fn from_far_away(delay: Duration, midway: impl AsyncFn(&RedisServer)) -> (u32, u64) {
     const HALF: Policy = Policy::new("half").per_hour(50);
     let Line { server, proxy, limiter } = Line::with_timeout(Duration::from_secs(2)).await;
@@ -124,7 +125,7 @@ async fn from_far_away(delay: Duration, midway: impl AsyncFn(&RedisServer)) -> (
     }
     let passed = decided.iter().filter(|passed| **passed).count();
     assert!(passed <= 50, "{passed} have passed of 50");
-    // In the order in which they came.
+    // They are decided in the order in which they came.
     assert!(decided.is_sorted_by(|one, next| one >= next), "{decided:?}");
     (u32::try_from(decided.len()).expect("a few"), server.calls().await - before)
 }

@@ -1,7 +1,7 @@
-//! Who is who, end to end: two requests share a key in the store if, and only if, they are of one client and for
-//! one thing, however they are spelt.
+//! End-to-end tests of identity: two requests share a key in the store if, and only if, they come from the same
+//! client and ask for the same thing, however they are spelt.
 //!
-//! A request is made of what it means and of a way to write that; the store tells which key it was asked for.
+//! A request is made from a meaning and a spelling. A recording store tells which key it was asked for.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -60,7 +60,7 @@ fn routes() -> Router {
         .route("/files/{*path}", routing::any(|| async {}))
 }
 
-/// Where requests go: the name of the policy, the template, and whether the path or the template counts.
+/// Where a request goes: the name of the policy, the template, and whether the path or the template counts.
 struct Place {
     policy: &'static str,
     template: &'static str,
@@ -75,7 +75,7 @@ enum Counts {
     Template,
 }
 
-/// What a part of a key is read off.
+/// What a part of a key is taken from.
 #[derive(Clone, Copy)]
 enum Who {
     Ip,
@@ -132,18 +132,18 @@ struct Meaning {
     api_key: Option<Vec<u8>>,
     user: Option<String>,
     method: &'static str,
-    /// What fills the places in the template.
+    /// The values of the template's parameters.
     words: [String; 2],
 }
 
-/// How it is written.
+/// How a request is written.
 #[derive(Clone, Debug)]
 struct Spelling {
-    /// Chooses between the ways to write each thing.
+    /// Random bytes, which choose between the ways to write each thing.
     chances: Vec<u8>,
 }
 
-/// Who shares a quota with whom: the test's own word for it.
+/// What two requests must have in common to share a quota, according to this test.
 #[derive(Debug, PartialEq)]
 struct Identity {
     policy: &'static str,
@@ -190,7 +190,7 @@ impl Meaning {
     }
 }
 
-/// A path, its percent-encoding undone, without segments that go nowhere.
+/// Undoes the percent-encoding of a path, and removes empty segments and `.`.
 fn normal(path: &str) -> String {
     let mut plain = Vec::new();
     let mut bytes = path.bytes();
@@ -225,7 +225,7 @@ impl Spelling {
         word.bytes().map(|byte| self.byte(byte)).collect()
     }
 
-    /// The path, without a query.
+    /// Returns the path, without a query.
     fn path(&mut self, meaning: &Meaning) -> String {
         let mut words = meaning.words.iter();
         let mut path = String::new();
@@ -250,7 +250,7 @@ impl Spelling {
         path
     }
 
-    /// The peer, and what it says of whom it asks for.
+    /// Returns the address of the peer, and the lines of `X-Forwarded-For`.
     fn address(&mut self, address: IpAddr) -> (IpAddr, Vec<String>) {
         let way = self.choose(8);
         let proxies = ["10.0.0.1", "::ffff:10.0.0.1", "fd00::1"];
@@ -302,7 +302,7 @@ fn request(meaning: &Meaning, mut spelling: Spelling) -> (Request<Body>, Identit
     (request, identity)
 }
 
-/// Remembers the key that it was asked for last, and allows everything.
+/// A store that allows everything, and remembers the last key that it was asked for.
 #[derive(Clone, Default)]
 struct Recorder(Arc<Mutex<Option<String>>>);
 
@@ -316,7 +316,7 @@ impl Store for Recorder {
     }
 }
 
-/// Texts that look like parts of keys, and others.
+/// Generates texts that look like parts of keys, and others.
 fn texts() -> impl Strategy<Value = String> {
     let traps = select(vec![
         "192.0.2.7",
@@ -377,7 +377,7 @@ fn spellings() -> impl Strategy<Value = Spelling> {
     proptest::collection::vec(any::<u8>(), 16..40).prop_map(|chances| Spelling { chances })
 }
 
-/// One meaning, and another that differs in at most a few things.
+/// Generates two meanings: half of the time they are independent, otherwise they differ in few things, if any.
 fn pairs() -> impl Strategy<Value = (Meaning, Meaning)> {
     (meanings(), meanings(), any::<[u8; 6]>(), any::<bool>()).prop_map(|(one, other, same, almost)| {
         let keep = |index: usize| almost && same[index] < 200;
@@ -435,7 +435,7 @@ proptest! {
     }
 }
 
-/// Paths that axum tells apart are told apart, and those that it does not route cost nobody anything.
+/// Paths that axum distinguishes are distinguished, and paths that it does not route are not charged.
 #[tokio::test]
 async fn what_axum_routes_elsewhere_is_something_else() {
     let recorder = Recorder::default();
@@ -470,7 +470,7 @@ async fn what_axum_routes_elsewhere_is_something_else() {
     assert_eq!(keys, paths);
 }
 
-/// What a program asks by hand is what a request of the same client asks.
+/// A key that a program makes of an address is the key of that client's requests.
 #[tokio::test]
 async fn a_key_made_of_an_address_is_that_of_a_request() {
     let recorder = Recorder::default();

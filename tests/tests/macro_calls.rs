@@ -1,4 +1,4 @@
-//! What one call of a macro declares, all of it at the place of the call.
+//! Tests of policies that one macro call declares, all of which have the location of that call.
 #![expect(dead_code, reason = "what is declared counts, not what is called")]
 
 use axum::http::request::Parts;

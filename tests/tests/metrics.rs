@@ -1,4 +1,4 @@
-//! What the `metrics` facade is told: decisions, under labels that no request has a say in.
+//! Tests of what the `metrics` facade is told: decisions and errors, under labels that no request can influence.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ async fn both() {}
 #[rate_limit(name = "open", per_hour = 1, on_store_error = allow)]
 async fn open() {}
 
-/// One that is never there.
+/// A store that is never reachable.
 struct Away;
 
 impl Store for Away {
@@ -37,13 +37,13 @@ impl Store for Away {
     }
 }
 
-/// How often each decision was counted, by policy, outcome and degraded.
+/// How often each decision was counted, by the labels `policy`, `outcome` and `degraded`.
 type Counts = BTreeMap<(String, String, String), u64>;
 
-/// What was told.
+/// What the facade was told.
 #[derive(Debug, Default)]
 struct Told {
-    /// Of those that were not taken, that none was is told of some.
+    /// Without those that were announced with a count of zero.
     decisions: Counts,
     begun: usize,
     /// By kind.
@@ -51,7 +51,7 @@ struct Told {
     is_up: Option<bool>,
 }
 
-/// Sends requests of these paths and API keys, and tells what was told of them. There is nothing but that.
+/// Sends requests with these paths and API keys, and returns what the facade was told. Panics on other metrics.
 fn told(settings: Builder, requests: &[(&str, &str)]) -> Told {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
@@ -156,7 +156,7 @@ fn each_policy_is_counted_under_what_came_of_it() {
     let requests = [("/both", "k"); 3];
     let requests = [&requests[..], &[("/tried", "k"); 3], &[("/r/1", "k"); 3]].concat();
     let expected = counts(&[
-        // Asked together: what the one denies, the other would have allowed.
+        // Both are asked together: what `inner` denies, `outer` would have allowed.
         ("inner", "allowed", "false", 1),
         ("inner", "denied", "false", 2),
         ("outer", "allowed", "false", 1),
@@ -178,7 +178,7 @@ fn what_was_decided_without_the_store_is_counted_apart() {
         ("resources", "denied", "true", 1),
     ]);
     assert_eq!(counted(RateLimiter::builder().store(Away), &requests), expected);
-    // Who asks for nothing but a policy in shadow is not denied.
+    // A request that meets only a policy in shadow is not denied.
     let denying = RateLimiter::builder().store(Away).on_store_error(OnStoreError::Deny);
     let expected = counts(&[("resources", "denied", "true", 2), ("tried", "allowed", "true", 1)]);
     assert_eq!(counted(denying, &[("/r/1", "k"), ("/r/1", "k"), ("/tried", "k")]), expected);

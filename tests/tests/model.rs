@@ -1,8 +1,8 @@
-//! Both stores against the model, on random histories: every decision, remaining and reset.
+//! Compares both stores with a model on random histories: every decision, remaining count and reset.
 //!
-//! The memory is compared to the fixed window as simply as it can be said, and Redis to the memory for
-//! every algorithm. Both live on a clock that the test moves. Only Redis's fixed windows end by the
-//! server's own clock; there the test takes the time that passes from what every key has left.
+//! The memory store is compared with a minimal model of the fixed window, and Redis with the memory store under
+//! every algorithm. Both run on a clock that the test moves. Only Redis's fixed windows end by the server's own
+//! clock: there, the test subtracts the time that passes from the TTL of every key.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -13,17 +13,17 @@ use redis::aio::MultiplexedConnection;
 use tests::RedisServer;
 use tokio::runtime::Runtime;
 
-/// Windows of hours, so that the real time which a history takes is nothing beside them.
+/// Windows of hours, so that the real time that a history takes is negligible.
 const POLICIES: [Policy; 4] = [
     Policy::new("one").quota(3, units(60)),
     Policy::new("two").quota(2, units(10)).quota(5, units(100)),
     Policy::new("three").quota(1, units(10)).quota(3, units(100)).quota(4, units(1_000)),
-    // The same counters as `one`, of which another instance knows another limit.
+    // The same counters as `one`, under the different limit that another instance may have.
     Policy::new("one").quota(5, units(60)),
 ];
 const KEYS: [&str; 3] = ["a", "b", "::"];
 
-/// The shortest time that a history can tell.
+/// The unit of time in a history.
 const UNIT: Duration = Duration::from_secs(1_000);
 const UNIT_MILLIS: u64 = 1_000_000;
 
@@ -52,11 +52,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..60)
 }
 
-/// What a decision says, as far as all must agree on it.
+/// The parts of a decision on which all must agree.
 #[derive(Debug, PartialEq)]
 struct Said {
     allowed: bool,
-    /// Remaining and reset of each quota.
+    /// The remaining count and the reset of each quota.
     quotas: Vec<(u32, Duration)>,
 }
 
@@ -68,11 +68,11 @@ impl From<Decision> for Said {
     }
 }
 
-/// The fixed window, as simply as it can be said.
+/// A minimal model of the fixed window.
 #[derive(Default)]
 struct Model {
     now: Duration,
-    /// By name, key and window: how much is taken, and when the window ends.
+    /// The units taken and the end of the window, by policy name, key and window.
     counters: HashMap<(&'static str, usize, Duration), (u32, Duration)>,
 }
 
@@ -144,12 +144,12 @@ proptest! {
 
 const BUCKET: Algorithm = Algorithm::TokenBucket { burst: None };
 
-/// The policies by which Redis and the memory are compared: each algorithm with one quota and with
-/// several, several costs, and one counter under two limits.
+/// The policies under which Redis and the memory store are compared: each algorithm with one quota and with
+/// several, several costs, and counters under two limits.
 const ALL: [Policy; 13] = [
     Policy::new("fixed").quota(3, units(60)),
     Policy::new("fixed").quota(5, units(60)).cost(2),
-    // The same counter, and one more.
+    // The same counter as above, and one more.
     Policy::new("fixed").quota(4, units(60)).quota(6, units(100)),
     Policy::new("fixed-two").quota(2, units(10)).quota(5, units(100)),
     Policy::new("sliding").quota(3, units(60)).algorithm(Algorithm::SlidingWindow),
@@ -181,7 +181,7 @@ enum Act {
 fn acts() -> impl Strategy<Value = Vec<(Act, usize, usize)>> {
     let edge =
         prop_oneof![Just(1_u64), Just(9), Just(10), Just(20), Just(59), Just(60), Just(120), 0..130_u64];
-    // Keys expire by the server's own clock, so none may have less to live than a history takes.
+    // Keys expire by the server's own clock, so the TTL of none may be shorter than a history takes.
     let jitter = prop_oneof![Just(0_i64), Just(-1), Just(1), -8..8_i64].prop_map(|minutes| minutes * 60_000);
     let time = (edge, jitter).prop_map(|(units, jitter)| (units * UNIT_MILLIS).saturating_add_signed(jitter));
     let act = prop_oneof![
@@ -192,7 +192,7 @@ fn acts() -> impl Strategy<Value = Vec<(Act, usize, usize)>> {
         1 => (0..4_u32).prop_map(Act::GiveBack),
         4 => time.prop_map(Act::Pass),
     ];
-    // One policy or two that share counters, so that a history is about something.
+    // At most two neighbouring policies, some of which share counters, so that the steps of a history interact.
     (0..ALL.len()).prop_flat_map(move |first| {
         let which = first..(first + 2).min(ALL.len());
         proptest::collection::vec((act.clone(), which, 0..2_usize), 1..40)
@@ -213,7 +213,7 @@ async fn act(limiter: &RateLimiter, act: &Act, policy: &Policy, key: &str) -> De
     decision.expect("a decision")
 }
 
-/// Lets time pass for fixed windows, which end by the server's own clock.
+/// Lets time pass for Redis's fixed windows, which end by the server's own clock.
 async fn pass(connection: &mut MultiplexedConnection, millis: u64) {
     let script = "for _, key in ipairs(redis.call('KEYS', '*}*')) do \
                     if string.match(key, '%d$') then \
@@ -225,7 +225,8 @@ async fn pass(connection: &mut MultiplexedConnection, millis: u64) {
         redis::cmd("EVAL").arg(script).arg(0).arg(millis).query_async(connection).await.expect("it passes");
 }
 
-/// The real time that a history takes is all that fixed windows may differ by.
+/// Whether two decisions agree. The `tolerance` is for the real time that a history takes, by which fixed
+/// windows may differ.
 fn agree(redis: &Decision, memory: &Decision, tolerance: Duration) -> bool {
     let close = |one: Duration, other: Duration| one <= other && one + tolerance >= other;
     let waits = |one: Option<Duration>, other: Option<Duration>| match (one, other) {
@@ -241,7 +242,7 @@ fn agree(redis: &Decision, memory: &Decision, tolerance: Duration) -> bool {
         })
 }
 
-/// A limiter that knows the time by `clock`, and has all the time it needs.
+/// Builds a limiter that runs on `clock`, with a long timeout.
 fn built(runtime: &Runtime, builder: Builder, clock: &ManualClock) -> RateLimiter {
     let builder = builder.clock(clock).timeout(Duration::from_secs(20)).require_store();
     runtime.block_on(builder.build()).expect("Redis is there")
@@ -262,11 +263,11 @@ fn redis_decides_as_the_memory_does() {
         let is_fixed = acts.iter().any(|(_, policy, _)| ALL[*policy].counted_by() == Algorithm::FixedWindow);
         runtime.block_on(async {
             let () = redis::cmd("FLUSHALL").query_async(&mut connection.clone()).await.expect("it is empty");
-            // What was denied before is asked again by then.
+            // Denials remembered from the previous history are too old after this.
             clock.advance(Duration::from_secs(2));
             for (step, policy, key) in acts {
                 if let Act::Pass(millis) = step {
-                    // No nearer to the end of a window than the real time that a history takes.
+                    // Whole units stay further from a window's end than the real time that a history takes.
                     let millis = if is_fixed { millis - millis % UNIT_MILLIS } else { millis };
                     clock.advance(Duration::from_millis(millis));
                     pass(&mut connection.clone(), millis).await;
@@ -289,7 +290,7 @@ fn redis_decides_as_the_memory_does() {
     runner.run(&acts(), history).expect("Redis decides as the memory does");
 }
 
-/// So many checks at the same time, each of a policy and a key, and then time that passes.
+/// Checks that are made at the same time, each of a policy and a key, and the units of time that pass afterwards.
 type Round = (Vec<(usize, usize)>, u64);
 
 fn rounds() -> impl Strategy<Value = Vec<Round>> {
@@ -300,11 +301,11 @@ fn rounds() -> impl Strategy<Value = Vec<Round>> {
     })
 }
 
-/// What is asked at the same time shares calls and is merged there; each is told what it would be told if
-/// it were asked alone, in the order in which they came.
+/// Checks that are made at the same time share calls, in which equal ones are merged. Each must get the decision
+/// that it would get if they were made one by one, in the order in which they came.
 #[test]
 fn checks_that_share_a_call_are_decided_one_after_the_other() {
-    // On one thread all of a round are asked before any is sent.
+    // On one thread, all checks of a round are enqueued before any is sent.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let server = runtime.block_on(RedisServer::start());
     let connection = runtime.block_on(server.connection());
@@ -355,8 +356,8 @@ fn checks_that_share_a_call_are_decided_one_after_the_other() {
     runner.run(&rounds(), history).expect("they are decided as if each were alone");
 }
 
-/// How many scripts decide so many checks: a short one for single fixed windows, another for all else, and that
-/// alone if some of both kinds ask for the same key.
+/// Returns how many calls decide these checks: one, by a short script or a transaction, for single fixed windows,
+/// and one, by a longer script, for all others. If checks of both kinds share a key, the latter decides all.
 fn scripts(checks: &[(usize, usize)]) -> u64 {
     let is_simple =
         |policy: &Policy| (policy.quotas().len(), policy.counted_by()) == (1, Algorithm::FixedWindow);

@@ -1,4 +1,4 @@
-//! An OpenAPI document says of denials what clients see of them.
+//! Tests that an OpenAPI document describes denials as clients see them.
 
 use std::collections::BTreeSet;
 
@@ -42,7 +42,7 @@ fn keys(object: &Value) -> BTreeSet<&str> {
     object.as_object().expect("an object").keys().map(String::as_str).collect()
 }
 
-/// Asks twice for `path`, and looks for the second answer in the document.
+/// Requests `path` twice, and compares the second answer, a denial, with the document.
 async fn is_as_described(builder: Builder, router: Router, path: &str) {
     let app = App::serve(router.layer(builder.build().await.expect("it builds"))).await;
     assert_eq!(app.get(path).await.status, 200);
@@ -66,7 +66,7 @@ async fn is_as_described(builder: Builder, router: Router, path: &str) {
     let (schema, body): (_, Value) = (&content["schema"], serde_json::from_str(&denial.body).expect("JSON"));
     let mut example = content["example"].clone();
     if let Some(violated) = example.get_mut("violated-policies") {
-        // There a policy is violated that only the document knows.
+        // The example in the document names a policy of its own.
         *violated = json!([path.trim_start_matches('/')]);
     }
     assert_eq!(example, body, "{path}");

@@ -1,4 +1,4 @@
-//! What happens when Redis does not: real servers, stopped for real.
+//! Tests of outages of Redis: real servers, really stopped.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tests::{App, Fault, FaultProxy, LIMIT_FIELDS, Log, RedisServer, built, recov
 
 const MANY: Policy = Policy::new("many").per_hour(1_000_000);
 
-/// A loaded machine is slow.
+/// How long anything may take; a loaded machine is slow.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
@@ -55,7 +55,7 @@ async fn judged(decisions: Decisions) -> String {
     format!("degraded: {}", decisions[0].is_degraded())
 }
 
-/// Kills the server, and tells what three requests are answered with.
+/// Kills the server, and returns the answers to three requests.
 async fn without_a_server(on_store_error: OnStoreError) -> Vec<tests::Answer> {
     let mut server = RedisServer::start().await;
     let builder = RateLimiter::builder().redis(server.url()).on_store_error(on_store_error).require_store();
@@ -121,7 +121,7 @@ async fn a_demoted_server_is_left_and_taken_up_again() {
     for _ in 0..3 {
         assert!(limiter.check(&MANY, "x").await.expect("a decision").is_degraded());
     }
-    // Probes that a replica would answer are no reason to come back.
+    // A replica answers probes, but that is no reason to use it again.
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(limiter.check(&MANY, "x").await.expect("a decision").is_degraded());
     let () = replica_of("NO", "ONE").query_async(&mut connection).await.expect("it is promoted");
@@ -178,8 +178,8 @@ fn succeeded(answer: &response::Parts) -> bool {
     answer.status.is_success()
 }
 
-/// A guesser who tries while Redis is away must not be given what somebody else's success returns, nor the other
-/// way round.
+/// An attacker who guesses while Redis is away must not profit from what somebody else's success gives back to
+/// Redis, nor the other way round.
 #[tokio::test]
 async fn what_is_given_back_is_given_to_where_it_was_taken() {
     const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -196,7 +196,7 @@ async fn what_is_given_back_is_given_to_where_it_was_taken() {
         } else {
             server.signal("STOP");
         }
-        // Others try.
+        // Meanwhile, others try.
         for _ in 0..3 {
             let decision = limiter.check(&FAILURES, CLIENT).await.expect("a decision");
             assert!(decision.is_allowed());
@@ -215,7 +215,7 @@ async fn what_is_given_back_is_given_to_where_it_was_taken() {
     }
 }
 
-/// What was asked for is done; that it has not been given back is nothing that the client could mend.
+/// The work is done, and the client can do nothing about a failed give-back.
 #[tokio::test]
 async fn an_answer_is_sent_though_what_it_gives_back_is_lost() {
     #[rate_limit(policy = FAILURES)]
@@ -234,7 +234,7 @@ async fn an_answer_is_sent_though_what_it_gives_back_is_lost() {
     let _ = recovered(&limiter, &FAILURES, "127.0.0.1").await;
 }
 
-/// Whoever reads the log at night is to find why it is still away, not only what went first.
+/// Whoever reads the log at night should find out why the store is still away, not only why it first went away.
 #[tokio::test]
 async fn why_a_store_is_away_is_told_anew_when_it_is_another_reason() {
     let (log, _guard) = Log::of_this_thread();
@@ -262,7 +262,7 @@ async fn why_a_store_is_away_is_told_anew_when_it_is_another_reason() {
     assert!(!back.is_empty(), "{:?}", log.lines());
 }
 
-/// Some that are late open no breaker, and would be told by nobody.
+/// A few late checks do not open the breaker, so nothing else would report them.
 #[tokio::test]
 async fn checks_that_have_no_answer_in_time_are_told() {
     let (log, _guard) = Log::of_this_thread();

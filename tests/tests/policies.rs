@@ -1,4 +1,4 @@
-//! Rich policies over HTTP, the same on both stores: keys, costs, tiers, shadows, charges, amendments.
+//! Tests of keys, costs, tiers, shadows, charges and amendments over HTTP: the same on both stores.
 
 use std::time::{Duration, Instant};
 
@@ -172,7 +172,7 @@ async fn tiers_have_quotas_of_their_own(limiter: Instances) {
     let gold = app.get_with("/", [("x-tier", "gold")]).await;
     assert_eq!(gold.field("ratelimit-policy"), r#""tiers";q=3;w=60, "tiers.2";q=100;w=86400"#);
 
-    // Where there is no request, they are told.
+    // Without a request, the quotas must be given.
     let (declared, key) = (declared("tiers"), || Key::header("gold"));
     let gold = declared.with_quotas(GOLD);
     limiter.each(|limiter| limiter.amend("tiers", |policy| policy.per_minute(9)).expect("it is sound"));
@@ -288,12 +288,12 @@ async fn a_policy_is_amended_while_requests_are_served(limiter: Instances) {
     assert_eq!(app.statuses("/changing", 2).await, [200, 503]);
     amend(|policy| policy.per_minute(3).status(429));
     assert_eq!(app.statuses("/changing", 3).await, [200, 200, 429]);
-    // From the first one, not from the last.
+    // An amendment changes the policy as it was built, not as it was amended last.
     amend(|policy| policy.per_hour(100));
     assert_eq!(app.statuses("/changing", 1).await, [503]);
     amend(|policy| policy.shadow(true));
     assert_eq!(app.statuses("/changing", 2).await, [200; 2]);
-    // What was counted by none of the others is counted from now on.
+    // Nothing has been charged to an hourly quota so far, so this one begins anew.
     amend(|policy| policy.without_quotas().per_hour(2));
     assert_eq!(app.statuses("/changing", 3).await, [200, 200, 503]);
     amend(|policy| policy);
@@ -484,7 +484,7 @@ const WIDE: Policy = Policy::new("wide").per_minute(10).key(&[KeyPart::Global]);
 #[rate_limit(name = "narrow", per_minute = 1)]
 async fn refunded() {}
 
-/// Only what succeeds counts.
+/// Middleware by which only successful requests count.
 async fn refund(charge: Charge, request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     if !response.status().is_success() {
@@ -506,7 +506,7 @@ async fn who_has_patience_is_let_through_when_it_can_be() {
     assert!(within(&SLOW, Duration::ZERO).await.0);
     let (allowed, waited) = within(&SLOW, Duration::from_secs(60)).await;
     assert!(allowed && waited >= Duration::from_millis(200), "{waited:?}");
-    // What is too long is not waited for.
+    // A wait that would be too long is not begun.
     let _ = limiter.add(&DEAR, "x", 1).await.expect("it is charged");
     let (allowed, waited) = within(&DEAR, Duration::from_secs(600)).await;
     assert!(!allowed && waited < Duration::from_secs(60), "{waited:?}");
@@ -523,7 +523,7 @@ async fn a_limiter_in_this_process_has_nothing_to_close() {
     }
 }
 
-/// Nobody is to wonder why so much passes.
+/// Otherwise, a misspelt name would silently let too much pass.
 #[tokio::test]
 async fn a_charge_of_a_policy_that_does_not_exist_fails() {
     #[rate_limit(name = "tokens", per_hour = 10)]
@@ -539,7 +539,7 @@ async fn a_charge_of_a_policy_that_does_not_exist_fails() {
         assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(answer.parameter("r"), Some(left), "one that was not asked is charged nothing");
     }
-    // Not for each request, which a client may make.
+    // It is not logged for each request, or clients could flood the log.
     let lines = log.lines_with("ERROR", &["Charge::of: `token`", "did you mean `tokens`?"]);
     assert_eq!(lines.len(), 1, "{:?}", log.lines());
 }
@@ -591,7 +591,7 @@ async fn once() {}
 
 async fn number(_: Path<u32>) {}
 
-/// Whoever it is that answers: a handler, another policy, an extractor.
+/// This holds whether the answer comes from a handler, from another policy or from an extractor.
 async fn what_an_answer_gives_back_is_of_one_policy(limiter: Instances) {
     let app = App::serve(shop().layer(limiter.clone())).await;
     for (path, status, failures) in
@@ -612,7 +612,7 @@ fn curious(parts: &Parts) -> Option<String> {
 #[rate_limit(name = "curious", per_minute = 1, key = curious)]
 async fn asked_by_the_curious() {}
 
-/// It would wait for itself.
+/// A function of a policy that could ask for the decisions would wait for itself.
 #[tokio::test]
 async fn a_function_finds_no_decisions_yet() {
     let app = Router::new().route("/", get(asked_by_the_curious)).layer(RateLimiter::memory());
@@ -624,7 +624,7 @@ async fn a_function_finds_no_decisions_yet() {
 #[tokio::test]
 async fn an_answer_gives_back_once_though_no_field_tells_it() {
     let limiter = RateLimiter::builder().headers(Headers::Off).build().await.expect("it builds");
-    // The same limiter around a router and around one in it.
+    // The same limiter is a layer of a router and of one that is nested in it.
     let routes = Router::new().nest("/shop", shop().layer(limiter.clone()));
     let app = App::serve(routes.layer(limiter.clone())).await;
     let _ = limiter.add(&FAILURES, Key::global(), 5).await.expect("a decision");

@@ -1,6 +1,7 @@
-//! Denial of service by the limiter itself: hostile clients, crowds of keys, herds, and a Redis that refuses.
+//! Tests against denial of service by the limiter itself: hostile clients, crowds of keys, herds, and a Redis that
+//! refuses.
 //!
-//! What is asserted is who passes, what the log says and how much is kept; never how fast.
+//! They assert who passes, what the log says and how much is kept, but never how fast that is.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +19,7 @@ use tests::{App, Log, RedisServer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// How long anything may take that must happen; a loaded machine is slow.
+/// How long something that must happen may take; a loaded machine is slow.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[rate_limit(name = "judged", per_hour = 2)]
@@ -34,7 +35,7 @@ const CHOICES: [(OnStoreError, &str, [u16; 4], &str); 3] = [
     (OnStoreError::Deny, "deny:", [503; 4], r#"{"detail":"The rate limit can't be checked at the moment."}"#),
 ];
 
-/// An application for each thing that can be chosen to do when the store fails, with keys of its own.
+/// Serves one application per choice of what to do when the store fails, each with keys of its own.
 async fn apps(server: &RedisServer) -> Vec<(RateLimiter, App)> {
     let mut apps = Vec::new();
     for (choice, prefix, ..) in CHOICES {
@@ -46,7 +47,7 @@ async fn apps(server: &RedisServer) -> Vec<(RateLimiter, App)> {
     apps
 }
 
-/// Each does what it was chosen to do.
+/// Makes sure that each application does what was chosen.
 async fn all_do_as_chosen(apps: &[(RateLimiter, App)]) {
     for ((choice, _, statuses, body), (_, app)) in CHOICES.into_iter().zip(apps) {
         for (index, status) in statuses.into_iter().enumerate() {
@@ -57,7 +58,7 @@ async fn all_do_as_chosen(apps: &[(RateLimiter, App)]) {
     }
 }
 
-/// Each counts in Redis again.
+/// Waits until each limiter counts in Redis again.
 async fn all_recover(apps: &[(RateLimiter, App)]) {
     const OTHER: Policy = Policy::new("other").per_hour(1_000_000);
     for (limiter, _) in apps {
@@ -73,13 +74,13 @@ async fn run(connection: &mut MultiplexedConnection, command: &str) {
     let mut words = command.split(' ');
     let mut call = redis::cmd(words.next().expect("a command"));
     for word in words {
-        // `""` is an empty word.
+        // `""` stands for an empty word.
         call.arg(word.trim_matches('"'));
     }
     let _: redis::Value = call.query_async(connection).await.expect("it runs");
 }
 
-/// Each limiter complains of this once, however many requests it refuses.
+/// Makes sure that each limiter logs this error once, however many requests it refuses.
 fn each_complains_once(log: &Log, of: &str) {
     let lines = log.lines_with("ERROR", &["requests can't be counted", of]);
     assert_eq!(lines.len(), CHOICES.len(), "{:?}", log.lines());
@@ -143,7 +144,7 @@ async fn a_redis_that_wants_a_password() {
     all_recover(&apps).await;
 }
 
-/// An error with all its sources.
+/// Returns the texts of an error and of all its sources.
 fn told(error: &BuildError) -> Vec<String> {
     let mut texts = vec![error.to_string()];
     let mut source = std::error::Error::source(error);
@@ -154,11 +155,11 @@ fn told(error: &BuildError) -> Vec<String> {
     texts
 }
 
-/// A server with much on disk comes back: for a while it answers, but serves nobody.
+/// A server that starts with much data on disk answers for a while, but serves nobody.
 #[tokio::test]
 async fn a_redis_that_is_loading() {
     let (log, _guard) = Log::of_this_thread();
-    // 2 ms for each key, and an ear for clients after each 2 MB.
+    // Loading takes 2 ms per key, and the server listens to clients after every 2 MB.
     let slow = ["--key-load-delay", "2000", "--rdbcompression", "no"];
     let mut server = RedisServer::start_with(&[&["--save", ""][..], &slow].concat()).await;
     let apps = apps(&server).await;
@@ -236,7 +237,7 @@ async fn a_crowd_that_fills_the_memory_is_refused_and_pushes_nobody_out() {
         }
         assert!(check(&allowing, &policies, number).await.expect("it lets pass").is_allowed());
     }
-    // Shards fill unevenly, and round up.
+    // Shards fill unevenly, and their capacity is rounded up.
     let count = seated.len();
     assert!((MAX_KEYS / 2..=MAX_KEYS + MAX_KEYS / 100).contains(&count), "{count} of {MAX_KEYS}");
     let lines = log.lines_with("ERROR", &["requests can't be counted", "raise `max_keys`, now 20000"]);
@@ -285,7 +286,7 @@ async fn a_crowd_leaves_nothing_in_redis_that_stays() {
 
 const HERD: Policy = Policy::new("herd").per_hour(50);
 
-/// How many of so many checks at once are allowed, by these limiters in turn.
+/// Makes `count` checks at once, with these limiters in turn, and returns how many are allowed.
 async fn admitted(limiters: &[RateLimiter], count: usize) -> usize {
     let mut tasks = tokio::task::JoinSet::new();
     for limiter in limiters.iter().cycle().take(count) {
@@ -301,7 +302,7 @@ async fn admitted(limiters: &[RateLimiter], count: usize) -> usize {
     admitted
 }
 
-/// A herd waits for the end of a window, and comes in while it ends and ever after.
+/// Uses up a window, and goes on checking while `end` ends it and afterwards: exactly one more quota may pass.
 async fn herd(limiters: &[RateLimiter], end: impl Future<Output = ()> + Send + 'static) {
     assert_eq!(admitted(limiters, 1_000).await, 50);
     let ending = tokio::spawn(end);
@@ -360,7 +361,7 @@ async fn connect(address: SocketAddr, text: &str) -> TcpStream {
     stream
 }
 
-/// The head of an answer.
+/// Reads the head of a response.
 async fn head(stream: &mut TcpStream) -> String {
     let reading = async {
         let mut bytes = Vec::new();
@@ -373,8 +374,8 @@ async fn head(stream: &mut TcpStream) -> String {
     tokio::time::timeout(PATIENCE, reading).await.expect("it answers in time")
 }
 
-/// Clients that begin and do not go on take nothing, those that hang up no more than there is, and who is denied is
-/// told so before the body has come.
+/// Clients that stall within the head of a request are charged nothing, clients that hang up are charged no more
+/// than there is, and denied clients are told so before their bodies have arrived.
 #[tokio::test]
 async fn slow_clients_hold_nobody_up() {
     let limiter = RateLimiter::memory();
@@ -386,7 +387,7 @@ async fn slow_clients_hold_nobody_up() {
     for _ in 0..100 {
         begun.push(connect(address, "POST / HTTP/1.1\r\nhost: x\r\nx-forwar").await);
     }
-    // Two wait for their bodies inside the handler's extractor: they are counted, and hold nobody up.
+    // Two requests wait for their bodies in the handler's extractor: they are counted, and hold nobody up.
     let mut waiting = Vec::new();
     for _ in 0..2 {
         waiting.push(connect(address, "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nab").await);
@@ -394,7 +395,7 @@ async fn slow_clients_hold_nobody_up() {
     let upload = axum_rate_limit::policies().into_iter().find(|policy| policy.name() == "upload");
     let (upload, me) = (upload.expect("it is declared"), IpAddr::from([127, 0, 0, 1]));
     let start = Instant::now();
-    // They are read in their own time.
+    // The server reads them in its own time.
     while limiter.peek(upload, me).await.expect("a decision").remaining() > 3 {
         assert!(start.elapsed() < PATIENCE, "they are not read");
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -428,7 +429,7 @@ async fn by_address() {}
 #[rate_limit(name = "secret", per_hour = 2, key = header("x-api-key"))]
 async fn by_header() {}
 
-/// As much as hyper reads by default is about 400 KB.
+/// Below the limit of about 400 KB up to which hyper reads a head by default.
 const HUGE: usize = 100_000;
 
 #[tokio::test]
@@ -452,7 +453,7 @@ async fn huge_headers_gain_nothing() {
         let status = app.get_with("/address", [("x-forwarded-for", &line)]).await.status.as_u16();
         assert_eq!(status, if index < 2 { 200 } else { 503 }, "{index}");
     }
-    // More hops than anyone has: the last proxy that is read counts, whatever stands before.
+    // These are more hops than are read: the last proxy that is read counts, whatever comes before it.
     for (first, status) in [("1.1.1.1", 200), ("2.2.2.2", 200), ("3.3.3.3", 503)] {
         let line = format!("{first}{}", ", 10.0.0.2".repeat(HUGE / 10));
         assert_eq!(app.get_with("/address", [("x-forwarded-for", &line)]).await.status.as_u16(), status);

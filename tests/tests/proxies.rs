@@ -1,4 +1,5 @@
-//! Setups of proxies that look wrong are told to the log: once, with the line to write; and one that has no address.
+//! Tests of proxy setups that look wrong, which are logged once, with the line to write; and of a peer that has no
+//! address.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,7 +16,7 @@ use tower::ServiceExt as _;
 #[rate_limit(name = "twice", per_hour = 2)]
 async fn twice() {}
 
-/// The statuses of requests from `peer`, one for each list of fields.
+/// Sends a request from `peer` for each list of fields, and returns the statuses.
 async fn statuses(limiter: RateLimiter, peer: [u8; 4], requests: &[&[(&str, &str)]]) -> Vec<u16> {
     let peer = MockConnectInfo(SocketAddr::from((peer, 1234)));
     let router: Router = Router::new().route("/", get(twice)).layer(limiter).layer(peer);
@@ -57,7 +58,7 @@ fn is_monitoring(request: &Parts) -> bool {
 #[rate_limit(name = "watched", per_hour = 1, skip_if = is_monitoring)]
 async fn watched() {}
 
-/// And not the proxy, by which all of them look alike.
+/// They do not see the proxy, behind which all clients would look alike.
 #[tokio::test]
 async fn functions_of_policies_see_the_client_behind_a_proxy() {
     let router: Router = Router::new().route("/", get(watched)).layer(trusting(&["10.0.0.0/8"]).await);
@@ -74,7 +75,7 @@ async fn functions_of_policies_see_the_client_behind_a_proxy() {
     assert_eq!(client_ip(&elsewhere), None);
 }
 
-// One test, since what it shows is told once in a process.
+// This is a single test, since each of these warnings is logged once per process.
 #[tokio::test]
 async fn what_looks_wrong_is_told_once() {
     let (log, _guard) = Log::of_this_thread();
@@ -87,7 +88,7 @@ async fn what_looks_wrong_is_told_once() {
     assert_eq!(statuses(trusting(&[]).await, [192, 0, 2, 9], &[&[]]).await, [200]);
     assert_eq!(log.lines(), Vec::<String>::new());
 
-    // Nobody is trusted, or not the one who asks: three clients share one quota.
+    // No proxy is trusted, or not this one: three clients share one quota.
     for networks in [&[][..], &["10.0.0.0/8"]] {
         assert_eq!(statuses(trusting(networks).await, [172, 16, 0, 9], &by_three).await, [200, 200, 503]);
     }
@@ -98,7 +99,7 @@ async fn what_looks_wrong_is_told_once() {
         "{lines:?}"
     );
 
-    // A proxy is trusted, and says nothing where it should.
+    // A trusted proxy does not write the header that is read.
     let other = [("cf-connecting-ip", "192.0.2.1")];
     let silent: [&[(&str, &str)]; 2] = [&other, &[]];
     assert_eq!(statuses(trusting(&["10.0.0.0/8"]).await, [10, 0, 0, 1], &silent).await, [200; 2]);
@@ -109,7 +110,7 @@ async fn what_looks_wrong_is_told_once() {
         "{lines:?}"
     );
 
-    // It says something else.
+    // A trusted proxy writes something else than an address.
     let nonsense = format!("{}unknown", "x".repeat(5_000));
     let nonsense = field(&nonsense);
     assert_eq!(
@@ -120,14 +121,14 @@ async fn what_looks_wrong_is_told_once() {
     assert_eq!(lines.len(), 3, "{lines:?}");
     assert!(lines[2].contains("xunknown`") && lines[2].len() < 600, "{lines:?}");
 
-    // Everyone is trusted, so that everyone chooses who they are.
+    // Everyone is a trusted proxy, so everyone can choose who they are.
     assert_eq!(statuses(trusting(&["0.0.0.0/0"]).await, [192, 0, 2, 9], &by_three).await, [200; 3]);
     let lines = log.lines();
     assert_eq!(lines.len(), 4, "{lines:?}");
     assert!(lines[3].contains("everyone is a trusted proxy"), "{lines:?}");
 }
 
-/// As the guide has it for a Unix socket: the layer outside the limiter stands in for an address.
+/// As in the guide for a Unix socket: a layer outside the limiter supplies an address.
 #[tokio::test]
 async fn a_peer_without_an_address_may_be_given_one() {
     let (one, two) = ([("x-forwarded-for", "6.6.6.6, 192.0.2.1")], [("x-forwarded-for", "192.0.2.2")]);

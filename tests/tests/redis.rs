@@ -1,4 +1,4 @@
-//! What stands in Redis, and what is asked of it.
+//! Tests of what is stored in Redis, and of the calls that it gets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -137,7 +137,7 @@ async fn a_counter_whose_ttl_was_taken_away_ends_all_the_same() {
     assert!(server.pttl(key).await > 0);
 }
 
-/// The end of a window that this process remembers is not that of the next one.
+/// The end of a window that this process remembers must not be taken for that of the next one.
 #[tokio::test]
 async fn a_counter_that_was_reset_elsewhere_begins_a_window_of_its_own() {
     const MANY: Policy = Policy::new("many").per_hour(100);
@@ -156,7 +156,7 @@ async fn a_counter_that_was_reset_elsewhere_begins_a_window_of_its_own() {
         assert!(server.pttl(key).await > 600_000);
         let () = redis::cmd("UNLINK").arg(key).query_async(&mut connection).await.expect("it is gone");
     }
-    // Whoever is denied is told what Redis says, whatever is remembered.
+    // A denial tells the wait according to Redis, whatever is remembered.
     let _ = limiter.add(&MANY, "x", 99).await.expect("a decision");
     let _ = limiter.check(&MANY, "x").await.expect("a decision");
     let () = redis::cmd("PEXPIRE").arg(key).arg(600_000).query_async(&mut connection).await.expect("it is");
@@ -169,7 +169,7 @@ async fn anew() -> &'static str {
     "ok"
 }
 
-/// Something between the layer and the handler may give a request up while it waits, and send it again.
+/// Middleware between the layer and the handler may give up a request that waits for the store, and send it again.
 #[tokio::test]
 async fn a_request_that_is_given_up_while_it_waits_is_asked_anew() {
     let server = Arc::new(RedisServer::start().await);
@@ -191,12 +191,12 @@ async fn a_request_that_is_given_up_while_it_waits_is_asked_anew() {
     let answer = app.get("/").await;
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(answer.field("ratelimit-policy"), r#""anew";q=5;w=3600"#);
-    // The first try may have counted, and has.
+    // The first attempt may have been charged, and it has been.
     assert_eq!(answer.parameter("r"), Some(3));
 }
 
-/// Under load from many clients, some of whom hang up, the server is killed at a random moment,
-/// again and again; whatever it has on disk then has a TTL.
+/// Under load from many clients, some of which hang up, the server is killed again and again, each time a
+/// little later. Every key that it has on disk then has a TTL.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_key_is_ever_without_a_ttl_whatever_is_killed_when() {
     const POLICY: Policy = Policy::new("load").per_minute(1_000).per_hour(5_000);
@@ -242,7 +242,7 @@ async fn no_key_is_ever_without_a_ttl_whatever_is_killed_when() {
     assert!(seen > 0, "the load has reached the server");
 }
 
-/// What a server refuses to let end is not begun.
+/// A counter on which the server refuses to set a TTL is not created.
 #[tokio::test]
 async fn no_key_is_left_without_a_ttl_by_a_server_that_refuses_to_set_one() {
     const ONCE: Policy = Policy::new("once").per_hour(1);
@@ -251,12 +251,12 @@ async fn no_key_is_left_without_a_ttl_by_a_server_that_refuses_to_set_one() {
     let _ = limiter.check(&ONCE, "x").await.expect("a decision");
     let () = server.call(&["ACL", "SETUSER", "default", "-pexpire"]).await;
     let _: i64 = server.call(&["UNLINK", "rl:{once::x}3600000"]).await;
-    // The end of the window is remembered, but there is none any more.
+    // The limiter remembers the end of a window that no longer exists.
     assert!(limiter.check(&ONCE, "x").await.expect("a decision").is_degraded());
     assert_eq!(server.keys().await, [""; 0]);
 }
 
-/// A client that hangs up leaves its place to nobody, and keeps nobody from theirs.
+/// A client that hangs up leaves its place in a call to nobody, and keeps nobody else from theirs.
 #[tokio::test]
 async fn a_check_that_is_given_up_neither_loses_nor_leaks_a_place() {
     const MANY: Policy = Policy::new("many").per_hour(1_000);

@@ -1,4 +1,4 @@
-//! What the attributes of a program declare, and the refusal of declarations that contradict.
+//! Tests of what the attributes of a program declare, and of the refusal of contradicting declarations.
 #![expect(dead_code, reason = "what is declared counts, not what is called")]
 
 use axum::http::{Method, Uri};
@@ -25,7 +25,7 @@ async fn uses_shared() {}
 #[rate_limit(policy = SHARED)]
 async fn uses_shared_too() {}
 
-/// The limit is no eighth argument, of which Clippy would complain.
+/// The limit does not add an eighth argument, about which Clippy would complain.
 #[rate_limit(name = "many_extractors", per_minute = 5)]
 async fn many_extractors(_: Method, _: Method, _: Method, _: Uri, _: Uri, _: Uri, _: String) {}
 

@@ -1,4 +1,4 @@
-//! A master that sentinels tell of: found, followed, and not mistaken for another.
+//! Tests of a master that sentinels announce: it is found, followed, and not mistaken for another.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use tests::{Loss, RedisServer, Sentinels, Storm, built, recovered, refusal};
 
 const MANY: Policy = Policy::new("many").per_hour(1_000_000);
 
-/// A loaded machine is slow.
+/// How long anything may take; a loaded machine is slow.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
@@ -18,7 +18,7 @@ async fn a_master_is_found_and_followed() {
     let old = group.master().await.port();
     assert_eq!(group.server(old).keys().await, ["rl:{many::x}3600000"]);
 
-    // At the sentinels' wish, with no server lost.
+    // The sentinels fail over on request, with no server lost.
     group.fail_over().await;
     let new = group.master_other_than(old).await.port();
     let start = Instant::now();
@@ -31,7 +31,7 @@ async fn a_master_is_found_and_followed() {
         assert!(start.elapsed() < PATIENCE, "it does not count on the new master: {keys:?}");
     }
 
-    // The master is killed, and comes back when there is another.
+    // The master is killed, and comes back after another has taken over.
     group.server(old).until(&["INFO", "replication"], |info| info.contains("master_link_status:up")).await;
     group.server(new).kill();
     assert!(limiter.check(&MANY, "x").await.expect("a decision").is_degraded());
@@ -48,7 +48,7 @@ async fn sentinels_that_are_down_or_silent_hold_nobody_up() {
     let mut group = Sentinels::start(0).await;
     group.sentinels()[0].signal("STOP");
     group.sentinels()[1].kill();
-    // The one that is left does for all; and one that never was is no worse than one that is down.
+    // The remaining sentinel is enough. One that never existed is no worse than one that is down.
     let mut urls = group.urls();
     urls.push("redis://127.0.0.1:1".to_owned());
     let builder = RateLimiter::builder().redis_sentinel(Sentinels::NAME, urls);
@@ -69,7 +69,7 @@ async fn a_master_is_greeted_by_its_own_user_in_its_own_database() {
         let limiter = built(|| RateLimiter::builder().redis_sentinel(master, &urls[..1])).await;
         let _ = recovered(&limiter, &MANY, "x").await;
     }
-    // Credentials from elsewhere are the master's, not the sentinels'.
+    // The credentials of `redis_credentials` are for the master, not for the sentinels.
     let settings = || RateLimiter::builder().redis_sentinel("redis://main/2", &urls[..1]);
     let settings = || settings().redis_credentials(|| async { Ok(RedisCredentials::new("app", "p/w")) });
     let _ = recovered(&built(settings).await, &MANY, "x").await;
@@ -91,7 +91,7 @@ async fn the_sentinel_is_believed_who_has_heard_of_the_latest_failover() {
     group.fail_over().await;
     let stale = RedisServer::start().await;
     let stranger = Sentinels::stranger(&stale).await;
-    // The first in the list, and often the first to answer.
+    // The stranger is the first in the list, and often the first to answer.
     let urls = [vec![stranger.url()], group.urls()].concat();
     for round in 0..10 {
         let settings = || RateLimiter::builder().redis_sentinel(Sentinels::NAME, &urls);
@@ -101,8 +101,8 @@ async fn the_sentinel_is_believed_who_has_heard_of_the_latest_failover() {
     assert_eq!(group.master().await.keys().await.len(), 10);
 }
 
-/// A master that is cut off from its replicas and the sentinels refuses writes, if it is told to; who is
-/// on its side of the cut must ask where the new one is.
+/// A master that is cut off from its replicas and the sentinels refuses writes, if so configured. A limiter
+/// on its side of the cut must ask where the new master is.
 #[tokio::test]
 async fn a_master_that_has_lost_its_replicas_is_left_for_the_new_one() {
     let mut group = Sentinels::start(0).await;
@@ -116,8 +116,8 @@ async fn a_master_that_has_lost_its_replicas_is_left_for_the_new_one() {
     assert_eq!(new.keys().await, ["rl:{many::y}3600000"]);
 }
 
-/// A master that is cut off from the sentinels may still be reached from here, and takes writes: what it counts is counted
-/// beside all others.
+/// A master that is cut off from the sentinels may still be reachable from here, and accept writes. What it
+/// counts is counted apart from everybody else.
 #[tokio::test]
 async fn a_master_that_was_replaced_is_left_though_it_still_answers() {
     let mut group = Sentinels::start(0).await;
@@ -125,7 +125,7 @@ async fn a_master_that_was_replaced_is_left_though_it_still_answers() {
     let _ = recovered(&limiter, &MANY, "x").await;
     let old = group.master().await.port();
     let mut new = RedisServer::start().await;
-    // One that is not there is no better than the old one.
+    // A new master that can't be reached is no better than the old one.
     new.kill();
     group.appoint(&new).await;
     let start = Instant::now();
@@ -158,7 +158,7 @@ async fn what_is_wrong_is_told() {
     let mut server = RedisServer::start().await;
     let error = refusal("main", vec![server.url()]).await;
     assert!(error.contains("no sentinel tells") && error.contains("SENTINEL"), "{error}");
-    // As where the sentinels tell of an address that has a meaning to them alone.
+    // As if the sentinels announced an address that only they can reach.
     server.kill();
     group.appoint(&server).await;
     let error = refusal("main", group.urls()).await;
@@ -170,7 +170,7 @@ async fn what_is_wrong_is_told() {
     assert!(matches!(built, Err(BuildError::Setting { setting: "redis_sentinel", .. })), "{built:?}");
 }
 
-/// Under load, as in `chaos.rs`: what the old master had counted and not passed on is lost with it.
+/// Under load, as in `chaos.rs`: what the old master had counted but not replicated is lost with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_under_load_admits_no_more_than_was_lost() {
     let mut group = Sentinels::start(2).await;

@@ -1,4 +1,4 @@
-//! Redis over TLS, with certificates of the test's own.
+//! Tests of Redis over TLS, with certificates that the tests make themselves.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use tests::{Authority, RedisCluster, TlsServer, built, counts, recovered, refusa
 
 const TWO: Policy = Policy::new("two").per_hour(2);
 
-/// A loaded machine is slow.
+/// How long anything may take; a loaded machine is slow.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn a_server_is_trusted_whose_authority_is() {
     let authority = Authority::new();
     let server = TlsServer::start(&authority, false).await;
-    // More authorities than one are looked through.
+    // There may be several authorities.
     let roots = Authority::new().certificate() + &authority.certificate();
     let tls = RedisTls::new().root_certificates(roots);
     let redis = |url: &str| RateLimiter::builder().redis(url).redis_tls(tls.clone());
@@ -23,7 +23,7 @@ async fn a_server_is_trusted_whose_authority_is() {
     counts(|| redis(&by_address)).await;
 }
 
-/// Trust in somebody else.
+/// Returns settings that trust another authority.
 fn elsewhere() -> RedisTls {
     RedisTls::new().root_certificates(Authority::new().certificate())
 }
@@ -42,7 +42,7 @@ async fn a_server_is_refused_whose_authority_the_system_does_not_know() {
     let server = TlsServer::start(&Authority::new(), false).await;
     for settings in [|builder: Builder| builder, |builder: Builder| builder.redis_tls(RedisTls::new())] {
         let error = refusal(|| settings(RateLimiter::builder().redis(server.url("localhost")))).await;
-        // There are systems without any authority.
+        // Some systems trust no authority at all.
         assert!(
             error.contains("UnknownIssuer") || error.contains("trusts no certificate authority"),
             "{error}"
@@ -57,7 +57,7 @@ async fn a_server_is_refused_that_has_another_name() {
     let tls = RedisTls::new().root_certificates(authority.certificate());
     let settings = || RateLimiter::builder().redis(server.url("127.0.0.2")).redis_tls(tls.clone());
     let error = refusal(settings).await;
-    // Where loopback is one address, nobody listens at the other.
+    // Where loopback has only one address, the connection is refused.
     assert!(error.contains("not valid for name") || error.contains("refused"), "{error}");
 }
 
@@ -94,7 +94,7 @@ async fn a_server_that_restarts_is_found_again() {
     let _ = recovered(&limiter, &TWO, "y").await;
 }
 
-/// A server without a cache of sessions refuses whoever would resume one.
+/// A server without a session cache refuses clients that try to resume a session.
 #[tokio::test]
 async fn a_server_that_keeps_no_sessions_is_connected_to_again() {
     let authority = Authority::new();
@@ -120,7 +120,7 @@ async fn a_master_and_its_sentinels_are_reached() {
     let master = TlsServer::start(&authority, false).await;
     let sentinel = TlsServer::sentinel(&authority, "main", &master).await;
     let tls = RedisTls::new().root_certificates(authority.certificate());
-    // A name alone is reached as the sentinels are.
+    // A master that is given by its name alone is reached over TLS if the sentinels are.
     for master in ["main", "rediss://main/1"] {
         let builder = || RateLimiter::builder().redis_sentinel(master, [sentinel.url("localhost")]);
         counts(|| builder().redis_tls(tls.clone())).await;

@@ -1,4 +1,4 @@
-//! Counters that are charged by a transaction, without a script: those that seem to have much room.
+//! Tests of counters that a transaction charges instead of a script, since they seem to have plenty of room.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const HUNDRED: Policy = Policy::new("hundred").per_hour(100);
 const DEAR: Policy = HUNDRED.cost(2);
 const HOUR: i64 = 3_600_000;
 
-/// A limiter whose clock stands still, so that nothing it knows is too old.
+/// Returns a limiter whose clock stands still, so that nothing it remembers becomes too old.
 async fn limiter(server: &RedisServer) -> RateLimiter {
     limiter_at(&server.url(), Duration::from_secs(30), &ManualClock::default()).await
 }
@@ -27,7 +27,7 @@ async fn limiter_at(url: &str, timeout: Duration, clock: &ManualClock) -> RateLi
     built(|| builder().on_store_error(OnStoreError::Deny)).await
 }
 
-/// How many scripts a server has run, and how many transactions.
+/// Returns how many scripts a server has run, and how many transactions.
 async fn runs(server: &RedisServer) -> (u64, u64) {
     (server.runs("evalsha").await, server.runs("exec").await)
 }
@@ -81,7 +81,7 @@ async fn of_what_others_have_left_so_much_passes_and_no_more_is_taken() {
             if flush {
                 let () = server.call(&["SCRIPT", "FLUSH"]).await;
             }
-            // On one thread all of them are asked before any is sent.
+            // On one thread, all of them are enqueued before any is sent.
             let before = server.runs("exec").await;
             let decisions = join_all((0..5).map(|_| limiter.check(&HUNDRED, "x"))).await;
             let decisions = decisions.into_iter().map(|decision| decision.expect("a decision"));
@@ -99,7 +99,7 @@ async fn of_what_others_have_left_so_much_passes_and_no_more_is_taken() {
     }
 }
 
-/// What is charged too much would be in the way of whoever has another limit.
+/// Units that are charged beyond one limit would be missing for checks under a higher one.
 #[tokio::test]
 async fn two_limits_of_one_counter_are_decided_in_the_order_of_the_checks() {
     const MORE: Policy = Policy::new("hundred").per_hour(120);
@@ -136,7 +136,7 @@ async fn who_may_have_another_limit_than_others_is_asked_by_a_script() {
     assert_eq!((after.0 - before.0, after.1 - before.1), (2, 0));
 }
 
-/// A call that a script has a part in, and a transaction, which has decided.
+/// The call consists of a transaction, which decides, and of a script, which is refused.
 #[tokio::test]
 async fn what_is_decided_is_told_though_the_rest_of_the_call_is_refused() {
     const BUCKET: Algorithm = Algorithm::TokenBucket { burst: None };
@@ -152,13 +152,13 @@ async fn what_is_decided_is_told_though_the_rest_of_the_call_is_refused() {
     assert!(refused.to_string().contains("permissions to run the 'script"), "it is told why: {refused}");
     let decided = decided.expect("a decision");
     assert_eq!((decided.is_allowed(), decided.remaining()), (true, 98));
-    // Nor is anything concluded of transactions.
+    // The refusal does not make the limiter give up transactions.
     let before = server.runs("exec").await;
     assert!(limiter.check(&HUNDRED, "x").await.expect("a decision").is_allowed());
     assert_eq!(server.runs("exec").await, before + 1);
 }
 
-/// One that this instance has not asked for yet, or not for long, is told when its window ends.
+/// A check of a counter that this instance has not asked for lately, or ever, also asks when its window ends.
 #[tokio::test]
 async fn what_is_not_known_is_told() {
     let server = RedisServer::start().await;
@@ -173,7 +173,7 @@ async fn what_is_not_known_is_told() {
             .until(&["GET", "rl:{ten::x}3600000"], |used| used == (holds + u32::from(allowed)).to_string())
             .await;
         let after = runs(&server).await;
-        // What has been above the limit before is none of ours.
+        // Only the units of this check are given back, even if the counter was above its limit before.
         assert_eq!((after.0 - before.0, after.1 - before.1), (u64::from(!allowed), 1));
     }
 
@@ -195,13 +195,14 @@ async fn a_counter_that_never_ends_is_made_to() {
     ends_with_its_window(&["SET", "rl:{ten::x}3600000", "1"]).await;
 }
 
-/// Where the server's clock goes back, as it may with a failover, it seems so.
+/// This is what a counter looks like after the server's clock has gone back, as it may in a failover.
 #[tokio::test]
 async fn a_counter_that_would_outlast_its_window_ends_with_it() {
     ends_with_its_window(&["SET", "rl:{ten::x}3600000", "1", "PX", "36000000"]).await;
 }
 
-/// By whatever decides: it depends on how much is used, and on what else is asked.
+/// Makes sure that a counter which begins like this ends with its window, whatever decides: that depends on the
+/// policy, on how much is used, and on what else is asked.
 async fn ends_with_its_window(begin: &[&str]) {
     for (policy, checks) in [(TEN, 2), (TEN, 6), (TEN, 12), (TEN.cost(2), 1), (TEN.per_day(1_000), 1)] {
         let server = RedisServer::start().await;
@@ -216,7 +217,7 @@ async fn ends_with_its_window(begin: &[&str]) {
     }
 }
 
-/// That is not waited for.
+/// The answer does not wait for the excess to be given back.
 #[tokio::test]
 async fn who_is_denied_is_told_before_what_was_too_much_is_given_back() {
     let server = RedisServer::start().await;
@@ -224,7 +225,7 @@ async fn who_is_denied_is_told_before_what_was_too_much_is_given_back() {
     let limiter = limiter_at(&proxy.url(), Duration::from_secs(7), &ManualClock::default()).await;
     let _ = limiter.check(&TEN, "x").await.expect("a decision");
     let _: i64 = server.call(&["INCRBY", "rl:{ten::x}3600000", "9"]).await;
-    // One answer is in time, and two are not.
+    // The timeout allows for one answer over this line, but not for two in a row.
     proxy.set(Fault::Delay(Duration::from_secs(4)));
     let decision = limiter.check(&TEN, "x").await.expect("a decision");
     assert!(!decision.is_allowed());
@@ -234,7 +235,7 @@ async fn who_is_denied_is_told_before_what_was_too_much_is_given_back() {
     assert_eq!(server.runs("decrby").await, 1);
 }
 
-/// What is wrong with one of those that share a transaction is no matter of the others.
+/// A fault of one of the counters that share a transaction does not affect the others.
 #[tokio::test]
 async fn a_few_share_a_transaction_and_many_a_script() {
     let server = RedisServer::start().await;
@@ -262,13 +263,13 @@ async fn a_few_share_a_transaction_and_many_a_script() {
     server.until(&["GET", "rl:{ten::b}3600000"], |used| used == "10").await;
 }
 
-/// However many of them find out at once that others have taken the rest.
+/// This holds however many of them find out at once that the others have taken the rest.
 #[tokio::test]
 async fn all_instances_together_let_no_more_through_than_the_limit() {
     const MANY: Policy = Policy::new("many").per_hour(200);
     let server = RedisServer::start().await;
     let instances = join_all((0..4).map(|_| limiter(&server))).await;
-    // It is up to the machine how many are charged that do not fit, mostly some in each turn.
+    // How many checks are charged without finding room depends on the machine: usually a few in each turn.
     for turn in 0..50 {
         let key = &format!("{turn}");
         let asked = instances.iter().map(|limiter| async move {
@@ -287,7 +288,8 @@ async fn all_instances_together_let_no_more_through_than_the_limit() {
     assert!(server.runs("exec").await > 50 && server.runs("decrby").await > 0);
 }
 
-/// A denial that was found out before somebody gave something back is not remembered, though it is put right after.
+/// A denial that was decided before somebody gave something back is not remembered, even if its own excess is
+/// given back only afterwards.
 #[tokio::test]
 async fn what_is_given_back_before_what_was_too_much_is_known_at_once() {
     let server = RedisServer::start().await;
@@ -295,7 +297,7 @@ async fn what_is_given_back_before_what_was_too_much_is_known_at_once() {
     let limiter = limiter_at(&proxy.url(), Duration::from_secs(8), &ManualClock::default()).await;
     let _ = limiter.check(&TEN, "x").await.expect("a decision");
     let _: i64 = server.call(&["INCRBY", "rl:{ten::x}3600000", "9"]).await;
-    // After a second another call follows one that has not been answered.
+    // With this timeout, another call may follow an unanswered one after a second.
     proxy.set(Fault::Delay(Duration::from_secs(2)));
     let (denied, given_back) = tokio::join!(limiter.check(&TEN, "x"), async {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -305,14 +307,14 @@ async fn what_is_given_back_before_what_was_too_much_is_known_at_once() {
     let _ = given_back.expect("it is given back");
     proxy.set(Fault::None);
     for remaining in [4, 3] {
-        // What was too much has been seen to by then.
+        // By then, the excess has been given back.
         tokio::time::sleep(Duration::from_secs(3)).await;
         let decision = limiter.check(&TEN, "x").await.expect("a decision");
         assert_eq!((decision.is_allowed(), decision.remaining()), (true, remaining));
     }
 }
 
-/// What is too much is given back to the window that was charged, and to no other.
+/// The excess is given back to the window that was charged, and to no other.
 #[tokio::test]
 async fn no_window_that_may_be_another_is_left_with_less_than_its_limit() {
     const TAKE: &str = include_str!("../../runtime/src/store/redis/take.lua");
@@ -326,7 +328,7 @@ async fn no_window_that_may_be_another_is_left_with_less_than_its_limit() {
         ("4", "105", "8", "4"),
         ("text", "105", "8", "text"),
     ] {
-        // Where there is no TTL, it is not known which window it is, and it has to end.
+        // Without a TTL it is not known which window this is. It is given one, since it has to end.
         for (millis, is_the_same) in [("60000", true), ("90000", false), ("", true)] {
             let () = server.call(&["SET", "x", holds]).await;
             if !millis.is_empty() {
@@ -346,7 +348,7 @@ async fn no_window_that_may_be_another_is_left_with_less_than_its_limit() {
         |holds: &'static str| ["EVAL", TAKE, "1", "x", "-8", "100", "1", "60000", "105", "60000", holds];
     assert_eq!(server.call::<(i64, i64)>(&words("0")).await, (-105, 0));
     assert_eq!(server.keys().await, [""; 0]);
-    // One that has not ended has been given back what others took.
+    // A window that can't have ended holds less than its limit only because others have been given units back.
     for (holds, leaves) in [("105", "100"), ("102", "97"), ("4", "0")] {
         let () = server.call(&["SET", "x", holds, "PX", "60000"]).await;
         let _: (i64, i64) = server.call(&words("1")).await;
@@ -354,7 +356,7 @@ async fn no_window_that_may_be_another_is_left_with_less_than_its_limit() {
     }
 }
 
-/// However many of them have charged too much meanwhile.
+/// This holds however many checks are charged without finding room in the meantime.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_that_is_given_back_is_there_for_others() {
     let server = RedisServer::start().await;
@@ -376,7 +378,7 @@ async fn all_that_is_given_back_is_there_for_others() {
     assert!(server.runs("decrby").await > 0, "none had charged too much");
 }
 
-/// One that takes `MULTI` and knows no `EXEC` would take all that follows for a part of the transaction.
+/// A server that knows `MULTI` but not `EXEC` would take everything that follows for a part of the transaction.
 #[tokio::test]
 async fn a_server_without_exec_is_asked_by_scripts() {
     let server = RedisServer::start_with(&["--save", "", "--rename-command", "EXEC", ""]).await;
@@ -421,7 +423,7 @@ async fn who_may_have_no_transactions_is_asked_by_scripts() {
     }
 }
 
-/// What it may not do any longer counts once at most.
+/// The check that finds out that transactions are forbidden counts at most once.
 #[tokio::test]
 async fn who_may_have_no_transactions_any_longer_is_asked_by_scripts() {
     for command in ["-multi", "-exec", "-set"] {

@@ -1,4 +1,4 @@
-//! What the compiler says about the attribute: what it refuses, in which words, and what it takes.
+//! Tests of what the compiler says about the attribute: what it accepts, and what it refuses in which words.
 
 /// `TRYBUILD=overwrite cargo test -p tests --test ui` renews the `.stderr` files.
 #[test]

@@ -1,4 +1,4 @@
-//! A program that is put together wrongly: nothing is let through, and the log says what to add.
+//! Tests of programs that are put together wrongly: nothing is let through, and the log says what to add.
 
 use std::net::SocketAddr;
 
@@ -36,7 +36,7 @@ async fn status(router: &Router) -> StatusCode {
     router.clone().oneshot(request).await.expect("infallible").status()
 }
 
-// One test, since what it shows is logged once in a process.
+// This is a single test, since each of these errors is logged once per process.
 #[tokio::test]
 async fn what_is_missing_is_500_and_one_line_that_says_what_to_add() {
     let (log, _guard) = Log::of_this_thread();
@@ -45,7 +45,7 @@ async fn what_is_missing_is_500_and_one_line_that_says_what_to_add() {
         assert_eq!(status(&router).await, StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(status(&router).await, StatusCode::INTERNAL_SERVER_ERROR);
     }
-    // Each policy once.
+    // Each policy is reported once.
     let lines = log.lines();
     assert_eq!(lines.len(), 3, "{lines:?}");
     for line in lines {
@@ -63,7 +63,7 @@ async fn what_is_missing_is_500_and_one_line_that_says_what_to_add() {
     assert!(lines[3].contains("into_make_service_with_connect_info::<SocketAddr>()"), "{lines:?}");
 }
 
-/// Wherever they come from, and also where the same limiter is a layer of some of them.
+/// This holds wherever the routes come from, and also if the same limiter is a layer of some of them.
 #[tokio::test]
 async fn a_limiter_around_the_router_serves_all_its_routes() {
     let limiter = RateLimiter::memory();

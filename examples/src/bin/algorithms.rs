@@ -1,12 +1,12 @@
-//! Shows what each algorithm admits of the same traffic, as a table or a picture; no HTTP.
+//! Shows what each algorithm admits of the same traffic, as a table or a picture, without HTTP.
 //!
 //! ```text
 //! cargo run --bin algorithms                             # a table
 //! cargo run --bin algorithms -- --svg algorithms.svg     # a table, and a picture
 //! ```
 //!
-//! It takes no time: the limiter is driven by a [`ManualClock`] (feature `test-util`), with which tests of your
-//! own limits need not wait either.
+//! It takes no time, since a [`ManualClock`] (feature `test-util`) drives the limiter. With such a clock, tests
+//! of your own limits need not wait either.
 
 use std::error::Error;
 use std::fmt::{self, Write as _};
@@ -16,12 +16,12 @@ use axum_rate_limit::{Algorithm, ManualClock, Policy, RateLimiter};
 
 /// The window of all four policies.
 const WINDOW: Duration = Duration::from_secs(10);
-/// How much passes in it.
+/// How many requests may pass per window.
 const LIMIT: u32 = 10;
-/// A time that is long enough for both bursts.
+/// A time span that covers both bursts.
 const SHORT: Duration = Duration::from_secs(2);
 
-/// The same limit, counted in four ways. (A token bucket lets as many pass at once as its quota has, unless
+/// The same limit, counted in four ways. (A token bucket lets its whole quota pass at once, unless
 /// `.burst(…)` says otherwise.)
 const POLICIES: [Policy; 4] = [
     Policy::new("fixed_window").quota(LIMIT, WINDOW).algorithm(Algorithm::FixedWindow), // the default
@@ -30,17 +30,17 @@ const POLICIES: [Policy; 4] = [
     Policy::new("token_bucket").quota(LIMIT, WINDOW).algorithm(Algorithm::TokenBucket { burst: None }),
 ];
 
-/// Requests that come alike: `count` of them, one each `every`.
+/// Evenly spaced requests: `count` of them, one per `every`.
 struct Phase {
     start: Duration,
     count: u32,
     every: Duration,
 }
 
-/// The traffic.
+/// The traffic: a single request, two bursts, and a steady stream.
 ///
-/// A fixed window begins with the first request of its key, so that one at 0 s makes it end at 10 s,
-/// between the bursts.
+/// A fixed window begins with the first request of its key. The request at 0 s makes the first window end
+/// at 10 s, between the bursts.
 const TRAFFIC: [Phase; 4] = [
     Phase { start: Duration::ZERO, count: 1, every: Duration::ZERO },
     Phase { start: Duration::from_secs(9), count: 10, every: Duration::ZERO },
@@ -48,19 +48,19 @@ const TRAFFIC: [Phase; 4] = [
     Phase { start: Duration::from_secs(12), count: 40, every: Duration::from_millis(500) },
 ];
 
-/// One request, and what became of it.
+/// One request and its outcome.
 #[derive(Clone, Copy)]
 struct Request {
     time: Duration,
     admitted: bool,
 }
 
-/// What a policy made of the traffic.
+/// The outcome of the traffic under one policy.
 struct Run {
     policy: &'static str,
-    /// For each phase, its requests.
+    /// The requests of each phase.
     phases: Vec<Vec<Request>>,
-    /// When the windows of a fixed window begin and end.
+    /// The beginning and end of each window; empty unless the algorithm is a fixed window.
     windows: Vec<(Duration, Duration)>,
 }
 
@@ -87,9 +87,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Sends the traffic to `policy`.
+/// Runs the traffic against `policy`.
 async fn run(policy: &Policy) -> Result<Run, Box<dyn Error>> {
-    // A clock that stands still until it is told to move, and a limiter that knows no other.
+    // A clock that stands still until it is advanced, and a limiter that runs on it.
     let clock = ManualClock::default();
     let limiter = RateLimiter::builder().clock(&clock).build().await?;
 
@@ -104,7 +104,7 @@ async fn run(policy: &Policy) -> Result<Run, Box<dyn Error>> {
             let decision = limiter.check(policy, "a client").await?;
             requests.push(Request { time, admitted: decision.is_allowed() });
 
-            // The quota is whole again when its window ends.
+            // A fixed window's quota is whole again when the window ends.
             let ends = now + decision.reset();
             if policy.counted_by() == Algorithm::FixedWindow
                 && run.windows.last().is_none_or(|(_, last)| *last < ends)
@@ -126,7 +126,7 @@ impl Run {
         admitted(self.requests())
     }
 
-    /// The most that was admitted in any time as long as `window`.
+    /// Returns the most requests that were admitted in any time span as long as `window`.
     fn most_in(&self, window: Duration) -> usize {
         let from = |start: Duration| {
             self.requests().filter(move |request| (start..start + window).contains(&request.time))
@@ -139,7 +139,7 @@ fn admitted(requests: impl Iterator<Item = Request>) -> usize {
     requests.filter(|request| request.admitted).count()
 }
 
-/// A line for each policy.
+/// A table with one line per policy.
 struct Table<'a>(&'a [Run]);
 
 impl fmt::Display for Table<'_> {
@@ -166,10 +166,10 @@ impl fmt::Display for Table<'_> {
     }
 }
 
-/// An SVG: for each policy a row, in which requests that come at once are piled up.
+/// An SVG with one row per policy, in which simultaneous requests are stacked.
 ///
-/// It has a background of its own, so it can be read on a dark page, and neither style sheet nor empty
-/// lines, so it can stand in HTML and Markdown as it is.
+/// It has its own background, so it can be read on a dark page. It has neither a style sheet nor empty
+/// lines, so it can be embedded in HTML and Markdown as it is.
 struct Picture<'a>(&'a [Run]);
 
 /// Sizes in pixels.
@@ -179,10 +179,10 @@ const TOP: f32 = 62.0;
 const ROW: f32 = 120.0;
 const SECOND: f32 = 24.6;
 const MARK: f32 = 7.4;
-/// Where the time axis ends.
+/// The end of the time axis, in seconds.
 const SECONDS: u16 = 32;
 
-/// Colours that most colour-blind readers can tell apart (Okabe and Ito); the marks differ in shape, too.
+/// Colours that most colour-blind readers can tell apart (Okabe and Ito). The marks differ in shape, too.
 const ADMITTED: &str = "#0072b2";
 const DENIED: &str = "#d55e00";
 const INK: &str = "#222";
@@ -275,7 +275,7 @@ fn axis(f: &mut fmt::Formatter<'_>, y: f32) -> fmt::Result {
     writeln!(f, r#"<text x="{}" y="{}">seconds</text></g>"#, WIDTH / 2.0, y + 37.0)
 }
 
-/// Where a time is on the axis.
+/// Returns the horizontal position of `time`.
 fn x(time: Duration) -> f32 {
     LEFT + 6.0 + time.as_secs_f32() * SECOND
 }
@@ -284,7 +284,7 @@ fn line(f: &mut fmt::Formatter<'_>, [from, to, above, below]: [f32; 4]) -> fmt::
     writeln!(f, r#"<path d="M{from:.1} {above:.1}L{to:.1} {below:.1}" stroke="{GREY}"/>"#)
 }
 
-/// A fixed window: its edges, as far as they are in sight, and a tint between them.
+/// Draws a fixed window: its edges, as far as they are within the picture, and a tint between them.
 fn window(f: &mut fmt::Formatter<'_>, [from, to, above, below]: [f32; 4]) -> fmt::Result {
     let end = x(Duration::from_secs(SECONDS.into()));
     let edges = if to <= end { format!("M{to:.1} {above:.1}V{below:.1}") } else { String::new() };

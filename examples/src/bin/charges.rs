@@ -1,4 +1,4 @@
-//! Shows requests of unequal weight: a cost that is known beforehand, and one that the work tells.
+//! Shows requests of unequal cost: known beforehand, known only after the work, or given back on success.
 //!
 //! ```text
 //! cargo run --bin charges
@@ -18,74 +18,76 @@ use axum::{Json, Router};
 use axum_rate_limit::{Charge, RateLimiter, rate_limit};
 use serde_json::{Value, json};
 
-/// How many bytes of a document cost one.
+/// How many bytes of a document cost one unit.
 const UNIT: u32 = 10_000;
-/// How many units the largest document has.
+/// How many units the largest document costs.
 const MOST_UNITS: u32 = 10;
 
-/// A cost that is known beforehand: one for each 10 kB that the request says it is long.
+/// Returns a cost that is known beforehand: one unit per 10 kB of the declared length.
 ///
-/// The server reads no more of a body than that, so nobody can pay for less than they send. Who does
-/// not say it (`transfer-encoding: chunked`) pays for the longest that is accepted. And no cost is 0,
-/// since that is free: an empty document takes a look at the quota, too.
+/// The server reads no more of a body than its declared length, so nobody can pay for less than they send.
+/// A request that declares no length (`transfer-encoding: chunked`) pays for the longest document. The cost
+/// is at least 1, since a cost of 0 is free: an empty document must find room in the quota, too.
 ///
-/// A cost above the quota would never pass, however long the client waits; the denial says so, and has no
-/// `retry-after`. Here it can't be: what is too long is refused by `DefaultBodyLimit` with 413, and costs
-/// what the longest does.
+/// A request that costs more than the quota never passes, however long the client waits; its denial says so,
+/// and has no `retry-after`. That can't happen here: a document that is too long costs as much as the
+/// longest, and `DefaultBodyLimit` refuses it with 413.
 fn by_length(request: &Parts) -> u32 {
     let length = request.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     length.map_or(MOST_UNITS, |length: u32| length.div_ceil(UNIT)).clamp(1, MOST_UNITS)
 }
 
-/// Twenty units a minute: two long documents, or twenty short ones.
+/// Twenty units per minute: two long documents, or twenty short ones.
 ///
-/// The limit is asked before the body is read, so what is denied costs the server nothing.
+/// The limit is checked before the body is read, so a denied document costs the server nothing.
 #[rate_limit(name = "documents", per_minute = 20, cost = by_length, status = 429)]
 async fn store(document: Bytes) -> Json<Value> {
     Json(json!({ "stored": document.len() }))
 }
 
-/// A cost that is known afterwards: how many tokens the answer has. A hundred a minute.
+/// A cost that is known afterwards: the number of tokens in the answer, a hundred per minute.
 ///
-/// One is paid at the door (the default cost), so who has nothing left is turned away before the model does
-/// any work. The others are added when they have been made. That can't be denied any more, as the work is
-/// done: the last answer of a minute may take more than is left, and whoever comes next waits for it.
+/// One token is charged up front (the default cost), so a client with nothing left is denied before the
+/// model does any work. The others are charged when the answer is complete. That can't be denied any more,
+/// since the work is done: the last answer of a minute may take more than is left, and the next request has
+/// to wait.
 ///
-/// A client that asks ten things at once passes the door ten times before the first answer is charged. Where
-/// that is too much, turn it round: let `cost = 50` be what an answer may cost at most, and
-/// `charge.give_back(50 - tokens)` when it is there.
+/// A client that sends ten prompts at once gets all of them admitted before the first answer is charged. If
+/// that is too much, do it the other way round: let `cost = 50` be the most that an answer may cost, and
+/// call `charge.give_back(50 - tokens)` when it is complete.
 #[rate_limit(name = "tokens", per_minute = 100, status = 429, message = "A hundred tokens a minute, please.")]
 async fn complete(charge: Charge, prompt: String) -> Result<Json<Value>, StatusCode> {
     let answer = model(&prompt);
     let tokens = u32::try_from(answer.len()).unwrap_or(u32::MAX);
 
-    // It fails only if the limiter is built with `OnStoreError::Deny` (or the attribute says
-    // `on_store_error = deny`) and the store is away.
+    // `add` fails if the store is away and the limiter is built with `OnStoreError::Deny` (or the attribute
+    // says `on_store_error = deny`).
     charge.add(tokens.saturating_sub(1)).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
 
-    // The answer's `ratelimit` field tells what is left after that.
+    // The answer's `ratelimit` field says what is left after that.
     Ok(Json(json!({ "answer": answer.concat(), "tokens": tokens })))
 }
 
-/// A language model of little wit: ten tokens for each word.
+/// A language model of little wit: ten tokens per word of the prompt.
 fn model(prompt: &str) -> Vec<&'static str> {
     const MURMUR: [&str; 4] = ["so ", "it ", "goes ", "on "];
     let words = prompt.split_whitespace().count();
     MURMUR.into_iter().cycle().take(10 * words).collect()
 }
 
-/// Only log-ins that fail count: each pays one, and one that is answered with success has it back.
+/// Only failed log-ins count: each attempt is charged one unit, and a successful one gets it back.
 ///
-/// It is not the other way round (look first, charge when it has failed), since many tries at once would all
-/// see a quota that is still whole. Here five are under way at most.
+/// The other way round (check first, charge on failure) would not work, since many concurrent attempts would
+/// all see a quota that is still whole. Here, at most five are in flight.
 ///
-/// It is not `reset` either: an attacker who has an account could log in to it after every four tries
-/// at another. What succeeds here gives back what it took, and no more.
+/// Calling `reset` on success would not work either: an attacker who has an account could log in to it after
+/// every four attempts on another. Here, a success gives back only what it was charged.
 ///
-/// * The default key, the client's address, suits a guesser who tries many accounts. One whose tries come
-///   from many addresses is found by a second limit, with the account as its key: if that stands
-///   in a header or the path, as an attribute beside this; if in the body, by [`RateLimiter::check`].
-/// * `on_store_error = deny`: with Redis away, each instance would give five tries of its own.
+/// * The default key, the client's address, catches an attacker who tries many accounts. Attempts that come
+///   from many addresses need a second limit with the account as its key: another attribute if the account
+///   is in a header or in the path, or [`RateLimiter::check`] if it is in the body.
+/// * `on_store_error = deny`: otherwise, while Redis is away, each instance would allow five attempts of its
+///   own.
 #[rate_limit(
     name = "failed-log-ins",
     per_hour = 5,
@@ -95,7 +97,7 @@ fn model(prompt: &str) -> Vec<&'static str> {
     message = "Too many failed log-ins. Try again later."
 )]
 async fn log_in(headers: HeaderMap) -> StatusCode {
-    // In earnest the password would come in the body, and be compared to a hash.
+    // A real service would take the password from the body, and compare it with a hash.
     let is_right = headers.get("x-password").is_some_and(|password| password == "sesame");
     if is_right { StatusCode::OK } else { StatusCode::UNAUTHORIZED }
 }

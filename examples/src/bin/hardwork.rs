@@ -1,8 +1,8 @@
-//! Shows the whole of it: a limited handler, a limited router module, Redis or memory, a clean end.
+//! Shows everything together: a limited handler, a limited router module, Redis or memory, a graceful shutdown.
 //!
 //! ```text
 //! cargo run --bin hardwork
-//! REDIS_URL=redis://127.0.0.1/ PORT=3001 cargo run --bin hardwork    # shares its limits with others
+//! REDIS_URL=redis://127.0.0.1/ PORT=3001 cargo run --bin hardwork    # shares its limits with other instances
 //! ```
 
 use std::error::Error;
@@ -13,14 +13,14 @@ use axum::{Json, Router};
 use axum_rate_limit::{RateLimiter, rate_limit};
 use serde_json::{Value, json};
 
-/// Five requests a minute for each client. With `by_resource` each method and path has five of its
-/// own, should the handler serve more than one.
+/// Five requests per minute for each client. With `by_resource`, each method and path has its own five,
+/// should the handler serve more than one.
 #[rate_limit(name = "hardwork", per_minute = 5, by_resource)]
 async fn calculate() -> Json<Value> {
     Json(json!({ "answer": 42 }))
 }
 
-/// The attribute on a module stands for all routes of the routers that its functions return.
+/// The attribute on a module applies to all routes of the routers that its functions return.
 #[rate_limit(name = "resources", per_minute = 10, by_resource)]
 mod resources {
     use axum::routing::get;
@@ -55,21 +55,21 @@ const TRIES: &str = "
 async fn main() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt::init();
 
-    // Redis if REDIS_URL is set, else this process's memory; the log says which.
+    // Redis if REDIS_URL is set, otherwise this process's memory; the log says which.
     let limiter = RateLimiter::from_env().await?;
 
-    // The layer comes after the routes: it wraps what is there.
+    // Add the layer after the routes: it wraps only those that are already there.
     let app =
         Router::new().route("/hardwork/", get(calculate)).merge(resources::router()).layer(limiter.clone());
 
     let listener = examples::listen(TRIES).await?;
 
-    // The limiter needs to know who asks: `with_connect_info` puts the peer's address into requests.
+    // The limiter tells clients apart by their address, which `with_connect_info` puts into each request.
     axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(examples::shutdown())
         .await?;
 
-    // No more requests come, so the connection can go.
+    // No more requests arrive, so the connection to the store can be closed.
     limiter.close().await;
     println!("Bye.");
     Ok(())

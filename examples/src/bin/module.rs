@@ -1,4 +1,4 @@
-//! Shows one attribute on a module: all its routes are limited, and one of them more strictly.
+//! Shows an attribute on a module, which limits all its routes, and a handler that is limited more strictly.
 //!
 //! ```text
 //! cargo run --bin module
@@ -12,14 +12,14 @@ use axum::Router;
 use axum::routing::get;
 use axum_rate_limit::{RateLimiter, rate_limit};
 
-/// The attribute stands for every function directly inside that returns a `Router` (or a
-/// `MethodRouter`), here [`router`](api::router). The handlers need nothing.
+/// The attribute applies to every function directly inside that returns a `Router` (or a
+/// `MethodRouter`), here [`router`](api::router). The handlers need no attribute.
 ///
-/// * **Two quotas**: a client may have five answers a second, but not more than twenty a minute. A
-///   request passes if both have something left; what is denied is taken from neither.
-/// * **`by_route`**: each method and *template* has quotas of its own. `GET /api/users/1` and
-///   `GET /api/users/2` are both `GET:/api/users/{id}` and share one. (With `by_resource` they
-///   would not: that goes by the path as asked for.)
+/// * **Two quotas**: a client may make five requests per second, but at most twenty per minute. A
+///   request passes if both quotas have something left. A denied request takes from neither.
+/// * **`by_route`**: each method and *template* has its own quotas. `GET /api/users/1` and
+///   `GET /api/users/2` are both `GET:/api/users/{id}` and share them. (With `by_resource` they
+///   would not, because it goes by the path as requested.)
 ///
 /// # What counts
 ///
@@ -27,10 +27,10 @@ use axum_rate_limit::{RateLimiter, rate_limit};
 /// |---|---|
 /// | `GET /api/users` | yes, for `GET:/api/users` |
 /// | `HEAD /api/users` | yes, for the same: `HEAD` counts as `GET` |
-/// | `DELETE /api/users`, which is answered with 405 | yes, for `DELETE:/api/users`: the route is there, and only the method is missing |
-/// | `GET /api/users/seven`, which is answered with 400 | yes: the limit is asked before the id is read |
-/// | `GET /api/nothing`, which is answered with 404 | no: there is no route that could have a limit |
-/// | `GET /health` | no: it is not in the module |
+/// | `DELETE /api/users`, answered with 405 | yes, for `DELETE:/api/users`: the route lacks only the method |
+/// | `GET /api/users/seven`, answered with 400 | yes: the limit is checked before the id is parsed |
+/// | `GET /api/nothing`, answered with 404 | no: there is no route that could have a limit |
+/// | `GET /health` | no: the route is not in the module |
 #[rate_limit(name = "api", per_second = 5, per_minute = 20, by_route)]
 mod api {
     use axum::extract::Path;
@@ -39,8 +39,8 @@ mod api {
     use axum_rate_limit::rate_limit;
     use serde_json::{Value, json};
 
-    /// Does not know where it will be nested. The quotas do: they are kept for the whole template,
-    /// `/api/users/{id}`.
+    /// The router does not know where it will be nested, but the quotas do: they are kept for the whole
+    /// template, `/api/users/{id}`.
     pub(super) fn router() -> Router {
         Router::new()
             .route("/users", get(users))
@@ -60,15 +60,15 @@ mod api {
         Json(json!({ "renamed": id }))
     }
 
-    /// A handler may be stricter than its module. The outermost limit is asked first: that of the
-    /// module, then (if there were one) that of `router`, then this one. All of them must allow.
+    /// A handler may be stricter than its module. Limits are checked from the outside in: first the
+    /// module's, then `router`'s (if it had one), then this one. All of them must allow.
     ///
-    /// A limit that denies ends the request there: what is inside is neither asked nor charged. The
-    /// other way round, what is outside has been charged already: the third export in a minute is
-    /// denied here, and the module has counted it all the same. (Where several attributes stand on
-    /// *one* item they are asked together, and a denial by one takes nothing from any.)
+    /// A limit that denies ends the request: the limits inside it are neither checked nor charged, but
+    /// those outside it have been charged already. The third export in a minute is denied here, and the
+    /// module has counted it all the same. (Several attributes on *one* item are checked together, and a
+    /// denial by one takes nothing from any.)
     ///
-    /// The module says no status, so its denials have that of the limiter: 503. This one says 429.
+    /// The module sets no status, so its denials have the limiter's: 503. This limit sets 429.
     #[rate_limit(
         name = "api-export",
         per_minute = 2,
@@ -80,16 +80,16 @@ mod api {
     }
 }
 
-/// Commands to try. The response fields of the first are
+/// Commands to try. The first one is answered with these fields:
 ///
 /// ```text
 /// ratelimit-policy: "api";q=5;w=1, "api.2";q=20;w=60
 /// ratelimit: "api";r=4;t=1, "api.2";r=19;t=60
 /// ```
 ///
-/// First the quotas there are: `q` requests in `w` seconds; then what is left: `r` requests, and all
-/// of them again in `t` seconds. The quotas of a policy are told apart by a number, in the order in
-/// which the attribute has them. An export shows those of `api` and after them that of `api-export`.
+/// The first field lists the quotas: `q` requests per `w` seconds. The second says what is left of each:
+/// `r` requests now, and the whole quota in `t` seconds. The quotas of a policy are numbered in the order
+/// of the attribute. An export shows the quotas of `api`, followed by that of `api-export`.
 const TRIES: &str = "
     curl -i http://ADDRESS/api/users
     for i in 1 2 3 4 5 6 7; do curl -s -o /dev/null -w '%{http_code} ' http://ADDRESS/api/users/$i; done; echo
@@ -106,14 +106,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let limiter = RateLimiter::from_env().await?;
 
-    // `nest` and `merge` keep the limits that a router brings along. The layer comes last: it serves
-    // the routes that are there when it is added, and those without a limit do not notice.
+    // `nest` and `merge` keep a router's limits. Add the layer last: it serves only the routes that are
+    // already there. Routes without a limit are not affected by it.
     let app = Router::new().nest("/api", api::router()).merge(health()).layer(limiter.clone());
 
     Ok(examples::serve(app, limiter, TRIES).await?)
 }
 
-/// No attribute, no limit: what watches the service may ask as often as it likes.
+/// No attribute, no limit: monitoring may ask as often as it likes.
 fn health() -> Router {
     Router::new().route("/health", get(|| async { "healthy" }))
 }

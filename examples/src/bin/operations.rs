@@ -1,14 +1,14 @@
-//! Shows what to have at hand when a limit is wrong at night: routes that only you reach, which list the policies in
-//! force, change one without a restart, and tell or forget what a client has used.
+//! Shows what to have at hand when a limit turns out to be wrong at night: private routes that list the policies
+//! in force, amend one without a restart, and show or reset what a client has used.
 //!
 //! ```text
 //! cargo run --bin operations                                   # the service on port 3000, its operations on 3001
 //! RUST_LOG=info,axum_rate_limit=trace cargo run --bin operations    # the log says who is denied
-//! REDIS_URL=redis://127.0.0.1/ cargo run --bin operations      # what is forgotten is so for all instances
+//! REDIS_URL=redis://127.0.0.1/ cargo run --bin operations      # a reset applies to all instances
 //! ```
 //!
-//! An amendment is this instance's alone, and ends with it: tell each of them, and put it into the environment
-//! (`RATE_LIMIT_SEARCH_PER_MINUTE`) or into the attribute before the next deploy.
+//! An amendment applies to this instance alone, and ends with it. Amend each instance, and put the change into
+//! the environment (`RATE_LIMIT_SEARCH_PER_MINUTE`) or into the attribute before the next deploy.
 
 use std::error::Error;
 use std::net::IpAddr;
@@ -27,7 +27,7 @@ async fn search() -> &'static str {
     "found"
 }
 
-/// What is in force: name, limits, and where in the program it is declared.
+/// Lists the policies in force: name, quotas, whether in shadow, and where in the program each is declared.
 async fn list(State(limiter): State<RateLimiter>) -> Json<Value> {
     let describe = |policy: &Policy| {
         json!({
@@ -47,17 +47,17 @@ async fn per_minute(
     amend(&limiter, &name, |policy| policy.per_minute(limit))
 }
 
-/// Lets everybody pass, and goes on counting.
+/// Puts a policy in shadow: it goes on counting, but denies nobody.
 async fn shadow(State(limiter): State<RateLimiter>, Path(name): Path<String>) -> Response {
     amend(&limiter, &name, |policy| policy.shadow(true))
 }
 
-/// Brings back what the program was started with.
+/// Restores the policy that the program was started with.
 async fn restore(State(limiter): State<RateLimiter>, Path(name): Path<String>) -> Response {
     amend(&limiter, &name, |policy| policy)
 }
 
-/// What can't be is refused in words, and changes nothing.
+/// Amends a policy. An amendment that is refused changes nothing, and the answer says why.
 fn amend(limiter: &RateLimiter, name: &str, change: impl FnOnce(Amendment) -> Amendment) -> Response {
     match limiter.amend(name, change) {
         Ok(()) => "amended\n".into_response(),
@@ -65,7 +65,7 @@ fn amend(limiter: &RateLimiter, name: &str, change: impl FnOnce(Amendment) -> Am
     }
 }
 
-/// How much a client has left.
+/// Tells how much a client has left.
 async fn peek(State(limiter): State<RateLimiter>, Path((name, client)): Path<(String, IpAddr)>) -> Response {
     let Some(policy) = named(&limiter, &name) else { return StatusCode::NOT_FOUND.into_response() };
     match limiter.peek(&policy, client).await {
@@ -74,7 +74,7 @@ async fn peek(State(limiter): State<RateLimiter>, Path((name, client)): Path<(St
     }
 }
 
-/// Lets a client begin anew.
+/// Resets what a client has used.
 async fn forget(
     State(limiter): State<RateLimiter>,
     Path((name, client)): Path<(String, IpAddr)>,
@@ -108,7 +108,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let limiter = RateLimiter::from_env().await?;
     let app = Router::new().route("/search", get(search)).layer(limiter.clone());
 
-    // A listener of its own, which the proxy knows nothing of: whoever reaches it can lift every limit.
+    // A separate listener that no proxy leads to: whoever reaches it can lift every limit.
     let operations = Router::new()
         .route("/policies", get(list))
         .route("/policies/{name}/per_minute/{limit}", post(per_minute))

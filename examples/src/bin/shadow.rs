@@ -1,19 +1,19 @@
-//! Shows how to roll out a stricter limit: in shadow first, beside the one that is in force.
+//! Shows how to roll out a stricter limit: first in shadow, beside the one that is enforced.
 //!
 //! ```text
-//! RUST_LOG=info,axum_rate_limit=debug cargo run --bin shadow    # the log tells each decision
-//! RATE_LIMIT_NEW_LIMIT_SHADOW=false cargo run --bin shadow       # the same program: now the new limit is in force
+//! RUST_LOG=info,axum_rate_limit=debug cargo run --bin shadow    # logs each decision
+//! RATE_LIMIT_NEW_LIMIT_SHADOW=false cargo run --bin shadow       # the same program, with the new limit enforced
 //! REDIS_URL=redis://127.0.0.1/ cargo run --bin shadow            # counters in Redis, not in this process
 //! ```
 //!
-//! 1. Deploy the new limit with `shadow`, beside the old one. It counts and reports, and denies nobody;
-//!    clients see nothing of it.
-//! 2. Look for a week at whom it would have denied: here in the log, at level debug in that of the library, or
-//!    in the metric `rate_limit_decisions_total{policy="new-limit", outcome="shadow_denied"}` (feature
-//!    `metrics`). Wrong number? `RATE_LIMIT_NEW_LIMIT_PER_MINUTE=4` and a restart try another one.
-//! 3. Enforce it without a deploy: `RATE_LIMIT_NEW_LIMIT_SHADOW=false` and a restart. If that was a
-//!    mistake, take the variable away again.
-//! 4. With the next deploy take the word `shadow` out of the attribute, and the old limit as well.
+//! 1. Deploy the new limit with `shadow`, beside the old one. It counts and reports, but denies nobody.
+//!    Clients see nothing of it.
+//! 2. For a week, look at whom it would have denied: in this handler's warnings, in the library's log at level
+//!    debug, or in the metric `rate_limit_decisions_total{policy="new-limit", outcome="shadow_denied"}`
+//!    (feature `metrics`). If the number is wrong, set `RATE_LIMIT_NEW_LIMIT_PER_MINUTE=4` and restart.
+//! 3. Enforce it without a deploy: set `RATE_LIMIT_NEW_LIMIT_SHADOW=false` and restart. If that was a mistake,
+//!    remove the variable again.
+//! 4. With the next deploy, remove the word `shadow` from the attribute, and the old limit as well.
 
 use std::error::Error;
 
@@ -22,19 +22,20 @@ use axum::{Json, Router};
 use axum_rate_limit::{Decisions, RateLimiter, rate_limit};
 use serde_json::{Value, json};
 
-/// Two limits on one handler are decided together, in one call of the store. `old-limit` is in force. What is
-/// beyond `new-limit` passes all the same, as long as that is in shadow.
+/// Two limits on one handler are decided together, in one call of the store. `old-limit` is enforced. Requests
+/// beyond `new-limit` pass all the same, as long as it is in shadow.
 ///
-/// A shadow keeps its counter as if it were in force: what it would have denied is not counted. So what it
-/// reports is what clients would have met; and since a restart leaves the counters in Redis as they are, they
-/// are right at once when it is enforced.
+/// A policy in shadow counts as if it were enforced: requests that it would have denied are not counted. It
+/// therefore reports what clients would have met. Since a restart leaves the counters in Redis as they are,
+/// they are right from the moment at which the limit is enforced.
 #[rate_limit(name = "old-limit", per_minute = 6, status = 429)]
 #[rate_limit(name = "new-limit", per_minute = 3, status = 429, shadow)]
 async fn search(decisions: Decisions) -> Json<Value> {
-    // The library has no more to tell than that a limit is exceeded. Who it was, and what they were at,
-    // is known here. `is_exceeded` looks at the quota, `is_allowed` at the outcome: true for any shadow.
+    // The library can log that a limit is exceeded, and by whom. What the client was doing is known only here.
+    // `is_exceeded` is about the quota, `is_allowed` about the outcome, which is always true in shadow.
     //
-    // Once the limit is enforced, what exceeds it is denied and never comes here: this is of no effect then.
+    // Once the limit is enforced, a request that exceeds it is denied before it gets here, so this code has no
+    // effect.
     let would_be_denied = decisions.get("new-limit").is_some_and(|decision| {
         if decision.is_exceeded() {
             let binding = decision.binding();
@@ -47,7 +48,7 @@ async fn search(decisions: Decisions) -> Json<Value> {
         }
         decision.is_exceeded()
     });
-    // It is in the answer so that you can see it. Clients of a real service need not know.
+    // This is in the answer so that you can see it. Clients of a real service need not know.
     Json(json!({ "found": ["this", "that"], "would_be_denied": would_be_denied }))
 }
 
@@ -62,7 +63,7 @@ const TRIES: &str = "
 async fn main() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt::init();
 
-    // Reads RATE_LIMIT_NEW_LIMIT_SHADOW, and says in the log what it has changed.
+    // Reads RATE_LIMIT_NEW_LIMIT_SHADOW, and logs what it has changed.
     let limiter = RateLimiter::from_env().await?;
     let app = Router::new().route("/search", get(search)).layer(limiter.clone());
 

@@ -1,4 +1,4 @@
-//! Shows a limit that several handlers share, and a handler that tells how much of it is left.
+//! Shows a limit that several handlers share, and a handler that reports how much of it is left.
 //!
 //! ```text
 //! cargo run --bin shared_policy
@@ -14,30 +14,30 @@ use axum::{Json, Router};
 use axum_rate_limit::{Decisions, Policy, RateLimiter, rate_limit};
 use serde_json::{Value, json};
 
-/// What an attribute would say, as a constant that has a name in the program: five writes a minute
-/// for each client, whatever it writes.
+/// The contents of an attribute as a named constant: five writes per minute for each client, whatever it
+/// writes.
 ///
-/// It is checked by the compiler as an attribute is: `.per_minute(0)` does not build.
+/// The compiler checks it as it checks an attribute: `.per_minute(0)` does not compile.
 ///
-/// Without `.status(429)` a denial has the status of the limiter, by default 503.
+/// Without `.status(429)`, denials have the status of the limiter, by default 503.
 const WRITES: Policy =
     Policy::new("writes").per_minute(5).status(429).message("Five writes a minute, please. Reading is free.");
 
-/// An attribute that says everything itself makes a policy of its own, here for reads.
+/// An attribute without `policy` makes a policy of its own, here for reads.
 #[rate_limit(name = "reads", per_second = 10, per_minute = 100)]
 async fn list() -> Json<Value> {
     Json(json!([{ "id": 1 }, { "id": 2 }]))
 }
 
 /// `policy = WRITES` uses the constant. [`create`], [`update`] and [`remove`] share its quota, since a
-/// quota is kept for the name of the policy and the client: two of each, and the sixth is denied.
+/// quota is kept per policy name and client: of two requests to each, the sixth is denied.
 ///
-/// With `.by_resource()` or `.by_route()` each path would have five writes of its own again.
+/// With `.by_resource()` or `.by_route()`, each of them would have five writes of its own again.
 ///
-/// `Decisions` is an extractor: what the limits on the way here have said, the outermost first; `get`
-/// finds one by its name. (It is `None` for a policy that was not asked, say because of a `skip_if`.) A
-/// request that is denied never comes here, so `remaining` is what is left after this one; a client
-/// finds the same in the `ratelimit` field of each answer.
+/// The extractor `Decisions` holds what the limits in front of this handler have decided, the outermost
+/// first. `get` finds a decision by the policy's name. (It returns `None` if the policy was not asked, for
+/// example because of a `skip_if`.) A denied request never gets here, so `remaining` is what is left after
+/// this one. Clients find the same number in the `ratelimit` field of each answer.
 #[rate_limit(policy = WRITES)]
 async fn create(decisions: Decisions) -> Json<Value> {
     let writes = decisions.get(WRITES.name()).map(|decision| {
@@ -49,13 +49,13 @@ async fn create(decisions: Decisions) -> Json<Value> {
     Json(json!({ "created": 3, "writes": writes }))
 }
 
-/// Shares the writes.
+/// Shares the quota of [`WRITES`].
 #[rate_limit(policy = WRITES)]
 async fn update(Path(id): Path<u32>) -> Json<Value> {
     Json(json!({ "updated": id }))
 }
 
-/// Shares the writes.
+/// Shares the quota of [`WRITES`].
 #[rate_limit(policy = WRITES)]
 async fn remove(Path(id): Path<u32>) -> Json<Value> {
     Json(json!({ "removed": id }))
@@ -74,7 +74,7 @@ const TRIES: &str = "
 async fn main() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt::init();
 
-    // Every policy of the program's attributes is known before the first request; one that several
+    // The policies of all attributes in the program are known before the first request. One that several
     // handlers share is listed once. `location` is where it is declared.
     println!("Limits of this program:");
     for policy in axum_rate_limit::policies() {

@@ -1,4 +1,4 @@
-//! Shows quotas that depend on who asks: an API key has those of its tier, everyone else few.
+//! Shows quotas that depend on the client: an API key has those of its tier, and everyone else has few.
 //!
 //! ```text
 //! cargo run --bin tiers
@@ -6,15 +6,15 @@
 //! PORT=3001 REDIS_URL=redis://127.0.0.1/ cargo run --bin tiers    # counters in Redis, not in this process
 //! ```
 //!
-//! The variable works since [`RateLimiter::from_env`] reads it; a name that no policy has, or a
-//! number that is none, is an error at the start, and not a limit that silently stays what it was. The
-//! same in code, say from a configuration file:
+//! The variable works because [`RateLimiter::from_env`] reads it. A name that no policy has, or an invalid
+//! number, is an error at start-up, not a limit that silently stays as it was. The same in code, for example
+//! with a number from a configuration file:
 //!
 //! ```text
 //! RateLimiter::builder().from_env().amend("search", |policy| policy.per_minute(20)).build().await?
 //! ```
 //!
-//! Both change what the attribute *declares*. The tiers are what [`tier`] says, whatever is amended.
+//! Both change what the attribute *declares*. The tiers are what [`tier`] returns, whatever is amended.
 
 use std::error::Error;
 
@@ -38,7 +38,7 @@ enum Tier {
     Internal,
 }
 
-/// In earnest: a table in a database, with hashes of the keys instead of the keys.
+/// The API keys. A real service would have a table in a database, with hashes of the keys instead of the keys.
 const KEYS: [(&str, Tier); 4] = [
     ("free-ada", Tier::Free),
     ("free-ben", Tier::Free),
@@ -47,11 +47,12 @@ const KEYS: [(&str, Tier); 4] = [
 ];
 
 impl Tier {
-    /// `const`, so that quotas of which one could never bind are a compile error here, too.
+    /// Quotas of which one could never bind panic here, at the first request of the tier. In a `const` item they
+    /// would be a compile error.
     const fn quotas(self) -> Quotas {
         match self {
             Self::Free => Quotas::of(Quota::per_minute(5)),
-            // All must allow: a hundred a minute, but not in one lump.
+            // Both must allow: a hundred per minute, but not all at once.
             Self::Gold => Quotas::of(Quota::per_second(10)).and(Quota::per_minute(100)),
             // Not counted and never denied.
             Self::Internal => Quotas::UNLIMITED,
@@ -59,44 +60,44 @@ impl Tier {
     }
 }
 
-/// Finds out whose key it is, before any limit asks.
+/// Finds the tier of the request's API key, before any limit is checked.
 ///
-/// # Why a key must be authenticated before it tells who asks
+/// # Why a key must be authenticated before it identifies a client
 ///
-/// A limit with `key = header("x-api-key")` takes the header's value for an identity: each value has a
-/// quota of its own. If any value would do, a client could make one up for each request and never be
-/// limited, while every value takes a counter's memory. So a key that is in no table is taken out of
-/// the request here. What a limit finds missing it replaces by the client's address: whoever guesses
-/// keys is limited as one who has none.
+/// A limit with `key = header("x-api-key")` takes the header's value as an identity: each value has its own
+/// quota. If any value would do, a client could make one up for each request and never be limited, while
+/// every value takes up the memory of a counter. So an unknown key is removed from the request here. If the
+/// header is missing, the limit uses the client's address instead: whoever guesses keys is limited like a
+/// client that has none.
 ///
-/// (A service that is for customers only would answer 401 instead. Then guessing is free of charge,
-/// unless the guesses have a limit of their own, by address.)
+/// (A service for customers only would answer 401 instead. Guessing is then unlimited, unless the guesses
+/// have a limit of their own, by address.)
 async fn authenticate(mut request: Request, next: Next) -> Response {
     let tier = request.headers().get(API_KEY).and_then(|value| {
         let (_, tier) = KEYS.iter().find(|(key, _)| value == key)?;
         Some(*tier)
     });
     match tier {
-        // Only what stands in this process may put an extension into a request, so it can be trusted.
+        // Only code in this process can put an extension into a request, so it can be trusted.
         Some(tier) => _ = request.extensions_mut().insert(tier),
         None => _ = request.headers_mut().remove(API_KEY),
     }
     next.run(request).await
 }
 
-/// The quotas of whoever asks; `None` stands for those that the attribute declares.
+/// Returns the client's quotas; `None` stands for those that the attribute declares.
 ///
-/// It runs for each request, so it looks up what [`authenticate`] has found and does no work of its own.
+/// This runs for each request, so it only looks up what [`authenticate`] has found.
 fn tier(request: &Parts) -> Option<Quotas> {
     request.extensions.get().map(|tier: &Tier| tier.quotas())
 }
 
-/// Without a (known) key three requests a minute for each address; else those of the key's tier.
+/// Three requests per minute for each address without a known key; otherwise the quotas of the key's tier.
 ///
-/// The value of the header becomes part of the counter's name, which is visible to whoever may look into
-/// Redis. To keep API keys out of there, or to let two keys of one customer share a quota, let
-/// `authenticate` put the customer's number into the extensions, and say `key = customer` with a
-/// `fn customer(request: &Parts) -> Option<String>` that reads it; `None` is the address again.
+/// The value of the header becomes part of the counter's name, which is visible to anyone with access to
+/// Redis. To keep API keys out of it, or to let two keys of one customer share a quota, let `authenticate`
+/// put the customer's number into the extensions, and write `key = customer` with a function
+/// `fn customer(request: &Parts) -> Option<String>` that reads it. Here, too, `None` stands for the address.
 #[rate_limit(
     name = "search",
     per_minute = 3,
@@ -106,7 +107,7 @@ fn tier(request: &Parts) -> Option<Quotas> {
     message = "That is all for now. An API key gives you more."
 )]
 async fn search(tier: Option<Extension<Tier>>, decisions: Decisions) -> Json<Value> {
-    // A tier without quotas has nothing that could bind.
+    // An unlimited tier has no quota that could bind.
     let left = decisions.get("search").and_then(|decision| Some(decision.binding()?.remaining));
     let tier = tier.map(|Extension(tier)| format!("{tier:?}"));
     Json(json!({ "found": ["this", "that"], "tier": tier, "left": left }))
@@ -128,8 +129,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let limiter = RateLimiter::from_env().await?;
 
-    // Each layer wraps those above it, so a request passes `authenticate` first, then the limiter, and
-    // then the handler, whose attribute asks what is left for the key that is still there.
+    // Each layer wraps those above it. A request passes `authenticate` first, then the limiter, and then the
+    // handler, whose attribute checks the quota of the key, if it is still there.
     let app = Router::new()
         .route("/search", get(search))
         .layer(limiter.clone())

@@ -1,18 +1,18 @@
-//! What is asked of a limiter.
+//! The kinds of traffic that limiters are measured under.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A limit that no run reaches: in an hour, for each key.
+/// A limit per hour and key that no run reaches.
 pub const NO_LIMIT: u32 = 1_000_000_000;
-/// A limit that is reached before a run begins: in an hour, for the one key there is.
+/// A limit per hour that is reached before a run begins, for the only key.
 pub const DENIED_LIMIT: u32 = 100;
-/// What the clients of [`Column::Keys`] are told apart by.
+/// The header by which the clients of [`Column::Keys`] are told apart.
 pub const KEY_HEADER: &str = "x-key";
-/// How many of them there are.
+/// The number of clients of [`Column::Keys`].
 pub const CLIENTS: usize = 10_000;
 
-/// What one of them is called: its number is from 1 on.
+/// Returns the name of a client; numbers begin with 1.
 #[must_use]
 pub fn client(number: usize) -> String {
     format!("client-{number:05}")
@@ -32,7 +32,7 @@ pub enum Column {
 impl Column {
     pub const ALL: [Self; 3] = [Self::Hot, Self::Keys, Self::Denied];
 
-    /// How many requests pass in an hour.
+    /// Returns how many requests may pass per hour.
     #[must_use]
     pub fn limit(self) -> u32 {
         if self == Self::Denied { DENIED_LIMIT } else { NO_LIMIT }
@@ -47,7 +47,7 @@ impl Column {
     }
 }
 
-/// As an argument of the servers.
+/// Writes the column as an argument of the servers.
 impl fmt::Display for Column {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.word())

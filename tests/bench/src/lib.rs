@@ -1,4 +1,4 @@
-//! What is measured, and what the driver has to agree on with it.
+//! The servers that are measured, and what they share with the driver.
 
 mod column;
 pub mod server;

@@ -1,4 +1,4 @@
-//! One candidate, with mimalloc: see [`bench::server`].
+//! The server of one candidate, with mimalloc: see [`bench::server`].
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

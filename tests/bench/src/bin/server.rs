@@ -1,4 +1,4 @@
-//! One candidate, with the allocator of the system: see [`bench::server`].
+//! The server of one candidate, with the system's allocator: see [`bench::server`].
 
 fn main() -> bench::server::Result<()> {
     bench::server::run()

@@ -1,4 +1,4 @@
-//! axum-governor: a layer that counts in memory, as a token bucket, and writes fields by default.
+//! axum-governor: a layer that counts in memory, with token buckets, and writes fields by default.
 
 use std::num::NonZeroU32;
 

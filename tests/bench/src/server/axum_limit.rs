@@ -1,4 +1,4 @@
-//! axum-limit on Redis: an extractor whose limit is a fixed window, as ours is.
+//! axum-limit on Redis: an extractor that counts in fixed windows, as ours does.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! No limiter at all: what all others are compared with.
+//! Services without a limiter, with which all others are compared.
 
 use axum::routing::get;
 use axum::{Extension, Router};
@@ -10,7 +10,7 @@ pub(crate) fn plain() -> Router {
     Router::new().route("/", get(ok))
 }
 
-/// Two fields as long as those of a limiter, but always the same.
+/// A service that writes two fields as long as those of a limiter, but always the same.
 pub(crate) fn with_fields() -> Router {
     let handler = async || {
         let policy = (HeaderName::from_static("ratelimit-policy"), r#""hot";q=1000000000;w=3600"#);
@@ -20,14 +20,14 @@ pub(crate) fn with_fields() -> Router {
     Router::new().route("/", get(handler))
 }
 
-/// A layer that hands something to a handler, which has it as an argument, and does nothing with it: what our
-/// layer and our attribute are made of.
+/// A service with a layer that passes a value to the handler, which takes it as an argument and ignores it. Our
+/// layer and our attribute are made of the same parts.
 pub(crate) fn with_layer() -> Router {
     let handler = async |_: Extension<()>| "ok";
     Router::new().route("/", get(handler)).layer(Extension(()))
 }
 
-/// The answer that a denied request gets, without asking anybody.
+/// A service that answers every request like a denied one, without deciding anything.
 pub(crate) fn denying() -> Router {
     let handler = async || {
         let fields = [

@@ -1,4 +1,4 @@
-//! Who asks, for the limiters that are told by whoever calls them.
+//! Identifies the client, for limiters that leave that to their caller.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use http::request::Parts;
 
 use crate::{Column, KEY_HEADER};
 
-/// What tells this client from others: its address, or its header.
+/// Returns what tells this client from others: its header under [`Column::Keys`], otherwise its address.
 pub(crate) async fn client(column: Column, parts: &mut Parts) -> Result<String, StatusCode> {
     if column == Column::Keys {
         let value = parts.headers.get(KEY_HEADER).and_then(|value| value.to_str().ok());

@@ -1,4 +1,4 @@
-//! The commands that a limiter on Redis can't do without, sent by the same client as ours, and nothing else.
+//! Baselines that only send the commands that a limiter on Redis can't do without, by the `redis` crate.
 
 use std::sync::Arc;
 
@@ -39,24 +39,24 @@ enum Commands {
     IncrExpire,
 }
 
-/// One script a request.
+/// Runs one script per request.
 pub(crate) async fn evalsha(column: Column, url: &str) -> Result<Router> {
     app(column, url, Commands::Evalsha(Arc::new(Script::new(COUNT)))).await
 }
 
-/// The same over a connection that sends what is small at once.
+/// Runs one script per request over a connection with `TCP_NODELAY`.
 pub(crate) async fn evalsha_nodelay(column: Column, url: &str) -> Result<Router> {
     let settings = TcpSettings::default().set_nodelay(true);
     let server = url.into_connection_info()?.set_tcp_settings(settings);
     app(column, server, Commands::Evalsha(Arc::new(Script::new(COUNT)))).await
 }
 
-/// One `INCR` a request, and no expiry ever: the least there is.
+/// Sends one `INCR` per request, without any expiry: the minimum.
 pub(crate) async fn incr(column: Column, url: &str) -> Result<Router> {
     app(column, url, Commands::Incr).await
 }
 
-/// `INCR`, then `EXPIRE` if the counter is new: two steps, as the article has it.
+/// Sends `INCR`, then `EXPIRE` if the counter is new: two steps, as in the article.
 pub(crate) async fn incr_expire(column: Column, url: &str) -> Result<Router> {
     app(column, url, Commands::IncrExpire).await
 }
@@ -74,7 +74,7 @@ async fn counted(_: Counted) -> &'static str {
     "ok"
 }
 
-/// A request that may pass.
+/// An extractor that lets a request pass if it is within the limit.
 struct Counted;
 
 impl FromRequestParts<Counter> for Counted {

@@ -1,4 +1,4 @@
-//! limitador, the crate, asked by a handler: in memory, on Redis, and on Redis with its cache in between.
+//! limitador, the crate, called by an extractor: in memory, on Redis, and on Redis with its cache in between.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::client::client;
 use crate::Column;
 
 const NAMESPACE: &str = "bench";
-/// How many counters memory holds: more than there are clients.
+/// How many counters the memory storage holds: more than there are clients.
 const COUNTERS: u64 = 100_000;
 
 #[derive(Clone)]
@@ -48,7 +48,7 @@ pub(crate) async fn redis(column: Column, url: &str) -> Result<Router> {
     Ok(app(column, Limiter::Async(Arc::new(limiter))))
 }
 
-/// Its cache is flushed once a second, by default.
+/// By default, the cache is flushed once a second.
 #[cfg(feature = "limitador-redis")]
 pub(crate) async fn cached(column: Column, url: &str) -> Result<Router> {
     let storage = limitador::storage::redis::CachedRedisStorage::new(url).await?;
@@ -70,7 +70,7 @@ async fn limited(_: Allowed) -> &'static str {
     "ok"
 }
 
-/// A request that may pass.
+/// An extractor that lets a request pass if it is within the limit.
 struct Allowed;
 
 impl FromRequestParts<Limits> for Allowed {

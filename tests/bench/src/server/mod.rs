@@ -1,10 +1,10 @@
-//! One candidate: the same tiny handler behind one limiter, or behind none.
+//! The server of one candidate: the same tiny handler behind one limiter, or behind none.
 //!
 //! ```text
 //! server <candidate> <column> [redis url]
 //! ```
 //!
-//! It listens on a free port of loopback, and writes that port to its standard output.
+//! It listens on a free port of loopback, and writes the port to its standard output.
 
 mod axum_governor;
 mod axum_limit;
@@ -32,7 +32,7 @@ use tower_service::Service;
 
 use crate::Column;
 
-/// What may fail here fails for many reasons.
+/// A result with any kind of error.
 pub type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 /// The handler of all candidates.
@@ -40,11 +40,11 @@ async fn ok() -> &'static str {
     "ok"
 }
 
-/// Serves what the arguments of the program say, until it is killed.
+/// Serves the candidate that the program's arguments name, until the process is killed.
 ///
 /// # Errors
 ///
-/// If the arguments are not understood, or the candidate can't start.
+/// If the arguments are invalid, or if the candidate can't start.
 #[tokio::main]
 pub async fn run() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -61,7 +61,7 @@ pub async fn run() -> Result<()> {
     Ok(())
 }
 
-/// Serves an application.
+/// A function that serves an application on a listener.
 type Serve = Box<dyn FnOnce(TcpListener) -> Pin<Box<dyn Future<Output = io::Result<()>>>>>;
 
 fn router(router: Router) -> Serve {
@@ -76,7 +76,7 @@ where
     Box::new(|listener| Box::pin(axum::serve(listener, service).into_future()))
 }
 
-/// As the documentation has it, with the limiter around the router.
+/// Serves a router with the limiter around it, as in the documentation.
 fn limited((router, limiter): ours::Limited) -> Serve {
     let service = limiter.layer(router).into_make_service_with_connect_info::<SocketAddr>();
     Box::new(|listener| Box::pin(axum::serve(listener, service).into_future()))

@@ -1,4 +1,4 @@
-//! This project.
+//! axum-rate-limit, the limiter of this project.
 
 use std::time::Duration;
 
@@ -31,7 +31,8 @@ pub(crate) async fn memory(column: Column, headers: Headers) -> Result<Limited> 
     app(column, RateLimiter::builder().memory().headers(headers)).await
 }
 
-/// All as by default, but for a store that fails: the run has to show that, not go on in memory.
+/// Builds a limiter with defaults, except that a failing store must show in the results: the limiter waits
+/// longer for the store, and then denies instead of counting in memory.
 pub(crate) async fn redis(column: Column, headers: Headers, url: &str) -> Result<Limited> {
     let builder = RateLimiter::builder()
         .redis(url)
@@ -42,7 +43,7 @@ pub(crate) async fn redis(column: Column, headers: Headers, url: &str) -> Result
     app(column, builder).await
 }
 
-/// With the limiter as a layer of the router, and so around each of its routes.
+/// Makes the limiter a layer of the router, which puts it around each route.
 pub(crate) fn inside((router, limiter): Limited) -> Router {
     router.layer(limiter)
 }

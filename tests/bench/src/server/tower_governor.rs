@@ -1,4 +1,4 @@
-//! tower_governor: a layer that counts in memory, as a token bucket.
+//! tower_governor: a layer that counts in memory, with token buckets.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(crate) fn app(column: Column) -> Result<Router> {
     })
 }
 
-/// With one layer around the router, not one around each of its routes.
+/// Puts one layer around the router, instead of one around each route.
 pub(crate) fn outermost() -> Result<Serve> {
     let (app, (period, burst)) = (Router::new().route("/", get(ok)).with_state(()), quota(Column::Hot)?);
     let config = GovernorConfigBuilder::default().period(period).burst_size(burst).finish();
@@ -35,7 +35,7 @@ pub(crate) fn outermost() -> Result<Serve> {
     Ok(service(layer.layer(app)))
 }
 
-/// After how long a request comes back, and how many may pass at once.
+/// Returns how long it takes until one more request may pass, and how many may pass at once.
 fn quota(column: Column) -> Result<(Duration, u32)> {
     let limit = NonZeroU32::new(column.limit()).ok_or("a limit is not 0")?;
     Ok((Duration::from_hours(1) / limit.get(), limit.get()))

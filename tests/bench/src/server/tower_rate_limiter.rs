@@ -1,4 +1,4 @@
-//! tower-rate-limiter on Redis: a layer whose limit is a fixed window, which writes fields by default.
+//! tower-rate-limiter on Redis: a layer that counts in fixed windows, and writes fields by default.
 
 use std::time::Duration;
 

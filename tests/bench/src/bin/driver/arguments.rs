@@ -1,4 +1,4 @@
-//! What the driver is asked to do.
+//! The arguments of the driver.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
     pub(crate) rounds: usize,
     pub(crate) duration: Duration,
     pub(crate) only: Vec<String>,
-    /// How often it is counted what a limit lets through.
+    /// How many bursts are sent to each limiter, to count what it lets through.
     pub(crate) bursts: usize,
     pub(crate) write: bool,
 }

@@ -1,7 +1,7 @@
-//! What a request takes where Redis is not next door.
+//! Measures how long requests take when Redis is not next door.
 //!
-//! Requests come when they come here, and do not wait for the answers to others, as those of wrk do: these would fall
-//! into step with the calls of a limiter.
+//! Requests arrive at random times, and do not wait for the answers to others. Those of wrk do wait, and would
+//! fall into step with the calls of a limiter.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,19 +18,19 @@ use crate::process::Service;
 use crate::redis::Redis;
 use crate::results::Results;
 
-/// How long answers of Redis are on their way.
+/// How long the answers of Redis are in transit.
 pub(crate) const DELAY: Duration = Duration::from_millis(2);
-/// How many requests come in a second.
+/// How many requests arrive per second.
 pub(crate) const RATE: f64 = 1_000.0;
 
-/// What one run came to.
+/// The outcome of one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
     /// How long each answer took, the shortest first.
     times: Vec<Duration>,
     /// How many were denied.
     pub(crate) denied: usize,
-    /// How many calls of Redis there were.
+    /// How many commands were sent to Redis.
     calls: u64,
 }
 
@@ -40,17 +40,17 @@ impl Run {
         self.times.len()
     }
 
-    /// In milliseconds.
+    /// Returns the mean time of an answer, in milliseconds.
     pub(crate) fn mean(&self) -> f64 {
         self.times.iter().sum::<Duration>().as_secs_f64() * 1e3 / self.times.len() as f64
     }
 
-    /// Calls of Redis for a request.
+    /// Returns the commands sent to Redis, per request.
     pub(crate) fn calls(&self) -> f64 {
         self.calls as f64 / self.times.len() as f64
     }
 
-    /// Within how many milliseconds that share of the requests was answered.
+    /// Returns within how many milliseconds this share of the requests was answered.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share is not negative")]
     pub(crate) fn within(&self, share: f64) -> Option<f64> {
         let place = (share * self.times.len() as f64) as usize;
@@ -58,7 +58,7 @@ impl Run {
     }
 }
 
-/// One round: every candidate once, behind the line to Redis that begins at the port.
+/// Runs one round: every candidate of [`AWAY`] once, behind the line to Redis that begins at the port.
 pub(crate) async fn run(
     round: usize,
     arguments: &Arguments,
@@ -89,11 +89,11 @@ async fn measure(candidate: &Candidate, time: Duration, redis: &mut Redis, url: 
     Ok(Run { times, denied, calls })
 }
 
-/// Sends requests at random times, and tells how long each took, and how many were denied.
+/// Sends requests at random times, and returns how long each took, and how many were denied.
 async fn send(url: &str, time: Duration) -> Result<(Vec<Duration>, usize)> {
     let (http, mut requests) = (reqwest::Client::new(), JoinSet::new());
     let (arrives, mut arrivals) = mpsc::unbounded_channel();
-    // Timers of the runtime are too coarse.
+    // The runtime's timers are too coarse, so the arrivals have a thread.
     thread::spawn(move || arrive(time, &arrives));
     while let Some((at, client)) = arrivals.recv().await {
         let request = http.get(url).header(KEY_HEADER, bench::client(client));
@@ -114,14 +114,14 @@ async fn send(url: &str, time: Duration) -> Result<(Vec<Duration>, usize)> {
     Ok((times, denied))
 }
 
-/// Tells when a request arrives, and of which client, for so long.
+/// For as long as `time`, sends a message whenever a request is to arrive, with the instant and the client.
 fn arrive(time: Duration, arrives: &UnboundedSender<(Instant, usize)>) {
-    // The same for all candidates.
+    // The arrivals are the same for all candidates.
     let mut random = fastrand::Rng::with_seed(1);
     let start = Instant::now();
     let mut next = start;
     while next < start + time {
-        // Poisson's: what comes knows nothing of what came.
+        // A Poisson process: each arrival is independent of the ones before.
         next += Duration::from_secs_f64(-(1.0 - random.f64()).ln() / RATE);
         thread::sleep(next.saturating_duration_since(Instant::now()));
         if arrives.send((next, random.usize(1..=CLIENTS))).is_err() {

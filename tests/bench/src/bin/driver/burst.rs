@@ -1,4 +1,4 @@
-//! Requests that come at once: how many of them a limit lets through.
+//! Bursts: how many of many simultaneous requests a limit lets through.
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use crate::job::MANY;
 use crate::process::Service;
 use crate::redis::Redis;
 
-/// How many requests come over how many connections.
+/// The number of connections, and of requests over each.
 const CONNECTIONS: usize = 200;
 const EACH: usize = 5;
 pub(crate) const REQUESTS: usize = CONNECTIONS * EACH;
 
-/// How many of [`REQUESTS`] a fresh service lets through, whose limit is
+/// Returns how many of [`REQUESTS`] a fresh service lets through, whose limit is
 /// [`DENIED_LIMIT`](bench::DENIED_LIMIT).
 pub(crate) async fn passed(candidate: &Candidate, redis: &mut Redis) -> Result<usize> {
     redis.clear().await?;
@@ -27,15 +27,15 @@ pub(crate) async fn passed(candidate: &Candidate, redis: &mut Redis) -> Result<u
     passed
 }
 
-/// Wakes a service that was just started: exhausts the limits that are to be exhausted, or sends one request
-/// of each client, so that no counter is new when it is measured.
+/// Warms up a service that was just started: exhausts the limits that are to be exhausted, or sends at least one
+/// request per client, so that no counter is new when the service is measured.
 pub(crate) async fn warm_up(url: &str, column: Column) -> Result<()> {
     let each = if column == Column::Keys { CLIENTS.div_ceil(MANY) } else { 30 };
     send(url, MANY, each).await.map(|_| ())
 }
 
-/// Sends so many requests over each of so many connections, each of another client where there are
-/// several, and counts those that pass.
+/// Sends `each` requests over each of `connections`, each from another client where clients are told apart, and
+/// returns how many pass.
 async fn send(url: &str, connections: usize, each: usize) -> Result<usize> {
     let http = reqwest::Client::builder().pool_max_idle_per_host(connections).build()?;
     let start = Arc::new(Barrier::new(connections));

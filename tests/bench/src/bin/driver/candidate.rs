@@ -1,19 +1,19 @@
-//! What is measured.
+//! The candidates: all services that can be measured.
 
 use bench::Column;
 
 use crate::{Result, paths};
 
-/// A service with one limiter, or none.
+/// A service with one limiter, or with none.
 #[derive(Debug)]
 pub(crate) struct Candidate {
-    /// The argument of the server.
+    /// The name by which the servers know it, but for [`MIMALLOC`].
     pub(crate) id: &'static str,
-    /// What readers know it by.
+    /// The name in the report.
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
     pub(crate) store: Store,
-    /// Whether it tells clients of their quotas on every answer.
+    /// Whether every answer tells the client of its quotas.
     pub(crate) fields: bool,
     /// The traffic it is measured under.
     pub(crate) columns: &'static [Column],
@@ -24,7 +24,7 @@ pub(crate) enum Kind {
     Bare,
     Ours,
     Peer,
-    /// Commands of Redis that limit little or nothing: how fast a limiter could be.
+    /// Bare commands of Redis that limit little or nothing: how fast a limiter could be.
     Commands,
     /// A service in another language.
     FastApi,
@@ -96,21 +96,21 @@ const CANDIDATES: &[Candidate] = &[
     candidate("fastapi", "the article's FastAPI", Kind::FastApi, Store::Redis, false, HOT_AND_DENIED),
 ];
 
-/// How the names of those end that allocate with mimalloc, not with the allocator of the system.
+/// The ending of the ids of candidates that allocate with mimalloc instead of the system's allocator.
 const MIMALLOC: &str = "-mimalloc";
 
-/// What a candidate is compared with: the same service without a limiter.
+/// Returns the id of the candidate to compare with: the same service without a limiter.
 pub(crate) fn bare(id: &str) -> &'static str {
     if id.ends_with(MIMALLOC) { "bare-mimalloc" } else { "bare" }
 }
 
-/// Those whose latency is measured, too.
+/// The candidates whose latency is measured, too.
 pub(crate) const ONE_BY_ONE: [&str; 4] = ["bare", "ours-redis", "ours-redis-outermost", "evalsha"];
-/// Those that are measured with Redis far away, too.
+/// The candidates that are also measured with Redis far away.
 pub(crate) const AWAY: [&str; 4] = ["bare", "ours-redis", "evalsha", "evalsha-nodelay"];
 
 impl Candidate {
-    /// Whether it lets some through and denies others.
+    /// Whether the candidate lets some requests through and denies others.
     pub(crate) fn limits(&self) -> bool {
         self.kind != Kind::Bare && self.columns.contains(&Column::Denied)
     }
@@ -119,7 +119,7 @@ impl Candidate {
         self.id == bare(self.id)
     }
 
-    /// The program that serves it, and the argument by which that knows it.
+    /// Returns the program that serves the candidate, and the argument by which the program knows it.
     pub(crate) fn server(&self) -> (&'static str, &'static str) {
         match self.id.strip_suffix(MIMALLOC) {
             Some(id) => ("server-mimalloc", id),
@@ -127,7 +127,7 @@ impl Candidate {
         }
     }
 
-    /// Why it can't be measured here.
+    /// Returns why the candidate can't be measured here, if it can't.
     fn missing(&self) -> Option<&'static str> {
         match self.id {
             "limitador-redis" | "limitador-cached" if !cfg!(feature = "limitador-redis") => {
@@ -142,14 +142,14 @@ impl Candidate {
     }
 }
 
-/// What a run measures, and what it can't and why.
+/// The candidates that a run measures, and those that it can't, with the reasons.
 #[derive(Debug, Default)]
 pub(crate) struct Choice {
     pub(crate) candidates: Vec<&'static Candidate>,
     pub(crate) left_out: Vec<(&'static str, &'static str)>,
 }
 
-/// Those whose name contains one of `only`, if it names any, and bare axum.
+/// Chooses bare axum and the candidates whose id contains one of `only`, or all candidates if `only` is empty.
 pub(crate) fn chosen(only: &[String]) -> Result<Choice> {
     let is_meant = |candidate: &Candidate| only.iter().any(|part| candidate.id.contains(part.as_str()));
     if !only.is_empty() && !CANDIDATES.iter().any(is_meant) {

@@ -1,7 +1,7 @@
-//! The ratios as a picture.
+//! The chart: the ratios as a picture.
 //!
-//! It has a background of its own, so it can be read on a dark page, and neither style sheet nor empty lines,
-//! so it can stand in HTML and Markdown as it is.
+//! It has its own background, so it can be read on a dark page. It has neither a style sheet nor empty lines, so
+//! it can be embedded in HTML and Markdown as it is.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::figures::thousands;
 use crate::job::Job;
 use crate::report::{Report, heading};
 
-/// An SVG: for each kind of traffic a panel, for each candidate a bar.
+/// An SVG with a panel for each kind of traffic, and a bar for each candidate.
 pub(crate) struct Chart<'a>(pub(crate) &'a Report<'a>);
 
 /// Sizes in pixels.
@@ -22,12 +22,12 @@ const TOP: f64 = 96.0;
 const ROW: f64 = 21.0;
 const BAR: f64 = 13.0;
 const HEADING: f64 = 36.0;
-/// What a panel has below its bars.
+/// The height of what a panel has below its bars.
 const FOOT: f64 = 40.0;
 /// Where the bars begin, and where one as fast as bare axum ends.
 const NONE: f64 = 385.0;
 const ALL: f64 = 735.0;
-/// No bar is longer, in parts of bare axum's.
+/// The length at which bars are cut off, as a ratio of bare axum's.
 const LONGEST: f64 = 1.06;
 
 /// Colours that most colour-blind readers can tell apart (Okabe and Ito).
@@ -61,7 +61,7 @@ impl fmt::Display for Chart<'_> {
 }
 
 impl Chart<'_> {
-    /// All but bare axum, which would be the bar that all are compared with.
+    /// Returns all candidates but bare axum, with which they are compared.
     fn rows(&self, column: Column) -> Vec<&'static Candidate> {
         let mut rows = self.0.ranked(column);
         rows.retain(|candidate| !candidate.is_bare());
@@ -161,7 +161,7 @@ impl Chart<'_> {
             middle - 3.0,
             middle - 3.0
         )?;
-        // White behind it, so that no line of the grid crosses the figures.
+        // A white outline keeps the lines of the grid from crossing the figures.
         writeln!(
             f,
             r##"<text x="{:.1}" y="{text:.1}" stroke="#fff" stroke-width="4" paint-order="stroke">{:.0}%<tspan fill="{GREY}" dx="7" font-size="12">{}/s</tspan></text>"##,
@@ -177,7 +177,7 @@ fn panel_height(rows: usize) -> f64 {
     if rows == 0 { 0.0 } else { HEADING + ROW * f64::from(rows) + FOOT }
 }
 
-/// Where a bar of that length ends.
+/// Returns the position at which a bar of this length ends.
 fn x(ratio: f64) -> f64 {
     NONE + ratio.clamp(0.0, LONGEST) * (ALL - NONE)
 }

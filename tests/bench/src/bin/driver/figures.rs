@@ -1,6 +1,6 @@
-//! Numbers, as readers like them.
+//! Medians, and numbers in a readable form.
 
-/// The one in the middle.
+/// Returns the median.
 pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -8,7 +8,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     Some(if values.len() % 2 == 1 { upper } else { f64::midpoint(values[middle - 1], upper) })
 }
 
-/// `12,345`
+/// Formats a rounded number with separators, such as `12,345`.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates are positive and small")]
 pub(crate) fn thousands(value: f64) -> String {
     let digits = (value.round() as u64).to_string();
@@ -22,7 +22,7 @@ pub(crate) fn thousands(value: f64) -> String {
     text
 }
 
-/// With so many decimals, or a dash.
+/// Formats a number with this many decimals, or a dash if there is none.
 pub(crate) fn or_dash(value: Option<f64>, decimals: usize) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:.decimals$}"))
 }

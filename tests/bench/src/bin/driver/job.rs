@@ -1,4 +1,4 @@
-//! One thing to measure.
+//! The jobs that a round consists of: a candidate under one kind of traffic.
 
 use bench::Column;
 
@@ -9,7 +9,7 @@ pub(crate) const MANY: usize = 64;
 /// The connections of the runs in which latency shows.
 pub(crate) const FEW: [usize; 2] = [1, 8];
 
-/// A candidate, the traffic, and over how many connections it comes.
+/// A candidate, the traffic, and the number of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Job {
     pub(crate) candidate: &'static str,
@@ -22,7 +22,7 @@ impl Job {
         Self { candidate, column, connections: MANY }
     }
 
-    /// All that is measured of a candidate in a round.
+    /// Returns all jobs of a candidate in a round.
     pub(crate) fn all(candidate: &Candidate) -> impl Iterator<Item = Self> {
         let id = candidate.id;
         let few = FEW.into_iter().filter(move |_| ONE_BY_ONE.contains(&id));
@@ -30,7 +30,7 @@ impl Job {
         candidate.columns.iter().map(move |column| Self::new(id, *column)).chain(few)
     }
 
-    /// The same traffic without a limiter. There is nothing to deny there.
+    /// Returns the job with the same traffic for the service without a limiter, where nothing is denied.
     pub(crate) fn bare(self) -> Self {
         let column = if self.column == Column::Keys { Column::Keys } else { Column::Hot };
         Self { candidate: candidate::bare(self.candidate), column, ..self }

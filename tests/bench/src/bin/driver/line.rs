@@ -1,4 +1,4 @@
-//! A line to Redis that is as long as one to another building.
+//! A line to Redis that is as long as if Redis were in another building.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -8,17 +8,18 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 
-/// What is under way to the client, and when it arrives.
+/// Bytes in transit to the client, and when they arrive.
 type Chunk = (Instant, Vec<u8>);
 
-/// Opens a line to the port of a server, on which answers take that long, and tells its own port. It is there until
-/// the program ends. Threads carry it, since timers of the runtime are too coarse.
+/// Opens a line to the port of a server, on which answers are delayed, and returns the line's own port.
+///
+/// The line is there until the program ends. It runs on threads, since the runtime's timers are too coarse.
 pub(crate) fn open(server: u16, delay: Duration) -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let port = listener.local_addr()?.port();
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            // Whoever can't be carried is hung up on.
+            // A client that can't be carried is disconnected.
             let _ = carry(client, server, delay);
         }
     });
@@ -27,7 +28,7 @@ pub(crate) fn open(server: u16, delay: Duration) -> Result<u16> {
 
 fn carry(client: TcpStream, server: u16, delay: Duration) -> io::Result<()> {
     let server = TcpStream::connect((Ipv4Addr::LOCALHOST, server))?;
-    // What is small must not wait for what comes next, here least of all.
+    // Small packets must not wait to be sent together with later ones, here least of all.
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);

@@ -1,10 +1,10 @@
-//! What it was measured on, and of what versions.
+//! The machine that was measured on, and the versions of what was measured.
 
 use crate::process::output;
 use crate::redis::Redis;
 use crate::{Result, paths};
 
-/// The packages whose versions the report tells.
+/// The packages whose versions the report lists.
 const CRATES: [&str; 11] = [
     "axum",
     "hyper",
@@ -54,7 +54,7 @@ fn processor() -> String {
     model.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, model)| model.trim().to_owned())
 }
 
-/// As the lock file has them, which this program is built with.
+/// Returns the names and versions of [`CRATES`], from the lock file that this program is built with.
 fn crates() -> impl Iterator<Item = String> {
     let mut lines = include_str!("../../../Cargo.lock").lines().peekable();
     std::iter::from_fn(move || {
@@ -63,7 +63,7 @@ fn crates() -> impl Iterator<Item = String> {
             let version = lines.peek().and_then(|line| line.strip_prefix("version = "));
             if let (Some(name), Some(version)) = (name, version) {
                 let (name, version) = (name.trim_matches('"'), version.trim_matches('"'));
-                // limitador brings a redis of its own.
+                // limitador depends on a `redis` of its own.
                 if CRATES.contains(&name) && !(name == "redis" && version.starts_with("0.")) {
                     return Some(format!("{name} {version}"));
                 }

@@ -1,6 +1,6 @@
-//! Measures what a rate limiter costs an axum service, ours beside its peers.
+//! Measures what a rate limiter costs an axum service, for ours and its peers.
 //!
-//! `tests/bench.sh` installs what this needs, builds it, and runs it with the arguments it was given.
+//! `tests/bench.sh` installs what this program needs, builds it, and passes its arguments on to it.
 
 mod arguments;
 mod away;
@@ -34,7 +34,7 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    // Whatever ends first: what was started is dropped here, and a process that is dropped is killed.
+    // Whichever ends first, the other is dropped here, and with it all processes that it has started are killed.
     let ended = tokio::select! {
         ended = run() => ended,
         ended = interruption() => ended,

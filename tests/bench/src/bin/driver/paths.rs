@@ -1,35 +1,35 @@
-//! Where things are.
+//! The paths of what the driver reads, runs and writes.
 
 use std::path::{Path, PathBuf};
 
 use crate::Result;
 
-/// What the runs need and leave behind.
+/// Returns the directory for what the runs need and leave behind.
 pub(crate) fn scratch() -> PathBuf {
     root().join("target/bench")
 }
 
-/// Where the figures are published.
+/// Returns the directory in which the figures are published.
 pub(crate) fn docs() -> PathBuf {
     root().join("runtime/docs")
 }
 
-/// What wrk runs.
+/// Returns the script that wrk runs.
 pub(crate) fn wrk_script() -> PathBuf {
     package().join("wrk.lua")
 }
 
-/// The article's application.
+/// Returns the article's application.
 pub(crate) fn fastapi() -> PathBuf {
     package().join("fastapi/app.py")
 }
 
-/// The interpreter that has what the application needs, once tests/bench.sh has installed it.
+/// Returns the interpreter with the packages that the application needs, once tests/bench.sh has installed them.
 pub(crate) fn python() -> PathBuf {
     scratch().join("venv/bin/python")
 }
 
-/// A program that is built beside this one, as the servers in Rust are.
+/// Returns a program that is built beside this one, as the servers in Rust are.
 pub(crate) fn beside(program: &str) -> Result<PathBuf> {
     Ok(std::env::current_exe()?.with_file_name(program))
 }

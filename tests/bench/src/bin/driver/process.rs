@@ -1,4 +1,4 @@
-//! Processes that end with the value that stands for them.
+//! Child processes, which are killed when the value that stands for them is dropped.
 
 use std::ffi::OsStr;
 use std::process::Stdio;
@@ -16,7 +16,7 @@ use crate::{Result, paths};
 /// How long a server may take to start; a loaded machine is slow.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A process of ours. It is killed when this is dropped.
+/// A child process. It is killed when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -32,20 +32,20 @@ impl Process {
         Ok(Self { child, id })
     }
 
-    /// Whether it has ended by itself.
+    /// Whether the process has ended by itself.
     pub(crate) fn has_ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
     pub(crate) async fn stop(mut self) {
-        // It may have ended by itself; what counts is that it is gone.
+        // The process may have ended by itself; what counts is that it is gone.
         let _ = self.child.kill().await;
     }
 
-    /// The time of processors that it has used, in ticks; none where the system does not tell.
+    /// Returns the CPU time that the process has used, in whole clock ticks; `None` if the system does not tell.
     pub(crate) fn cpu(&self) -> Option<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id)).ok()?;
-        // The second field is a name in brackets, which may hold anything; user and system time are the
+        // The second field is a name in parentheses, which may contain anything. User and system time are the
         // 14th and the 15th.
         let (_, fields) = stat.rsplit_once(')')?;
         let mut fields = fields.split_whitespace().skip(11);
@@ -55,7 +55,7 @@ impl Process {
     }
 }
 
-/// A candidate that listens.
+/// The running server of a candidate.
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) process: Process,
@@ -83,7 +83,7 @@ impl Service {
     }
 }
 
-/// What a command prints.
+/// Runs a command, and returns what it prints.
 pub(crate) async fn output(program: impl AsRef<OsStr>, arguments: &[&str]) -> Result<String> {
     let name = program.as_ref().display().to_string();
     let mut command = Command::new(program.as_ref());

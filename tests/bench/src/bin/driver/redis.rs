@@ -1,4 +1,4 @@
-//! The one Redis server of a run.
+//! The Redis server of the benchmark.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
@@ -13,7 +13,7 @@ use crate::candidate::Kind;
 use crate::process::Process;
 use crate::{Result, paths};
 
-/// How long it may take to start.
+/// How long the server may take to start.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server that keeps nothing on disk.
@@ -29,7 +29,7 @@ pub(crate) struct Redis {
 pub(crate) struct Calls(BTreeMap<String, u64>);
 
 impl Calls {
-    /// What was called between `before` and this.
+    /// Returns the calls between `before` and this.
     pub(crate) fn since(self, before: &Self) -> Self {
         let since = |(name, calls): (String, u64)| {
             let calls = calls - before.0.get(&name).copied().unwrap_or_default();
@@ -38,8 +38,10 @@ impl Calls {
         Self(self.0.into_iter().filter_map(since).collect())
     }
 
-    /// How many the clients of a candidate sent. What their scripts called is counted by Redis as well: where there are
-    /// scripts, only they and what can't be in one are taken for the clients'. Of ours, so is a transaction as a whole.
+    /// Returns how many commands the clients of a candidate sent.
+    ///
+    /// Redis also counts the commands that scripts call. If there are scripts, only the scripts themselves and
+    /// commands that can't be called by one are counted. A transaction of ours is counted once, as a whole.
     pub(crate) fn sent(&self, kind: Kind) -> u64 {
         let is_script = |name: &str| name.starts_with("eval") || name.starts_with("fcall");
         let is_clients = |name: &str| match name {
@@ -56,7 +58,7 @@ impl Calls {
 impl Redis {
     pub(crate) async fn start() -> Result<Self> {
         std::fs::create_dir_all(paths::scratch())?;
-        // Another process may take the port between the look and the start.
+        // Another process may take the port before the server does.
         for _ in 0..5 {
             let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
             let mut command = Command::new("redis-server");
@@ -79,12 +81,12 @@ impl Redis {
         self.process.stop().await;
     }
 
-    /// Forgets all counters.
+    /// Deletes all counters.
     pub(crate) async fn clear(&mut self) -> Result<()> {
         Ok(redis::cmd("FLUSHALL").query_async(&mut self.connection).await?)
     }
 
-    /// What the clients have called since the start, and what their scripts have.
+    /// Returns all commands since the start, called by clients and by their scripts.
     pub(crate) async fn calls(&mut self) -> Result<Calls> {
         let text: String = redis::cmd("INFO").arg("commandstats").query_async(&mut self.connection).await?;
         let calls = text.lines().filter_map(|line| {

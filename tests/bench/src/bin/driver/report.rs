@@ -1,4 +1,4 @@
-//! The figures as Markdown.
+//! The report: all figures as Markdown.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use crate::results::Results;
 pub(crate) struct Report<'a> {
     pub(crate) arguments: &'a Arguments,
     pub(crate) candidates: &'a [&'static Candidate],
-    /// What could not be measured, and why.
+    /// The candidates that could not be measured, and why.
     pub(crate) left_out: &'a [(&'static str, &'static str)],
     pub(crate) results: &'a Results,
     pub(crate) machine: &'a Machine,
@@ -37,7 +37,8 @@ impl fmt::Display for Report<'_> {
 }
 
 impl Report<'_> {
-    /// Those measured under this traffic: without counters, in memory, on Redis; the fastest first.
+    /// Returns the candidates measured under this traffic: first those without counters, then those in memory,
+    /// then those on Redis, the fastest of each first.
     pub(crate) fn ranked(&self, column: Column) -> Vec<&'static Candidate> {
         let rate =
             |candidate: &Candidate| self.results.rate(Job::new(candidate.id, column)).unwrap_or_default();
@@ -232,7 +233,7 @@ instead of counting in memory, so that a store that fails shows as wrong answers
 * limitador is linked without RocksDB, which nothing here calls. tower-rate-limiter is built with this Rust, \
 though its manifest asks for 1.96.";
 
-/// What a table or a panel is about.
+/// Returns the heading of a table or a panel.
 pub(crate) fn heading(column: Column) -> &'static str {
     match column {
         Column::Hot => "One hot key",

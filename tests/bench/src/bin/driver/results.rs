@@ -1,4 +1,4 @@
-//! All that was measured, and what it comes to.
+//! All measurements, and the figures that follow from them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,11 +16,11 @@ pub(crate) struct Results {
     pub(crate) runs: BTreeMap<Job, Vec<Measurement>>,
     /// For each candidate, one run in each round behind a long line to Redis.
     pub(crate) away: BTreeMap<&'static str, Vec<away::Run>>,
-    /// For each candidate, how many of a burst passed, each time.
+    /// For each candidate, how many requests of each burst passed.
     pub(crate) bursts: BTreeMap<&'static str, Vec<usize>>,
 }
 
-/// What remains of bare axum's throughput: the median of all rounds, the least and the most.
+/// A throughput as a ratio of bare axum's: the median of all rounds, the least and the most.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ratio {
     pub(crate) median: f64,
@@ -30,17 +30,17 @@ pub(crate) struct Ratio {
 
 #[expect(clippy::cast_precision_loss, reason = "counts of requests are far below 2^52")]
 impl Measurement {
-    /// Requests in a second.
+    /// Returns the requests per second.
     pub(crate) fn rate(&self) -> f64 {
         self.load.requests as f64 / self.load.time.as_secs_f64()
     }
 
-    /// Microseconds of a request's share.
+    /// Returns the share of one request in `time`, in microseconds.
     fn share(&self, time: Duration) -> f64 {
         time.as_secs_f64() * 1e6 / self.load.requests as f64
     }
 
-    /// How many commands clients sent for a request.
+    /// Returns the commands that clients sent to Redis, per request.
     fn calls(&self) -> f64 {
         self.calls as f64 / self.load.requests as f64
     }
@@ -55,28 +55,28 @@ impl Results {
         self.median(job, |run| Some(run.rate()))
     }
 
-    /// Microseconds of processors that the service used for a request.
+    /// Returns the CPU time that the service used per request, in microseconds.
     pub(crate) fn service(&self, job: Job) -> Option<f64> {
         self.median(job, |run| run.service.map(|time| run.share(time)))
     }
 
-    /// Microseconds of processors that Redis used for a request.
+    /// Returns the CPU time that Redis used per request, in microseconds.
     pub(crate) fn redis(&self, job: Job) -> Option<f64> {
         self.median(job, |run| run.redis.map(|time| run.share(time)))
     }
 
-    /// Commands sent to Redis for a request.
+    /// Returns the commands that clients sent to Redis, per request.
     pub(crate) fn calls(&self, job: Job) -> Option<f64> {
         self.median(job, |run| Some(run.calls()))
     }
 
-    /// Mean and median latency, in microseconds.
+    /// Returns the mean and the median latency, in microseconds.
     pub(crate) fn latency(&self, job: Job) -> Option<(f64, f64)> {
         let mean = self.median(job, |run| Some(run.load.mean.as_secs_f64() * 1e6))?;
         Some((mean, self.median(job, |run| Some(run.load.median.as_secs_f64() * 1e6))?))
     }
 
-    /// Compares round by round: what a noisy machine does to one, it does to the other.
+    /// Compares a job with bare axum round by round, since a noisy machine affects both of a round alike.
     pub(crate) fn ratio(&self, job: Job) -> Option<Ratio> {
         let (runs, bare) = (self.runs.get(&job)?, self.runs.get(&job.bare())?);
         let ratios: Vec<f64> = runs.iter().zip(bare).map(|(run, bare)| run.rate() / bare.rate()).collect();
@@ -87,8 +87,8 @@ impl Results {
         })
     }
 
-    /// Answers that should not have been: denials where nothing is to be denied, passes where all is,
-    /// and no answer at all.
+    /// Returns the number of wrong answers: denials where nothing is to be denied, passes where everything is,
+    /// and missing answers.
     pub(crate) fn flaws(&self, job: Job) -> u64 {
         let wrong = |run: &Measurement| {
             let load = &run.load;
@@ -106,7 +106,7 @@ impl Results {
         self.runs.get(&job).map_or(0, |runs| runs.iter().map(|run| run.load.requests).sum())
     }
 
-    /// Of the runs behind a long line.
+    /// Returns the median of a figure of the runs behind a long line.
     pub(crate) fn away(&self, candidate: &str, figure: impl Fn(&away::Run) -> Option<f64>) -> Option<f64> {
         median(self.away.get(candidate)?.iter().filter_map(figure).collect())
     }

@@ -1,4 +1,4 @@
-//! One round: every candidate once.
+//! One round of measurements: every job of every candidate once.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::redis::Redis;
 use crate::results::Results;
 use crate::wrk::{self, Load};
 
-/// What one run of one job came to.
+/// The outcome of one run of one job.
 #[derive(Clone, Debug)]
 pub(crate) struct Measurement {
     pub(crate) load: Load,
-    /// The time of processors that the service and Redis used.
+    /// The CPU time that the service and Redis used.
     pub(crate) service: Option<Duration>,
     pub(crate) redis: Option<Duration>,
     /// How many commands were sent to Redis.
@@ -32,7 +32,7 @@ pub(crate) async fn run(
 ) -> Result<()> {
     let mut jobs: Vec<(&Candidate, Job)> =
         candidates.iter().flat_map(|candidate| Job::all(candidate).map(|job| (*candidate, job))).collect();
-    // A machine that grows slower in the course of a round is then not always unkind to the same.
+    // If the machine grows slower in the course of a round, it is not always at the expense of the same jobs.
     let length = jobs.len();
     jobs.rotate_left(round * length / arguments.rounds);
     for (number, (candidate, job)) in jobs.into_iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The load: wrk, and what it tells.
+//! The load generator wrk, and the figures that it reports.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::process::Command;
 use crate::job::Job;
 use crate::{Result, paths};
 
-/// What came of a run.
+/// The figures of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Load {
     pub(crate) requests: u64,
@@ -17,7 +17,7 @@ pub(crate) struct Load {
     pub(crate) denied: u64,
     /// Requests that were never answered.
     pub(crate) broken: u64,
-    /// How long an answer took on the average, and half of them at most.
+    /// The mean and the median time until an answer.
     pub(crate) mean: Duration,
     pub(crate) median: Duration,
 }
@@ -34,7 +34,7 @@ pub(crate) async fn run(job: Job, duration: Duration, url: &str) -> Result<Load>
     parse(&text).ok_or_else(|| format!("wrk tells no figures:\n{text}{errors}").into())
 }
 
-/// Reads the line that the script writes.
+/// Parses the line that the script writes.
 fn parse(text: &str) -> Option<Load> {
     let line = text.lines().find_map(|line| line.strip_prefix("figures "))?;
     let figure = |name: &str| {
