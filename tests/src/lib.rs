@@ -56,8 +56,8 @@ macro_rules! on_both_stores {
                 async fn $name() {
                     let server = $crate::RedisServer::start().await;
                     // Each must see at once what the other gives back, so neither may remember denials.
-                    let one = server.limiter_without_memory().await;
-                    let other = server.limiter_without_memory().await;
+                    let one = server.limiter_without_deny_memory().await;
+                    let other = server.limiter_without_deny_memory().await;
                     super::$name($crate::Instances::of([one, other])).await;
                 }
             )*

@@ -217,19 +217,19 @@ impl Tally {
     /// # Panics
     ///
     /// If one was wrong, or if there were too few.
-    pub fn is_right(&self) {
+    pub fn assert_right(&self) {
         let wrong = [self.forgotten, self.charged_twice, self.unexcused, self.wrongly_denied];
         assert_eq!(wrong, [0; 4], "{self:?}");
         assert!(self.admitted > 0 && self.requests > 2 * TASKS, "{self:?}");
     }
 
-    /// Makes sure that no decision was [wrong](Self::is_right), and that some were made without the store.
+    /// Makes sure that no decision was [wrong](Self::assert_right), and that some were made without the store.
     ///
     /// # Panics
     ///
     /// If one was wrong, or if no request noticed the fault.
-    pub fn is_right_with_degraded(&self) {
-        self.is_right();
+    pub fn assert_right_with_degraded(&self) {
+        self.assert_right();
         assert!(self.degraded > 0, "nobody noticed: {self:?}");
     }
 }

@@ -42,7 +42,7 @@ async fn a_server_is_stopped_and_goes_on() {
     server.signal("STOP");
     storm.last(FAULT).await;
     server.signal("CONT");
-    end(storm, &server, None).await.is_right_with_degraded();
+    end(storm, &server, None).await.assert_right_with_degraded();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -55,7 +55,7 @@ async fn a_server_is_killed_and_comes_back_empty() {
     storm.last(FAULT).await;
     server.restart().await;
     let loss = Loss { from, to: Instant::now() };
-    end(storm, &server, Some(loss)).await.is_right_with_degraded();
+    end(storm, &server, Some(loss)).await.assert_right_with_degraded();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -65,7 +65,7 @@ async fn clients_are_paused() {
     storm.last(CALM).await;
     let () = server.call(&["CLIENT", "PAUSE", &FAULT.to_string(), "ALL"]).await;
     storm.last(FAULT).await;
-    end(storm, &server, None).await.is_right_with_degraded();
+    end(storm, &server, None).await.assert_right_with_degraded();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -76,7 +76,7 @@ async fn a_server_becomes_a_replica_for_a_while() {
     let () = server.call(&["REPLICAOF", "127.0.0.1", "1"]).await;
     storm.last(FAULT).await;
     let () = server.call(&["REPLICAOF", "NO", "ONE"]).await;
-    end(storm, &server, None).await.is_right_with_degraded();
+    end(storm, &server, None).await.assert_right_with_degraded();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -87,7 +87,7 @@ async fn a_server_misses_its_replicas_for_a_while() {
     let () = server.call(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
     storm.last(FAULT).await;
     let () = server.call(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
-    end(storm, &server, None).await.is_right_with_degraded();
+    end(storm, &server, None).await.assert_right_with_degraded();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -99,7 +99,7 @@ async fn memory_runs_out() {
     let () = server.call(&["CONFIG", "SET", "maxmemory", "1"]).await;
     storm.last(FAULT).await;
     let () = server.call(&["CONFIG", "SET", "maxmemory", "0"]).await;
-    end(storm, &server, None).await.is_right_with_degraded();
+    end(storm, &server, None).await.assert_right_with_degraded();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -110,7 +110,7 @@ async fn scripts_are_flushed_all_the_time() {
         let () = server.call(&["SCRIPT", "FLUSH"]).await;
         storm.last(20).await;
     }
-    end(storm, &server, None).await.is_right();
+    end(storm, &server, None).await.assert_right();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -121,7 +121,7 @@ async fn connections_are_killed_all_the_time() {
         storm.last(30).await;
         let _: u64 = server.call(&["CLIENT", "KILL", "TYPE", "normal"]).await;
     }
-    end(storm, &server, None).await.is_right_with_degraded();
+    end(storm, &server, None).await.assert_right_with_degraded();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -136,7 +136,7 @@ async fn there_is_no_room_for_connections() {
     let _: u64 = kill.query_async(&mut own).await.expect("they are killed");
     storm.last(FAULT).await;
     let () = config("1000").query_async(&mut own).await.expect("it is set");
-    end(storm, &server, None).await.is_right_with_degraded();
+    end(storm, &server, None).await.assert_right_with_degraded();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -151,7 +151,7 @@ async fn a_password_is_set_that_nobody_knows() {
     let _: u64 = kill.query_async(&mut own).await.expect("they are killed");
     storm.last(FAULT).await;
     let () = config("").query_async(&mut own).await.expect("it is set");
-    end(storm, &server, None).await.is_right_with_degraded();
+    end(storm, &server, None).await.assert_right_with_degraded();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -162,7 +162,7 @@ async fn scripts_and_transactions_are_forbidden_for_a_while() {
     let () = server.call(&["ACL", "SETUSER", "default", "-@scripting", "-@transaction"]).await;
     storm.last(FAULT).await;
     let () = server.call(&["ACL", "SETUSER", "default", "+@all"]).await;
-    end(storm, &server, None).await.is_right_with_degraded();
+    end(storm, &server, None).await.assert_right_with_degraded();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -176,7 +176,7 @@ async fn the_disk_fails() {
     server.until(&["INFO", "persistence"], |info| info.contains("rdb_last_bgsave_status:err")).await;
     storm.last(FAULT).await;
     let () = server.call(&["CONFIG", "SET", "stop-writes-on-bgsave-error", "no"]).await;
-    end(storm, &server, None).await.is_right_with_degraded();
+    end(storm, &server, None).await.assert_right_with_degraded();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -193,7 +193,7 @@ async fn somebody_elses_script_does_not_end() {
     storm.last(FAULT).await;
     let () = server.call(&["SCRIPT", "KILL"]).await;
     endless.await.expect("it does not panic").expect_err("it is killed");
-    end(storm, &server, None).await.is_right_with_degraded();
+    end(storm, &server, None).await.assert_right_with_degraded();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -212,7 +212,7 @@ async fn the_line_is_slow_loses_replies_and_breaks_in_the_middle_of_them() {
         proxy.set(Fault::None);
         storm.recovered().await;
     }
-    end(storm, &server, None).await.is_right_with_degraded();
+    end(storm, &server, None).await.assert_right_with_degraded();
 }
 
 /// However long its timeout is, a limiter does not repeat a call that may have been executed.
@@ -227,7 +227,7 @@ async fn nothing_is_charged_twice_however_patient_a_limiter_is() {
         proxy.set(Fault::CutOnce);
         storm.recovered().await;
     }
-    end(storm, &server, None).await.is_right_with_degraded();
+    end(storm, &server, None).await.assert_right_with_degraded();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -238,7 +238,7 @@ async fn the_line_is_a_little_slow() {
     let storm = Storm::begin(|| RateLimiter::builder().redis(proxy.url())).await;
     storm.last(2 * CALM).await;
     proxy.cut();
-    end(storm, &server, None).await.is_right();
+    end(storm, &server, None).await.assert_right();
 }
 
 #[rate_limit(name = "hundred", per_hour = 100)]

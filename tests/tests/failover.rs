@@ -41,7 +41,7 @@ async fn a_master_dies_and_its_replica_takes_over() {
     let from = cluster.kill(port).await;
     cluster.taken_over_from(port).await;
     let loss = Loss { from, to: Instant::now() };
-    end(storm, &cluster, Some(loss)).await.is_right_with_degraded();
+    end(storm, &cluster, Some(loss)).await.assert_right_with_degraded();
     counts_everywhere(&cluster.limiter().await, 200..400).await;
 
     // The old master comes back as the replica of its former replica.
@@ -59,7 +59,7 @@ async fn a_master_hands_over_to_its_replica() {
         cluster.hand_over(port).await;
         storm.last(CALM).await;
     }
-    end(storm, &cluster, None).await.is_right();
+    end(storm, &cluster, None).await.assert_right();
     counts_everywhere(&cluster.limiter().await, 0..200).await;
 }
 
@@ -72,7 +72,7 @@ async fn a_master_is_stopped_for_less_than_it_takes_to_replace_it() {
     cluster.node(port).signal("STOP");
     storm.last(600).await;
     cluster.node(port).signal("CONT");
-    end(storm, &cluster, None).await.is_right_with_degraded();
+    end(storm, &cluster, None).await.assert_right_with_degraded();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -84,7 +84,7 @@ async fn slots_move_to_another_master_and_back() {
     cluster.move_slots(masters[0], masters[1], 400).await;
     storm.last(CALM).await;
     cluster.move_slots(masters[1], masters[0], 400).await;
-    end(storm, &cluster, None).await.is_right();
+    end(storm, &cluster, None).await.assert_right();
     counts_everywhere(&cluster.limiter().await, 0..200).await;
 }
 
@@ -100,7 +100,7 @@ async fn replies_are_lost_and_connections_break() {
         cluster.set(Fault::None);
         storm.recovered().await;
     }
-    end(storm, &cluster, None).await.is_right_with_degraded();
+    end(storm, &cluster, None).await.assert_right_with_degraded();
 }
 
 /// However long its timeout is, a limiter does not repeat a call that may have been executed.
@@ -113,5 +113,5 @@ async fn nothing_is_charged_twice_however_patient_a_limiter_is() {
         cluster.set(Fault::CutOnce);
         storm.recovered().await;
     }
-    end(storm, &cluster, None).await.is_right();
+    end(storm, &cluster, None).await.assert_right();
 }

@@ -186,5 +186,5 @@ async fn a_failover_under_load_admits_no_more_than_was_lost() {
     let master = group.master_other_than(port).await.limiter().await;
     let tally = storm.end(&master, Some(loss)).await;
     println!("{tally:?}");
-    tally.is_right_with_degraded();
+    tally.assert_right_with_degraded();
 }

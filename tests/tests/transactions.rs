@@ -212,8 +212,8 @@ async fn ends_with_its_window(begin: &[&str]) {
         for decision in decisions {
             assert!((3_500..=3_600).contains(&decision.expect("a decision").reset().as_secs()));
         }
-        let is_right = |left: &str| left.parse().is_ok_and(|left| (HOUR - 60_000..=HOUR).contains(&left));
-        server.until(&["PTTL", "rl:{ten::x}3600000"], is_right).await;
+        let assert_right = |left: &str| left.parse().is_ok_and(|left| (HOUR - 60_000..=HOUR).contains(&left));
+        server.until(&["PTTL", "rl:{ten::x}3600000"], assert_right).await;
     }
 }
 
@@ -360,7 +360,7 @@ async fn no_window_that_may_be_another_is_left_with_less_than_its_limit() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_that_is_given_back_is_there_for_others() {
     let server = RedisServer::start().await;
-    let instances = join_all((0..3).map(|_| server.limiter_without_memory())).await;
+    let instances = join_all((0..3).map(|_| server.limiter_without_deny_memory())).await;
     for key in 0..300 {
         let key = format!("{key}");
         let taken = (0..24).map(|number: usize| {

@@ -105,14 +105,14 @@ async fn log_in(headers: HeaderMap) -> StatusCode {
 /// Commands to try, within a minute.
 const TRIES: &str = "
     head -c 25000 /dev/zero | curl -i --data-binary @- http://ADDRESS/documents      # costs 3 of 20
-    head -c 25000 /dev/zero | curl -i -X POST -T - http://ADDRESS/documents          # does not say how long it is: 10
-    head -c 90000 /dev/zero | curl -i --data-binary @- http://ADDRESS/documents      # 7 are left, 9 are too many: 429
-    curl -i -d 'a short one' http://ADDRESS/documents                                # but one more is not: 6 are left
+    head -c 25000 /dev/zero | curl -i -X POST -T - http://ADDRESS/documents          # no content-length: costs 10
+    head -c 90000 /dev/zero | curl -i --data-binary @- http://ADDRESS/documents      # costs 9, 7 are left: 429
+    curl -i -d 'a short one' http://ADDRESS/documents                                # costs 1: 6 are left
     for i in 1 2 3 4; do curl -i -d 'tell me everything' http://ADDRESS/complete; echo; done    # 30 each, the last on credit
     curl -i -d hm http://ADDRESS/complete               # 429
     for i in $(seq 8); do curl -s -o /dev/null -w '%{http_code} ' -H 'x-password: sesame' -X POST http://ADDRESS/log-in; done; echo
     for i in $(seq 6); do curl -s -o /dev/null -w '%{http_code} ' -X POST http://ADDRESS/log-in; done; echo    # the sixth failure: 429
-    curl -i -H 'x-password: sesame' -X POST http://ADDRESS/log-in                    # too late for the right one
+    curl -i -H 'x-password: sesame' -X POST http://ADDRESS/log-in                    # even the right password: 429
 ";
 
 #[tokio::main]

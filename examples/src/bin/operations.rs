@@ -95,10 +95,10 @@ const TRIES: &str = "
     for i in 1 2 3 4; do curl -s -o /dev/null -w '%{http_code}\\n' http://ADDRESS/search; done    # the fourth: 503
     curl http://127.0.0.1:3001/policies    # what is in force
     curl http://127.0.0.1:3001/policies/search/clients/127.0.0.1    # how much is left
-    curl -X DELETE http://127.0.0.1:3001/policies/search/clients/127.0.0.1    # forgotten: three more
-    curl -X POST http://127.0.0.1:3001/policies/search/per_minute/20    # and twenty from now on
-    curl -X POST http://127.0.0.1:3001/policies/search/per_minute/0    # what can't be says why
-    curl -X POST http://127.0.0.1:3001/policies/search/restore    # three again
+    curl -X DELETE http://127.0.0.1:3001/policies/search/clients/127.0.0.1    # forgotten: three more pass
+    curl -X POST http://127.0.0.1:3001/policies/search/per_minute/20    # twenty from now on
+    curl -X POST http://127.0.0.1:3001/policies/search/per_minute/0    # refused, with the reason
+    curl -X POST http://127.0.0.1:3001/policies/search/restore    # back to three
 ";
 
 #[tokio::main]

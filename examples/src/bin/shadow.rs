@@ -54,9 +54,9 @@ async fn search(decisions: Decisions) -> Json<Value> {
 
 /// Commands to try, within a minute.
 const TRIES: &str = "
-    curl -i http://ADDRESS/search    # `ratelimit` tells of one limit, not of that in shadow
-    for i in 2 3 4 5 6 7; do curl -s -w ' %{http_code}\\n' http://ADDRESS/search; done    # from the fourth on `would_be_denied`; the seventh is: 429
-    RATE_LIMIT_NEW_LIMIT_SHADOW=false cargo run --bin shadow    # instead of this one: the fourth is denied
+    curl -i http://ADDRESS/search    # `ratelimit` reports the enforced limit only
+    for i in 2 3 4 5 6 7; do curl -s -w ' %{http_code}\\n' http://ADDRESS/search; done    # from the fourth on `would_be_denied`; the seventh: 429
+    RATE_LIMIT_NEW_LIMIT_SHADOW=false cargo run --bin shadow    # enforced: the fourth is denied
 ";
 
 #[tokio::main]

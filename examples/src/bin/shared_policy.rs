@@ -65,8 +65,8 @@ async fn remove(Path(id): Path<u32>) -> Json<Value> {
 const TRIES: &str = "
     curl -i -X POST http://ADDRESS/notes             # says how much is left
     curl -i -X PUT http://ADDRESS/notes/1
-    curl -i -X DELETE http://ADDRESS/notes/2         # `ratelimit` says: one less
-    for i in 1 2 3; do curl -i -X POST http://ADDRESS/notes; echo; done    # the last of them is the sixth: 429
+    curl -i -X DELETE http://ADDRESS/notes/2         # `ratelimit`: one less
+    for i in 1 2 3; do curl -i -X POST http://ADDRESS/notes; echo; done    # the last one is the sixth: 429
     curl -i http://ADDRESS/notes                     # reads have a limit of their own
 ";
 

@@ -47,13 +47,13 @@ const KEYS: [(&str, Tier); 4] = [
 ];
 
 impl Tier {
-    /// Quotas of which one could never bind panic here, at the first request of the tier. In a `const` item they
-    /// would be a compile error.
+    /// The quotas of the tier. Evaluated in `const` blocks, so that quotas of which one can never bind are a compile
+    /// error, as in an attribute.
     const fn quotas(self) -> Quotas {
         match self {
-            Self::Free => Quotas::of(Quota::per_minute(5)),
+            Self::Free => const { Quotas::of(Quota::per_minute(5)) },
             // Both must allow: a hundred per minute, but not all at once.
-            Self::Gold => Quotas::of(Quota::per_second(10)).and(Quota::per_minute(100)),
+            Self::Gold => const { Quotas::of(Quota::per_second(10)).and(Quota::per_minute(100)) },
             // Not counted and never denied.
             Self::Internal => Quotas::UNLIMITED,
         }
@@ -115,10 +115,10 @@ async fn search(tier: Option<Extension<Tier>>, decisions: Decisions) -> Json<Val
 
 /// Commands to try, within a minute.
 const TRIES: &str = "
-    for i in 1 2 3 4; do curl -i http://ADDRESS/search; echo; done                   # no key: three
-    curl -i -H 'x-api-key: made-up' http://ADDRESS/search                            # no way round: same address, same quota
-    for i in 1 2 3 4 5 6; do curl -i -H 'x-api-key: free-ada' http://ADDRESS/search; echo; done    # free: five
-    curl -i -H 'x-api-key: free-ben' http://ADDRESS/search                           # free as well, with five of his own
+    for i in 1 2 3 4; do curl -i http://ADDRESS/search; echo; done                   # no key: three pass
+    curl -i -H 'x-api-key: made-up' http://ADDRESS/search                            # a made-up key: still the address's quota
+    for i in 1 2 3 4 5 6; do curl -i -H 'x-api-key: free-ada' http://ADDRESS/search; echo; done    # free: five pass
+    curl -i -H 'x-api-key: free-ben' http://ADDRESS/search                           # another free key: five of its own
     curl -i -H 'x-api-key: gold-cleo' http://ADDRESS/search                          # gold: two quotas in `ratelimit`
     for i in $(seq 30); do curl -s -o /dev/null -w '%{http_code} ' -H 'x-api-key: internal-batch' http://ADDRESS/search; done; echo
 ";

@@ -1,5 +1,4 @@
-//! Fixed window: one counter that ends with its window, like `INCR` and `EXPIRE` in the article that this crate
-//! began with.
+//! Fixed window: one counter that ends with its window, as with `INCR` and `EXPIRE`.
 //!
 //! ```text
 //! (used, ends), and from `ends` on (0, -)

@@ -56,7 +56,7 @@ pub(crate) async fn incr(column: Column, url: &str) -> Result<Router> {
     app(column, url, Commands::Incr).await
 }
 
-/// Sends `INCR`, then `EXPIRE` if the counter is new: two steps, as in the article.
+/// Sends `INCR`, then `EXPIRE` if the counter is new: two steps, as in the FastAPI application.
 pub(crate) async fn incr_expire(column: Column, url: &str) -> Result<Router> {
     app(column, url, Commands::IncrExpire).await
 }

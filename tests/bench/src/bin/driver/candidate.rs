@@ -90,10 +90,10 @@ const CANDIDATES: &[Candidate] = &[
     candidate("axum-limit-redis", "axum-limit", Kind::Peer, Store::Redis, false, ALL),
     candidate("tower-rate-limiter-redis", "tower-rate-limiter", Kind::Peer, Store::Redis, true, ALL),
     candidate("incr-expire", "INCR, then EXPIRE", Kind::Commands, Store::Redis, false, ALL),
-    candidate("evalsha", "one EVALSHA a request", Kind::Commands, Store::Redis, false, ALL),
-    candidate("evalsha-nodelay", "one EVALSHA a request, TCP_NODELAY", Kind::Commands, Store::Redis, false, NONE),
-    candidate("incr", "one INCR a request", Kind::Commands, Store::Redis, false, PASS),
-    candidate("fastapi", "the article's FastAPI", Kind::FastApi, Store::Redis, false, HOT_AND_DENIED),
+    candidate("evalsha", "one EVALSHA per request", Kind::Commands, Store::Redis, false, ALL),
+    candidate("evalsha-nodelay", "one EVALSHA per request, TCP_NODELAY", Kind::Commands, Store::Redis, false, NONE),
+    candidate("incr", "one INCR per request", Kind::Commands, Store::Redis, false, PASS),
+    candidate("fastapi", "FastAPI, INCR and EXPIRE", Kind::FastApi, Store::Redis, false, HOT_AND_DENIED),
 ];
 
 /// The ending of the ids of candidates that allocate with mimalloc instead of the system's allocator.
@@ -131,7 +131,7 @@ impl Candidate {
     fn missing(&self) -> Option<&'static str> {
         match self.id {
             "limitador-redis" | "limitador-cached" if !cfg!(feature = "limitador-redis") => {
-                Some("not built: its Redis storage needs its disk storage, and that libclang and OpenSSL")
+                Some("not built: its Redis storage needs its disk storage, which needs libclang and OpenSSL")
             }
             "tower-rate-limiter-redis" if !cfg!(feature = "tower-rate-limiter") => {
                 Some("not built: it asks for a newer Rust")

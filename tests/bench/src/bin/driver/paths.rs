@@ -19,7 +19,7 @@ pub(crate) fn wrk_script() -> PathBuf {
     package().join("wrk.lua")
 }
 
-/// Returns the article's application.
+/// Returns the path of the FastAPI application.
 pub(crate) fn fastapi() -> PathBuf {
     package().join("fastapi/app.py")
 }

@@ -123,7 +123,7 @@ impl Report<'_> {
         writeln!(f, "## With Redis {delay} ms away\n")?;
         writeln!(
             f,
-            "| {} requests a second at random times, of 10,000 clients | counters in | mean ms | median ms | 99 of 100 within ms | Redis calls |",
+            "| {} requests per second at random times, of 10,000 clients | counters in | mean ms | median ms | 99 of 100 within ms | Redis calls |",
             thousands(away::RATE)
         )?;
         writeln!(f, "|---|---|--:|--:|--:|--:|")?;
@@ -150,7 +150,7 @@ impl Report<'_> {
         writeln!(f, "## Exactness\n")?;
         writeln!(
             f,
-            "Of {} requests at once, under a limit of {DENIED_LIMIT} in an hour (FastAPI: a minute), there passed:\n",
+            "Of {} simultaneous requests, under a limit of {DENIED_LIMIT} per hour (FastAPI: per minute), these passed:\n",
             thousands_of(burst::REQUESTS)
         )?;
         writeln!(f, "| | counters in | passed |\n|---|---|--:|")?;
@@ -177,7 +177,7 @@ impl Report<'_> {
             let Job { candidate, column, connections } = job;
             writeln!(
                 f,
-                "* `{candidate}`, {}, {connections} connections: {flaws} of {all} requests were answered as they should not be, or never.",
+                "* `{candidate}`, {}, {connections} connections: {flaws} of {all} requests were answered wrongly or not at all.",
                 heading(*column)
             )?;
         }
@@ -204,7 +204,7 @@ impl Report<'_> {
         writeln!(f, "## How\n")?;
         writeln!(
             f,
-            "* Rounds: {rounds}. In each, every candidate serves the same handler, which answers `ok`, in a process of its own, started for the run, for {seconds} s: `wrk -t1 -c{MANY} -d{seconds}s`. The order turns from round to round."
+            "* Rounds: {rounds}. In each round, every candidate serves the same handler, which answers `ok`, for {seconds} s (`wrk -t1 -c{MANY} -d{seconds}s`), in a process that is started for the run. The order rotates from round to round."
         )?;
         writeln!(f, "{METHOD}")?;
         writeln!(f, "* Versions: {}.", self.machine.versions.join(", "))
@@ -212,26 +212,27 @@ impl Report<'_> {
 }
 
 const METHOD: &str = "\
-* wrk, the service and Redis share the processors, so that what Redis and wrk need is missing elsewhere. A ratio \
-is to bare axum under the same traffic in the same round; the median of the rounds is shown, and the extremes.
-* Services are built in release mode with thin LTO and one codegen unit, and run by Tokio's multi-threaded \
-runtime as it is by default. They allocate with what the system has (here glibc's), but for those that are said to do so \
-with mimalloc: these are compared with bare axum on mimalloc. FastAPI is served by uvicorn: one process, uvloop, no access log.
-* CPU is what the system says that the process used, divided by the requests. Redis calls are the commands that \
-clients sent; but of a limiter that runs scripts (ours, limitador's) what these call is not counted, and a \
-transaction of ours is one.
-* One Redis server over TCP on loopback, which keeps nothing on disk, and is emptied before each run.
-* \"Fields\" says whether each answer tells of the quota, as ours and axum-governor's do by default.
-* Away, the answers of Redis are held up by a program in between, and requests do not wait for the answers to others. \
-The `redis` crate leaves Nagle's algorithm on, as it is by default: TCP then waits with what is small for the \
-acknowledgement of what was sent before. Ours turns it off.
-* Bare axum is never denied: where nearly all is, it is compared with all that it lets through.
-* limitador is no middleware: a handler asks the crate. axum-limit and ours count in fixed windows, as do \
-tower-rate-limiter and limitador; tower_governor and axum-governor are token buckets.
-* All limiters are as by default, but for ours on Redis: it waits up to 2 s for the store, and then denies \
-instead of counting in memory, so that a store that fails shows as wrong answers and not as speed.
+* wrk, the service and Redis share the processors, so a processor that Redis or wrk uses is missing elsewhere. A \
+ratio is to bare axum under the same traffic in the same round. Tables show the median of all rounds, and the \
+extremes.
+* Services are built in release mode with thin LTO and one codegen unit, and run on Tokio's default multi-threaded \
+runtime. They use the system's allocator (here glibc's) unless marked \"mimalloc\"; those are compared with bare \
+axum on mimalloc. FastAPI is served by uvicorn: one process, uvloop, no access log.
+* CPU is the process's CPU time, as the system reports it, divided by the number of requests. Redis calls are the \
+commands that clients sent. Commands within a script (this crate, limitador) are not counted, and a transaction of \
+this crate counts as one.
+* There is one Redis server, reached over TCP on loopback, without persistence. It is emptied before each run.
+* \"Fields\" says whether responses report the quota, as those of this crate and axum-governor do by default.
+* With Redis away, a proxy delays the answers of Redis, and requests are sent without waiting for earlier answers. \
+The `redis` crate leaves Nagle's algorithm on by default: TCP then holds back small packets until earlier ones are \
+acknowledged. This crate turns it off.
+* Bare axum never denies. Where nearly all requests are denied, the comparison is with bare axum admitting them all.
+* limitador is not a middleware; an extractor calls it. This crate, axum-limit, tower-rate-limiter and limitador \
+count in fixed windows; tower_governor and axum-governor are token buckets.
+* All limiters run with their defaults, except this crate on Redis: it waits up to 2 s for the store and then denies \
+instead of counting in memory, so that a failing store shows as wrong answers and not as speed.
 * limitador is linked without RocksDB, which nothing here calls. tower-rate-limiter is built with this Rust, \
-though its manifest asks for 1.96.";
+although its manifest asks for 1.96.";
 
 /// Returns the heading of a table or a panel.
 pub(crate) fn heading(column: Column) -> &'static str {
