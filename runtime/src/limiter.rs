@@ -16,7 +16,7 @@ use crate::key::{Key, Prefixes, Proxies};
 use crate::policy::Policy;
 use crate::quota::{Quota, Quotas};
 use crate::store::guarded::{Guarded, OnStoreError};
-use crate::store::remote::{Asked, Begun};
+use crate::store::remote::{Asked, Begun, Late};
 use crate::store::{Counter, Operation, Outcome};
 use crate::telemetry::{self, Verdict};
 
@@ -107,6 +107,13 @@ impl Ask<'_> {
     }
 }
 
+impl Ask<'_> {
+    /// Gives back what the store may have charged for this after its deadline.
+    pub(crate) fn renounce(&self, late: &Late) {
+        late.renounce(&counters([self]));
+    }
+}
+
 impl Limiter {
     /// What to ask when there is no request.
     pub(crate) fn ask<'p>(&self, policy: &'p Policy, key: impl Into<Key>) -> Ask<'p> {
@@ -136,7 +143,9 @@ impl Limiter {
             Begun::Decided(outcome) => outcome,
             Begun::Asked(mut asked) => {
                 poll_fn(|context| asked.poll(context)).await;
-                self.store.conclude(operation, &counters, &asked, || on_error)
+                let outcome = self.store.conclude(operation, &counters, &asked, || on_error);
+                self.renounce_denied(operation, &counters, &asked, &outcome);
+                outcome
             }
             Begun::Later => self.store.apply(operation, &counters, on_error).await,
         }
@@ -190,7 +199,32 @@ impl Limiter {
         asks: impl IntoIterator<Item = &'a Ask<'p>> + Clone,
         asked: &Asked,
     ) -> Result<Outcome, StoreError> {
-        self.store.conclude(operation, &counters(asks.clone()), asked, || self.strictest(asks))
+        let counters = counters(asks.clone());
+        let outcome = self.store.conclude(operation, &counters, asked, || self.strictest(asks));
+        self.renounce_denied(operation, &counters, asked, &outcome);
+        outcome
+    }
+
+    /// Returns what is left of a check that was late and so was decided without the store, if it was.
+    pub(crate) fn late(&self, asked: &Asked) -> Option<Late> {
+        self.store.late(asked)
+    }
+
+    /// Sees to it that what is denied because the store was late is not charged there.
+    fn renounce_denied(
+        &self,
+        operation: Operation,
+        counters: &[Counter<'_>],
+        asked: &Asked,
+        outcome: &Result<Outcome, StoreError>,
+    ) {
+        let is_denied = outcome.as_ref().map_or(true, Outcome::is_denial);
+        if operation == Operation::Take
+            && is_denied
+            && let Some(late) = self.store.late(asked)
+        {
+            late.renounce(counters);
+        }
     }
 
     /// Applies `operation` to all of `asks` in one call of the store, and waits for the answer.

@@ -119,7 +119,7 @@ async fn a_node_that_takes_no_writes_is_away() {
         let refusal = refusal(|| cluster.settings()).await;
         assert!(refusal.contains("NOREPLICAS"), "{refusal}");
     }
-    assert!(!log.lines_with("INFO", &["cluster is reached again"]).is_empty(), "{:?}", log.lines());
+    assert!(!log.lines_with("INFO", &["cluster is reachable again"]).is_empty(), "{:?}", log.lines());
 }
 
 /// If a cluster serves although some slots are unassigned, a node that reports such a slot is not at fault.

@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::response::Response;
@@ -68,9 +69,17 @@ pub(super) struct Undecided<'a> {
 impl<'a> Undecided<'a> {
     /// Settles the entries by the store's answer. The error is the response to the request.
     fn conclude(&self, asked: &Asked) -> Result<(), Response> {
+        let limiter = &self.ledger.limiter().0.limiter;
+        let late = limiter.late(asked);
         self.settle(|entries| {
             let asks = entries.asked(self.admission).iter().map(|entry| &entry.ask);
-            self.ledger.limiter().0.limiter.conclude(Operation::Take, asks, asked)
+            let outcome = limiter.conclude(Operation::Take, asks, asked);
+            if let (Some(late), Ok(outcome)) = (late, &outcome)
+                && !outcome.is_denial()
+            {
+                entries.note_late(self.admission, &Arc::new(late));
+            }
+            outcome
         })
     }
 
@@ -87,7 +96,10 @@ impl<'a> Undecided<'a> {
     }
 
     /// Settles the entries by `outcome`. The error is the response to the request.
-    fn settle(&self, outcome: impl FnOnce(&Entries) -> Result<Outcome, StoreError>) -> Result<(), Response> {
+    fn settle(
+        &self,
+        outcome: impl FnOnce(&mut Entries) -> Result<Outcome, StoreError>,
+    ) -> Result<(), Response> {
         let settled = self.ledger.with_entries(|entries| {
             let outcome = outcome(entries);
             settle(entries, self.admission, outcome, self.policies)

@@ -1,12 +1,14 @@
 //! The entries of a ledger: the policies that a request has met, and what each decided.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use crate::decision::Decision;
 use crate::limiter::Ask;
 use crate::store::Outcome;
+use crate::store::remote::Late;
 
 /// A policy, and what it decided.
 #[derive(Debug)]
@@ -16,6 +18,8 @@ pub(super) struct Entry {
     outcome: Option<Outcome>,
     /// How much of the policy's quotas this request holds.
     pub(super) charged: Charged,
+    /// The check that was late, if it was decided without the store for that.
+    late: Option<Arc<Late>>,
     /// The admission that it belongs to: policies of one admission are asked together.
     admission: u32,
 }
@@ -28,6 +32,8 @@ pub(super) struct Charged {
     pub(super) in_store: u32,
     /// In this process, while the store was away.
     pub(super) in_process: u32,
+    /// In the store as well, after the deadline, as far as is known.
+    pub(super) too_late: u32,
 }
 
 /// The entries, in the order in which their policies were asked.
@@ -48,7 +54,7 @@ impl Entries {
 
     /// Enters what is to be asked. Its key is not written yet.
     pub(super) fn enter(&mut self, admission: u32, ask: Ask<'static>) -> &mut Entry {
-        let entry = Entry { ask, outcome: None, charged: Charged::default(), admission };
+        let entry = Entry { ask, outcome: None, charged: Charged::default(), late: None, admission };
         let index = self.all.len();
         self.all.push(entry);
         &mut self.all[index]
@@ -93,6 +99,15 @@ impl Entries {
         first..first + count
     }
 
+    /// Records that the store may still charge what the entries of `admission` ask for, which wait for a decision.
+    pub(super) fn note_late(&mut self, admission: u32, late: &Arc<Late>) {
+        let places = self.places(admission);
+        for entry in &mut self.all[places] {
+            entry.charged.too_late = entry.ask.cost;
+            entry.late = Some(Arc::clone(late));
+        }
+    }
+
     /// Records the outcome for the entries of `admission`.
     pub(super) fn settle(&mut self, admission: u32, outcome: Outcome) {
         let places = self.places(admission);
@@ -110,16 +125,19 @@ impl Entries {
 
 impl Charged {
     pub(super) fn is_none(self) -> bool {
-        self.in_store == 0 && self.in_process == 0
+        self.in_store == 0 && self.in_process == 0 && self.too_late == 0
     }
 
-    /// Takes out `cost`, or as much as there is: first from the store, which all share, then from this process.
+    /// Takes out `cost`, or as much as there is: first from the store, which all share, then from this process and
+    /// from what the store was charged as well.
     pub(super) fn take(&mut self, cost: u32) -> Self {
         let in_store = cost.min(self.in_store);
-        let in_process = (cost - in_store).min(self.in_process);
+        let [in_process, too_late] =
+            [self.in_process, self.too_late].map(|charged| charged.min(cost - in_store));
         self.in_store -= in_store;
         self.in_process -= in_process;
-        Self { in_store, in_process }
+        self.too_late -= too_late;
+        Self { in_store, in_process, too_late }
     }
 }
 
@@ -148,7 +166,7 @@ impl Entry {
 
     /// Records that `cost` was charged, in the place that `part` tells.
     pub(super) fn charge(&mut self, cost: u32, part: &Outcome) {
-        let Charged { in_store, in_process } = &mut self.charged;
+        let Charged { in_store, in_process, .. } = &mut self.charged;
         let charged = if part.is_degraded() { in_process } else { in_store };
         *charged = charged.saturating_add(cost);
     }
@@ -156,6 +174,11 @@ impl Entry {
     /// Returns an ask for `cost` under the same policy and key, unless `cost` is 0.
     pub(super) fn ask_for(&self, cost: u32) -> Option<Ask<'static>> {
         (cost > 0).then(|| Ask { cost, ..self.ask.clone() })
+    }
+
+    /// Returns the check that the store may have charged after its deadline.
+    pub(super) fn late(&self) -> Option<&Arc<Late>> {
+        self.late.as_ref()
     }
 
     /// Whether this is the entry of `policy`; always true if that is `None`.

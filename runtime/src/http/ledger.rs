@@ -15,6 +15,7 @@ use crate::error::StoreError;
 use crate::limiter::Ask;
 use crate::policy::GiveBackIf;
 use crate::rate_limiter::RateLimiter;
+use crate::store::remote::Late;
 use crate::store::{Operation, Outcome};
 
 /// The record of one request, shared by the layer and by the permits and guards that the request meets.
@@ -36,6 +37,8 @@ struct Returned {
     to_store: Asks,
     /// Charged in this process while the store was away.
     to_process: Asks,
+    /// Perhaps charged in the store as well, after the deadline.
+    late: SmallVec<[(Arc<Late>, Ask<'static>); 1]>,
 }
 
 impl Ledger {
@@ -124,17 +127,22 @@ impl Ledger {
             for entry in entries.decided_mut() {
                 let cost = cost(entry);
                 // Taken out at once, so that no other call gives it back meanwhile.
-                let Charged { in_store, in_process } = entry.charged.take(cost);
+                let Charged { in_store, in_process, too_late } = entry.charged.take(cost);
                 returned.to_store.extend(entry.ask_for(in_store));
                 returned.to_process.extend(entry.ask_for(in_process));
+                returned.late.extend(entry.late().cloned().zip(entry.ask_for(too_late)));
             }
             returned
         })
     }
 
     /// Gives everything back to where it was charged, even if the store has gone away or come back since.
-    async fn give(&self, Returned { to_store, to_process }: Returned) -> Result<(), StoreError> {
+    async fn give(&self, returned: Returned) -> Result<(), StoreError> {
+        let Returned { to_store, to_process, late } = returned;
         let limiter = &self.limiter().0.limiter;
+        for (late, ask) in &late {
+            ask.renounce(late);
+        }
         if !to_process.is_empty() {
             self.note(Operation::GiveBack, &to_process, limiter.give_back_in_process(&to_process)?);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::remote::{Asked, Backend, Begun, Remote, in_one_line};
+use super::remote::{Asked, Backend, Begun, Late, Remote, in_one_line};
 use super::{Counter, MemoryStore, Operation, Outcome};
 use crate::algorithm::Algorithm;
 use crate::error::StoreError;
@@ -129,6 +129,11 @@ impl Guarded {
     ) -> Result<Outcome, StoreError> {
         let outcome = self.ask(operation, counters).await;
         outcome.or_else(|error| self.fall_back(operation, counters, on_error, error))
+    }
+
+    /// Returns what is left of a check that was late, if it was.
+    pub(crate) fn late(&self, asked: &Asked) -> Option<Late> {
+        self.store.as_ref()?.late(asked)
     }
 
     /// Gives back what the memory was charged in place of the store.

@@ -188,6 +188,11 @@ impl Outcome {
         self.readings.iter().any(|reading| !reading.fits)
     }
 
+    /// Whether the request was denied, as far as the counters say.
+    pub(crate) fn is_denial(&self) -> bool {
+        !self.taken && self.is_exceeded()
+    }
+
     /// Removes the first `count` readings, or as many as there are, and returns them.
     pub(crate) fn split_off(&mut self, count: usize) -> Self {
         if count >= self.readings.len() {

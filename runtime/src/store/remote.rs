@@ -1,5 +1,6 @@
 //! A store outside of this process: a deadline for each call, and a breaker that leaves a failing store alone.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
@@ -35,6 +36,12 @@ pub(crate) enum Asked {
     Redis(redis::Ticket),
 }
 
+/// A check that the store may have charged after its deadline.
+pub(crate) enum Late {
+    #[cfg(feature = "redis")]
+    Redis(redis::LateCheck),
+}
+
 /// The remote store itself: Redis, or a store of the user's.
 pub(crate) enum Backend {
     #[cfg(feature = "redis")]
@@ -62,6 +69,23 @@ impl Asked {
             #[cfg(feature = "redis")]
             Self::Redis(ref mut ticket) => ticket.poll(context),
         }
+    }
+}
+
+impl Late {
+    /// Gives `counters` of the check back, if the store has charged it or should turn out to have charged it.
+    #[cfg_attr(not(feature = "redis"), allow(unused_variables))] // no other store is asked this way
+    pub(crate) fn renounce(&self, counters: &[Counter<'_>]) {
+        match *self {
+            #[cfg(feature = "redis")]
+            Self::Redis(ref check) => check.renounce(counters),
+        }
+    }
+}
+
+impl fmt::Debug for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Late")
     }
 }
 
@@ -137,6 +161,19 @@ impl Remote {
         match *asked {
             #[cfg(feature = "redis")]
             Asked::Redis(ref ticket) => ticket.outcome(operation, counters, self.timeout),
+        }
+    }
+
+    /// Returns what is left of a check that was late, if it was.
+    // No other store is asked this way.
+    #[cfg_attr(not(feature = "redis"), allow(unused_variables, clippy::unused_self))]
+    pub(super) fn late(&self, asked: &Asked) -> Option<Late> {
+        match *asked {
+            #[cfg(feature = "redis")]
+            Asked::Redis(ref ticket) => match &self.backend {
+                Backend::Redis(store) => store.late(ticket).map(Late::Redis),
+                Backend::Custom(_) => None,
+            },
         }
     }
 

@@ -35,6 +35,8 @@ const MAX_TIMEOUTS: u32 = 3;
 /// After how long without a call the connection is pinged, so that no request has to find out that it is dead,
 /// and nobody on the way takes it for abandoned.
 const QUIET: Duration = Duration::from_secs(5);
+/// How long the answer to a call that is late is listened for, to give back what nobody has any use for.
+const LISTENING: Duration = QUIET;
 /// From how many checks on a call counts as busy. After a busy call the courier yields to the tasks that the
 /// answer has woken, so that what they ask next shares the next call, and fewer calls are made under load.
 const MANY: u32 = 8;
@@ -85,9 +87,20 @@ struct Flight {
     sent: Instant,
     /// The same, in microseconds of the clock that denials and windows go by.
     sent_at: u64,
+    /// Until when its answer is awaited.
     deadline: Instant,
-    /// Whether the waiters have their answer, so that all that is left is to correct what was charged.
-    is_answered: bool,
+    state: State,
+}
+
+/// What a call in flight is awaited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Checks wait for the answer.
+    Waited,
+    /// The checks have their answer, so all that is left is to correct what was charged.
+    Answered,
+    /// The checks were told that it is late, so all that is left is to give back what they renounce.
+    Late,
 }
 
 /// The timers for acting though nothing has arrived.
@@ -109,7 +122,7 @@ struct Waited(Arc<Call>);
 
 impl Drop for Waited {
     fn drop(&mut self) {
-        self.0.finish(Err(Failure::NoConnection));
+        let _ = self.0.finish(Err(Failure::NoConnection));
     }
 }
 
@@ -253,39 +266,41 @@ impl Courier {
         let UnsentCall { batch, call, since } = unsent;
         let (call, sent, deadline) = (Waited(call), Instant::now(), since + self.lane.timeout());
         if sent >= deadline {
-            call.0.finish(Err(Failure::Timeout));
+            let _ = call.0.finish(Err(Failure::Timeout));
             self.lane.recycle(batch);
             return None;
         }
         let sent_at = self.lane.now();
         let question = self.lane.scripts().ask(requests, &batch, &mut self.windows, sent_at, self.transacts);
-        Some(Flight { batch, question, call, sent, sent_at, deadline, is_answered: false })
+        Some(Flight { batch, question, call, sent, sent_at, deadline, state: State::Waited })
     }
 
     /// Whether something has to be asked again, now that all of a call is answered. If that only corrects what
-    /// was charged, the waiters are told first.
+    /// was charged, the waiters are told first. A late call is asked nothing else again.
     fn reopens(&mut self, flight: &mut Flight) -> bool {
-        let Flight { batch, question, call, sent_at, is_answered, .. } = flight;
+        let Flight { batch, question, call, sent_at, state, .. } = flight;
         if !question.settle(batch) {
             return false;
         }
-        if !*is_answered && question.is_decided() {
+        if *state != State::Answered && question.is_decided() {
             let (decided, windows) = (question.clone(), &mut self.windows);
             // Every part has an answer, so nobody is told this.
             let unanswered = Failure::NoConnection;
             if let Ok(answers) = self.lane.scripts().answers(decided, unanswered, batch, windows) {
+                if *state == State::Waited {
+                    self.timeouts = 0;
+                }
                 self.tell(call, batch, answers, *sent_at);
-                *is_answered = true;
+                *state = State::Answered;
             }
         }
-        true
+        *state != State::Late
     }
 
     /// Tells all who wait for a call that was sent at `sent_at`, and remembers what it denied.
     fn tell(&mut self, call: &Waited, batch: &Batch, answers: Answers, sent_at: u64) {
-        self.timeouts = 0;
         self.lane.learn(batch, &answers, sent_at);
-        call.0.finish(Ok(answers));
+        self.lane.answer(&call.0, answers);
     }
 
     /// Asks the `open` calls again, or fails them if the scripts that they need could not be `loaded`. A call
@@ -301,13 +316,16 @@ impl Courier {
         while !open.is_empty() {
             let mut flight = open.remove(0);
             if let Err(error) = loaded {
-                self.arrive(flight, Some(Err(error.clone())))?;
+                self.arrive(flight, Err(error.clone()))?;
                 continue;
             }
-            if flight.is_answered {
+            if flight.state == State::Answered {
                 flight.deadline = now + self.lane.timeout();
             } else if now >= flight.deadline {
-                self.arrive(flight, None)?;
+                let question = std::mem::take(&mut flight.question);
+                let served = self.conclude(&flight, question, Some(Failure::Timeout));
+                self.lane.recycle(flight.batch);
+                served?;
                 continue;
             }
             let Flight { batch, question, sent, .. } = &mut flight;
@@ -327,17 +345,17 @@ impl Courier {
         alarms: &mut Alarms,
     ) -> Result<(), Failure> {
         let mut is_over = false;
-        while let Some(last) = flights.back() {
-            let Following { due, looks_up } = if is_over || !open.is_empty() {
-                Following::default()
-            } else {
-                self.pace.following(flights.len(), last.sent, wire.is_sent(), Instant::now())
-            };
-            // A call that only corrects what was charged must not hold up those behind it.
-            let earliest = flights.iter().map(|flight| flight.deadline).min();
+        while !flights.is_empty() {
+            let may_follow = !is_over && open.is_empty();
+            if flights.iter().all(Flight::is_late) && !(may_follow && wire.is_sent()) {
+                // A call that is late must not hold up anything else.
+                flights.drain(..).for_each(|flight| self.forget(wire, flight));
+                break;
+            }
+            let Following { due, looks_up } =
+                if may_follow { self.following(flights, wire.is_sent()) } else { Following::default() };
+            let deadline = next_deadline(flights);
             let front = &mut flights[0];
-            let deadline =
-                if front.is_answered { earliest.unwrap_or(front.deadline) } else { front.deadline };
             let came = {
                 let mut hearing = pin!(front.question.hear(wire, &front.batch));
                 let came = poll_fn(|context| match hearing.as_mut().poll(context) {
@@ -355,13 +373,13 @@ impl Courier {
             match came {
                 Some(Event::Answer(heard)) => {
                     let Some(mut flight) = flights.pop_front() else { break };
-                    if heard.is_ok() {
+                    if heard.is_ok() && flight.state != State::Late {
                         let (sent, now) = (flight.sent, Instant::now());
                         self.pace.distance.learn(now - sent, flight.batch.groups().len(), now);
                     }
                     if !(heard.is_ok() && self.reopens(&mut flight)) {
-                        self.arrive(flight, Some(heard))?;
-                    } else if flight.is_answered
+                        self.arrive(flight, heard)?;
+                    } else if flight.state == State::Answered
                         && !flight.question.has_lost()
                         && let Some(requests) = wire.begin_pipelined_call()
                     {
@@ -382,50 +400,93 @@ impl Courier {
                     None => drop(Waited(unsent.call)),
                 },
                 Some(Event::Next(None)) => is_over = true,
-                None if Instant::now() >= deadline => {
-                    wire.give_up(front.question.awaited(&front.batch));
-                    let Some(flight) = flights.pop_front() else { break };
-                    self.arrive(flight, None)?;
-                }
+                None if Instant::now() >= deadline => self.pass_deadline(wire, flights)?,
                 None => {}
             }
         }
         Ok(())
     }
 
-    /// Tells the waiters of a call what was answered, and why the rest was not: the call is late if nothing was
-    /// `heard`. The error is why the connection no longer serves.
-    fn arrive(&mut self, flight: Flight, heard: Option<RedisResult<()>>) -> Result<(), Failure> {
-        let is_late = heard.is_none();
-        let failure = heard.map_or(Some(Failure::Timeout), |heard| heard.err().map(Failure::from));
-        let lost = failure.clone().filter(Failure::is_away).map_or(Ok(()), Err);
-        if flight.is_answered {
-            self.lane.recycle(flight.batch);
-            return lost;
+    /// Returns when another call may follow those in flight. Calls that are late hold up nobody.
+    fn following(&self, flights: &VecDeque<Flight>, is_sent: bool) -> Following {
+        let now = Instant::now();
+        let mut awaited = flights.iter().filter(|flight| !flight.is_late());
+        match awaited.next_back() {
+            Some(last) => self.pace.following(awaited.count() + 1, last.sent, is_sent, now),
+            None => Following { due: Some(now), looks_up: None },
         }
-        let Flight { batch, mut question, call, sent, sent_at, .. } = flight;
+    }
+
+    /// Tells the waiters of the first call whose deadline has passed that it is late. If there is none, the answer
+    /// of the first call in flight has been awaited long enough. The error is why the connection no longer serves.
+    fn pass_deadline(&mut self, wire: &mut Wire, flights: &mut VecDeque<Flight>) -> Result<(), Failure> {
+        let now = Instant::now();
+        let is_passed = |flight: &&mut Flight| flight.state == State::Waited && flight.deadline <= now;
+        if let Some(flight) = flights.iter_mut().find(is_passed) {
+            (flight.state, flight.deadline) = (State::Late, now + LISTENING);
+            return self.conclude(flight, flight.question.clone(), Some(Failure::Timeout));
+        }
+        if let Some(flight) = flights.pop_front() {
+            self.forget(wire, flight);
+        }
+        Ok(())
+    }
+
+    /// Stops listening for the answer to the first call in flight.
+    fn forget(&self, wire: &mut Wire, flight: Flight) {
+        wire.give_up(flight.question.awaited(&flight.batch));
+        self.lane.recycle(flight.batch);
+    }
+
+    /// Tells the waiters of a call what was answered, or why it was not. The error is why the connection no
+    /// longer serves.
+    fn arrive(&mut self, mut flight: Flight, heard: RedisResult<()>) -> Result<(), Failure> {
+        let failure = heard.err().map(Failure::from);
+        let served = if flight.state == State::Answered {
+            failure.filter(Failure::is_away).map_or(Ok(()), Err)
+        } else {
+            let question = std::mem::take(&mut flight.question);
+            self.conclude(&flight, question, failure)
+        };
+        self.lane.recycle(flight.batch);
+        served
+    }
+
+    /// Tells the waiters of a call what was answered to its `question`, and why the rest was not: because of
+    /// `failure`. The error is why the connection no longer serves.
+    fn conclude(
+        &mut self,
+        flight: &Flight,
+        mut question: Question,
+        failure: Option<Failure>,
+    ) -> Result<(), Failure> {
+        let &Flight { ref batch, ref call, sent, sent_at, state, .. } = flight;
+        let lost = failure.clone().filter(Failure::is_away).map_or(Ok(()), Err);
         if failure.is_some() {
             // Parts that were answered are decided all the same; those whose script the server had lost are not.
             question.open_lost();
-            question.settle(&batch);
+            question.settle(batch);
         }
         let is_answered = question.is_answered();
         let unanswered = failure.clone().unwrap_or(Failure::NoConnection);
-        let served = match self.lane.scripts().answers(question, unanswered, &batch, &mut self.windows) {
+        match self.lane.scripts().answers(question, unanswered, batch, &mut self.windows) {
             Ok(answers) if is_answered => {
                 // Otherwise the refusal may be that of loading the scripts.
                 if failure.is_none() {
                     self.transacts &= !answers.failures().any(Failure::is_of_transaction);
                 }
+                if state == State::Waited {
+                    self.timeouts = 0;
+                }
                 let served = lost.and(answers.lost().cloned().map_or(Ok(()), Err));
-                self.tell(&call, &batch, answers, sent_at);
+                self.tell(call, batch, answers, sent_at);
                 served
             }
             answers => {
-                self.lane.doubt(&batch);
+                self.lane.doubt(batch);
                 let failure = failure.or(answers.err().map(Failure::from)).unwrap_or(Failure::NoConnection);
-                call.0.finish(Err(failure.clone()));
-                if !is_late {
+                let _ = call.0.finish(Err(failure.clone()));
+                if !matches!(failure, Failure::Timeout) {
                     self.timeouts = 0;
                     if failure.is_away() { Err(failure) } else { Ok(()) }
                 } else if sent.elapsed() * 2 >= self.lane.timeout() {
@@ -435,8 +496,20 @@ impl Courier {
                     Ok(())
                 }
             }
-        };
-        self.lane.recycle(batch);
-        served
+        }
+    }
+}
+
+/// Returns when to act though no answer has come: at the first deadline of a call that checks wait for, or when the
+/// first call in flight has been listened for long enough.
+fn next_deadline(flights: &VecDeque<Flight>) -> Instant {
+    let (first, others) = (flights.iter().take(1), flights.iter().skip(1));
+    let awaited = others.filter(|flight| flight.state == State::Waited);
+    first.chain(awaited).map(|flight| flight.deadline).min().unwrap_or_else(Instant::now)
+}
+
+impl Flight {
+    fn is_late(&self) -> bool {
+        self.state == State::Late
     }
 }

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
 use tokio::runtime::{Handle, Id};
 
 use super::answers::Answers;
@@ -20,6 +21,7 @@ use super::connection::Wire;
 use super::courier::Courier;
 use super::denials::Denials;
 use super::failure::Failure;
+use super::late::{Late, LateCheck, Renounced};
 use super::own_deadline::{MAX_STALLED, OwnDeadline};
 use super::script::Scripts;
 use crate::error::StoreError;
@@ -85,6 +87,8 @@ pub(super) struct UnsentCall {
 pub(super) struct Call {
     answer: OnceLock<Result<Answers, Failure>>,
     waiting: Mutex<Vec<Waker>>,
+    /// What comes of the call after it has failed for being late.
+    late: Late,
 }
 
 /// A check's place in a call.
@@ -255,12 +259,28 @@ impl Lane {
             (waiting, queue.idle.take())
         };
         for unsent in waiting {
-            unsent.call.finish(Err(failure.clone()));
+            let _ = unsent.call.finish(Err(failure.clone()));
         }
         if let Some(idle) = idle {
             idle.task.wake();
         }
         true
+    }
+
+    /// Gives `answers` to all that wait for `call`. If they have been told that it was late, gives back what they
+    /// have renounced since.
+    pub(super) fn answer(self: &Arc<Self>, call: &Call, answers: Answers) {
+        if let Err(Ok(answers)) = call.finish(Ok(answers)) {
+            for renounced in call.late.answer(answers) {
+                self.give_back(&renounced);
+            }
+        }
+    }
+
+    /// Gives back what was charged too late. Nobody waits for that: if it can't be sent, the charge stays.
+    pub(super) fn give_back(self: &Arc<Self>, renounced: &Renounced) {
+        let counters: SmallVec<[Counter<'_>; 2]> = renounced.counters().collect();
+        let _ = self.enqueue(&Check::new(&self.denials.hasher, Operation::GiveBack, &counters));
     }
 
     /// Notes that the courier of `generation` has let the deadline of `call` pass. After [`MAX_STALLED`] such calls in
@@ -350,10 +370,19 @@ impl Ticket {
         let Some(own_deadline) = &mut self.own_deadline else { return Poll::Pending };
         ready!(own_deadline.poll(context));
         // If not, the answer has just arrived.
-        if self.call.finish(Err(Failure::Timeout)) {
+        if self.call.finish(Err(Failure::Timeout)).is_ok() {
             own_deadline.lane.note_stalled(own_deadline.generation, &self.call);
         }
         Poll::Ready(())
+    }
+
+    /// Returns what is left of a check that was late; `lane` is the one that it was made in.
+    pub(super) fn late(&self, lane: &Arc<Lane>) -> Option<LateCheck> {
+        let is_late = match self.call.answer.get()? {
+            Ok(answers) => matches!(answers.passed(self.place.group), Err(Failure::Timeout)),
+            Err(failure) => matches!(failure, Failure::Timeout),
+        };
+        is_late.then(|| LateCheck { lane: Arc::clone(lane), call: Arc::clone(&self.call), place: self.place })
     }
 
     /// Returns the answer; `operation` and `counters` are those of the check that got the ticket.
@@ -396,14 +425,16 @@ impl Call {
         Poll::Pending
     }
 
-    /// Gives the answer to all that wait, unless there is one already. Returns whether this is the first.
-    pub(super) fn finish(&self, answer: Result<Answers, Failure>) -> bool {
-        let is_first = self.answer.set(answer).is_ok();
-        if is_first {
-            let waiting = std::mem::take(&mut *self.waiting());
-            waiting.into_iter().for_each(Waker::wake);
-        }
-        is_first
+    /// Gives the answer to all that wait. The error is the answer itself, if they have been given one before.
+    pub(super) fn finish(&self, answer: Result<Answers, Failure>) -> Result<(), Result<Answers, Failure>> {
+        self.answer.set(answer)?;
+        let waiting = std::mem::take(&mut *self.waiting());
+        waiting.into_iter().for_each(Waker::wake);
+        Ok(())
+    }
+
+    pub(super) fn late(&self) -> &Late {
+        &self.late
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {

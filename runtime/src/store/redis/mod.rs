@@ -22,6 +22,7 @@ mod failure;
 mod follower;
 mod key;
 mod lane;
+mod late;
 mod own_deadline;
 mod pace;
 mod part;
@@ -46,6 +47,7 @@ use self::failure::Failure;
 use self::follower::Follower;
 use self::lane::Lane;
 pub(crate) use self::lane::Ticket;
+pub(crate) use self::late::LateCheck;
 use self::script::Scripts;
 use super::{Counter, Operation, Outcome, Settings};
 use crate::error::StoreError;
@@ -118,6 +120,16 @@ impl RedisStore {
             Self::One(one) => {
                 Some(one.lane.enqueue(check).map_err(|failure| failure.into_store_error(one.timeout)))
             }
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(_) => None,
+        }
+    }
+
+    /// Returns what is left of a check that was late, if it was.
+    pub(crate) fn late(&self, ticket: &Ticket) -> Option<LateCheck> {
+        match self {
+            Self::One(one) => ticket.late(&one.lane),
+            // It gives no tickets.
             #[cfg(feature = "redis-cluster")]
             Self::Cluster(_) => None,
         }

@@ -8,7 +8,7 @@ use super::connection::Wire;
 use super::part::{By, Part};
 
 /// The parts of a call, and the replies to them.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Question {
     parts: Vec<Part>,
     /// The reply to each part, once it has one.
@@ -102,7 +102,7 @@ impl Question {
         is_open || self.has_lost()
     }
 
-    /// Whether nothing has failed, and what is [open](Self::reopen) again only corrects what was charged.
+    /// Whether nothing has failed, and what is [unanswered](Self::unanswered) again only corrects what was charged.
     pub(super) fn is_decided(&self) -> bool {
         let is_charged = |part: &Part| matches!(part.by, By::Take { charged: Some(_) });
         self.unanswered().all(is_charged) && self.replies.iter().flatten().all(Result::is_ok)

@@ -1,0 +1,139 @@
+//! Tests of checks that Redis answers after their deadline: what it has charged them is given back, if the request
+//! was not admitted, or gives back its charge.
+
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::routing::get;
+use axum_rate_limit::{
+    Algorithm, Charge, Decision, Error, Key, KeyPart, OnStoreError, Policy, RateLimiter, StoreError,
+    rate_limit,
+};
+use http::StatusCode;
+use tests::{App, Fault, FaultProxy, RedisServer, built, recovered};
+
+/// How long anything may take at most.
+const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_millis(300);
+/// Later than the deadline, but soon enough to be listened for.
+const LATE: Duration = Duration::from_millis(900);
+
+const PROBE: Policy = Policy::new("probe").per_hour(1_000_000);
+
+/// A server, a line to it, and limiters at both ends.
+struct Setup {
+    _server: RedisServer,
+    proxy: FaultProxy,
+    /// Reaches the server by the line.
+    limiter: RateLimiter,
+    /// Reaches it directly.
+    direct: RateLimiter,
+}
+
+impl Setup {
+    async fn new(on_store_error: OnStoreError) -> Self {
+        let server = RedisServer::start().await;
+        let proxy = FaultProxy::to(server.port());
+        let settings = || RateLimiter::builder().redis(proxy.url()).timeout(TIMEOUT).local_share(0.1);
+        let limiter = built(|| settings().on_store_error(on_store_error)).await;
+        let direct = server.limiter().await;
+        Self { _server: server, proxy, limiter, direct }
+    }
+
+    /// Lets the answers to what `work` asks come late, and returns once answers are in time again.
+    async fn late<T>(&self, work: impl Future<Output = T>) -> T {
+        self.proxy.set(Fault::Delay(LATE));
+        let done = work.await;
+        self.proxy.set(Fault::None);
+        let _ = recovered(&self.limiter, &PROBE, "probe").await;
+        done
+    }
+
+    /// Waits until `used` units of the policy are charged on the server.
+    async fn expect_used(&self, policy: &Policy, key: impl Into<Key>, used: u32) {
+        let (key, start) = (key.into(), Instant::now());
+        loop {
+            let decision = self.direct.peek(policy, key.clone()).await.expect("a decision");
+            let charged = policy.quotas()[0].limit() - decision.remaining();
+            if charged == used {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "{}: {charged} are charged, not {used}", policy.name());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Charged by a transaction; of these three, only two fit, by a script; and others by the other script.
+const POLICIES: [(Policy, u32); 5] = [
+    (Policy::new("roomy").per_hour(10), 1),
+    (Policy::new("full").per_hour(2), 1),
+    (Policy::new("dear").per_hour(10).cost(3), 3),
+    (Policy::new("bucket").per_day(10).algorithm(Algorithm::TokenBucket { burst: None }), 1),
+    (Policy::new("log").per_hour(10).algorithm(Algorithm::SlidingLog), 1),
+];
+
+#[tokio::test]
+async fn what_is_refused_for_being_late_is_given_back() {
+    let setup = Setup::new(OnStoreError::Deny).await;
+    for (policy, cost) in &POLICIES {
+        setup.expect_used(policy, "x", 0).await;
+        let check = || setup.limiter.check(policy, "x");
+        let (first, second, third) = setup.late(async { tokio::join!(check(), check(), check()) }).await;
+        for decision in [first, second, third] {
+            let error = decision.expect_err("it is late");
+            assert!(matches!(error, Error::Store(StoreError::Timeout(_))), "{}: {error}", policy.name());
+        }
+        setup.expect_used(policy, "x", 0).await;
+        // It is remembered who was denied, until the limiter hears that it has been given back.
+        let start = Instant::now();
+        while !check().await.expect("it is in time").is_allowed() {
+            assert!(start.elapsed() < Duration::from_secs(1), "{}", policy.name());
+        }
+        setup.expect_used(policy, "x", *cost).await;
+    }
+}
+
+/// This process's share of the limit is one request.
+#[tokio::test]
+async fn what_this_process_denies_instead_is_given_back() {
+    let setup = Setup::new(OnStoreError::Local).await;
+    let policy = &POLICIES[0].0;
+    let check = || setup.limiter.check(policy, "x");
+    let decisions = setup.late(async { tokio::join!(check(), check(), check()) }).await;
+    let decisions = [decisions.0, decisions.1, decisions.2].map(|decision| decision.expect("a decision"));
+    assert_eq!(decisions.iter().filter(|decision| decision.is_allowed()).count(), 1);
+    assert!(decisions.iter().all(Decision::is_degraded));
+    setup.expect_used(policy, "x", 1).await;
+}
+
+const LOG_INS: Policy = Policy::new("log-ins")
+    .per_hour(10)
+    .key(&[KeyPart::Global])
+    .give_back_if(|answer| answer.status.is_success());
+const PARTS: Policy = Policy::new("parts").per_hour(50).cost(5).key(&[KeyPart::Global]);
+const OTHERS: Policy = Policy::new("others").per_hour(40).key(&[KeyPart::Global]);
+
+#[rate_limit(policy = LOG_INS)]
+async fn log_in() {}
+
+#[rate_limit(policy = PARTS)]
+#[rate_limit(policy = OTHERS)]
+async fn gives_part_back(charge: Charge) {
+    charge.of("parts").give_back(2).await.expect("it is given back");
+}
+
+#[tokio::test]
+async fn what_gives_its_charge_back_gives_it_back_to_both() {
+    for on_store_error in [OnStoreError::Local, OnStoreError::Allow] {
+        let setup = Setup::new(on_store_error).await;
+        let router = Router::new().route("/log-in", get(log_in)).route("/part", get(gives_part_back));
+        let app = App::serve(router.layer(setup.limiter.clone())).await;
+        for path in ["/log-in", "/part"] {
+            assert_eq!(setup.late(app.get(path)).await.status, StatusCode::OK);
+        }
+        setup.expect_used(&LOG_INS, Key::global(), 0).await;
+        setup.expect_used(&PARTS, Key::global(), 3).await;
+        setup.expect_used(&OTHERS, Key::global(), 1).await;
+    }
+}
