@@ -6,6 +6,7 @@ use axum_rate_limit::{Builder, Policy, RateLimiter};
 use futures_util::future::join_all;
 use tests::{RedisCluster, RedisServer, built, recovered};
 use tokio::runtime::{self, Runtime};
+use tokio::sync::oneshot;
 
 /// How long a decision may take at most on a slow machine; the deadline is a fraction of it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -50,17 +51,59 @@ async fn nor_does_it_where_a_cluster_counts() {
     holds_up_no_check(built_elsewhere(move || RateLimiter::builder().redis_cluster(&urls)).await).await;
 }
 
+/// Drives `runtime` in a thread of its own until `stop` is dropped.
+fn driven(runtime: Runtime) -> (std::thread::JoinHandle<Runtime>, oneshot::Sender<()>) {
+    let (stop, stopped) = oneshot::channel();
+    let (begin, begun) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        runtime.block_on(async {
+            begin.send(()).expect("somebody waits");
+            let _ = stopped.await;
+        });
+        runtime
+    });
+    begun.recv_timeout(PATIENCE).expect("it begins");
+    (thread, stop)
+}
+
 #[tokio::test]
 async fn checks_of_one_runtime_are_answered_by_the_connection_of_another() {
     let server = RedisServer::start().await;
     let (runtime, limiter) = built_elsewhere(redis(&server)).await;
-    let driven = std::thread::spawn(move || {
-        runtime.block_on(async { tokio::time::sleep(Duration::from_secs(2)).await });
-        runtime
-    });
-    let checks = (0..50).map(|_| limiter.check(&MANY, "y"));
-    let decisions = join_all(checks).await;
+    let (thread, stop) = driven(runtime);
+    let decisions = join_all((0..50).map(|_| limiter.check(&MANY, "y"))).await;
     assert!(decisions.iter().all(|decision| decision.as_ref().is_ok_and(|decision| !decision.is_degraded())));
-    let runtime = tokio::task::spawn_blocking(|| driven.join().expect("it ends")).await.expect("it ends");
+    drop(stop);
+    thread.join().expect("it ends").shutdown_background();
+}
+
+/// A runtime that only runs for each check may not get to take over, or may do so and then not run.
+#[test]
+fn a_runtime_that_runs_briefly_takes_nothing_from_one_that_runs() {
+    let helper = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let server = helper.block_on(RedisServer::start());
+    let (main, limiter) = helper.block_on(built_elsewhere(redis(&server)));
+    for _ in 0..5 {
+        assert!(helper.block_on(limiter.check(&MANY, "z")).expect("a decision").is_allowed());
+    }
+    let again =
+        main.block_on(async { tokio::time::timeout(PATIENCE, recovered(&limiter, &MANY, "z")).await });
+    assert!(!again.expect("it serves again").is_degraded());
+}
+
+/// The task that probes was begun by a runtime that has not run since.
+#[tokio::test]
+async fn a_store_is_probed_by_another_runtime_once_the_first_is_silent() {
+    let mut server = RedisServer::start().await;
+    let url = server.url();
+    server.kill();
+    let build = move || {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let limiter = runtime.block_on(RateLimiter::builder().redis(url).build()).expect("it builds");
+        (runtime, limiter)
+    };
+    let (runtime, limiter) = tokio::task::spawn_blocking(build).await.expect("it builds");
+    server.restart().await;
+    let _ = tokio::time::timeout(PATIENCE, recovered(&limiter, &MANY, "w")).await.expect("it is found");
     runtime.shutdown_background();
 }

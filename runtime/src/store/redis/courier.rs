@@ -299,7 +299,12 @@ impl Courier {
 
     /// Tells all who wait for a call that was sent at `sent_at`, and remembers what it denied.
     fn tell(&mut self, call: &Waited, batch: &Batch, answers: Answers, sent_at: u64) {
-        self.lane.learn(batch, &answers, sent_at);
+        if self.lane.is_served_by(self.generation) {
+            self.lane.learn(batch, &answers, sent_at);
+        } else {
+            // By now another connection may have given back or reset what this one tells of.
+            self.lane.doubt(batch);
+        }
         self.lane.answer(&call.0, answers);
     }
 

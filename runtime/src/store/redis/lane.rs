@@ -22,7 +22,7 @@ use super::courier::Courier;
 use super::denials::Denials;
 use super::failure::Failure;
 use super::late::{Late, LateCheck, Renounced};
-use super::own_deadline::{MAX_STALLED, OwnDeadline};
+use super::own_deadline::{OwnDeadline, Stalls};
 use super::script::Scripts;
 use crate::error::StoreError;
 #[cfg(feature = "redis-cluster")]
@@ -55,8 +55,7 @@ struct Queue {
     connections: u64,
     /// The runtime of the connection's courier.
     runtime: Option<Id>,
-    /// How many calls have passed their deadline since the courier last did anything.
-    stalled: u32,
+    stalls: Stalls,
     /// Full calls, the oldest first.
     full: VecDeque<UnsentCall>,
     /// The call that is being filled.
@@ -132,13 +131,14 @@ impl Lane {
         if queue.generation == 0 {
             return Err(Failure::NoConnection);
         }
+        let (runtime, generation) = (queue.runtime, queue.generation);
+        let own_deadline = OwnDeadline::unless_served_here(runtime, self, generation, self.timeout);
         let (call, place) = queue.place(check)?;
-        let (idle, runtime, generation) = (queue.take_due(), queue.runtime, queue.generation);
+        let idle = queue.take_due();
         drop(queue);
         if let Some(idle) = idle {
             idle.task.wake();
         }
-        let own_deadline = OwnDeadline::unless_served_here(runtime, self, generation, self.timeout);
         Ok(Ticket { call, place, number: None, own_deadline })
     }
 
@@ -159,7 +159,8 @@ impl Lane {
     fn serve(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>, wire: Wire) -> u64 {
         queue.connections += 1;
         queue.generation = queue.connections;
-        (queue.runtime, queue.stalled) = (Some(Handle::current().id()), 0);
+        queue.runtime = Some(Handle::current().id());
+        queue.stalls.clear();
         let (generation, idle) = (queue.generation, queue.idle.take());
         drop(queue);
         // Not under the lock: a runtime that is shutting down drops the courier here, which takes the lock.
@@ -220,7 +221,7 @@ impl Lane {
     pub(super) fn recycle(&self, mut batch: Batch) {
         batch.clear();
         let mut queue = self.queue();
-        queue.stalled = 0;
+        queue.stalls.clear();
         queue.spare.push(batch);
     }
 
@@ -235,7 +236,6 @@ impl Lane {
     }
 
     /// Whether the connection of `generation` still serves.
-    #[cfg(feature = "redis-sentinel")]
     pub(super) fn is_served_by(&self, generation: u64) -> bool {
         self.queue().generation == generation
     }
@@ -283,20 +283,23 @@ impl Lane {
         let _ = self.enqueue(&Check::new(&self.denials.hasher, Operation::GiveBack, &counters));
     }
 
-    /// Notes that the courier of `generation` has let the deadline of `call` pass. After [`MAX_STALLED`] such calls in
-    /// a row, its connection is given up.
-    fn note_stalled(&self, generation: u64, call: &Arc<Call>) {
+    /// Records that the courier of `generation` has let the deadline pass of a `call` with a check that was `made`
+    /// then.
+    fn record_stall(&self, generation: u64, made: Instant, call: &Arc<Call>) {
         let mut queue = self.queue();
         // A call past its deadline would not be sent any more, so no check may join it.
         let is_other = |unsent: &UnsentCall| !Arc::ptr_eq(&unsent.call, call);
         queue.open = queue.open.take().filter(is_other);
         queue.full.retain(is_other);
-        queue.stalled += 1;
-        let is_over = queue.generation == generation && queue.stalled >= MAX_STALLED;
-        drop(queue);
-        if is_over && self.lose(Some(generation), &OwnDeadline::failure()) {
-            self.report(OwnDeadline::failure());
+        if queue.generation == generation {
+            queue.stalls.record(made, Instant::now());
         }
+    }
+
+    /// Whether the courier has stalled, so that the current runtime had better take over. This is told once, until
+    /// as many deadlines have passed again.
+    pub(super) fn take_stalled(&self) -> bool {
+        self.queue().stalls.take()
     }
 
     /// Polls for the next call that the courier of `generation` has to send: a full call at any time, another
@@ -312,7 +315,7 @@ impl Lane {
         if queue.generation != generation {
             return Poll::Ready(None);
         }
-        queue.stalled = 0;
+        queue.stalls.clear();
         let unsent = queue.full.pop_front().or_else(|| queue.open.take_if(|_| is_past(due)));
         if unsent.is_some() {
             return Poll::Ready(unsent);
@@ -371,7 +374,7 @@ impl Ticket {
         ready!(own_deadline.poll(context));
         // If not, the answer has just arrived.
         if self.call.finish(Err(Failure::Timeout)).is_ok() {
-            own_deadline.lane.note_stalled(own_deadline.generation, &self.call);
+            own_deadline.lane.record_stall(own_deadline.generation, own_deadline.made, &self.call);
         }
         Poll::Ready(())
     }
