@@ -40,7 +40,7 @@ use proc_macro::TokenStream;
 /// | `algorithm = …` | `fixed_window` (default), `sliding_window` (two weighted counters), `sliding_log` (exact, counts up to 10,000), `token_bucket` (GCRA) |
 /// | `burst = N` | `token_bucket` only: how many requests the quota with the shortest window lets pass at once; default its own count, as for all other quotas |
 /// | `by_resource` | a quota for each `METHOD:path` as requested; `HEAD` counts as `GET` |
-/// | `by_route` | a quota for each `METHOD:template`, e.g. `GET:/users/{id}`. What a limited router serves through `nest_service` has no template there, and shares one quota |
+/// | `by_route` | a quota for each `METHOD:template`, e.g. `GET:/users/{id}`. Requests without a template (`nest_service` inside a limited router) share one quota per method |
 /// | `key = …` | who shares a quota: `ip` (default), `global`, `header("x-api-key")`, a `fn(&Parts) -> Option<String>`, or a tuple of these. A part that a request lacks is replaced by the client's address. A header that clients can set freely gives them any number of quotas. A function with one of these names is written as `self::ip` |
 /// | `cost = …` | how much of the quotas a request takes: a constant, or a `fn(&Parts) -> u32`; default 1; 0 is free. A path whose last segment is in capitals is a constant |
 /// | `quotas_by = function` | `fn(&Parts) -> Option<Quotas>`: the quotas for a request, or `None` for the declared ones |

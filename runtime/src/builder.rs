@@ -194,8 +194,8 @@ impl Builder {
         self
     }
 
-    /// Sets how long a decision waits for the store before the store counts as failed: from 1 ms to an hour;
-    /// default 100 ms.
+    /// Sets how long a decision waits for the store before [`on_store_error`](Self::on_store_error) decides instead:
+    /// from 1 ms to an hour; default 100 ms.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self

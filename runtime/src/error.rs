@@ -66,7 +66,7 @@ impl StoreError {
 /// Any error. The text of the error that contains it includes its own text.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// An error that keeps a limiter from being built.
+/// An error that keeps a limiter from being built, or a policy from being amended.
 ///
 /// Its `Debug` output is its `Display` output, for programs whose `main` returns it.
 #[derive(thiserror::Error)]

@@ -287,8 +287,9 @@ impl Policy {
     /// response finds the charge given back. The response may also come from another extractor, or from a layer
     /// between the limiter and the handler. A denial by this policy was not charged in the first place.
     ///
-    /// A charge stays if the client disconnects before there is a response, if the store fails to give it back,
-    /// or if the store counted the request but answered too late to decide it.
+    /// A charge stays if the client disconnects before there is a response, or if the store fails to give it back.
+    /// If the store counted the request too late to decide it, its charge is given back once it answers, but stays if
+    /// there is no answer within five seconds, or on a cluster.
     pub const fn give_back_if(mut self, give_back: fn(&response::Parts) -> bool) -> Self {
         self.give_back_if = Some(give_back);
         self

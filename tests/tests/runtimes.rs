@@ -54,15 +54,15 @@ async fn nor_does_it_where_a_cluster_counts() {
 /// Drives `runtime` in a thread of its own until `stop` is dropped.
 fn driven(runtime: Runtime) -> (std::thread::JoinHandle<Runtime>, oneshot::Sender<()>) {
     let (stop, stopped) = oneshot::channel();
-    let (begin, begun) = std::sync::mpsc::channel();
+    let (start, started) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {
         runtime.block_on(async {
-            begin.send(()).expect("somebody waits");
+            start.send(()).expect("somebody waits");
             let _ = stopped.await;
         });
         runtime
     });
-    begun.recv_timeout(PATIENCE).expect("it begins");
+    started.recv_timeout(PATIENCE).expect("it begins");
     (thread, stop)
 }
 

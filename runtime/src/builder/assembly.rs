@@ -73,7 +73,7 @@ impl Builder {
         let policies = InForce::new(&declared, &amended)?;
         let memory = MemoryStore::with_clock(self.max_keys, self.clock.clone());
         let settings = Settings { timeout: self.timeout, deny_memory: self.deny_memory, clock: self.clock };
-        let place: Option<Backend> = match self.store {
+        let backend: Option<Backend> = match self.store {
             Choice::Memory => None,
             Choice::Environment => match redis_url(std::env::var(REDIS_URL))? {
                 Some(url) => Some(redis(REDIS_URL, &url, &self.access, settings)?),
@@ -86,12 +86,12 @@ impl Builder {
             #[cfg(feature = "redis-sentinel")]
             Choice::RedisSentinel { master, sentinels } => {
                 let server = Server::sentinel(&master, &sentinels, &self.access);
-                Some(servers::place("redis_sentinel", server, settings)?)
+                Some(servers::on_server("redis_sentinel", server, settings)?)
             }
             Choice::Custom(store) => Some(Backend::Custom(store)),
         };
-        let store = match place {
-            Some(place) => Guarded::remote(place, self.timeout, memory, self.local_share),
+        let store = match backend {
+            Some(backend) => Guarded::remote(backend, self.timeout, memory, self.local_share),
             None => Guarded::memory(memory),
         };
         let limiter = Limiter {
@@ -114,7 +114,7 @@ fn redis(
     access: &Access,
     settings: Settings,
 ) -> Result<Backend, BuildError> {
-    servers::place(setting, Server::single(url, access), settings)
+    servers::on_server(setting, Server::single(url, access), settings)
 }
 
 #[cfg(not(feature = "redis"))]

@@ -86,7 +86,7 @@ impl Builder {
 }
 
 /// Makes a store on `server`. An error blames `setting`.
-pub(super) fn place(
+pub(super) fn on_server(
     setting: &'static str,
     server: Result<Server, String>,
     settings: Settings,

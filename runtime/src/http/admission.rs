@@ -49,9 +49,9 @@ impl Future for Admission<'_> {
         match &mut *self {
             // A finished admission must not be polled again; if it is, it lets nothing through.
             Self::Now(result) => result.take().map_or(Poll::Pending, Poll::Ready),
-            Self::Asked(waiting, asked) => {
+            Self::Asked(undecided, asked) => {
                 ready!(asked.poll(context));
-                Poll::Ready(waiting.conclude(asked))
+                Poll::Ready(undecided.conclude(asked))
             }
             Self::Later(future) => future.as_mut().poll(context),
         }
@@ -88,10 +88,10 @@ impl<'a> Undecided<'a> {
     fn ask(self, asks: SmallVec<[Ask<'static>; 1]>) -> Boxed<'a, Result<(), Response>> {
         Box::pin(async move {
             // Moves all of `self` into the future: a drop at the end of `ask` would strike out the entries.
-            let waiting = &self;
-            let limiter = &waiting.ledger.limiter().0.limiter;
+            let undecided = &self;
+            let limiter = &undecided.ledger.limiter().0.limiter;
             let outcome = limiter.decide_later(Operation::Take, &asks).await;
-            waiting.settle(|_| outcome)
+            undecided.settle(|_| outcome)
         })
     }
 
@@ -147,17 +147,17 @@ impl Ledger {
             return Err(Refusal::NoPeer);
         }
         let begun = limiter.begin(Operation::Take, entries.asked(admission).iter().map(|entry| &entry.ask));
-        let waiting = || Undecided { ledger: self, parts, admission, policies };
+        let undecided = || Undecided { ledger: self, parts, admission, policies };
         Ok(match begun {
             // Most are decided on the spot, without a future that would have to be moved around.
             Begun::Decided(outcome) => {
                 settle(entries, admission, outcome, policies)?;
                 Admission::Now(Some(Ok(())))
             }
-            Begun::Asked(asked) => Admission::Asked(waiting(), asked),
+            Begun::Asked(asked) => Admission::Asked(undecided(), asked),
             Begun::Later => {
                 let asks = entries.asked(admission).iter().map(|entry| entry.ask.clone()).collect();
-                Admission::Later(waiting().ask(asks))
+                Admission::Later(undecided().ask(asks))
             }
         })
     }
@@ -205,7 +205,7 @@ pub(super) fn is_asking() -> bool {
 }
 
 /// Marks this thread while functions of policies run. Nothing is decided yet that they could look at, and the
-/// ledger is locked: waiting for it would deadlock.
+/// ledger is locked: undecided for it would deadlock.
 struct InPolicyFunctions {
     /// Whether this admission began inside of such a function.
     was_asking: bool,

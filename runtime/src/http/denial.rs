@@ -46,7 +46,7 @@ impl IntoResponse for Error {
                     tracing::error!(
                         %error,
                         requests,
-                        "answered with 500, since the program is at fault (told once in ten seconds)"
+                        "answered with 500, since the program is at fault (logged at most once in ten seconds)"
                     );
                 }
                 super::faults::internal_error()

@@ -134,7 +134,7 @@ pin_project! {
     }
 }
 
-/// A response that is sent once everything that it does not count for has been given back.
+/// A response that is held back until the charges that `give_back_if` cancels have been given back.
 struct HeldResponse<A> {
     answer: A,
     ledger: Ledger,

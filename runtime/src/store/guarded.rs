@@ -219,7 +219,7 @@ impl Guarded {
                         error,
                         policies,
                         checks,
-                        "requests can't be counted (told once in ten seconds)"
+                        "requests can't be counted (logged at most once in ten seconds)"
                     );
                 }
             }
@@ -230,7 +230,7 @@ impl Guarded {
                         %error,
                         policies,
                         checks,
-                        "checks had no answer in time (told once in ten seconds)"
+                        "checks had no answer in time (logged at most once in ten seconds)"
                     );
                 }
             }

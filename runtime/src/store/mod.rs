@@ -98,7 +98,7 @@ pub trait Store: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Operation {
-    /// Charge all counters, if all of them allow.
+    /// Charge the counters, if all policies that are not in shadow allow. A policy in shadow is charged if it fits.
     Take,
     /// Tell where the counters stand, and change nothing.
     Peek,

@@ -18,7 +18,7 @@ const LONGEST_EXCERPT: usize = 64;
 static CF_CONNECTING_IP: HeaderName = HeaderName::from_static("cf-connecting-ip");
 static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// A reason to doubt that a client is who it seems to be.
+/// A sign that the trusted proxies or their header are not set up right.
 #[derive(Debug, PartialEq)]
 pub(super) enum Misconfiguration<'a> {
     /// A peer that is not trusted says whom a request comes from.
@@ -89,7 +89,7 @@ impl Misconfiguration<'_> {
         static TOLD: [AtomicBool; 4] = [const { AtomicBool::new(false) }; 4];
         let Some(found) = found() else { return };
         if !TOLD[found.kind()].swap(true, Ordering::Relaxed) {
-            tracing::warn!("{found} (told once)");
+            tracing::warn!("{found} (logged once)");
         }
     }
 

@@ -46,7 +46,7 @@ local reply, said = {}, 0
 local op, fault
 
 local function is_foreign(key)
-  fault = fault or ('ERR ' .. key .. ' holds no counter: is the key prefix used by someone else?')
+  fault = fault or ('ERR a key of this policy holds no counter: is the key prefix used by someone else?')
 end
 
 local clock = plan[1]

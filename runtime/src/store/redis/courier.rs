@@ -234,28 +234,28 @@ impl Courier {
         unsent: UnsentCall,
         alarms: &mut Alarms,
     ) -> Result<(), Failure> {
-        let (mut flights, mut open) = (VecDeque::new(), Vec::new());
+        let (mut flights, mut unsettled) = (VecDeque::new(), Vec::new());
         flights.extend(self.depart(wire.begin_call(), unsent));
         wire.push().await;
         let served = loop {
-            if let Err(failure) = self.send_after(wire, &mut flights, &mut open, alarms).await {
+            if let Err(failure) = self.send_after(wire, &mut flights, &mut unsettled, alarms).await {
                 break Err(failure);
             }
-            let Some(latest) = open.iter().map(|flight| flight.deadline).max() else { break Ok(()) };
+            let Some(latest) = unsettled.iter().map(|flight| flight.deadline).max() else { break Ok(()) };
             // Nothing is in flight now, so scripts can be loaded.
-            let has_lost = open.iter().any(|flight| flight.question.has_lost());
+            let has_lost = unsettled.iter().any(|flight| flight.question.has_lost());
             let loaded = if has_lost {
                 let loading = self.lane.scripts().load(wire);
                 timeout_at(latest.into(), loading).await.unwrap_or(Ok(()))
             } else {
                 Ok(())
             };
-            if let Err(failure) = self.ask_again(wire.begin_call(), &loaded, &mut flights, &mut open) {
+            if let Err(failure) = self.ask_again(wire.begin_call(), &loaded, &mut flights, &mut unsettled) {
                 break Err(failure);
             }
             wire.push().await;
         };
-        for flight in flights.iter().chain(&open) {
+        for flight in flights.iter().chain(&unsettled) {
             self.lane.doubt(&flight.batch);
         }
         served
@@ -277,7 +277,7 @@ impl Courier {
 
     /// Whether something has to be asked again, now that all of a call is answered. If that only corrects what
     /// was charged, the waiters are told first. A late call is asked nothing else again.
-    fn reopens(&mut self, flight: &mut Flight) -> bool {
+    fn must_ask_again(&mut self, flight: &mut Flight) -> bool {
         let Flight { batch, question, call, sent_at, state, .. } = flight;
         if !question.settle(batch) {
             return false;
@@ -308,18 +308,18 @@ impl Courier {
         self.lane.answer(&call.0, answers);
     }
 
-    /// Asks the `open` calls again, or fails them if the scripts that they need could not be `loaded`. A call
+    /// Asks the `unsettled` calls again, or fails them if the scripts that they need could not be `loaded`. A call
     /// that is late by now is not asked again; one that only corrects what was charged is never late.
     fn ask_again(
         &mut self,
         requests: &mut Requests,
         loaded: &RedisResult<()>,
         flights: &mut VecDeque<Flight>,
-        open: &mut Vec<Flight>,
+        unsettled: &mut Vec<Flight>,
     ) -> Result<(), Failure> {
         let now = Instant::now();
-        while !open.is_empty() {
-            let mut flight = open.remove(0);
+        while !unsettled.is_empty() {
+            let mut flight = unsettled.remove(0);
             if let Err(error) = loaded {
                 self.arrive(flight, Err(error.clone()))?;
                 continue;
@@ -341,17 +341,17 @@ impl Courier {
     }
 
     /// Lets other calls follow the first of `flights`, until none is in flight. Those that have to be asked
-    /// again once nothing else is in flight become `open`.
+    /// again once nothing else is in flight become `unsettled`.
     async fn send_after(
         &mut self,
         wire: &mut Wire,
         flights: &mut VecDeque<Flight>,
-        open: &mut Vec<Flight>,
+        unsettled: &mut Vec<Flight>,
         alarms: &mut Alarms,
     ) -> Result<(), Failure> {
         let mut is_over = false;
         while !flights.is_empty() {
-            let may_follow = !is_over && open.is_empty();
+            let may_follow = !is_over && unsettled.is_empty();
             if flights.iter().all(Flight::is_late) && !(may_follow && wire.is_sent()) {
                 // A call that is late must not hold up anything else.
                 flights.drain(..).for_each(|flight| self.forget(wire, flight));
@@ -382,7 +382,7 @@ impl Courier {
                         let (sent, now) = (flight.sent, Instant::now());
                         self.pace.distance.learn(now - sent, flight.batch.groups().len(), now);
                     }
-                    if !(heard.is_ok() && self.reopens(&mut flight)) {
+                    if !(heard.is_ok() && self.must_ask_again(&mut flight)) {
                         self.arrive(flight, heard)?;
                     } else if flight.state == State::Answered
                         && !flight.question.has_lost()
@@ -394,7 +394,7 @@ impl Courier {
                         flights.push_back(flight);
                         wire.push().await;
                     } else {
-                        open.push(flight);
+                        unsettled.push(flight);
                     }
                 }
                 Some(Event::Next(Some(unsent))) => match wire.begin_pipelined_call() {
@@ -469,7 +469,7 @@ impl Courier {
         let lost = failure.clone().filter(Failure::is_away).map_or(Ok(()), Err);
         if failure.is_some() {
             // Parts that were answered are decided all the same; those whose script the server had lost are not.
-            question.open_lost();
+            question.clear_lost();
             question.settle(batch);
         }
         let is_answered = question.is_answered();

@@ -24,10 +24,10 @@ pub(super) struct Part {
 /// What decides a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum By {
-    /// A [`transaction`](super::transaction), if all counters seem to have much room.
+    /// A [`transaction`], if all counters seem to have much room.
     Transaction,
-    /// `take.lua`, which also corrects what a transaction has wrongly `charged` to the only counter.
-    Take { charged: Option<Overcharge> },
+    /// `take.lua`, which also corrects an `overcharge` of the only counter by a transaction.
+    Take { overcharge: Option<Overcharge> },
     /// `apply.lua`.
     Apply,
 }
@@ -51,7 +51,7 @@ impl Overcharge {
 }
 
 impl By {
-    pub(super) const TAKE: Self = Self::Take { charged: None };
+    pub(super) const TAKE: Self = Self::Take { overcharge: None };
 }
 
 impl Part {
@@ -111,7 +111,7 @@ impl Part {
     /// that. `executed` holds what the commands between `MULTI` and `EXEC` answered.
     ///
     /// Also returns what is left for `take.lua`, each group as a part of its own: to correct what should not
-    /// have been charged, or to charge what could not be.
+    /// have been overcharge, or to charge what could not be.
     pub(super) fn settle(&mut self, batch: &Batch, mut executed: &[Value]) -> (Value, Vec<Self>) {
         let (groups, known) = (std::mem::take(&mut self.groups), std::mem::take(&mut self.known));
         let (mut reply, mut left) = (Vec::new(), Vec::new());
@@ -124,8 +124,8 @@ impl Part {
                     self.groups.push(group);
                     self.known.push(known);
                 }
-                Err(charged) => {
-                    let by = By::Take { charged };
+                Err(overcharge) => {
+                    let by = By::Take { overcharge };
                     left.push(Self { groups: smallvec![group], by, known: smallvec![None] });
                 }
             }

@@ -44,7 +44,7 @@ impl Question {
     pub(super) fn into_replies(self) -> impl Iterator<Item = (Part, RedisResult<Value>)> {
         self.parts.into_iter().zip(self.replies).filter_map(|(part, reply)| {
             let reply = match (part.by, reply) {
-                (By::Take { charged: Some(charged) }, None | Some(Err(_))) => Ok(charged.told()),
+                (By::Take { overcharge: Some(charged) }, None | Some(Err(_))) => Ok(charged.told()),
                 (_, reply) => reply?,
             };
             Some((part, reply))
@@ -96,15 +96,15 @@ impl Question {
                 Err(unexpected())
             });
         }
-        let is_open = !left.is_empty();
+        let is_unsettled = !left.is_empty();
         self.replies.extend(left.iter().map(|_| None));
         self.parts.extend(left);
-        is_open || self.has_lost()
+        is_unsettled || self.has_lost()
     }
 
-    /// Whether nothing has failed, and what is [unanswered](Self::unanswered) again only corrects what was charged.
+    /// Whether nothing has failed, and all that is [unsettled](Self::settle) only corrects what was charged.
     pub(super) fn is_decided(&self) -> bool {
-        let is_charged = |part: &Part| matches!(part.by, By::Take { charged: Some(_) });
+        let is_charged = |part: &Part| matches!(part.by, By::Take { overcharge: Some(_) });
         self.unanswered().all(is_charged) && self.replies.iter().flatten().all(Result::is_ok)
     }
 
@@ -120,7 +120,7 @@ impl Question {
     }
 
     /// Opens the parts again that the server has not run, since it had lost their script.
-    pub(super) fn open_lost(&mut self) {
+    pub(super) fn clear_lost(&mut self) {
         if self.has_lost() {
             for reply in &mut self.replies {
                 reply.take_if(|reply| reply.as_ref().is_err_and(is_lost));

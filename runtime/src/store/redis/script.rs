@@ -21,14 +21,14 @@ use crate::store::{Counter, Operation};
 
 /// How many numbers tell `take.lua` a rule, and what has been charged.
 const TAKE_RULE_NUMBERS: usize = 3;
-const CHARGED_NUMBERS: usize = 3;
+const OVERCHARGE_NUMBERS: usize = 3;
 /// How many numbers tell `apply.lua` a rule.
 const RULE_NUMBERS: usize = 6;
 /// How many tell it a check, and each counter of the check.
 const CHECK_NUMBERS: usize = 3;
 const COUNTER_NUMBERS: usize = 2;
 
-/// Asks servers for decisions. All servers decide by the same scripts.
+/// The scripts that decide checks, and how to call them. All servers run the same ones.
 pub(super) struct Scripts {
     /// Takes from fixed windows, one for each check.
     take: Script,
@@ -81,7 +81,7 @@ impl Scripts {
         question
     }
 
-    /// Asks for what is [open](Question::reopen) again, so long `after` it was asked first. A script that the
+    /// Asks for what is [unsettled](Question::settle) again, so long `after` it was asked first. A script that the
     /// server had lost has to be [loaded](Self::load) by now.
     pub(super) fn ask_again(
         &self,
@@ -90,7 +90,7 @@ impl Scripts {
         question: &mut Question,
         after: Duration,
     ) {
-        question.open_lost();
+        question.clear_lost();
         self.put(requests, batch, question, after);
     }
 
@@ -129,10 +129,13 @@ impl Scripts {
         let rules = Rules::of(part, batch);
         let count = part.counters(batch).count();
         let (script, arguments) = match part.by {
-            By::Take { charged } => {
+            By::Take { overcharge } => {
                 let rules = rules.0.len();
                 let of_checks = count * (1 + usize::from(rules > 1));
-                (&self.take, of_checks + rules * TAKE_RULE_NUMBERS + charged.map_or(0, |_| CHARGED_NUMBERS))
+                (
+                    &self.take,
+                    of_checks + rules * TAKE_RULE_NUMBERS + overcharge.map_or(0, |_| OVERCHARGE_NUMBERS),
+                )
             }
             _ => (&self.apply, 1),
         };
@@ -142,9 +145,9 @@ impl Scripts {
         for counter in part.counters(batch) {
             StoredKey::from(&counter).write(requests);
         }
-        if let By::Take { charged } = part.by {
+        if let By::Take { overcharge } = part.by {
             take(requests, batch, part, &rules);
-            if let Some(Overcharge { used, left }) = charged {
+            if let Some(Overcharge { used, left }) = overcharge {
                 // The answer that told its end took less than the timeout: it may end that much later.
                 requests.number(used);
                 requests.number(left.saturating_add(self.timeout).as_millis());

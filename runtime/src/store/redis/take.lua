@@ -94,7 +94,7 @@ for i = 1, #keys do
     if type(used) ~= 'number' then
       fault = used.err
       if string.find(fault, 'not an integer', 1, true) then
-        fault = 'ERR ' .. key .. ' holds no counter: is the key prefix used by someone else?'
+        fault = 'ERR a key of this policy holds no counter: is the key prefix used by someone else?'
       end
     elseif used > limit or used <= asked or ends == -1 then
       -- A denied check is told when the window ends; and the window may have begun with this.

@@ -189,7 +189,7 @@ async fn take_in_turn(
                             error,
                             policies,
                             charges,
-                            "what was charged could not be given back (told once in ten seconds)"
+                            "what was charged could not be given back (logged at most once in ten seconds)"
                         );
                     }
                 }
