@@ -108,9 +108,15 @@ impl Ask<'_> {
 }
 
 impl Ask<'_> {
-    /// Gives back what the store may have charged for this after its deadline.
-    pub(crate) fn renounce(&self, late: &Late) {
-        late.renounce(&counters([self]));
+    /// Gives back what the store may have charged for this after its deadline; `first` is the index of its first
+    /// counter in the check.
+    pub(crate) fn renounce(&self, late: &Late, first: usize) {
+        late.renounce(first, &counters([self]));
+    }
+
+    /// Returns how many counters are asked for.
+    pub(crate) fn counter_count(&self) -> usize {
+        self.counters(0).count()
     }
 }
 
@@ -223,7 +229,7 @@ impl Limiter {
             && is_denied
             && let Some(late) = self.store.late(asked)
         {
-            late.renounce(counters);
+            late.renounce(0, counters);
         }
     }
 

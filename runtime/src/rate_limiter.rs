@@ -104,7 +104,8 @@ impl RateLimiter {
     ///
     /// Returns an error if the store fails and the policy or the limiter is set to
     /// [deny](crate::OnStoreError::Deny) in that case. Also returns an error if this process's memory is
-    /// [full](crate::StoreError::Full), unless they are set to [allow](crate::OnStoreError::Allow).
+    /// [full](crate::StoreError::Full), unless they are set to [allow](crate::OnStoreError::Allow). An error counts as
+    /// a denial: if Redis turns out to have charged the check too late, the charge is given back.
     pub async fn check(&self, policy: &Policy, key: impl Into<Key>) -> Result<Decision, Error> {
         self.decide(Operation::Take, self.0.limiter.ask(policy, key)).await
     }

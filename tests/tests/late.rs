@@ -9,6 +9,7 @@ use axum_rate_limit::{
     Algorithm, Charge, Decision, Error, Key, KeyPart, OnStoreError, Policy, RateLimiter, StoreError,
     rate_limit,
 };
+use futures_util::future::join_all;
 use http::StatusCode;
 use tests::{App, Fault, FaultProxy, RedisServer, built, recovered};
 
@@ -91,6 +92,48 @@ async fn what_is_refused_for_being_late_is_given_back() {
             assert!(start.elapsed() < Duration::from_secs(1), "{}", policy.name());
         }
         setup.expect_used(policy, "x", *cost).await;
+    }
+}
+
+/// A thousand checks share a call, and so does what they give back.
+#[tokio::test]
+async fn a_crowd_that_is_refused_for_being_late_is_given_back() {
+    const CROWD: Policy = Policy::new("crowd").per_hour(10_000);
+    let setup = Setup::new(OnStoreError::Deny).await;
+    let decisions = setup.late(join_all((0..1_000).map(|_| setup.limiter.check(&CROWD, "x")))).await;
+    assert!(decisions.iter().all(Result::is_err));
+    setup.expect_used(&CROWD, "x", 0).await;
+}
+
+/// What was charged to a window that has ended must not be given back to the next one.
+#[tokio::test]
+async fn what_has_ended_is_not_given_back() {
+    const WINDOW: Duration = Duration::from_secs(3);
+    const SHORT: Policy = Policy::new("short").quota(10, WINDOW);
+    let setup = Setup::new(OnStoreError::Deny).await;
+    for attempt in 0.. {
+        let key = attempt.to_string();
+        let late = WINDOW + Duration::from_secs(1);
+        setup.proxy.set(Fault::Delay(late));
+        let start = Instant::now();
+        setup.limiter.check(&SHORT, key.as_str()).await.expect_err("it is late");
+        setup.proxy.set(Fault::None);
+        tokio::time::sleep_until((start + WINDOW + Duration::from_millis(300)).into()).await;
+        let next = Instant::now();
+        for _ in 0..3 {
+            assert!(setup.direct.check(&SHORT, key.as_str()).await.expect("a decision").is_allowed());
+        }
+        // Until the answer arrives, nothing else is asked, so that the connection is not given up.
+        tokio::time::sleep_until((start + late + Duration::from_millis(200)).into()).await;
+        // Whatever is given back comes before this.
+        let _ = recovered(&setup.limiter, &PROBE, "probe").await;
+        let left = setup.direct.peek(&SHORT, key.as_str()).await.expect("a decision").remaining();
+        // On a slow machine, that window has ended, too.
+        if next.elapsed() < WINDOW {
+            assert_eq!(left, 7);
+            break;
+        }
+        assert!(attempt < 5, "the machine is too slow");
     }
 }
 

@@ -23,9 +23,9 @@ impl Builder {
     /// Builds the limiter, and connects it to its store.
     ///
     /// The current Tokio runtime drives the connection. Checks can be made in other runtimes, too, if these have
-    /// timers. Should the current runtime stop running, because nobody drives it or its only thread is blocked,
-    /// checks in other runtimes still meet their deadline, and after three late calls one of those runtimes opens a
-    /// new connection and takes over.
+    /// timers. While the current runtime does not run, because nobody drives it or its only thread is blocked, checks
+    /// in other runtimes are late: they are decided at their deadline, as [`on_store_error`](Self::on_store_error)
+    /// says.
     ///
     /// # Errors
     ///

@@ -19,9 +19,17 @@ pub(super) struct Entry {
     /// How much of the policy's quotas this request holds.
     pub(super) charged: Charged,
     /// The check that was late, if it was decided without the store for that.
-    late: Option<Arc<Late>>,
+    late: Option<LatePart>,
     /// The admission that it belongs to: policies of one admission are asked together.
     admission: u32,
+}
+
+/// The part of an entry in a check that was late.
+#[derive(Clone, Debug)]
+pub(super) struct LatePart {
+    pub(super) check: Arc<Late>,
+    /// The index of the entry's first counter in the check.
+    pub(super) first: usize,
 }
 
 /// How much a request holds, by where it was charged. If the store goes away or comes back meanwhile, it may hold
@@ -102,9 +110,11 @@ impl Entries {
     /// Records that the store may still charge what the entries of `admission` ask for, which wait for a decision.
     pub(super) fn note_late(&mut self, admission: u32, late: &Arc<Late>) {
         let places = self.places(admission);
+        let mut first = 0;
         for entry in &mut self.all[places] {
             entry.charged.too_late = entry.ask.cost;
-            entry.late = Some(Arc::clone(late));
+            entry.late = Some(LatePart { check: Arc::clone(late), first });
+            first += entry.ask.counter_count();
         }
     }
 
@@ -177,7 +187,7 @@ impl Entry {
     }
 
     /// Returns the check that the store may have charged after its deadline.
-    pub(super) fn late(&self) -> Option<&Arc<Late>> {
+    pub(super) fn late(&self) -> Option<&LatePart> {
         self.late.as_ref()
     }
 

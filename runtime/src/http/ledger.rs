@@ -10,12 +10,11 @@ use smallvec::SmallVec;
 
 use super::admission::is_asking;
 use super::decisions::NoLayer;
-use super::entries::{Charged, Entries, Entry};
+use super::entries::{Charged, Entries, Entry, LatePart};
 use crate::error::StoreError;
 use crate::limiter::Ask;
 use crate::policy::GiveBackIf;
 use crate::rate_limiter::RateLimiter;
-use crate::store::remote::Late;
 use crate::store::{Operation, Outcome};
 
 /// The record of one request, shared by the layer and by the permits and guards that the request meets.
@@ -38,7 +37,7 @@ struct Returned {
     /// Charged in this process while the store was away.
     to_process: Asks,
     /// Perhaps charged in the store as well, after the deadline.
-    late: SmallVec<[(Arc<Late>, Ask<'static>); 1]>,
+    late: SmallVec<[(LatePart, Ask<'static>); 1]>,
 }
 
 impl Ledger {
@@ -141,7 +140,7 @@ impl Ledger {
         let Returned { to_store, to_process, late } = returned;
         let limiter = &self.limiter().0.limiter;
         for (late, ask) in &late {
-            ask.renounce(late);
+            ask.renounce(&late.check, late.first);
         }
         if !to_process.is_empty() {
             self.note(Operation::GiveBack, &to_process, limiter.give_back_in_process(&to_process)?);

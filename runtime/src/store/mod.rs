@@ -16,7 +16,6 @@
 //! when nothing that was taken counts any longer; a fixed window lasts its length even if everything has been
 //! given back.
 
-pub(crate) mod duty;
 pub(crate) mod guarded;
 mod memory;
 mod outage;

@@ -6,7 +6,6 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::duty::Duty;
 use super::outage::{News, Outage};
 use super::recovery::Recovery;
 #[cfg(feature = "redis")]
@@ -17,10 +16,6 @@ use crate::error::StoreError;
 /// How often in a row a store of the user's has to be too slow to be left alone. A store that can't be reached
 /// is left alone at once, and the Redis store reports by itself that it is too slow.
 const MAX_FAILURES: u32 = 3;
-/// What the log says when the runtime of a connection has stopped.
-#[cfg(feature = "redis")]
-pub(crate) const TAKES_OVER: &str =
-    "the runtime that serves the rate limiter's connection does not run; another one takes over";
 /// How long a probe may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -61,8 +56,6 @@ pub(super) struct Remote {
     failures: AtomicU32,
     /// Whether the breaker is open, and the store left alone.
     open: AtomicBool,
-    /// Of the task that probes the store meanwhile.
-    probing: Duty,
     outage: Outage,
     recovery: Recovery,
     closed: AtomicBool,
@@ -80,12 +73,13 @@ impl Asked {
 }
 
 impl Late {
-    /// Gives `counters` of the check back, if the store has charged it or should turn out to have charged it.
+    /// Gives `counters` back, if the store has charged them or should turn out to have charged them. They are those
+    /// of the check from the one with the index `first` on.
     #[cfg_attr(not(feature = "redis"), allow(unused_variables))] // no other store is asked this way
-    pub(crate) fn renounce(&self, counters: &[Counter<'_>]) {
+    pub(crate) fn renounce(&self, first: usize, counters: &[Counter<'_>]) {
         match *self {
             #[cfg(feature = "redis")]
-            Self::Redis(ref check) => check.renounce(counters),
+            Self::Redis(ref check) => check.renounce(first, counters),
         }
     }
 }
@@ -100,8 +94,7 @@ impl Remote {
     pub(super) fn new(backend: Backend, timeout: Duration) -> Arc<Self> {
         let (failures, open, closed) = (AtomicU32::new(0), AtomicBool::new(false), AtomicBool::new(false));
         let (outage, recovery) = (Outage::default(), Recovery::default());
-        let probing = Duty::default();
-        let remote = Arc::new(Self { backend, timeout, failures, open, probing, outage, recovery, closed });
+        let remote = Arc::new(Self { backend, timeout, failures, open, outage, recovery, closed });
         remote.watch();
         remote
     }
@@ -161,40 +154,15 @@ impl Remote {
     // No other store is asked this way.
     #[cfg_attr(not(feature = "redis"), allow(unused_variables, clippy::unused_self))]
     pub(super) fn conclude(
-        self: &Arc<Self>,
+        &self,
         operation: Operation,
         counters: &[Counter<'_>],
         asked: &Asked,
     ) -> Result<Outcome, StoreError> {
         match *asked {
             #[cfg(feature = "redis")]
-            Asked::Redis(ref ticket) => {
-                let outcome = ticket.outcome(operation, counters, self.timeout);
-                if matches!(outcome, Err(StoreError::Timeout(_))) {
-                    self.look_after_runtime();
-                }
-                outcome
-            }
+            Asked::Redis(ref ticket) => ticket.outcome(operation, counters, self.timeout),
         }
-    }
-
-    /// If the runtime that serves the connection does not run, connects anew in the current one. Should that stop
-    /// before it has connected, nothing is changed.
-    #[cfg(feature = "redis")]
-    fn look_after_runtime(self: &Arc<Self>) {
-        if !matches!(&self.backend, Backend::Redis(store) if store.takes_stalled()) {
-            return;
-        }
-        tracing::warn!("{TAKES_OVER}");
-        let remote = Arc::downgrade(self);
-        tokio::spawn(async move {
-            let Some(remote) = remote.upgrade() else { return };
-            match remote.probe().await {
-                Ok(()) if remote.closed.load(Ordering::Relaxed) => remote.backend.close().await,
-                Ok(()) => {}
-                Err(error) => tracing::debug!(%error, "another runtime could not take over"),
-            }
-        });
     }
 
     /// Returns what is left of a check that was late, if it was.
@@ -245,13 +213,11 @@ impl Remote {
     }
 
     /// Returns an error while the breaker is open, or once the limiter is closed.
-    fn breaker(self: &Arc<Self>) -> Result<(), StoreError> {
+    fn breaker(&self) -> Result<(), StoreError> {
         if self.closed.load(Ordering::Relaxed) {
             return Err(StoreError::Closed);
         }
         if self.open.load(Ordering::Relaxed) {
-            // The runtime of the task that probes may have stopped.
-            self.probe_until_back();
             return Err(StoreError::Unreachable("it has failed and is being probed".into()));
         }
         Ok(())
@@ -289,25 +255,15 @@ impl Remote {
         self.outage.begin(error);
         let reason = in_one_line(error);
         tracing::warn!(error = reason, "the rate limiter's store is away; it is probed until it answers");
-        self.probe_until_back();
-    }
-
-    /// Probes the store until it answers, in a task of its own, unless there is one already.
-    fn probe_until_back(self: &Arc<Self>) {
-        let Some(shift) = self.probing.begin() else { return };
-        let (watch, mut pauses) = (Watch { remote: Arc::downgrade(self), shift }, self.recovery.pauses());
+        let (watch, mut pauses) = (Watch(Arc::downgrade(self)), self.recovery.pauses());
         tokio::spawn(async move {
             loop {
                 pauses.wait().await;
                 // The limiter may be gone, or closed.
-                let Some(remote) =
-                    watch.remote.upgrade().filter(|remote| !remote.closed.load(Ordering::Relaxed))
+                let Some(remote) = watch.0.upgrade().filter(|remote| !remote.closed.load(Ordering::Relaxed))
                 else {
                     return;
                 };
-                if !remote.probing.goes_on(shift) {
-                    return;
-                }
                 match remote.probe().await {
                     Ok(()) if remote.closed.load(Ordering::Relaxed) => return remote.backend.close().await,
                     Ok(()) => {
@@ -411,16 +367,11 @@ pub(crate) fn in_one_line(error: &StoreError) -> String {
 
 /// Closes the breaker of a store when dropped, whether the store has answered or the task was dropped with its
 /// runtime. The store is then asked again; if in vain, a new watch begins.
-struct Watch {
-    remote: Weak<Remote>,
-    shift: u64,
-}
+struct Watch(Weak<Remote>);
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        if let Some(remote) = self.remote.upgrade()
-            && remote.probing.end(self.shift)
-        {
+        if let Some(remote) = self.0.upgrade() {
             remote.failures.store(0, Ordering::Relaxed);
             remote.open.store(false, Ordering::Relaxed);
         }

@@ -278,7 +278,7 @@ impl Courier {
     /// Whether something has to be asked again, now that all of a call is answered. If that only corrects what
     /// was charged, the waiters are told first. A late call is asked nothing else again.
     fn must_ask_again(&mut self, flight: &mut Flight) -> bool {
-        let Flight { batch, question, call, sent_at, state, .. } = flight;
+        let Flight { batch, question, call, sent, sent_at, deadline, state } = flight;
         if !question.settle(batch) {
             return false;
         }
@@ -290,22 +290,24 @@ impl Courier {
                 if *state == State::Waited {
                     self.timeouts = 0;
                 }
-                self.tell(call, batch, answers, *sent_at);
+                self.tell(call, batch, answers, *sent, *sent_at);
                 *state = State::Answered;
+                *deadline = Instant::now() + self.lane.timeout();
             }
         }
         *state != State::Late
     }
 
-    /// Tells all who wait for a call that was sent at `sent_at`, and remembers what it denied.
-    fn tell(&mut self, call: &Waited, batch: &Batch, answers: Answers, sent_at: u64) {
+    /// Tells all who wait for a call when it was sent, and what it was answered, and remembers what it denied.
+    fn tell(&mut self, call: &Waited, batch: &Batch, answers: Answers, sent: Instant, sent_at: u64) {
         if self.lane.is_served_by(self.generation) {
             self.lane.learn(batch, &answers, sent_at);
+            self.lane.answer(&call.0, answers, sent);
         } else {
-            // By now another connection may have given back or reset what this one tells of.
+            // Another connection may lead to another server, or may have reset since what this one tells of.
             self.lane.doubt(batch);
+            let _ = call.0.finish(Ok(answers));
         }
-        self.lane.answer(&call.0, answers);
     }
 
     /// Asks the `unsettled` calls again, or fails them if the scripts that they need could not be `loaded`. A call
@@ -352,7 +354,9 @@ impl Courier {
         let mut is_over = false;
         while !flights.is_empty() {
             let may_follow = !is_over && unsettled.is_empty();
-            if flights.iter().all(Flight::is_late) && !(may_follow && wire.is_sent()) {
+            let is_waited = flights.iter().any(|flight| flight.state == State::Waited);
+            let is_late = flights.iter().any(|flight| flight.state == State::Late);
+            if is_late && !is_waited && !(may_follow && wire.is_sent()) {
                 // A call that is late must not hold up anything else.
                 flights.drain(..).for_each(|flight| self.forget(wire, flight));
                 break;
@@ -415,7 +419,7 @@ impl Courier {
     /// Returns when another call may follow those in flight. Calls that are late hold up nobody.
     fn following(&self, flights: &VecDeque<Flight>, is_sent: bool) -> Following {
         let now = Instant::now();
-        let mut awaited = flights.iter().filter(|flight| !flight.is_late());
+        let mut awaited = flights.iter().filter(|flight| flight.state != State::Late);
         match awaited.next_back() {
             Some(last) => self.pace.following(awaited.count() + 1, last.sent, is_sent, now),
             None => Following { due: Some(now), looks_up: None },
@@ -440,6 +444,7 @@ impl Courier {
     /// Stops listening for the answer to the first call in flight.
     fn forget(&self, wire: &mut Wire, flight: Flight) {
         wire.give_up(flight.question.awaited(&flight.batch));
+        self.lane.doubt(&flight.batch);
         self.lane.recycle(flight.batch);
     }
 
@@ -484,7 +489,7 @@ impl Courier {
                     self.timeouts = 0;
                 }
                 let served = lost.and(answers.lost().cloned().map_or(Ok(()), Err));
-                self.tell(call, batch, answers, sent_at);
+                self.tell(call, batch, answers, sent, sent_at);
                 served
             }
             answers => {
@@ -511,10 +516,4 @@ fn next_deadline(flights: &VecDeque<Flight>) -> Instant {
     let (first, others) = (flights.iter().take(1), flights.iter().skip(1));
     let awaited = others.filter(|flight| flight.state == State::Waited);
     first.chain(awaited).map(|flight| flight.deadline).min().unwrap_or_else(Instant::now)
-}
-
-impl Flight {
-    fn is_late(&self) -> bool {
-        self.state == State::Late
-    }
 }

@@ -22,7 +22,7 @@ use super::courier::Courier;
 use super::denials::Denials;
 use super::failure::Failure;
 use super::late::{Late, LateCheck, Renounced};
-use super::own_deadline::{OwnDeadline, Stalls};
+use super::own_deadline::OwnDeadline;
 use super::script::Scripts;
 use crate::error::StoreError;
 #[cfg(feature = "redis-cluster")]
@@ -55,7 +55,6 @@ struct Queue {
     connections: u64,
     /// The runtime of the connection's courier.
     runtime: Option<Id>,
-    stalls: Stalls,
     /// Full calls, the oldest first.
     full: VecDeque<UnsentCall>,
     /// The call that is being filled.
@@ -131,8 +130,7 @@ impl Lane {
         if queue.generation == 0 {
             return Err(Failure::NoConnection);
         }
-        let (runtime, generation) = (queue.runtime, queue.generation);
-        let own_deadline = OwnDeadline::unless_served_here(runtime, self, generation, self.timeout);
+        let own_deadline = OwnDeadline::unless_served_here(queue.runtime, self);
         let (call, place) = queue.place(check)?;
         let idle = queue.take_due();
         drop(queue);
@@ -160,7 +158,6 @@ impl Lane {
         queue.connections += 1;
         queue.generation = queue.connections;
         queue.runtime = Some(Handle::current().id());
-        queue.stalls.clear();
         let (generation, idle) = (queue.generation, queue.idle.take());
         drop(queue);
         // Not under the lock: a runtime that is shutting down drops the courier here, which takes the lock.
@@ -220,9 +217,7 @@ impl Lane {
     /// Keeps the memory of `batch` for a later one.
     pub(super) fn recycle(&self, mut batch: Batch) {
         batch.clear();
-        let mut queue = self.queue();
-        queue.stalls.clear();
-        queue.spare.push(batch);
+        self.queue().spare.push(batch);
     }
 
     /// Polls whether the courier of `generation` has something to do; if not, it is woken when it has.
@@ -267,39 +262,32 @@ impl Lane {
         true
     }
 
-    /// Gives `answers` to all that wait for `call`. If they have been told that it was late, gives back what they
+    /// Gives `answers` to all that wait for `call`, which was `sent` then. If they have been told that it was late, gives back what they
     /// have renounced since.
-    pub(super) fn answer(self: &Arc<Self>, call: &Call, answers: Answers) {
+    pub(super) fn answer(self: &Arc<Self>, call: &Call, answers: Answers, sent: Instant) {
         if let Err(Ok(answers)) = call.finish(Ok(answers)) {
-            for renounced in call.late.answer(answers) {
-                self.give_back(&renounced);
+            for charged in call.late.answer(answers, sent, self.timeout) {
+                self.give_back(&charged);
             }
         }
     }
 
-    /// Gives back what was charged too late. Nobody waits for that: if it can't be sent, the charge stays.
+    /// Gives back what was charged too late. Nobody waits for that: if it can't be sent, or too much else is to be, the
+    /// charge stays.
     pub(super) fn give_back(self: &Arc<Self>, renounced: &Renounced) {
+        if self.queue().full.len() >= MAX_WAITING / 2 {
+            return;
+        }
         let counters: SmallVec<[Counter<'_>; 2]> = renounced.counters().collect();
         let _ = self.enqueue(&Check::new(&self.denials.hasher, Operation::GiveBack, &counters));
     }
 
-    /// Records that the courier of `generation` has let the deadline pass of a `call` with a check that was `made`
-    /// then.
-    fn record_stall(&self, generation: u64, made: Instant, call: &Arc<Call>) {
+    /// Takes `call` out of those that wait to be sent, if it is still there.
+    fn withdraw(&self, call: &Arc<Call>) {
         let mut queue = self.queue();
-        // A call past its deadline would not be sent any more, so no check may join it.
         let is_other = |unsent: &UnsentCall| !Arc::ptr_eq(&unsent.call, call);
         queue.open = queue.open.take().filter(is_other);
         queue.full.retain(is_other);
-        if queue.generation == generation {
-            queue.stalls.record(made, Instant::now());
-        }
-    }
-
-    /// Whether the courier has stalled, so that the current runtime had better take over. This is told once, until
-    /// as many deadlines have passed again.
-    pub(super) fn take_stalled(&self) -> bool {
-        self.queue().stalls.take()
     }
 
     /// Polls for the next call that the courier of `generation` has to send: a full call at any time, another
@@ -315,7 +303,6 @@ impl Lane {
         if queue.generation != generation {
             return Poll::Ready(None);
         }
-        queue.stalls.clear();
         let unsent = queue.full.pop_front().or_else(|| queue.open.take_if(|_| is_past(due)));
         if unsent.is_some() {
             return Poll::Ready(unsent);
@@ -374,7 +361,8 @@ impl Ticket {
         ready!(own_deadline.poll(context));
         // If not, the answer has just arrived.
         if self.call.finish(Err(Failure::Timeout)).is_ok() {
-            own_deadline.lane.record_stall(own_deadline.generation, own_deadline.made, &self.call);
+            // It would not be sent any more, so no check may join it.
+            own_deadline.lane.withdraw(&self.call);
         }
         Poll::Ready(())
     }

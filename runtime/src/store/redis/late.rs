@@ -3,14 +3,17 @@
 //!
 //! A check whose deadline passes is decided without Redis. Redis may charge it all the same, and its answer, should it
 //! still arrive, says so. Whoever has no use for such a charge renounces it. What is renounced is given back as soon as
-//! the answer tells that it was charged.
+//! the answer tells that it was charged, unless it no longer counts by then: it must not be given back to a later
+//! window.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::answers::Answers;
 use super::batch::Place;
+use super::failure::Failure;
 use super::lane::{Call, Lane};
 use crate::store::Counter;
 
@@ -22,76 +25,117 @@ pub(crate) struct LateCheck {
 }
 
 /// What is known about the charges of a call that was late.
+#[derive(Default)]
 pub(super) struct Late(Mutex<State>);
 
-enum State {
-    /// There is no answer yet; these charges are renounced, should they have been made.
-    Unanswered(Vec<Renounced>),
-    Answered(Answers),
+#[derive(Default)]
+struct State {
+    /// The answers, which may be those to a part of the call, and when it was sent.
+    answered: Option<(Answers, Instant)>,
+    /// The charges that are renounced, should they be made.
+    renounced: Vec<Renounced>,
 }
 
-/// A charge that nobody has any use for.
+/// Charges that nobody has any use for.
 pub(super) struct Renounced {
     place: Place,
-    /// The counters with their keys, of which the counters themselves have none.
-    counters: Vec<(String, Counter<'static>)>,
+    counters: Vec<RenouncedCounter>,
+}
+
+struct RenouncedCounter {
+    /// Which counter of its check it is.
+    index: usize,
+    key: String,
+    /// The counter itself, without its key.
+    counter: Counter<'static>,
 }
 
 impl LateCheck {
-    /// Gives `counters` of the check back, if Redis has charged it or should turn out to have charged it.
+    /// Gives `counters` back, if Redis has charged them or should turn out to have charged them. They are those of the
+    /// check from the one with the index `first` on.
     ///
     /// A counter in shadow may not have been charged with the others, and stays as it is.
-    pub(crate) fn renounce(&self, counters: &[Counter<'_>]) {
-        let is_charged = |counter: &&Counter<'_>| counter.cost > 0 && !counter.shadow;
-        let own = |counter: &Counter<'_>| (counter.key.to_owned(), Counter { key: "", ..*counter });
-        let counters: Vec<_> = counters.iter().filter(is_charged).map(own).collect();
-        if counters.is_empty() {
-            return;
-        }
+    pub(crate) fn renounce(&self, first: usize, counters: &[Counter<'_>]) {
+        let is_charged = |(_, counter): &(usize, &Counter<'_>)| counter.cost > 0 && !counter.shadow;
+        let renounced = |(index, counter): (usize, &Counter<'_>)| RenouncedCounter {
+            index: first + index,
+            key: counter.key.to_owned(),
+            counter: Counter { key: "", ..*counter },
+        };
+        let counters = counters.iter().enumerate().filter(is_charged).map(renounced).collect();
         let renounced = Renounced { place: self.place, counters };
-        if let Some(renounced) = self.call.late().renounce(renounced) {
-            self.lane.give_back(&renounced);
+        for charged in self.call.late().renounce(renounced, self.lane.timeout()) {
+            self.lane.give_back(&charged);
         }
-    }
-}
-
-impl Default for Late {
-    fn default() -> Self {
-        Self(Mutex::new(State::Unanswered(Vec::new())))
     }
 }
 
 impl Late {
-    /// Records what is renounced, and returns it if it is known to have been charged.
-    fn renounce(&self, renounced: Renounced) -> Option<Renounced> {
-        match &mut *self.0.lock() {
-            State::Unanswered(all) => {
-                all.push(renounced);
-                None
+    /// Records what is renounced. Returns it if it is known to be charged; what is given back then takes effect within
+    /// `timeout`.
+    fn renounce(&self, renounced: Renounced, timeout: Duration) -> Vec<Renounced> {
+        let mut state = self.0.lock();
+        match &state.answered {
+            Some((answers, sent)) if renounced.is_decided(answers) => {
+                charged(vec![renounced], answers, sent.elapsed() + timeout)
             }
-            State::Answered(answers) => is_charged(answers, &renounced).then_some(renounced),
+            _ => {
+                state.renounced.push(renounced);
+                Vec::new()
+            }
         }
     }
 
-    /// Records the answers, and returns what was renounced and has been charged.
-    pub(super) fn answer(&self, answers: Answers) -> Vec<Renounced> {
+    /// Records the answers to a call that was `sent` then, and returns what is renounced and charged.
+    pub(super) fn answer(&self, answers: Answers, sent: Instant, timeout: Duration) -> Vec<Renounced> {
         let mut state = self.0.lock();
-        let State::Unanswered(mut all) = std::mem::replace(&mut *state, State::Answered(answers)) else {
-            return Vec::new();
-        };
-        if let State::Answered(answers) = &*state {
-            all.retain(|renounced| is_charged(answers, renounced));
-        }
-        all
+        let all = std::mem::take(&mut state.renounced);
+        let (decided, undecided) = all.into_iter().partition(|renounced| renounced.is_decided(&answers));
+        state.renounced = undecided;
+        let charged = charged(decided, &answers, sent.elapsed() + timeout);
+        state.answered = Some((answers, sent));
+        charged
     }
 }
 
-fn is_charged(answers: &Answers, Renounced { place, .. }: &Renounced) -> bool {
-    answers.passed(place.group).is_ok_and(|passed| place.before < passed)
+/// Returns what of `renounced` was charged, and still counts after it has `lasted` so long. Checks that asked for the
+/// same are given back together.
+fn charged(renounced: Vec<Renounced>, answers: &Answers, lasted: Duration) -> Vec<Renounced> {
+    let mut charged: Vec<Renounced> = Vec::new();
+    for mut renounced in renounced {
+        let Place { group, before } = renounced.place;
+        if answers.passed(group).is_ok_and(|passed| before < passed) {
+            renounced.counters.retain(|counter| answers.counts_after(lasted, group, counter.index));
+            let same = charged.iter_mut().rfind(|other| other.place.group == group);
+            if !renounced.counters.is_empty() && !same.is_some_and(|same| same.absorbs(&renounced)) {
+                charged.push(renounced);
+            }
+        }
+    }
+    charged
 }
 
 impl Renounced {
+    /// Whether it is known if it was charged.
+    fn is_decided(&self, answers: &Answers) -> bool {
+        !matches!(answers.passed(self.place.group), Err(Failure::Timeout))
+    }
+
+    /// Adds what `other`, of the same group, has charged to the same counters, if it can be given back together.
+    fn absorbs(&mut self, other: &Self) -> bool {
+        let pairs = || self.counters.iter().zip(&other.counters);
+        let costs: Option<Vec<u32>> =
+            pairs().map(|(own, other)| own.counter.cost.checked_add(other.counter.cost)).collect();
+        let is_same = self.counters.len() == other.counters.len()
+            && pairs().all(|(own, other)| own.index == other.index && own.key == other.key);
+        let Some(costs) = costs.filter(|_| is_same) else { return false };
+        for (own, cost) in self.counters.iter_mut().zip(costs) {
+            own.counter.cost = cost;
+        }
+        true
+    }
+
     pub(super) fn counters(&self) -> impl Iterator<Item = Counter<'_>> {
-        self.counters.iter().map(|(key, counter)| Counter { key, ..*counter })
+        self.counters.iter().map(|RenouncedCounter { key, counter, .. }| Counter { key, ..*counter })
     }
 }

@@ -125,16 +125,6 @@ impl RedisStore {
         }
     }
 
-    /// Whether the courier has stalled, so that the current runtime had better take over.
-    pub(crate) fn takes_stalled(&self) -> bool {
-        match self {
-            Self::One(one) => one.lane.take_stalled(),
-            // Each of its nodes is looked after by itself.
-            #[cfg(feature = "redis-cluster")]
-            Self::Cluster(_) => false,
-        }
-    }
-
     /// Returns what is left of a check that was late, if it was.
     pub(crate) fn late(&self, ticket: &Ticket) -> Option<LateCheck> {
         match self {

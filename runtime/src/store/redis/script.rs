@@ -6,6 +6,7 @@ use redis::{RedisError, RedisResult, Script, Value};
 use rmp::encode::{write_array_len, write_sint, write_uint};
 use smallvec::SmallVec;
 
+use super::MAX_AGE;
 use super::answers::Answers;
 use super::batch::Batch;
 use super::connection::{Requests, Wire};
@@ -148,11 +149,12 @@ impl Scripts {
         if let By::Take { overcharge } = part.by {
             take(requests, batch, part, &rules);
             if let Some(Overcharge { used, left }) = overcharge {
-                // The answer that told its end took less than the timeout: it may end that much later.
                 requests.number(used);
-                requests.number(left.saturating_add(self.timeout).as_millis());
-                // This call is on the way for less than the timeout, too.
-                let latest = after.saturating_add(self.timeout * 2);
+                // The answer that told its end was on the way for less than this: it may end that much later.
+                requests.number(left.saturating_add(self.timeout.max(MAX_AGE)).as_millis());
+                // This call is on the way for less than the timeout, too, unless the answer before was late.
+                let is_late = after >= self.timeout;
+                let latest = if is_late { Duration::MAX } else { after.saturating_add(self.timeout * 2) };
                 requests.number(u8::from(left > latest));
             }
         } else {

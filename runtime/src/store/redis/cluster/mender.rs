@@ -20,7 +20,7 @@ use crate::store::redis::CONNECT_TIMEOUT;
 use crate::store::redis::connection::{Endpoint, Wire};
 use crate::store::redis::failure::Failure;
 use crate::store::redis::lane::Lane;
-use crate::store::remote::{TAKES_OVER, in_one_line};
+use crate::store::remote::in_one_line;
 
 /// How many nodes are asked for the slots at once. A node that fails is replaced by another, and one more is
 /// asked each time that none has answered for [`NEXT_IS_ASKED`].
@@ -133,11 +133,10 @@ impl Cluster {
 
     /// Starts a mender unless one is running or the cluster is closed, and returns whether it did.
     fn mend_after(self: &Arc<Self>, pauses: impl FnOnce() -> Pauses) -> bool {
-        if self.closed.load(Ordering::Relaxed) {
+        if self.closed.load(Ordering::Relaxed) || self.mending.swap(true, Ordering::Relaxed) {
             return false;
         }
-        let Some(shift) = self.mending.begin() else { return false };
-        let mender = Mender { cluster: Arc::downgrade(self), shift };
+        let mender = Mender(Arc::downgrade(self));
         tokio::spawn(mender.mend(pauses()));
         true
     }
@@ -156,19 +155,6 @@ async fn ask(node: Endpoint) -> Result<Assignment, RedisError> {
     let slots = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
     let unreadable = || RedisError::from((ErrorKind::UnexpectedReturnType, "CLUSTER SLOTS tells no slots"));
     Assignment::parse(slots, &host).ok_or_else(unreadable)
-}
-
-/// Connects the lane of a node anew whose courier's runtime does not run.
-pub(super) fn take_over(cluster: &Arc<Cluster>, node: &Arc<Node>) {
-    let (cluster, node) = (Arc::clone(cluster), Arc::clone(node));
-    tracing::warn!(host = node.address.host, port = node.address.port, "{TAKES_OVER}");
-    tokio::spawn(async move {
-        let key = cluster.topology().key_at(&node.address);
-        if let Err(failure) = reach(cluster, node, key).await {
-            let error = failure.into_store_error(CONNECT_TIMEOUT);
-            tracing::debug!(%error, "another runtime could not take over");
-        }
-    });
 }
 
 /// Connects the lane of `node`. `key` is in one of the slots of the node, if it has any.
@@ -254,15 +240,12 @@ impl Connecting {
 
 /// Mends a cluster. Dropping it lets the next failure start another mender, whether the cluster is whole or the
 /// task was dropped with its runtime.
-struct Mender {
-    cluster: Weak<Cluster>,
-    shift: u64,
-}
+struct Mender(Weak<Cluster>);
 
 impl Drop for Mender {
     fn drop(&mut self) {
-        if let Some(cluster) = self.cluster.upgrade() {
-            cluster.mending.end(self.shift);
+        if let Some(cluster) = self.0.upgrade() {
+            cluster.mending.store(false, Ordering::Relaxed);
         }
     }
 }
@@ -271,19 +254,15 @@ impl Mender {
     /// Mends until nothing is missing. A silent node delays neither other nodes that are lost meanwhile nor the
     /// node that takes its place.
     async fn mend(self, mut pauses: Pauses) {
-        let Some(wake) = self.cluster.upgrade().map(|cluster| Arc::clone(&cluster.wake)) else { return };
+        let Some(wake) = self.0.upgrade().map(|cluster| Arc::clone(&cluster.wake)) else { return };
         let mut connecting = Connecting::default();
         loop {
             pauses.wait_or(wake.notified()).await;
             // The limiter may be gone, or closed.
-            let Some(cluster) =
-                self.cluster.upgrade().filter(|cluster| !cluster.closed.load(Ordering::Relaxed))
+            let Some(cluster) = self.0.upgrade().filter(|cluster| !cluster.closed.load(Ordering::Relaxed))
             else {
                 return;
             };
-            if !cluster.mending.goes_on(self.shift) {
-                return;
-            }
             let failure = match cluster.round(&mut connecting).await {
                 Ok(()) => {
                     cluster.recovery.note();

@@ -30,7 +30,6 @@ use super::lane::{Lane, OnLost};
 use super::script::Scripts;
 use crate::error::StoreError;
 use crate::log_throttle::LogThrottle;
-use crate::store::duty::Duty;
 use crate::store::outage::Outage;
 use crate::store::recovery::Recovery;
 use crate::store::{Counter, Operation, Outcome, Settings};
@@ -51,7 +50,7 @@ pub(crate) struct Cluster {
     timeout: Duration,
     on_lost: Arc<OnLost>,
     /// Whether a mender is running.
-    mending: Duty,
+    mending: AtomicBool,
     /// Wakes the mender when a node is lost.
     wake: Arc<Notify>,
     /// On while a part of the cluster is missing.
@@ -99,7 +98,7 @@ impl Cluster {
             denials: Arc::new(Denials::new(deny_memory, clock)),
             timeout,
             on_lost: Arc::default(),
-            mending: Duty::default(),
+            mending: AtomicBool::new(false),
             wake: Arc::default(),
             outage: Outage::default(),
             recovery: Recovery::default(),
@@ -150,9 +149,6 @@ impl Cluster {
         match decided {
             Ok(outcome) => Ok(outcome),
             Err(failure) => {
-                if let Some(node) = node.as_ref().filter(|node| node.lane.take_stalled()) {
-                    mender::take_over(self, node);
-                }
                 let following = self.follow(failure, slot, node, check, deadline);
                 timeout_at(deadline.into(), following).await.unwrap_or(Err(Failure::Timeout))
             }
@@ -344,7 +340,7 @@ mod tests {
     async fn a_check_whose_time_is_over_is_sent_nowhere_else() {
         let cluster = Arc::new(cluster(&["redis://192.0.2.7"]).expect("it is one"));
         // Keeps the mender from running, since no node can be reached.
-        cluster.mending.begin().expect("it is whole");
+        cluster.mending.store(true, Ordering::Relaxed);
         let counter = [Counter::new("rl:{a}", Quota::per_minute(1))];
         let slot = Slot::of(counter[0].key);
         let address = |port| Address { host: "192.0.2.7".to_owned(), port };
@@ -375,16 +371,13 @@ mod tests {
     async fn what_is_known_already_is_not_corrected() {
         let cluster = Arc::new(cluster(&["redis://192.0.2.7"]).expect("it is one"));
         let moved = |port| cluster.note_moved(Slot::of("a"), Address { host: "192.0.2.7".to_owned(), port });
-        let mut mended = 1;
         for port in [7_000, 7_001] {
             let node = moved(port);
-            assert!(cluster.mending.end(mended), "others may have moved");
+            assert!(cluster.mending.swap(false, Ordering::Relaxed), "others may have moved");
             let topology = cluster.topology();
             assert!(Arc::ptr_eq(&moved(port), &node));
             assert!(Arc::ptr_eq(&cluster.topology(), &topology));
-            mended = cluster.mending.begin().expect("nothing has moved");
-            cluster.mending.end(mended);
-            mended += 1;
+            assert!(!cluster.mending.load(Ordering::Relaxed));
         }
     }
 }
