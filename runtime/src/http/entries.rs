@@ -19,7 +19,7 @@ pub(super) struct Entry {
     /// How much of the policy's quotas this request holds.
     pub(super) charged: Charged,
     /// The check that was late, if it was decided without the store for that.
-    late: Option<LatePart>,
+    late: Option<Box<LatePart>>,
     /// The admission that it belongs to: policies of one admission are asked together.
     admission: u32,
 }
@@ -30,6 +30,8 @@ pub(super) struct LatePart {
     pub(super) check: Arc<Late>,
     /// The index of the entry's first counter in the check.
     pub(super) first: usize,
+    /// How much the request holds of what the store may have charged after the deadline.
+    charged: u32,
 }
 
 /// How much a request holds, by where it was charged. If the store goes away or comes back meanwhile, it may hold
@@ -40,8 +42,6 @@ pub(super) struct Charged {
     pub(super) in_store: u32,
     /// In this process, while the store was away.
     pub(super) in_process: u32,
-    /// In the store as well, after the deadline, as far as is known.
-    pub(super) too_late: u32,
 }
 
 /// The entries, in the order in which their policies were asked.
@@ -112,8 +112,8 @@ impl Entries {
         let places = self.places(admission);
         let mut first = 0;
         for entry in &mut self.all[places] {
-            entry.charged.too_late = entry.ask.cost;
-            entry.late = Some(LatePart { check: Arc::clone(late), first });
+            let (check, charged) = (Arc::clone(late), entry.ask.cost);
+            entry.late = Some(Box::new(LatePart { check, first, charged }));
             first += entry.ask.counter_count();
         }
     }
@@ -134,20 +134,17 @@ impl Entries {
 }
 
 impl Charged {
-    pub(super) fn is_none(self) -> bool {
-        self.in_store == 0 && self.in_process == 0 && self.too_late == 0
+    fn is_none(self) -> bool {
+        self.in_store == 0 && self.in_process == 0
     }
 
-    /// Takes out `cost`, or as much as there is: first from the store, which all share, then from this process and
-    /// from what the store was charged as well.
-    pub(super) fn take(&mut self, cost: u32) -> Self {
+    /// Takes out `cost`, or as much as there is: first from the store, which all share, then from this process.
+    fn take(&mut self, cost: u32) -> Self {
         let in_store = cost.min(self.in_store);
-        let [in_process, too_late] =
-            [self.in_process, self.too_late].map(|charged| charged.min(cost - in_store));
+        let in_process = (cost - in_store).min(self.in_process);
         self.in_store -= in_store;
         self.in_process -= in_process;
-        self.too_late -= too_late;
-        Self { in_store, in_process, too_late }
+        Self { in_store, in_process }
     }
 }
 
@@ -186,9 +183,21 @@ impl Entry {
         (cost > 0).then(|| Ask { cost, ..self.ask.clone() })
     }
 
-    /// Returns the check that the store may have charged after its deadline.
-    pub(super) fn late(&self) -> Option<&LatePart> {
-        self.late.as_ref()
+    /// Whether the request may hold some of the policy's quotas.
+    pub(super) fn is_charged(&self) -> bool {
+        !self.charged.is_none() || self.late.is_some()
+    }
+
+    /// Takes `cost` out of the charges, or as much as there is. What is not taken from the store is also taken from what
+    /// the store may have charged after the deadline, and that part is returned with its amount.
+    pub(super) fn take(&mut self, cost: u32) -> (Charged, Option<(LatePart, u32)>) {
+        let charged = self.charged.take(cost);
+        let late = self.late.as_mut().map(|late| {
+            let taken = (cost - charged.in_store).min(late.charged);
+            late.charged -= taken;
+            (LatePart::clone(late), taken)
+        });
+        (charged, late)
     }
 
     /// Whether this is the entry of `policy`; always true if that is `None`.

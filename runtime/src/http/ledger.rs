@@ -37,7 +37,7 @@ struct Returned {
     /// Charged in this process while the store was away.
     to_process: Asks,
     /// Perhaps charged in the store as well, after the deadline.
-    late: SmallVec<[(LatePart, Ask<'static>); 1]>,
+    late: Vec<(LatePart, Ask<'static>)>,
 }
 
 impl Ledger {
@@ -94,7 +94,7 @@ impl Ledger {
     /// Gives back all that this request was charged under policies whose `give_back_if` accepts the response.
     pub(super) fn give_back_for(self, answer: &response::Parts) -> impl Future<Output = ()> + Send + use<> {
         let functions: SmallVec<[(&str, GiveBackIf); 1]> = self.with_entries(|entries| {
-            let charged = entries.decided().filter(|entry| !entry.charged.is_none());
+            let charged = entries.decided().filter(|entry| entry.is_charged());
             charged
                 .filter_map(|Entry { ask, .. }| Some((ask.policy.name(), ask.policy.given_back()?)))
                 .collect()
@@ -126,10 +126,10 @@ impl Ledger {
             for entry in entries.decided_mut() {
                 let cost = cost(entry);
                 // Taken out at once, so that no other call gives it back meanwhile.
-                let Charged { in_store, in_process, too_late } = entry.charged.take(cost);
+                let (Charged { in_store, in_process }, late) = entry.take(cost);
                 returned.to_store.extend(entry.ask_for(in_store));
                 returned.to_process.extend(entry.ask_for(in_process));
-                returned.late.extend(entry.late().cloned().zip(entry.ask_for(too_late)));
+                returned.late.extend(late.and_then(|(late, cost)| Some((late, entry.ask_for(cost)?))));
             }
             returned
         })
