@@ -45,6 +45,20 @@ impl Alarm {
     }
 }
 
+/// The timers for acting though nothing has arrived.
+pub(super) struct Alarms {
+    /// When to look whether another call may follow.
+    pub(super) look_up: Alarm,
+    /// When the first call in flight is too late.
+    pub(super) give_up: Alarm,
+}
+
+impl Alarms {
+    pub(super) fn new() -> Self {
+        Self { look_up: Alarm::new(), give_up: Alarm::new() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::{pending, ready};

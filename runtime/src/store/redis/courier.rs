@@ -20,12 +20,13 @@ use std::time::{Duration, Instant};
 use redis::{ErrorKind, RedisError, RedisResult, Value};
 use tokio::time::{timeout, timeout_at};
 
-use super::alarm::Alarm;
+use super::alarm::{Alarm, Alarms};
 use super::answers::Answers;
 use super::batch::Batch;
 use super::connection::{Requests, Wire};
 use super::failure::Failure;
-use super::lane::{Call, Lane, UnsentCall};
+use super::flight::{Flight, State, Waited, next_deadline};
+use super::lane::{Lane, UnsentCall};
 use super::pace::{Following, Pace};
 use super::question::Question;
 use super::windows::Windows;
@@ -77,53 +78,6 @@ enum Event {
     Answer(RedisResult<()>),
     /// The next call to send; `None` once the lane no longer uses this connection.
     Next(Option<UnsentCall>),
-}
-
-/// A call in flight.
-struct Flight {
-    batch: Batch,
-    question: Question,
-    call: Waited,
-    sent: Instant,
-    /// The same, in microseconds of the clock that denials and windows go by.
-    sent_at: u64,
-    /// Until when its answer is awaited.
-    deadline: Instant,
-    state: State,
-}
-
-/// What a call in flight is awaited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Checks wait for the answer.
-    Waited,
-    /// The checks have their answer, so all that is left is to correct what was charged.
-    Answered,
-    /// The checks were told that it is late, so all that is left is to give back what they renounce.
-    Late,
-}
-
-/// The timers for acting though nothing has arrived.
-struct Alarms {
-    /// When to look whether another call may follow.
-    look_up: Alarm,
-    /// When the first call in flight is too late.
-    give_up: Alarm,
-}
-
-impl Alarms {
-    fn new() -> Self {
-        Self { look_up: Alarm::new(), give_up: Alarm::new() }
-    }
-}
-
-/// A call with waiters. It fails if it is dropped without an answer.
-struct Waited(Arc<Call>);
-
-impl Drop for Waited {
-    fn drop(&mut self) {
-        let _ = self.0.finish(Err(Failure::NoConnection));
-    }
 }
 
 impl Courier {
@@ -508,12 +462,4 @@ impl Courier {
             }
         }
     }
-}
-
-/// Returns when to act though no answer has come: at the first deadline of a call that checks wait for, or when the
-/// first call in flight has been listened for long enough.
-fn next_deadline(flights: &VecDeque<Flight>) -> Instant {
-    let (first, others) = (flights.iter().take(1), flights.iter().skip(1));
-    let awaited = others.filter(|flight| flight.state == State::Waited);
-    first.chain(awaited).map(|flight| flight.deadline).min().unwrap_or_else(Instant::now)
 }

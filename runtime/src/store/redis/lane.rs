@@ -1,4 +1,4 @@
-//! The queue of a server: checks wait here for a place in a call, and then for the call's answer. A
+//! The queue of a server: checks wait here for a place in a [`call`](super::call), whose answer they then wait for. A
 //! [`courier`](super::courier) sends the calls.
 //!
 //! Checks that arrive while no call can be sent go out together with the next one, and those that ask for the
@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -17,14 +17,14 @@ use tokio::runtime::{Handle, Id};
 
 use super::answers::Answers;
 use super::batch::{Batch, Check, Place};
+use super::call::{Call, Ticket};
 use super::connection::Wire;
 use super::courier::Courier;
 use super::denials::Denials;
 use super::failure::Failure;
-use super::late::{Late, LateCheck, Renounced};
+use super::late::Renounced;
 use super::own_deadline::OwnDeadline;
 use super::script::Scripts;
-use crate::error::StoreError;
 #[cfg(feature = "redis-cluster")]
 use crate::store::recovery::Recovery;
 use crate::store::{Counter, Operation, Outcome};
@@ -80,25 +80,6 @@ pub(super) struct UnsentCall {
     pub(super) since: Instant,
 }
 
-/// What all who wait for a call share.
-#[derive(Default)]
-pub(super) struct Call {
-    answer: OnceLock<Result<Answers, Failure>>,
-    waiting: Mutex<Vec<Waker>>,
-    /// What comes of the call after it has failed for being late.
-    late: Late,
-}
-
-/// A check's place in a call.
-pub(crate) struct Ticket {
-    call: Arc<Call>,
-    place: Place,
-    /// The index of its waker among those of the call, once it waits.
-    number: Option<usize>,
-    /// Its own deadline, if it was made in another runtime than the courier's.
-    own_deadline: Option<OwnDeadline>,
-}
-
 impl Lane {
     pub(super) fn new(
         scripts: Arc<Scripts>,
@@ -137,7 +118,7 @@ impl Lane {
         if let Some(idle) = idle {
             idle.task.wake();
         }
-        Ok(Ticket { call, place, number: None, own_deadline })
+        Ok(Ticket::new(call, place, own_deadline))
     }
 
     /// Serves through a new connection from now on, and returns its generation. A previous connection is given
@@ -266,7 +247,7 @@ impl Lane {
     /// have renounced since.
     pub(super) fn answer(self: &Arc<Self>, call: &Call, answers: Answers, sent: Instant) {
         if let Err(Ok(answers)) = call.finish(Ok(answers)) {
-            for charged in call.late.answer(answers, sent, self.timeout) {
+            for charged in call.late().answer(answers, sent, self.timeout) {
                 self.give_back(&charged);
             }
         }
@@ -283,7 +264,7 @@ impl Lane {
     }
 
     /// Takes `call` out of those that wait to be sent, if it is still there.
-    fn withdraw(&self, call: &Arc<Call>) {
+    pub(super) fn withdraw(&self, call: &Arc<Call>) {
         let mut queue = self.queue();
         let is_other = |unsent: &UnsentCall| !Arc::ptr_eq(&unsent.call, call);
         queue.open = queue.open.take().filter(is_other);
@@ -349,88 +330,6 @@ impl Queue {
 
 fn is_past(due: Option<Instant>) -> bool {
     due.is_none_or(|due| Instant::now() >= due)
-}
-
-impl Ticket {
-    /// Polls whether there is an answer.
-    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.call.poll(&mut self.number, context).is_ready() {
-            return Poll::Ready(());
-        }
-        let Some(own_deadline) = &mut self.own_deadline else { return Poll::Pending };
-        ready!(own_deadline.poll(context));
-        // If not, the answer has just arrived.
-        if self.call.finish(Err(Failure::Timeout)).is_ok() {
-            // It would not be sent any more, so no check may join it.
-            own_deadline.lane.withdraw(&self.call);
-        }
-        Poll::Ready(())
-    }
-
-    /// Returns what is left of a check that was late; `lane` is the one that it was made in.
-    pub(super) fn late(&self, lane: &Arc<Lane>) -> Option<LateCheck> {
-        let is_late = match self.call.answer.get()? {
-            Ok(answers) => matches!(answers.passed(self.place.group), Err(Failure::Timeout)),
-            Err(failure) => matches!(failure, Failure::Timeout),
-        };
-        is_late.then(|| LateCheck { lane: Arc::clone(lane), call: Arc::clone(&self.call), place: self.place })
-    }
-
-    /// Returns the answer; `operation` and `counters` are those of the check that got the ticket.
-    fn answer(&self, operation: Operation, counters: &[Counter<'_>]) -> Result<Outcome, Failure> {
-        match self.call.answer.get() {
-            Some(Ok(answers)) => answers.outcome(operation, counters, self.place),
-            Some(Err(failure)) => Err(failure.clone()),
-            None => Err(Failure::NoConnection),
-        }
-    }
-
-    /// Returns the answer as callers see it; `timeout` is the deadline that the error names.
-    pub(crate) fn outcome(
-        &self,
-        operation: Operation,
-        counters: &[Counter<'_>],
-        timeout: Duration,
-    ) -> Result<Outcome, StoreError> {
-        self.answer(operation, counters).map_err(|failure| failure.into_store_error(timeout))
-    }
-}
-
-impl Call {
-    /// Polls whether there is an answer. If not, keeps the waker, in place of an earlier one at `number`.
-    fn poll(&self, number: &mut Option<usize>, context: &Context<'_>) -> Poll<()> {
-        if self.answer.get().is_some() {
-            return Poll::Ready(());
-        }
-        let mut waiting = self.waiting();
-        // The answer may have come before the lock was taken, and then nobody would wake this one.
-        if self.answer.get().is_some() {
-            return Poll::Ready(());
-        }
-        if let Some(waker) = number.and_then(|number| waiting.get_mut(number)) {
-            waker.clone_from(context.waker());
-        } else {
-            *number = Some(waiting.len());
-            waiting.push(context.waker().clone());
-        }
-        Poll::Pending
-    }
-
-    /// Gives the answer to all that wait. The error is the answer itself, if they have been given one before.
-    pub(super) fn finish(&self, answer: Result<Answers, Failure>) -> Result<(), Result<Answers, Failure>> {
-        self.answer.set(answer)?;
-        let waiting = std::mem::take(&mut *self.waiting());
-        waiting.into_iter().for_each(Waker::wake);
-        Ok(())
-    }
-
-    pub(super) fn late(&self) -> &Late {
-        &self.late
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {
-        self.waiting.lock()
-    }
 }
 
 #[cfg(test)]

@@ -13,8 +13,9 @@ use parking_lot::Mutex;
 
 use super::answers::Answers;
 use super::batch::Place;
+use super::call::Call;
 use super::failure::Failure;
-use super::lane::{Call, Lane};
+use super::lane::Lane;
 use crate::store::Counter;
 
 /// A check that was late.

@@ -11,6 +11,7 @@
 mod alarm;
 mod answers;
 mod batch;
+mod call;
 #[cfg(feature = "redis-cluster")]
 mod cluster;
 mod connection;
@@ -18,6 +19,7 @@ mod courier;
 mod denials;
 mod distance;
 mod failure;
+mod flight;
 #[cfg(feature = "redis-sentinel")]
 mod follower;
 mod key;
@@ -35,6 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use self::batch::Check;
+pub(crate) use self::call::Ticket;
 #[cfg(feature = "redis-cluster")]
 use self::cluster::Cluster;
 pub use self::connection::RedisCredentials;
@@ -46,7 +49,6 @@ use self::failure::Failure;
 #[cfg(feature = "redis-sentinel")]
 use self::follower::Follower;
 use self::lane::Lane;
-pub(crate) use self::lane::Ticket;
 pub(crate) use self::late::LateCheck;
 use self::script::Scripts;
 use super::{Counter, Operation, Outcome, Settings};

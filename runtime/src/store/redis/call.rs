@@ -1,0 +1,122 @@
+//! A call that checks wait for: its answer, and their places in it.
+
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::answers::Answers;
+use super::batch::Place;
+use super::failure::Failure;
+use super::lane::Lane;
+use super::late::{Late, LateCheck};
+use super::own_deadline::OwnDeadline;
+use crate::error::StoreError;
+use crate::store::{Counter, Operation, Outcome};
+
+/// What all who wait for a call share.
+#[derive(Default)]
+pub(super) struct Call {
+    answer: OnceLock<Result<Answers, Failure>>,
+    waiting: Mutex<Vec<Waker>>,
+    /// What comes of the call after it has failed for being late.
+    late: Late,
+}
+
+/// A check's place in a call.
+pub(crate) struct Ticket {
+    call: Arc<Call>,
+    place: Place,
+    /// The index of its waker among those of the call, once it waits.
+    number: Option<usize>,
+    /// Its own deadline, if it was made in another runtime than the courier's.
+    own_deadline: Option<OwnDeadline>,
+}
+
+impl Ticket {
+    /// Creates the ticket of a check that is at `place` in `call`.
+    pub(super) fn new(call: Arc<Call>, place: Place, own_deadline: Option<OwnDeadline>) -> Self {
+        Self { call, place, number: None, own_deadline }
+    }
+
+    /// Polls whether there is an answer.
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.call.poll(&mut self.number, context).is_ready() {
+            return Poll::Ready(());
+        }
+        let Some(own_deadline) = &mut self.own_deadline else { return Poll::Pending };
+        ready!(own_deadline.poll(context));
+        // If not, the answer has just arrived.
+        if self.call.finish(Err(Failure::Timeout)).is_ok() {
+            // It would not be sent any more, so no check may join it.
+            own_deadline.lane.withdraw(&self.call);
+        }
+        Poll::Ready(())
+    }
+
+    /// Returns what is left of a check that was late; `lane` is the one that it was made in.
+    pub(super) fn late(&self, lane: &Arc<Lane>) -> Option<LateCheck> {
+        let is_late = match self.call.answer.get()? {
+            Ok(answers) => matches!(answers.passed(self.place.group), Err(Failure::Timeout)),
+            Err(failure) => matches!(failure, Failure::Timeout),
+        };
+        is_late.then(|| LateCheck { lane: Arc::clone(lane), call: Arc::clone(&self.call), place: self.place })
+    }
+
+    /// Returns the answer; `operation` and `counters` are those of the check that got the ticket.
+    pub(super) fn answer(&self, operation: Operation, counters: &[Counter<'_>]) -> Result<Outcome, Failure> {
+        match self.call.answer.get() {
+            Some(Ok(answers)) => answers.outcome(operation, counters, self.place),
+            Some(Err(failure)) => Err(failure.clone()),
+            None => Err(Failure::NoConnection),
+        }
+    }
+
+    /// Returns the answer as callers see it; `timeout` is the deadline that the error names.
+    pub(crate) fn outcome(
+        &self,
+        operation: Operation,
+        counters: &[Counter<'_>],
+        timeout: Duration,
+    ) -> Result<Outcome, StoreError> {
+        self.answer(operation, counters).map_err(|failure| failure.into_store_error(timeout))
+    }
+}
+
+impl Call {
+    /// Polls whether there is an answer. If not, keeps the waker, in place of an earlier one at `number`.
+    fn poll(&self, number: &mut Option<usize>, context: &Context<'_>) -> Poll<()> {
+        if self.answer.get().is_some() {
+            return Poll::Ready(());
+        }
+        let mut waiting = self.waiting();
+        // The answer may have come before the lock was taken, and then nobody would wake this one.
+        if self.answer.get().is_some() {
+            return Poll::Ready(());
+        }
+        if let Some(waker) = number.and_then(|number| waiting.get_mut(number)) {
+            waker.clone_from(context.waker());
+        } else {
+            *number = Some(waiting.len());
+            waiting.push(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Gives the answer to all that wait. The error is the answer itself, if they have been given one before.
+    pub(super) fn finish(&self, answer: Result<Answers, Failure>) -> Result<(), Result<Answers, Failure>> {
+        self.answer.set(answer)?;
+        let waiting = std::mem::take(&mut *self.waiting());
+        waiting.into_iter().for_each(Waker::wake);
+        Ok(())
+    }
+
+    pub(super) fn late(&self) -> &Late {
+        &self.late
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.waiting.lock()
+    }
+}
