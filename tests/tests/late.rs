@@ -11,7 +11,7 @@ use axum_rate_limit::{
 };
 use futures_util::future::join_all;
 use http::StatusCode;
-use tests::{App, Fault, FaultProxy, RedisServer, built, recovered};
+use tests::{App, Fault, FaultProxy, Log, RedisServer, built, recovered};
 
 /// How long anything may take at most.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,7 +23,7 @@ const PROBE: Policy = Policy::new("probe").per_hour(1_000_000);
 
 /// A server, a line to it, and limiters at both ends.
 struct Setup {
-    _server: RedisServer,
+    server: RedisServer,
     proxy: FaultProxy,
     /// Reaches the server by the line.
     limiter: RateLimiter,
@@ -38,7 +38,7 @@ impl Setup {
         let settings = || RateLimiter::builder().redis(proxy.url()).timeout(TIMEOUT).local_share(0.1);
         let limiter = built(|| settings().on_store_error(on_store_error)).await;
         let direct = server.limiter().await;
-        Self { _server: server, proxy, limiter, direct }
+        Self { server, proxy, limiter, direct }
     }
 
     /// Lets the answers to what `work` asks come late, and returns once answers are in time again.
@@ -93,6 +93,22 @@ async fn what_is_refused_for_being_late_is_given_back() {
         }
         setup.expect_used(policy, "x", *cost).await;
     }
+}
+
+/// A late call of which one check is refused is no reason to leave the store alone.
+#[tokio::test]
+async fn what_is_refused_late_says_nothing_of_the_connection() {
+    let (log, _guard) = Log::of_this_thread();
+    let setup = Setup::new(OnStoreError::Deny).await;
+    let policy = &POLICIES[0].0;
+    let _: i64 = setup.server.call(&["SADD", "rl:{roomy::b}3600000", "somebody else's"]).await;
+    let check = |key| setup.limiter.check(policy, key);
+    let (a, b, c) = setup.late(async { tokio::join!(check("a"), check("b"), check("c")) }).await;
+    assert!([a, b, c].iter().all(Result::is_err));
+    for key in ["a", "c"] {
+        setup.expect_used(policy, key, 0).await;
+    }
+    assert!(log.lines_with("WARN", &["store is away"]).is_empty(), "{:?}", log.lines());
 }
 
 /// A thousand checks share a call, and so does what they give back.

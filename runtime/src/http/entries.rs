@@ -185,15 +185,17 @@ impl Entry {
 
     /// Whether the request may hold some of the policy's quotas.
     pub(super) fn is_charged(&self) -> bool {
-        !self.charged.is_none() || self.late.is_some()
+        !self.charged.is_none() || self.late.as_ref().is_some_and(|late| late.charged > 0)
     }
 
-    /// Takes `cost` out of the charges, or as much as there is. What is not taken from the store is also taken from what
-    /// the store may have charged after the deadline, and that part is returned with its amount.
+    /// Takes `cost` out of the charges, or as much as there is. What is not taken from the store is also taken from
+    /// what the store may have charged after the deadline, and that part is returned with its amount.
     pub(super) fn take(&mut self, cost: u32) -> (Charged, Option<(LatePart, u32)>) {
         let charged = self.charged.take(cost);
+        let still_held = self.charged.in_process;
         let late = self.late.as_mut().map(|late| {
-            let taken = (cost - charged.in_store).min(late.charged);
+            // What the request still holds in this process includes what was late.
+            let taken = (cost - charged.in_store).min(late.charged.saturating_sub(still_held));
             late.charged -= taken;
             (LatePart::clone(late), taken)
         });

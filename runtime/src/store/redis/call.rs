@@ -47,11 +47,9 @@ impl Ticket {
         }
         let Some(own_deadline) = &mut self.own_deadline else { return Poll::Pending };
         ready!(own_deadline.poll(context));
-        // If not, the answer has just arrived.
-        if self.call.finish(Err(Failure::Timeout)).is_ok() {
-            // It would not be sent any more, so no check may join it.
-            own_deadline.lane.withdraw(&self.call);
-        }
+        // First, so that no check joins the call any more, which would not be sent.
+        own_deadline.lane.withdraw(&self.call);
+        let _ = self.call.finish(Err(Failure::Timeout));
         Poll::Ready(())
     }
 

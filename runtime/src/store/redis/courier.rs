@@ -432,7 +432,8 @@ impl Courier {
             question.settle(batch);
         }
         let is_answered = question.is_answered();
-        let unanswered = failure.clone().unwrap_or(Failure::NoConnection);
+        // Without a failure, only a late call leaves something unanswered, since it is not asked again.
+        let unanswered = failure.clone().unwrap_or(Failure::Timeout);
         match self.lane.scripts().answers(question, unanswered, batch, &mut self.windows) {
             Ok(answers) if is_answered => {
                 // Otherwise the refusal may be that of loading the scripts.

@@ -243,8 +243,8 @@ impl Lane {
         true
     }
 
-    /// Gives `answers` to all that wait for `call`, which was `sent` then. If they have been told that it was late, gives back what they
-    /// have renounced since.
+    /// Gives `answers` to all that wait for `call`, which was `sent` then. If they have been told that it was late,
+    /// gives back what they have renounced since.
     pub(super) fn answer(self: &Arc<Self>, call: &Call, answers: Answers, sent: Instant) {
         if let Err(Ok(answers)) = call.finish(Ok(answers)) {
             for charged in call.late().answer(answers, sent, self.timeout) {

@@ -4,7 +4,7 @@
 //! A check whose deadline passes is decided without Redis. Redis may charge it all the same, and its answer, should it
 //! still arrive, says so. Whoever has no use for such a charge renounces it. What is renounced is given back as soon as
 //! the answer tells that it was charged, unless it no longer counts by then: it must not be given back to a later
-//! window.
+//! window. (Of a token bucket and a sliding window, what they have recovered in the meantime is given back, too.)
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,7 +63,10 @@ impl LateCheck {
             key: counter.key.to_owned(),
             counter: Counter { key: "", ..*counter },
         };
-        let counters = counters.iter().enumerate().filter(is_charged).map(renounced).collect();
+        let counters: Vec<_> = counters.iter().enumerate().filter(is_charged).map(renounced).collect();
+        if counters.is_empty() {
+            return;
+        }
         let renounced = Renounced { place: self.place, counters };
         for charged in self.call.late().renounce(renounced, self.lane.timeout()) {
             self.lane.give_back(&charged);
@@ -72,13 +75,12 @@ impl LateCheck {
 }
 
 impl Late {
-    /// Records what is renounced. Returns it if it is known to be charged; what is given back then takes effect within
-    /// `timeout`.
+    /// Records what is renounced. Returns it if it is known to be charged.
     fn renounce(&self, renounced: Renounced, timeout: Duration) -> Vec<Renounced> {
         let mut state = self.0.lock();
         match &state.answered {
             Some((answers, sent)) if renounced.is_decided(answers) => {
-                charged(vec![renounced], answers, sent.elapsed() + timeout)
+                charged(vec![renounced], answers, lasted(*sent, timeout))
             }
             _ => {
                 state.renounced.push(renounced);
@@ -93,10 +95,16 @@ impl Late {
         let all = std::mem::take(&mut state.renounced);
         let (decided, undecided) = all.into_iter().partition(|renounced| renounced.is_decided(&answers));
         state.renounced = undecided;
-        let charged = charged(decided, &answers, sent.elapsed() + timeout);
+        let charged = charged(decided, &answers, lasted(sent, timeout));
         state.answered = Some((answers, sent));
         charged
     }
+}
+
+/// Returns how long what a call that was `sent` then has charged will have lasted when it is given back: that may take
+/// as long again.
+fn lasted(sent: Instant, timeout: Duration) -> Duration {
+    sent.elapsed() * 2 + timeout
 }
 
 /// Returns what of `renounced` was charged, and still counts after it has `lasted` so long. Checks that asked for the
@@ -107,8 +115,8 @@ fn charged(renounced: Vec<Renounced>, answers: &Answers, lasted: Duration) -> Ve
         let Place { group, before } = renounced.place;
         if answers.passed(group).is_ok_and(|passed| before < passed) {
             renounced.counters.retain(|counter| answers.counts_after(lasted, group, counter.index));
-            let same = charged.iter_mut().rfind(|other| other.place.group == group);
-            if !renounced.counters.is_empty() && !same.is_some_and(|same| same.absorbs(&renounced)) {
+            let mut same = charged.iter_mut().filter(|other| other.place.group == group);
+            if !renounced.counters.is_empty() && !same.any(|same| same.absorbs(&renounced)) {
                 charged.push(renounced);
             }
         }
