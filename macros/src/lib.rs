@@ -80,7 +80,7 @@ use proc_macro::TokenStream;
 /// Where the path must be the first extractor of a handler, as in the typed routing of axum-extra (`typed_get`),
 /// limit the router function instead: on a handler, the permit comes first.
 ///
-/// One request is charged once for one policy, however many routers that carry the policy are merged or nested.
+/// However many merged or nested routers carry a policy, it charges a request once.
 ///
 /// # With other attributes
 ///

@@ -215,8 +215,8 @@ impl Builder {
 
     /// Sets whether to remember what Redis has denied; default true.
     ///
-    /// This process repeats a denial by itself, without asking Redis, for the same request of the same key. It
-    /// does so until the request can next be admitted, but for at most a second. Denials then cost next to
+    /// This process repeats a denial by itself, without asking Redis, if the same key asks for the same again. It does
+    /// so until the request can next be admitted, but for at most a second. Denials then cost next to
     /// nothing, and a flood of them does not reach Redis, whether one policy is asked or several. What this
     /// limiter [gives back](crate::RateLimiter::give_back) or [forgets](crate::RateLimiter::reset) takes effect
     /// at once; what another instance gives back or forgets, within that second. No request is admitted that

@@ -7,10 +7,12 @@
 //! * [`Policy`] and [`Quota`] are what the attribute declares; [`policies`] lists the declared policies.
 //! * [`Key`] identifies who shares a quota; [`Decision`] is the result of a check.
 //! * [`Decisions`] and [`Charge`] are extractors for handlers.
+//! * [`client_ip`] is the client's address, for the functions of policies and for handlers.
 //! * [`guide`] helps to choose an algorithm, a key and limits.
 //! * [`Denied`] describes a denial, for custom responses; [`Headers`] selects the response fields that tell
 //!   clients about their quotas.
 //! * `openapi`, with the feature of that name, describes denials to [utoipa](https://docs.rs/utoipa).
+//! * `ManualClock`, with the feature `test-util`, is a clock that tests move.
 //! * [`store`] defines how counters behave, and has the trait for custom stores.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

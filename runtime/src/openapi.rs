@@ -37,9 +37,8 @@ use crate::policy::Policy;
 
 /// A denial: `{"detail": "Rate limit exceeded."}`.
 ///
-/// `STATUS` is the status that the policy or the limiter declares, or 503 if neither does. A limiter that
-/// [denies](crate::OnStoreError::Deny) when its store is unavailable answers 503 in that case, whatever the
-/// policy says.
+/// `STATUS` is the status that the policy or the limiter declares, or 503 if neither does. If the request is
+/// denied because the store failed or this process's memory is full, the answer is 503, whatever the policy says.
 ///
 /// A status that is not from 400 to 599 does not compile.
 #[derive(Clone, Copy, Debug)]

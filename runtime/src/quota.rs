@@ -172,7 +172,8 @@ pub struct InvalidQuota(&'static str);
 
 /// The quotas of a policy, or of a tier of clients.
 ///
-/// No two quotas have the same window. None is pointless because another allows no more in a longer window.
+/// No two quotas have the same window, and a quota over a longer window allows more than one over a shorter window:
+/// otherwise the shorter one could never bind.
 ///
 /// ```
 /// use axum_rate_limit::{Quota, Quotas};

@@ -97,7 +97,7 @@ impl RateLimiter {
     ///
     /// Use this for jobs, sockets and anything else that is not a handler. There is no request, so the policy's
     /// functions are not called. The key is `key` itself (with [`Key::resource`] for a policy that is
-    /// [`by_resource`](Policy::by_resource)). The cost is the declared one, or 1 if a function determines it. The
+    /// [`by_resource`](Policy::by_resource), or [`Key::route`] for one that is [`by_route`](Policy::by_route)). The cost is the declared one, or 1 if a function determines it. The
     /// quotas are the declared ones, or those of [`with_quotas`](Policy::with_quotas).
     ///
     /// # Errors
@@ -204,7 +204,8 @@ impl RateLimiter {
     /// Quotas that the policy does not have are left alone (see [`with_quotas`](Policy::with_quotas)). A reset
     /// can't tell whether there was anything to forget, so `key` must be exactly what the policy keeps its
     /// counters by: an address as an [`IpAddr`](std::net::IpAddr) rather than as text, one part for each part of
-    /// the policy's [key](Policy::key), and the [resource](Key::resource) if the policy has a quota for each.
+    /// the policy's [key](Policy::key), and the [resource](Key::resource) or the [route](Key::route) if the policy
+    /// has a quota for each.
     ///
     /// # Errors
     ///

@@ -30,8 +30,8 @@ impl Builder {
     /// and deny nobody. Empty variables are ignored.
     ///
     /// Variables are applied after [`amend`](Self::amend). They change the declared quotas, not those that
-    /// [`quotas_by`](crate::Policy::quotas_by) returns. The two settings of [`from_env`](Self::from_env) are
-    /// taken, too.
+    /// [`quotas_by`](crate::Policy::quotas_by) returns. The key prefix and the trusted
+    /// proxies are read from the environment, too, as [`from_env`](Self::from_env) does.
     pub fn amend_from_env(mut self) -> Self {
         self.amend_from_env = true;
         self

@@ -54,9 +54,9 @@ impl Charge {
     ///
     /// # Errors
     ///
-    /// As for [`add`](Self::add). If the store had too much to do to be asked, what is [of](Self::of) a single
-    /// policy can be given back by another call. Otherwise it can't be given back again, since nobody knows what
-    /// became of it.
+    /// As for [`add`](Self::add). If the store was not asked at all, being overloaded or closed, and only one policy is
+    /// concerned (see [`of`](Self::of)), the call can be repeated. After any other failure it can't, since nobody
+    /// knows whether the store has given it back.
     pub async fn give_back(&self, cost: u32) -> Result<(), Error> {
         Ok(self.ledger.give_back(self.policy()?, cost).await?)
     }

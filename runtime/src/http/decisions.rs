@@ -69,8 +69,8 @@ impl<S: Sync> FromRequestParts<S> for Decisions {
 }
 
 /// The rejection of [`Decisions`] and [`Charge`](crate::Charge) if no [`RateLimiter`](crate::RateLimiter) is
-/// among the layers of the router: 500. A function of a policy gets it as well, since it runs before anything is
-/// decided.
+/// among the layers of the router: 500. A policy's function that runs these extractors gets it, too, since nothing is
+/// decided yet.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("there is no rate limiter: add `.layer(limiter)` to the router, after its routes")]
 #[non_exhaustive]

@@ -26,9 +26,9 @@ const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+
 
 const STORE_AWAY: &str = "The rate limit can't be checked at the moment.";
 
-/// Answers what [`check`](crate::RateLimiter::check) and [`Charge`](crate::Charge) fail with, in a handler that
-/// returns it: 503 if the store failed, 500 if the program is at fault. The limiter's response settings are not
-/// known here.
+/// The response when a handler returns the error of [`check`](crate::RateLimiter::check) or
+/// [`Charge`](crate::Charge): 503 if the store failed, 500 if the program is at fault. The limiter's settings for
+/// denials do not apply.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         match self {
@@ -109,7 +109,8 @@ pub struct Denied<'r> {
 pub enum Reason {
     /// A quota has too little left. If several policies deny, this is the decision with the longest wait.
     Quota(Box<Decision>),
-    /// The store failed, and the limiter is built to [deny](crate::OnStoreError::Deny) then.
+    /// The store failed, and the policy or the limiter [denies](crate::OnStoreError::Deny) in that case, or this
+    /// process's memory is [full](StoreError::Full).
     Store(StoreError),
 }
 

@@ -229,7 +229,7 @@ impl Key {
     }
 
     /// Narrows the key to a method and path, under a policy that is [`by_resource`](Policy::by_resource). `HEAD`
-    /// counts as `GET`, the query is left out, and percent-encoding is normalised, as for a request.
+    /// counts as `GET`, the query is left out, and percent-encoding is normalized, as for a request.
     #[must_use]
     pub fn resource(self, method: &Method, path: &str) -> Self {
         let path = path.split('?').next().unwrap_or_default();

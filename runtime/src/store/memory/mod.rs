@@ -32,8 +32,8 @@ const MIN_KEYS_PER_SHARD: usize = 1_024;
 /// If the store is full, and none of the few counters that it then looks at has expired, it refuses a new one. A
 /// limiter treats that like a store that is away. No counter is dropped to make room for those of others.
 ///
-/// A limiter brings one along ([`RateLimiter::memory`](crate::RateLimiter::memory)). Used directly, this type is
-/// for stores made of others, and for measuring.
+/// A limiter brings one along ([`RateLimiter::memory`](crate::RateLimiter::memory)). Use it
+/// directly to build a custom store around it, or in benchmarks.
 ///
 /// ```
 /// use axum_rate_limit::Quota;
