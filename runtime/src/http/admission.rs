@@ -196,30 +196,30 @@ impl Ledger {
 }
 
 thread_local! {
-    static IS_ASKING: Cell<bool> = const { Cell::new(false) };
+    static IN_POLICY_FUNCTIONS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether a function of a policy is running on this thread.
-pub(super) fn is_asking() -> bool {
-    IS_ASKING.get()
+pub(super) fn in_policy_functions() -> bool {
+    IN_POLICY_FUNCTIONS.get()
 }
 
 /// Marks this thread while functions of policies run. Nothing is decided yet that they could look at, and the
-/// ledger is locked: undecided for it would deadlock.
+/// ledger is locked: waiting for it would deadlock.
 struct InPolicyFunctions {
     /// Whether this admission began inside of such a function.
-    was_asking: bool,
+    was_in_one: bool,
 }
 
 impl InPolicyFunctions {
     fn begin() -> Self {
-        Self { was_asking: IS_ASKING.replace(true) }
+        Self { was_in_one: IN_POLICY_FUNCTIONS.replace(true) }
     }
 }
 
 impl Drop for InPolicyFunctions {
     fn drop(&mut self) {
-        IS_ASKING.set(self.was_asking);
+        IN_POLICY_FUNCTIONS.set(self.was_in_one);
     }
 }
 

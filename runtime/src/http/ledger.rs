@@ -8,7 +8,7 @@ use http::response;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::admission::is_asking;
+use super::admission::in_policy_functions;
 use super::decisions::NoLayer;
 use super::entries::{Charged, Entries, Entry, LatePart};
 use crate::error::StoreError;
@@ -54,7 +54,7 @@ impl Ledger {
     /// Returns the ledger of a request for its handler. A function of a policy gets none, since it runs before
     /// anything is decided.
     pub(super) fn of(parts: &Parts) -> Result<&Self, NoLayer> {
-        let ledger = Self::around(parts).filter(|_| !is_asking());
+        let ledger = Self::around(parts).filter(|_| !in_policy_functions());
         ledger.ok_or(NoLayer)
     }
 

@@ -111,7 +111,7 @@ impl Part {
     /// that. `executed` holds what the commands between `MULTI` and `EXEC` answered.
     ///
     /// Also returns what is left for `take.lua`, each group as a part of its own: to correct what should not
-    /// have been overcharge, or to charge what could not be.
+    /// have been charged, or to charge what could not be.
     pub(super) fn settle(&mut self, batch: &Batch, mut executed: &[Value]) -> (Value, Vec<Self>) {
         let (groups, known) = (std::mem::take(&mut self.groups), std::mem::take(&mut self.known));
         let (mut reply, mut left) = (Vec::new(), Vec::new());
