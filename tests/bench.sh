@@ -44,7 +44,7 @@ install() {
 command -v redis-server >/dev/null || install redis-server -- redis -- redis -- redis -- redis
 command -v wrk >/dev/null || install wrk -- wrk -- wrk -- wrk -- wrk
 
-# The article's application runs on this. Without it, everything else is measured, and the report says so.
+# The FastAPI application runs on this. Without it, everything else is measured, and the report says so.
 venv=target/bench/venv
 requirements=tests/bench/fastapi/requirements.txt
 if ! cmp -s "$requirements" "$venv/installed"; then

@@ -1,10 +1,11 @@
-//! Sends the same random requests to this limiter and to the article's, a port of which is in `tests/python`.
+//! Sends the same random requests to this limiter and to one in Python (`tests/python/incr_expire.py`), which
+//! counts with `INCR` and `EXPIRE`.
 //!
 //! Statuses and bodies must be the same. The two differ on purpose in the following ways, which do not show here:
 //!
-//! * The article also counts what it denies. A window ends by its age in both, so the same requests pass: once a
+//! * The limiter in Python also counts what it denies. A window ends by its age in both, so the same requests pass: once a
 //!   count is over the limit, counting on changes nothing.
-//! * If the article's limiter is killed between its two commands, a key is left without its TTL of 60 seconds.
+//! * If the limiter in Python is killed between its two commands, a key is left without its TTL of 60 seconds.
 //!   It is not killed here.
 //! * `HEAD` counts as `GET` here and separately there, where FastAPI's routes do not answer it. None is sent.
 //! * A method that a route lacks (405) is counted by a limited router here, and not at all there. None is sent.
@@ -154,12 +155,12 @@ impl Side {
     }
 }
 
-/// The article's server. It is killed when this value is dropped.
-struct Article(Child);
+/// The server in Python. It is killed when this value is dropped.
+struct IncrExpire(Child);
 
-impl Article {
+impl IncrExpire {
     fn start(python: &Path, redis: &RedisServer) -> (Self, SocketAddr) {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/article.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/incr_expire.py");
         let mut child = Command::new(python)
             .arg(script)
             .arg(redis.port().to_string())
@@ -169,13 +170,13 @@ impl Article {
         let mut line = String::new();
         let stdout = child.stdout.take().expect("it is piped");
         BufReader::new(stdout).read_line(&mut line).expect("it tells its port");
-        let article = Self(child);
+        let server = Self(child);
         let port: u16 = line.trim().parse().expect("a port");
-        (article, SocketAddr::from(([127, 0, 0, 1], port)))
+        (server, SocketAddr::from(([127, 0, 0, 1], port)))
     }
 }
 
-impl Drop for Article {
+impl Drop for IncrExpire {
     fn drop(&mut self) {
         // The process may have ended by itself; what counts is that it is gone.
         let _ = self.0.kill();
@@ -210,7 +211,7 @@ fn python() -> Result<PathBuf, String> {
 }
 
 #[test]
-fn the_articles_limiter_answers_the_same() {
+fn incr_and_expire_answer_the_same() {
     let python = match python() {
         Ok(python) => python,
         Err(reason) => {
@@ -222,7 +223,7 @@ fn the_articles_limiter_answers_the_same() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let stores = runtime.block_on(async { [RedisServer::start().await, RedisServer::start().await] });
     let [ours, theirs] = &stores;
-    let (_article, address) = Article::start(&python, theirs);
+    let (_server, address) = IncrExpire::start(&python, theirs);
     let app = |prefix, deny_memory| async move {
         let builder = RateLimiter::builder().redis(ours.url()).timeout(Duration::from_secs(20));
         let builder = builder.trusted_proxies(["127.0.0.1"]).key_prefix(prefix).deny_memory(deny_memory);

@@ -65,6 +65,12 @@ impl Builder {
         }
         self.validate()?;
         let proxies = self.proxies()?;
+        if proxies.trusts_everyone() {
+            tracing::warn!(
+                "everyone is a trusted proxy, so that every client may say that it is another one, with quotas of its \
+                 own: write the addresses of your proxies alone, as in `.trusted_proxies([\"10.0.0.0/8\"])`"
+            );
+        }
         let mut declared: Vec<Policy> = registry::policies().into_iter().copied().collect();
         declared.append(&mut self.declared);
         registry::find_conflict(&declared)?;

@@ -1,4 +1,4 @@
-"""The article's application: a limiter as a dependency, INCR and EXPIRE, 503 when it is too much."""
+"""A FastAPI application whose limiter is a dependency: INCR and EXPIRE, 503 when it is too much."""
 
 import os
 import socket

@@ -27,8 +27,6 @@ pub(super) enum Misconfiguration<'a> {
     Silent { peer: IpAddr, header: &'a HeaderName, other: Option<ClientIpHeader> },
     /// What a trusted proxy says is not an address.
     Unreadable { peer: IpAddr, header: &'a HeaderName, value: &'a [u8] },
-    /// A trusted network contains everyone.
-    AllTrusted,
 }
 
 impl Proxies {
@@ -39,9 +37,6 @@ impl Proxies {
         client: IpAddr,
         headers: &'a HeaderMap,
     ) -> Option<Misconfiguration<'a>> {
-        if self.trusted.iter().any(|network| network.prefix_len() == 0) {
-            return Some(Misconfiguration::AllTrusted);
-        }
         if client != peer {
             return None;
         }
@@ -86,7 +81,7 @@ impl Misconfiguration<'_> {
 
     #[cold]
     fn tell<'a>(found: impl FnOnce() -> Option<Misconfiguration<'a>>) {
-        static TOLD: [AtomicBool; 4] = [const { AtomicBool::new(false) }; 4];
+        static TOLD: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
         let Some(found) = found() else { return };
         if !TOLD[found.kind()].swap(true, Ordering::Relaxed) {
             tracing::warn!("{found} (logged once)");
@@ -98,7 +93,6 @@ impl Misconfiguration<'_> {
             Self::NotTrusted { .. } => 0,
             Self::Silent { .. } => 1,
             Self::Unreadable { .. } => 2,
-            Self::AllTrusted => 3,
         }
     }
 }
@@ -134,10 +128,6 @@ impl fmt::Display for Misconfiguration<'_> {
                  `{}`, so the request counts as the proxy's own: make the proxy append its client's address, or \
                  name the field that it writes with `.client_ip_header(…)`, or all its clients share one quota",
                 excerpt(value),
-            ),
-            Self::AllTrusted => f.write_str(
-                "everyone is a trusted proxy, so that every client may say that it is another one, with quotas of \
-                 its own: write the addresses of your proxies alone, as in `.trusted_proxies([\"10.0.0.0/8\"])`",
             ),
         }
     }
@@ -220,6 +210,7 @@ mod tests {
     fn a_proxy_that_says_nothing_is_told_what_to_say() {
         let told = default(PROXIES, "10.0.0.1", &[]);
         assert!(told.contains("has no field `x-forwarded-for`"), "{told}");
+        assert_eq!(default(&["0.0.0.0/0"], "10.0.0.1", &[]), told, "also where everyone is trusted");
         let told = default(PROXIES, "10.0.0.1", &[("cf-connecting-ip", "192.0.2.1")]);
         assert!(told.contains("HeaderName::from_static(\"cf-connecting-ip\")"), "{told}");
         assert!(told.contains("add `.client_ip_header("), "{told}");
@@ -239,13 +230,5 @@ mod tests {
 
     fn told_twice(header: ClientIpHeader) -> String {
         told(PROXIES, header, "10.0.0.1", &[("x-real-ip", "192.0.2.1"), ("x-real-ip", "192.0.2.2")])
-    }
-
-    #[test]
-    fn trust_in_everyone_is_doubted() {
-        for everyone in ["0.0.0.0/0", "::/0"] {
-            let told = default(&["10.0.0.0/8", everyone], "10.0.0.1", &[("x-forwarded-for", "192.0.2.1")]);
-            assert!(told.contains("everyone is a trusted proxy"), "{told}");
-        }
     }
 }

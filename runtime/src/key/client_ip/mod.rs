@@ -71,6 +71,11 @@ impl Proxies {
         self.trusted.iter().any(|network| network.contains(&address))
     }
 
+    /// Whether a trusted network contains all addresses.
+    pub(crate) fn trusts_everyone(&self) -> bool {
+        self.trusted.iter().any(|network| network.prefix_len() == 0)
+    }
+
     /// Walks from the last hop to the first that is no trusted proxy. A hop that is no address ends the walk at
     /// the one before it, which is the last that is known to be true.
     fn walk(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {

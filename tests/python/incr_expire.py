@@ -1,10 +1,10 @@
-"""The limiter of the article that axum-rate-limit began with, behind a small HTTP server.
+"""A limiter as FastAPI services commonly have it, in Python, behind a small HTTP server.
 
-It counts as the article does: INCR a key `name::client[::METHOD:path]`, give it 60 seconds to live when it is
-new, and answer 503 when the count is over the limit. FastAPI's part, to route a request and to ask what its route
+It counts with two commands: INCR a key `name::client[::METHOD:path]`, and EXPIRE it after 60 seconds when it is
+new. It answers 503 when the count is over the limit. FastAPI's part, to route a request and to ask what its route
 depends on, is played by the standard library.
 
-    python article.py REDIS_PORT      prints the port that it listens on, and serves until it is stopped
+    python incr_expire.py REDIS_PORT      prints the port that it listens on, and serves until it is stopped
 """
 
 import json
