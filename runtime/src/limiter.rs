@@ -16,7 +16,7 @@ use crate::key::{Key, Prefixes, Proxies};
 use crate::policy::Policy;
 use crate::quota::{Quota, Quotas};
 use crate::store::guarded::{Guarded, OnStoreError};
-use crate::store::remote::{Asked, Begun, Late};
+use crate::store::remote::{Asked, Begun, Concluded, Late};
 use crate::store::{Counter, Operation, Outcome};
 use crate::telemetry::{self, Verdict};
 
@@ -145,16 +145,15 @@ impl Limiter {
         if counters.is_empty() {
             return Ok(Outcome::new(true, []));
         }
-        match self.store.begin(operation, &counters, || on_error) {
-            Begun::Decided(outcome) => outcome,
+        let concluded = match self.store.begin(operation, &counters, || on_error) {
+            Begun::Decided(outcome) => return outcome,
             Begun::Asked(mut asked) => {
                 poll_fn(|context| asked.poll(context)).await;
-                let outcome = self.store.conclude(operation, &counters, &asked, || on_error);
-                self.renounce_denied(operation, &counters, &asked, &outcome);
-                outcome
+                self.store.conclude(operation, &counters, &asked, || on_error)
             }
             Begun::Later => self.store.apply(operation, &counters, on_error).await,
-        }
+        };
+        renounce_denied(operation, &counters, concluded).outcome
     }
 
     /// Gives back what was charged in the store. If the store is unavailable by now, the memory does not take its
@@ -204,42 +203,17 @@ impl Limiter {
         operation: Operation,
         asks: impl IntoIterator<Item = &'a Ask<'p>> + Clone,
         asked: &Asked,
-    ) -> Result<Outcome, StoreError> {
+    ) -> Concluded {
         let counters = counters(asks.clone());
-        let outcome = self.store.conclude(operation, &counters, asked, || self.strictest(asks));
-        self.renounce_denied(operation, &counters, asked, &outcome);
-        outcome
-    }
-
-    /// Returns what is left of a check that was late and so was decided without the store, if it was.
-    pub(crate) fn late(&self, asked: &Asked) -> Option<Late> {
-        self.store.late(asked)
-    }
-
-    /// Sees to it that what is denied because the store was late is not charged there.
-    fn renounce_denied(
-        &self,
-        operation: Operation,
-        counters: &[Counter<'_>],
-        asked: &Asked,
-        outcome: &Result<Outcome, StoreError>,
-    ) {
-        let is_denied = outcome.as_ref().map_or(true, Outcome::is_denial);
-        if operation == Operation::Take
-            && is_denied
-            && let Some(late) = self.store.late(asked)
-        {
-            late.renounce(0, counters);
-        }
+        let concluded = self.store.conclude(operation, &counters, asked, || self.strictest(asks));
+        renounce_denied(operation, &counters, concluded)
     }
 
     /// Applies `operation` to all of `asks` in one call of the store, and waits for the answer.
-    pub(crate) async fn decide_later(
-        &self,
-        operation: Operation,
-        asks: &[Ask<'_>],
-    ) -> Result<Outcome, StoreError> {
-        self.store.apply(operation, &counters(asks), self.strictest(asks)).await
+    pub(crate) async fn decide_later(&self, operation: Operation, asks: &[Ask<'_>]) -> Concluded {
+        let counters = counters(asks);
+        let concluded = self.store.apply(operation, &counters, self.strictest(asks)).await;
+        renounce_denied(operation, &counters, concluded)
     }
 
     pub(crate) async fn reset(&self, asks: &[Ask<'_>]) -> Result<(), StoreError> {
@@ -255,6 +229,19 @@ impl Limiter {
         let of = |ask: &Ask<'_>| ask.policy.on_store_error.unwrap_or(self.on_store_error);
         can_deny.map(of).max_by_key(|choice| choice.strictness()).unwrap_or(OnStoreError::Allow)
     }
+}
+
+/// Sees to it that what is denied because the store was late is not charged there.
+fn renounce_denied(operation: Operation, counters: &[Counter<'_>], concluded: Concluded) -> Concluded {
+    let Concluded { outcome, mut late } = concluded;
+    let is_denied = outcome.as_ref().map_or(true, Outcome::is_denial);
+    if operation == Operation::Take
+        && is_denied
+        && let Some(late) = late.take()
+    {
+        late.renounce(0, counters);
+    }
+    Concluded { outcome, late }
 }
 
 fn counters<'a, 'p: 'a>(asks: impl IntoIterator<Item = &'a Ask<'p>>) -> SmallVec<[Counter<'a>; 2]> {

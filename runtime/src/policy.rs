@@ -289,7 +289,7 @@ impl Policy {
     ///
     /// A charge stays if the client disconnects before there is a response, or if the store fails to give it back.
     /// If the store counted the request too late to decide it, its charge is given back once it answers, but stays if
-    /// there is no answer within five seconds, or on a cluster.
+    /// there is no answer within five seconds.
     pub const fn give_back_if(mut self, give_back: fn(&response::Parts) -> bool) -> Self {
         self.give_back_if = Some(give_back);
         self

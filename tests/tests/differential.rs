@@ -3,8 +3,8 @@
 //!
 //! Statuses and bodies must be the same. The two differ on purpose in the following ways, which do not show here:
 //!
-//! * The limiter in Python also counts what it denies. A window ends by its age in both, so the same requests pass: once a
-//!   count is over the limit, counting on changes nothing.
+//! * The limiter in Python also counts what it denies. A window ends by its age in both, so the same requests pass:
+//!   once a count is over the limit, counting on changes nothing.
 //! * If the limiter in Python is killed between its two commands, a key is left without its TTL of 60 seconds.
 //!   It is not killed here.
 //! * `HEAD` counts as `GET` here and separately there, where FastAPI's routes do not answer it. None is sent.

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::routing::get;
 use axum_rate_limit::{
-    Algorithm, Charge, Decision, Error, Key, KeyPart, OnStoreError, Policy, RateLimiter, StoreError,
+    Algorithm, Builder, Charge, Decision, Error, Key, KeyPart, OnStoreError, Policy, RateLimiter, StoreError,
     rate_limit,
 };
 use futures_util::future::join_all;
 use http::StatusCode;
-use tests::{App, Fault, FaultProxy, Log, RedisServer, built, recovered};
+use tests::{App, Fault, FaultProxy, Log, RedisCluster, RedisServer, built, recovered};
 
 /// How long anything may take at most.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -21,13 +21,27 @@ const LATE: Duration = Duration::from_millis(900);
 
 const PROBE: Policy = Policy::new("probe").per_hour(1_000_000);
 
-/// A server, a line to it, and limiters at both ends.
+/// Where the limiters count, and the lines by which they reach it.
+enum Store {
+    Server(RedisServer, FaultProxy),
+    Cluster(RedisCluster),
+}
+
+impl Store {
+    fn set(&self, fault: Fault) {
+        match self {
+            Self::Server(_, proxy) => proxy.set(fault),
+            Self::Cluster(cluster) => cluster.set(fault),
+        }
+    }
+}
+
+/// A store, and two limiters that count in it.
 struct Setup {
-    server: RedisServer,
-    proxy: FaultProxy,
-    /// Reaches the server by the line.
+    store: Store,
+    /// The one whose checks are late.
     limiter: RateLimiter,
-    /// Reaches it directly.
+    /// The one that tells what is charged.
     direct: RateLimiter,
 }
 
@@ -35,17 +49,24 @@ impl Setup {
     async fn new(on_store_error: OnStoreError) -> Self {
         let server = RedisServer::start().await;
         let proxy = FaultProxy::to(server.port());
-        let settings = || RateLimiter::builder().redis(proxy.url()).timeout(TIMEOUT).local_share(0.1);
-        let limiter = built(|| settings().on_store_error(on_store_error)).await;
+        let settings = || RateLimiter::builder().redis(proxy.url());
+        let limiter = built(|| hurried(settings(), on_store_error)).await;
         let direct = server.limiter().await;
-        Self { server, proxy, limiter, direct }
+        Self { store: Store::Server(server, proxy), limiter, direct }
+    }
+
+    async fn on_cluster(on_store_error: OnStoreError) -> Self {
+        let cluster = RedisCluster::start_behind_lines().await;
+        let limiter = built(|| hurried(cluster.settings(), on_store_error)).await;
+        let direct = cluster.limiter().await;
+        Self { store: Store::Cluster(cluster), limiter, direct }
     }
 
     /// Lets the answers to what `work` asks come late, and returns once answers are in time again.
     async fn late<T>(&self, work: impl Future<Output = T>) -> T {
-        self.proxy.set(Fault::Delay(LATE));
+        self.store.set(Fault::Delay(LATE));
         let done = work.await;
-        self.proxy.set(Fault::None);
+        self.store.set(Fault::None);
         let _ = recovered(&self.limiter, &PROBE, "probe").await;
         done
     }
@@ -65,6 +86,10 @@ impl Setup {
     }
 }
 
+fn hurried(settings: Builder, on_store_error: OnStoreError) -> Builder {
+    settings.timeout(TIMEOUT).local_share(0.1).on_store_error(on_store_error)
+}
+
 /// Charged by a transaction; of these three, only two fit, by a script; and others by the other script.
 const POLICIES: [(Policy, u32); 5] = [
     (Policy::new("roomy").per_hour(10), 1),
@@ -76,7 +101,15 @@ const POLICIES: [(Policy, u32); 5] = [
 
 #[tokio::test]
 async fn what_is_refused_for_being_late_is_given_back() {
-    let setup = Setup::new(OnStoreError::Deny).await;
+    given_back(&Setup::new(OnStoreError::Deny).await).await;
+}
+
+#[tokio::test]
+async fn what_is_refused_for_being_late_is_given_back_on_a_cluster() {
+    given_back(&Setup::on_cluster(OnStoreError::Deny).await).await;
+}
+
+async fn given_back(setup: &Setup) {
     for (policy, cost) in &POLICIES {
         setup.expect_used(policy, "x", 0).await;
         let check = || setup.limiter.check(policy, "x");
@@ -101,7 +134,8 @@ async fn what_is_refused_late_says_nothing_of_the_connection() {
     let (log, _guard) = Log::of_this_thread();
     let setup = Setup::new(OnStoreError::Deny).await;
     let policy = &POLICIES[0].0;
-    let _: i64 = setup.server.call(&["SADD", "rl:{roomy::b}3600000", "somebody else's"]).await;
+    let Store::Server(server, _) = &setup.store else { return };
+    let _: i64 = server.call(&["SADD", "rl:{roomy::b}3600000", "somebody else's"]).await;
     let check = |key| setup.limiter.check(policy, key);
     let (a, b, c) = setup.late(async { tokio::join!(check("a"), check("b"), check("c")) }).await;
     assert!([a, b, c].iter().all(Result::is_err));
@@ -130,10 +164,10 @@ async fn what_has_ended_is_not_given_back() {
     for attempt in 0.. {
         let key = attempt.to_string();
         let late = WINDOW + Duration::from_secs(1);
-        setup.proxy.set(Fault::Delay(late));
+        setup.store.set(Fault::Delay(late));
         let start = Instant::now();
         setup.limiter.check(&SHORT, key.as_str()).await.expect_err("it is late");
-        setup.proxy.set(Fault::None);
+        setup.store.set(Fault::None);
         tokio::time::sleep_until((start + WINDOW + Duration::from_millis(300)).into()).await;
         let next = Instant::now();
         for _ in 0..3 {
@@ -184,15 +218,19 @@ async fn gives_part_back(charge: Charge) {
 
 #[tokio::test]
 async fn what_gives_its_charge_back_gives_it_back_to_both() {
-    for on_store_error in [OnStoreError::Local, OnStoreError::Allow] {
-        let setup = Setup::new(on_store_error).await;
+    for (setup, parts, others) in [
+        (Setup::new(OnStoreError::Local).await, 3, 1),
+        (Setup::new(OnStoreError::Allow).await, 3, 1),
+        // Of several policies, none is charged on a cluster if one has no answer in time.
+        (Setup::on_cluster(OnStoreError::Local).await, 0, 0),
+    ] {
         let router = Router::new().route("/log-in", get(log_in)).route("/part", get(gives_part_back));
         let app = App::serve(router.layer(setup.limiter.clone())).await;
         for path in ["/log-in", "/part"] {
             assert_eq!(setup.late(app.get(path)).await.status, StatusCode::OK);
         }
         setup.expect_used(&LOG_INS, Key::global(), 0).await;
-        setup.expect_used(&PARTS, Key::global(), 3).await;
-        setup.expect_used(&OTHERS, Key::global(), 1).await;
+        setup.expect_used(&PARTS, Key::global(), parts).await;
+        setup.expect_used(&OTHERS, Key::global(), others).await;
     }
 }

@@ -23,7 +23,7 @@ use crate::in_force::Effective;
 use crate::inline_string::InlineString;
 use crate::limiter::Ask;
 use crate::policy::Policy;
-use crate::store::remote::{Asked, Begun};
+use crate::store::remote::{Asked, Begun, Concluded};
 use crate::store::{Boxed, Operation, Outcome};
 
 /// Whether a request may go on.
@@ -70,16 +70,9 @@ impl<'a> Undecided<'a> {
     /// Settles the entries by the store's answer. The error is the response to the request.
     fn conclude(&self, asked: &Asked) -> Result<(), Response> {
         let limiter = &self.ledger.limiter().0.limiter;
-        let late = limiter.late(asked);
         self.settle(|entries| {
             let asks = entries.asked(self.admission).iter().map(|entry| &entry.ask);
-            let outcome = limiter.conclude(Operation::Take, asks, asked);
-            if let (Some(late), Ok(outcome)) = (late, &outcome)
-                && !outcome.is_denial()
-            {
-                entries.note_late(self.admission, &Arc::new(late));
-            }
-            outcome
+            limiter.conclude(Operation::Take, asks, asked)
         })
     }
 
@@ -90,18 +83,18 @@ impl<'a> Undecided<'a> {
             // Moves all of `self` into the future: a drop at the end of `ask` would strike out the entries.
             let undecided = &self;
             let limiter = &undecided.ledger.limiter().0.limiter;
-            let outcome = limiter.decide_later(Operation::Take, &asks).await;
-            undecided.settle(|_| outcome)
+            let concluded = limiter.decide_later(Operation::Take, &asks).await;
+            undecided.settle(|_| concluded)
         })
     }
 
-    /// Settles the entries by `outcome`. The error is the response to the request.
-    fn settle(
-        &self,
-        outcome: impl FnOnce(&mut Entries) -> Result<Outcome, StoreError>,
-    ) -> Result<(), Response> {
+    /// Settles the entries by what `conclude` returns. The error is the response to the request.
+    fn settle(&self, conclude: impl FnOnce(&mut Entries) -> Concluded) -> Result<(), Response> {
         let settled = self.ledger.with_entries(|entries| {
-            let outcome = outcome(entries);
+            let Concluded { outcome, late } = conclude(entries);
+            if let Some(late) = late {
+                entries.note_late(self.admission, &Arc::new(late));
+            }
             settle(entries, self.admission, outcome, self.policies)
         });
         settled.map_err(|refusal| refusal.answer(self.parts, &self.ledger.limiter().0.answers))

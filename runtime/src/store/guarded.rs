@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::remote::{Asked, Backend, Begun, Late, Remote, in_one_line};
+use super::remote::{Asked, Backend, Begun, Concluded, Remote, in_one_line};
 use super::{Counter, MemoryStore, Operation, Outcome};
 use crate::algorithm::Algorithm;
 use crate::error::StoreError;
@@ -112,12 +112,13 @@ impl Guarded {
         counters: &[Counter<'_>],
         asked: &Asked,
         on_error: impl FnOnce() -> OnStoreError,
-    ) -> Result<Outcome, StoreError> {
-        let outcome = match &self.store {
+    ) -> Concluded {
+        let Concluded { outcome, late } = match &self.store {
             Some(remote) => remote.conclude(operation, counters, asked),
-            None => Err(StoreError::Closed),
+            None => Concluded { outcome: Err(StoreError::Closed), late: None },
         };
-        outcome.or_else(|error| self.fall_back(operation, counters, on_error(), error))
+        let outcome = outcome.or_else(|error| self.fall_back(operation, counters, on_error(), error));
+        Concluded { outcome, late }
     }
 
     /// Applies `operation` to `counters`, and waits for the store's answer.
@@ -126,14 +127,10 @@ impl Guarded {
         operation: Operation,
         counters: &[Counter<'_>],
         on_error: OnStoreError,
-    ) -> Result<Outcome, StoreError> {
-        let outcome = self.ask(operation, counters).await;
-        outcome.or_else(|error| self.fall_back(operation, counters, on_error, error))
-    }
-
-    /// Returns what is left of a check that was late, if it was.
-    pub(crate) fn late(&self, asked: &Asked) -> Option<Late> {
-        self.store.as_ref()?.late(asked)
+    ) -> Concluded {
+        let Concluded { outcome, late } = self.ask(operation, counters).await;
+        let outcome = outcome.or_else(|error| self.fall_back(operation, counters, on_error, error));
+        Concluded { outcome, late }
     }
 
     /// Gives back what the memory was charged in place of the store.
@@ -184,22 +181,24 @@ impl Guarded {
         (f64::from(limit) * self.local_share).ceil() as u32
     }
 
-    async fn ask(&self, operation: Operation, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
-        let outcome = match &self.store {
-            Some(remote) => remote.apply(operation, counters).await?,
-            None => self.memory.apply_now(operation, counters)?,
+    async fn ask(&self, operation: Operation, counters: &[Counter<'_>]) -> Concluded {
+        let Concluded { outcome, late } = match &self.store {
+            Some(remote) => remote.apply(operation, counters).await,
+            None => Concluded { outcome: self.memory.apply_now(operation, counters), late: None },
         };
-        if outcome.readings().len() == counters.len() {
-            return Ok(outcome);
-        }
-        Err(StoreError::Refused("it answered for more counters or fewer than it was asked for".into()))
+        let is_complete = |outcome: &Outcome| outcome.readings().len() == counters.len();
+        let incomplete = "it answered for more counters or fewer than it was asked for";
+        let outcome = outcome.and_then(|outcome| {
+            is_complete(&outcome).then_some(outcome).ok_or_else(|| StoreError::Refused(incomplete.into()))
+        });
+        Concluded { outcome, late }
     }
 
     /// Forgets `counters` here and in the store. If the store can't be told, that is an error, whatever the
     /// limiter does when the store fails.
     pub(crate) async fn reset(&self, counters: &[Counter<'_>]) -> Result<(), StoreError> {
         self.memory.apply_now(Operation::Reset, counters)?;
-        self.ask(Operation::Reset, counters).await.map(|_| ())
+        self.ask(Operation::Reset, counters).await.outcome.map(|_| ())
     }
 
     pub(crate) async fn close(&self) {

@@ -36,6 +36,13 @@ pub(crate) enum Asked {
     Redis(redis::Ticket),
 }
 
+/// What came of a check.
+pub(crate) struct Concluded {
+    pub(crate) outcome: Result<Outcome, StoreError>,
+    /// What is left of the check if the store may still charge it, because it was late.
+    pub(crate) late: Option<Late>,
+}
+
 /// A check that the store may have charged after its deadline.
 pub(crate) enum Late {
     #[cfg(feature = "redis")]
@@ -158,44 +165,37 @@ impl Remote {
         operation: Operation,
         counters: &[Counter<'_>],
         asked: &Asked,
-    ) -> Result<Outcome, StoreError> {
+    ) -> Concluded {
         match *asked {
             #[cfg(feature = "redis")]
-            Asked::Redis(ref ticket) => ticket.outcome(operation, counters, self.timeout),
+            Asked::Redis(ref ticket) => {
+                let outcome = ticket.outcome(operation, counters, self.timeout);
+                let late = match &self.backend {
+                    Backend::Redis(store) => store.late(ticket).map(Late::Redis),
+                    Backend::Custom(_) => None,
+                };
+                Concluded { outcome, late }
+            }
         }
     }
 
-    /// Returns what is left of a check that was late, if it was.
-    // No other store is asked this way.
-    #[cfg_attr(not(feature = "redis"), allow(unused_variables, clippy::unused_self))]
-    pub(super) fn late(&self, asked: &Asked) -> Option<Late> {
-        match *asked {
-            #[cfg(feature = "redis")]
-            Asked::Redis(ref ticket) => match &self.backend {
-                Backend::Redis(store) => store.late(ticket).map(Late::Redis),
-                Backend::Custom(_) => None,
-            },
+    pub(super) async fn apply(self: &Arc<Self>, operation: Operation, counters: &[Counter<'_>]) -> Concluded {
+        if let Err(error) = self.breaker() {
+            return Concluded { outcome: Err(error), late: None };
         }
-    }
-
-    pub(super) async fn apply(
-        self: &Arc<Self>,
-        operation: Operation,
-        counters: &[Counter<'_>],
-    ) -> Result<Outcome, StoreError> {
-        self.breaker()?;
-        let result = match &self.backend {
+        let (result, late) = match &self.backend {
             // Redis keeps the deadline by itself, with one timer for all checks that share a call.
             #[cfg(feature = "redis")]
-            Backend::Redis(store) => store.apply(operation, counters).await,
+            Backend::Redis(store) => {
+                let (result, late) = store.apply(operation, counters).await;
+                (result, late.map(Late::Redis))
+            }
             Backend::Custom(store) => {
-                match tokio::time::timeout(self.timeout, store.apply(operation, counters)).await {
-                    Ok(result) => result,
-                    Err(_) => Err(StoreError::Timeout(self.timeout)),
-                }
+                let result = tokio::time::timeout(self.timeout, store.apply(operation, counters)).await;
+                (result.unwrap_or(Err(StoreError::Timeout(self.timeout))), None)
             }
         };
-        self.noted(result)
+        Concluded { outcome: self.noted(result), late }
     }
 
     /// Has the store reconnect when a connection is lost, even while nobody asks.

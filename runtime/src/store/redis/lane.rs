@@ -22,7 +22,7 @@ use super::connection::Wire;
 use super::courier::Courier;
 use super::denials::Denials;
 use super::failure::Failure;
-use super::late::Renounced;
+use super::late::{LateCheck, Renounced};
 use super::own_deadline::OwnDeadline;
 use super::script::Scripts;
 #[cfg(feature = "redis-cluster")]
@@ -98,11 +98,19 @@ impl Lane {
         }
     }
 
-    /// Decides `check`, in one call with whatever else is asked at this time.
-    pub(super) async fn decide(self: &Arc<Self>, check: &Check<'_, '_>) -> Result<Outcome, Failure> {
-        let mut ticket = self.enqueue(check)?;
-        poll_fn(|context| ticket.poll(context)).await;
-        ticket.answer(check.operation, check.counters)
+    /// Decides `check`, in one call with whatever else is asked at this time. Also returns what is left of it if it
+    /// was late.
+    pub(super) async fn decide(
+        self: &Arc<Self>,
+        check: &Check<'_, '_>,
+    ) -> (Result<Outcome, Failure>, Option<LateCheck>) {
+        match self.enqueue(check) {
+            Ok(mut ticket) => {
+                poll_fn(|context| ticket.poll(context)).await;
+                (ticket.answer(check.operation, check.counters), ticket.late(self))
+            }
+            Err(failure) => (Err(failure), None),
+        }
     }
 
     /// Gives `check` a place in the next call. The check is decided even if its ticket is dropped.

@@ -127,7 +127,7 @@ impl RedisStore {
         }
     }
 
-    /// Returns what is left of a check that was late, if it was.
+    /// Returns what is left of a check that was [begun](Self::begin), if it was late.
     pub(crate) fn late(&self, ticket: &Ticket) -> Option<LateCheck> {
         match self {
             Self::One(one) => ticket.late(&one.lane),
@@ -137,16 +137,17 @@ impl RedisStore {
         }
     }
 
-    /// Applies `operation` to `counters`, of which there is at least one, before the deadline.
+    /// Applies `operation` to `counters`, of which there is at least one, before the deadline. Also returns what is
+    /// left of the check if it was late.
     pub(crate) async fn apply(
         &self,
         operation: Operation,
         counters: &[Counter<'_>],
-    ) -> Result<Outcome, StoreError> {
+    ) -> (Result<Outcome, StoreError>, Option<LateCheck>) {
         match self {
             Self::One(one) => {
-                let check = self.check(operation, counters);
-                one.lane.decide(&check).await.map_err(|failure| failure.into_store_error(one.timeout))
+                let (decided, late) = one.lane.decide(&self.check(operation, counters)).await;
+                (decided.map_err(|failure| failure.into_store_error(one.timeout)), late)
             }
             #[cfg(feature = "redis-cluster")]
             // Boxed, since this future is much larger than the other.

@@ -27,6 +27,7 @@ use super::connection::{Access, Endpoint};
 use super::denials::Denials;
 use super::failure::Failure;
 use super::lane::{Lane, OnLost};
+use super::late::LateCheck;
 use super::script::Scripts;
 use crate::error::StoreError;
 use crate::log_throttle::LogThrottle;
@@ -107,18 +108,20 @@ impl Cluster {
         })
     }
 
+    /// Applies `operation` to `counters`, of which there is at least one, before the deadline. Also returns what is
+    /// left of a check of one policy if it was late.
     pub(super) async fn apply(
         self: &Arc<Self>,
         operation: Operation,
         counters: &[Counter<'_>],
-    ) -> Result<Outcome, StoreError> {
+    ) -> (Result<Outcome, StoreError>, Option<LateCheck>) {
         let is_one = counters.windows(2).all(|pair| pair[0].policy == pair[1].policy);
-        let decided = if is_one {
+        let (decided, late) = if is_one {
             self.decide(operation, counters).await
         } else {
-            several::decide(self, operation, counters).await
+            (several::decide(self, operation, counters).await, None)
         };
-        decided.map_err(|failure| failure.into_store_error(self.timeout))
+        (decided.map_err(|failure| failure.into_store_error(self.timeout)), late)
     }
 
     pub(super) fn denials(&self) -> &Denials {
@@ -130,29 +133,31 @@ impl Cluster {
         (&self.on_lost, self.timeout)
     }
 
-    /// Decides the counters of one policy.
+    /// Decides the counters of one policy. Also returns what is left of the check if it was late at the node that was
+    /// asked first.
     async fn decide(
         self: &Arc<Self>,
         operation: Operation,
         counters: &[Counter<'_>],
-    ) -> Result<Outcome, Failure> {
+    ) -> (Result<Outcome, Failure>, Option<LateCheck>) {
         let check = Check::new(&self.denials.hasher, operation, counters);
         if let Some(denied) = self.denials.recall(&check) {
-            return Ok(denied);
+            return (Ok(denied), None);
         }
         let (slot, deadline) = (Slot::of(counters[0].key), Instant::now() + self.timeout);
         let node = self.topology().node_of(slot);
-        let decided = match &node {
+        let (decided, late) = match &node {
             Some(node) => node.lane.decide(&check).await,
-            None => Err(Failure::NoConnection),
+            None => (Err(Failure::NoConnection), None),
         };
-        match decided {
+        let decided = match decided {
             Ok(outcome) => Ok(outcome),
             Err(failure) => {
                 let following = self.follow(failure, slot, node, check, deadline);
                 timeout_at(deadline.into(), following).await.unwrap_or(Err(Failure::Timeout))
             }
-        }
+        };
+        (decided, late)
     }
 
     /// Sends a check on to the node that has its slot now, if `failure` is a redirection from the node that was
@@ -194,7 +199,7 @@ impl Cluster {
             let decided = match &asked {
                 // The check would be charged without the caller learning of it.
                 Some(_) if Instant::now() >= deadline => Err(Failure::Timeout),
-                Some(node) => node.lane.decide(&check).await,
+                Some(node) => node.lane.decide(&check).await.0,
                 None => Err(Failure::NoConnection),
             };
             match decided {
@@ -359,7 +364,7 @@ mod tests {
             thread::sleep(cluster.timeout);
             asked.write_all(b"-MOVED 1 :7001\r\n").await.expect("it is heard");
         };
-        let (decided, ()) = tokio::join!(cluster.decide(Operation::Take, &counter), answering);
+        let ((decided, _), ()) = tokio::join!(cluster.decide(Operation::Take, &counter), answering);
         assert!(matches!(decided, Err(Failure::Timeout)), "{decided:?}");
         let sent = timeout(Duration::from_millis(100), other.read(&mut heard)).await;
         assert!(sent.is_err(), "{sent:?}");

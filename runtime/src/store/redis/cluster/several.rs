@@ -20,8 +20,8 @@
 //!   moment.
 //! * A unit that is given back when its window has just ended goes to the next window, which may then admit that
 //!   much more.
-//! * A unit that can't be given back, because its node is gone or never confirmed the charge, stays charged
-//!   until its window ends.
+//! * A unit that can't be given back, because its node is gone or did not [confirm](crate::store::redis::late) the
+//!   charge within a few seconds, stays charged until its window ends.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ pub(super) async fn decide(
     let decide = |(index, policy)| -> Boxed<'_, ()> {
         let answers = &answers;
         Box::pin(async move {
-            let answer = cluster.decide(operation, policy).await;
+            let (answer, _) = cluster.decide(operation, policy).await;
             answers.lock()[index] = answer;
         })
     };
@@ -144,11 +144,15 @@ async fn take_in_turn(
         if !matches!(verdict, Ok(true)) {
             break;
         }
-        let answer = if start.elapsed() < cluster.timeout {
+        let (answer, late) = if start.elapsed() < cluster.timeout {
             cluster.decide(Operation::Take, policies[index]).await
         } else {
-            Err(Failure::Timeout)
+            (Err(Failure::Timeout), None)
         };
+        // The others are given back, too.
+        if let Some(late) = late {
+            late.renounce(0, policies[index]);
+        }
         match answer {
             Ok(outcome) => {
                 if outcome.taken() {
@@ -175,7 +179,7 @@ async fn take_in_turn(
     };
     let finish = |(operation, index): (Operation, usize)| -> Boxed<'_, ()> {
         Box::pin(async move {
-            match cluster.decide(operation, policies[index]).await {
+            match cluster.decide(operation, policies[index]).await.0 {
                 Ok(outcome) if operation == Operation::GiveBack => {
                     // The policy had room, and stands where it stood before the charge.
                     progress.lock().answers[index] = Some(outcome.with_room());
