@@ -15,6 +15,10 @@ const STORE_ERRORS: &str = "rate_limit_store_errors_total";
 #[cfg(feature = "metrics")]
 const STORE_UP: &str = "rate_limit_store_up";
 
+/// Counters in this process's memory.
+#[cfg(feature = "metrics")]
+const MEMORY_COUNTERS: &str = "rate_limit_memory_counters";
+
 /// The verdict of one policy about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -54,6 +58,11 @@ pub(crate) fn begin<'p>(policies: impl IntoIterator<Item = &'p Policy>) {
             STORE_UP,
             "1 while the store of the rate limiter is there, 0 while it is away."
         );
+        metrics::describe_gauge!(
+            MEMORY_COUNTERS,
+            "Counters in this process's memory, with expired ones that have not been dropped yet."
+        );
+        metrics::gauge!(MEMORY_COUNTERS).increment(0.0);
         for policy in policies {
             let denied = if policy.is_shadow() { Verdict::ShadowDenied } else { Verdict::Denied };
             for verdict in [Verdict::Allowed, denied] {
@@ -96,4 +105,19 @@ pub(crate) fn failed(error: &StoreError) {
 pub(crate) fn store(is_up: bool) {
     #[cfg(feature = "metrics")]
     metrics::gauge!(STORE_UP).set(if is_up { 1.0 } else { 0.0 });
+}
+
+/// Records that a counter has been added to this process's memory.
+pub(crate) fn counter_added() {
+    #[cfg(feature = "metrics")]
+    metrics::gauge!(MEMORY_COUNTERS).increment(1.0);
+}
+
+/// Records that `count` counters have been dropped from this process's memory.
+#[cfg_attr(feature = "metrics", allow(clippy::cast_precision_loss))] // a memory has far less than 2^52 counters
+pub(crate) fn counters_dropped(count: usize) {
+    #[cfg(feature = "metrics")]
+    if count > 0 {
+        metrics::gauge!(MEMORY_COUNTERS).decrement(count as f64);
+    }
 }

@@ -1,7 +1,9 @@
 //! Tests of what the `metrics` facade is told: decisions and errors, under labels that no request can influence.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use axum::Router;
@@ -9,7 +11,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::routing::get;
 use axum_rate_limit::store::{Counter, MemoryStore, Operation, Outcome, Store};
-use axum_rate_limit::{Builder, OnStoreError, Policy, RateLimiter, StoreError, rate_limit};
+use axum_rate_limit::{Builder, ManualClock, OnStoreError, Policy, RateLimiter, StoreError, rate_limit};
 use http::Request;
 use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
@@ -88,6 +90,9 @@ fn told(settings: Builder, requests: &[(&str, &str)]) -> Told {
             (MetricKind::Gauge, "rate_limit_store_up", [], DebugValue::Gauge(value)) => {
                 told.is_up = Some(value.into_inner() > 0.0);
             }
+            (MetricKind::Gauge, "rate_limit_memory_counters", [], DebugValue::Gauge(value)) => {
+                assert!(value.into_inner() == 0.0, "the limiter is gone: {value}");
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -149,6 +154,50 @@ fn who_waits_is_not_denied() {
     };
     assert_eq!(counted("allowed"), Some(&DebugValue::Counter(2)));
     assert_eq!(counted("denied"), Some(&DebugValue::Counter(1)));
+}
+
+#[test]
+fn what_the_memory_holds_is_told() {
+    const BRIEF: Policy = Policy::new("brief").per_second(1);
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let held = Cell::new(0.0);
+    let expect = |count: f64| {
+        for (key, .., value) in snapshotter.snapshot().into_vec() {
+            // A snapshot tells the change since the one before.
+            if let (true, DebugValue::Gauge(change)) =
+                (key.key().name() == "rate_limit_memory_counters", value)
+            {
+                held.set(held.get() + change.into_inner());
+            }
+        }
+        assert!((held.get() - count).abs() < 0.5, "{} are held, not {count}", held.get());
+    };
+    metrics::with_local_recorder(&recorder, || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            let clock = ManualClock::default();
+            let settings = RateLimiter::builder().clock(&clock).max_keys(10);
+            let limiter = settings.build().await.expect("a limiter");
+            expect(0.0);
+            let check = async |keys: Range<u32>| {
+                for key in keys {
+                    let _ = limiter.check(&BRIEF, key.to_string().as_str()).await;
+                }
+            };
+            // What is denied, or finds no room, is not held.
+            check(0..10).await;
+            check(0..20).await;
+            expect(10.0);
+            limiter.reset(&BRIEF, "0").await.expect("it is forgotten");
+            expect(9.0);
+            clock.advance(Duration::from_secs(2));
+            check(20..30).await;
+            expect(10.0);
+            drop(limiter);
+            expect(0.0);
+        });
+    });
 }
 
 #[test]

@@ -5,6 +5,7 @@ use hashbrown::HashTable;
 
 use crate::algorithm::{Reading, Rule, State};
 use crate::store::Counter;
+use crate::telemetry;
 
 /// When a slot expires that is about to be charged: not before it has been.
 const RESERVED: u64 = u64::MAX;
@@ -88,6 +89,7 @@ impl Shard {
             return Err(Full);
         }
         self.table.insert_unique(hash, slot, |slot| hasher.hash_one(&*slot.key));
+        telemetry::counter_added();
         Ok(())
     }
 
@@ -123,12 +125,13 @@ impl Shard {
     pub(super) fn remove(&mut self, hash: u64, counter: &Counter<'_>) {
         if let Ok(entry) = self.table.find_entry(hash, |slot| slot.is(counter)) {
             entry.remove();
+            telemetry::counters_dropped(1);
         }
     }
 
     /// Passes over the next `steps` places and drops what has expired there.
     fn drop_expired(&mut self, now: u64, steps: usize) {
-        let places = self.table.num_buckets();
+        let (places, before) = (self.table.num_buckets(), self.table.len());
         for _ in 0..steps.min(places) {
             self.hand = (self.hand + 1) % places;
             if let Ok(entry) = self.table.get_bucket_entry(self.hand)
@@ -137,11 +140,18 @@ impl Shard {
                 entry.remove();
             }
         }
+        telemetry::counters_dropped(before - self.table.len());
     }
 
     /// How many counters it holds, expired ones among them.
     #[cfg(all(test, feature = "test-util"))]
     pub(super) fn len(&self) -> usize {
         self.table.len()
+    }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        telemetry::counters_dropped(self.table.len());
     }
 }
