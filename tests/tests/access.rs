@@ -40,6 +40,20 @@ async fn a_user_and_a_database_are_taken_from_the_url_in_both_protocols() {
     all_is_done(&built(|| RateLimiter::builder().redis(&url)).await).await;
 }
 
+/// The user may only touch keys that begin with the prefix of the service.
+#[tokio::test]
+async fn a_server_that_takes_no_writes_is_refused_whatever_the_prefix() {
+    let server = RedisServer::start().await;
+    let () = server.call(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    for prefix in ["rl:", "own:"] {
+        let keys = format!("~{prefix}*");
+        let () = server.call(&["ACL", "SETUSER", "app", "reset", "on", ">p", &keys, "+@all"]).await;
+        let url = format!("redis://app:p@127.0.0.1:{}", server.port());
+        let error = refusal(|| RateLimiter::builder().redis(&url).key_prefix(prefix)).await;
+        assert!(error.contains("takes no writes"), "{prefix}: {error}");
+    }
+}
+
 /// Makes sure that Redis serves every operation of a limiter, under each algorithm.
 async fn all_is_done(limiter: &RateLimiter) {
     let bucket = Algorithm::TokenBucket { burst: None };

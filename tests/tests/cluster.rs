@@ -239,9 +239,9 @@ async fn a_node_is_not_taken_for_a_server_of_its_own() {
         let error = refusal(|| RateLimiter::builder().redis(node.url())).await;
         assert!(error.contains("node of a cluster") && error.contains("`redis_cluster`"), "{error}");
     }
-    // A user who may write nothing but counters learns it when they are charged.
+    // A user who may write the keys of one policy alone learns it when they are charged.
     let node = &cluster.nodes()[0];
-    let () = node.call(&["ACL", "SETUSER", "app", "on", ">secret", "~own:*", "+@all"]).await;
+    let () = node.call(&["ACL", "SETUSER", "app", "on", ">secret", "~own:{one:*", "+@all"]).await;
     let url = format!("redis://app:secret@127.0.0.1:{}", node.port());
     let settings = || RateLimiter::builder().redis(&url).key_prefix("own:").timeout(PATIENCE);
     let limiter = built(|| settings().on_store_error(OnStoreError::Deny)).await;

@@ -78,7 +78,12 @@ impl Builder {
         let amended = amendment::apply(self.amendments, &self.env_prefix, variables, &declared)?;
         let policies = InForce::new(&declared, &amended)?;
         let memory = MemoryStore::with_clock(self.max_keys, self.clock.clone());
-        let settings = Settings { timeout: self.timeout, deny_memory: self.deny_memory, clock: self.clock };
+        let settings = Settings {
+            timeout: self.timeout,
+            key_prefix: self.key_prefix.as_ref().into(),
+            deny_memory: self.deny_memory,
+            clock: self.clock,
+        };
         let backend: Option<Backend> = match self.store {
             Choice::Memory => None,
             Choice::Environment => match redis_url(std::env::var(REDIS_URL))? {

@@ -25,6 +25,7 @@ pub(crate) mod redis;
 pub(crate) mod remote;
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -239,6 +240,8 @@ impl Outcome {
 pub(crate) struct Settings {
     /// The deadline of a decision.
     pub(crate) timeout: Duration,
+    /// What all keys begin with.
+    pub(crate) key_prefix: Arc<str>,
     pub(crate) deny_memory: bool,
     pub(crate) clock: Clock,
 }

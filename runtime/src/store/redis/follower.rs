@@ -18,13 +18,19 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// Asks the sentinels, while a lane is served by a master of theirs, whether that is still the master.
 pub(super) struct Follower {
     sentinels: Arc<Sentinels>,
+    key_prefix: Arc<str>,
     scripts: Arc<Scripts>,
     lane: Arc<Lane>,
 }
 
 impl Follower {
-    pub(super) fn new(sentinels: Arc<Sentinels>, scripts: Arc<Scripts>, lane: Arc<Lane>) -> Self {
-        Self { sentinels, scripts, lane }
+    pub(super) fn new(
+        sentinels: Arc<Sentinels>,
+        key_prefix: Arc<str>,
+        scripts: Arc<Scripts>,
+        lane: Arc<Lane>,
+    ) -> Self {
+        Self { sentinels, key_prefix, scripts, lane }
     }
 
     /// Serves the lane through a connection to a master, and later through those to its successors.
@@ -65,9 +71,8 @@ impl Follower {
 
     /// Returns a connection to the master, if that is another one than at `address`.
     async fn successor(&self, address: &str) -> Result<Option<Wire>, Failure> {
-        let Some(mut wire) = self.sentinels.connect_elsewhere(address, CONNECT_TIMEOUT).await? else {
-            return Ok(None);
-        };
+        let connecting = self.sentinels.connect_elsewhere(address, &self.key_prefix, CONNECT_TIMEOUT);
+        let Some(mut wire) = connecting.await? else { return Ok(None) };
         self.scripts.meet(&mut wire).await?;
         Ok(Some(wire))
     }

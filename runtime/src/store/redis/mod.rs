@@ -71,6 +71,7 @@ pub(crate) enum RedisStore {
 /// One server, behind one connection that all checks share.
 pub(crate) struct One {
     server: Server,
+    key_prefix: Arc<str>,
     scripts: Arc<Scripts>,
     denials: Arc<Denials>,
     lane: Arc<Lane>,
@@ -80,12 +81,12 @@ pub(crate) struct One {
 impl RedisStore {
     /// Creates a store on `server`, which is not connected yet.
     pub(crate) fn on(server: Server, settings: Settings) -> Self {
-        let Settings { timeout, deny_memory, clock } = settings;
+        let Settings { timeout, key_prefix, deny_memory, clock } = settings;
         let scripts = Arc::new(Scripts::new(clock.clone(), timeout, false));
         let denials = Arc::new(Denials::new(deny_memory, clock));
         let lane = Lane::new(Arc::clone(&scripts), Arc::clone(&denials), timeout, Arc::default());
         let lane = Arc::new(lane);
-        Self::One(One { server, scripts, denials, lane, timeout })
+        Self::One(One { server, key_prefix, scripts, denials, lane, timeout })
     }
 
     /// Creates a store on the cluster that the nodes at `urls` belong to, which is not connected yet.
@@ -221,12 +222,13 @@ impl RedisStore {
 
 impl One {
     async fn connect(&self) -> Result<(), Failure> {
-        let mut connection = self.server.connect(CONNECT_TIMEOUT).await?;
+        let mut connection = self.server.connect(&self.key_prefix, CONNECT_TIMEOUT).await?;
         self.scripts.meet(&mut connection).await?;
         #[cfg(feature = "redis-sentinel")]
         if let Server::Sentinels(sentinels) = &self.server {
-            let (scripts, lane) = (Arc::clone(&self.scripts), Arc::clone(&self.lane));
-            Follower::new(Arc::clone(sentinels), scripts, lane).attach(connection);
+            let (key_prefix, scripts) = (Arc::clone(&self.key_prefix), Arc::clone(&self.scripts));
+            let follower = Follower::new(Arc::clone(sentinels), key_prefix, scripts, Arc::clone(&self.lane));
+            follower.attach(connection);
             return Ok(());
         }
         self.lane.attach(connection);

@@ -57,7 +57,7 @@ impl Cluster {
         }
         for node in topology.nodes().filter(|node| !node.lane.is_attached()) {
             connecting.add(&node.lane, || {
-                reach(Arc::clone(self), Arc::clone(node), topology.key_at(&node.address))
+                reach(Arc::clone(self), Arc::clone(node), topology.key_at(&node.address, &self.key_prefix))
             });
         }
         Ok(is_complete)

@@ -48,6 +48,7 @@ pub(crate) struct Cluster {
     importing: ImportingNodes,
     scripts: Arc<Scripts>,
     denials: Arc<Denials>,
+    key_prefix: Arc<str>,
     timeout: Duration,
     on_lost: Arc<OnLost>,
     /// Whether a mender is running.
@@ -90,13 +91,14 @@ impl Cluster {
                 seeds.len()
             ));
         }
-        let Settings { timeout, deny_memory, clock } = settings;
+        let Settings { timeout, key_prefix, deny_memory, clock } = settings;
         Ok(Self {
             seeds,
             topology: RwLock::default(),
             importing: ImportingNodes::default(),
             scripts: Arc::new(Scripts::new(clock.clone(), timeout, true)),
             denials: Arc::new(Denials::new(deny_memory, clock)),
+            key_prefix,
             timeout,
             on_lost: Arc::default(),
             mending: AtomicBool::new(false),
@@ -295,8 +297,12 @@ mod tests {
 
     pub(super) fn cluster(urls: &[&str]) -> Result<Cluster, String> {
         let urls: Vec<String> = urls.iter().map(|&url| url.to_owned()).collect();
-        let settings =
-            Settings { timeout: Duration::from_secs(1), deny_memory: true, clock: Clock::default() };
+        let settings = Settings {
+            timeout: Duration::from_secs(1),
+            key_prefix: "rl:".into(),
+            deny_memory: true,
+            clock: Clock::default(),
+        };
         Cluster::new(&urls, &Access::default(), settings)
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use redis::Value;
 
+use crate::store::redis::connection::unused_key;
 use crate::store::redis::lane::Lane;
 
 /// How many slots a cluster has. Each key is in one of them.
@@ -190,12 +191,12 @@ impl Topology {
     }
 
     /// Returns an unused key in a slot of the node at `address`, or `None` if that node has no slots.
-    pub(super) fn key_at(&self, address: &Address) -> Option<String> {
+    pub(super) fn key_at(&self, address: &Address, key_prefix: &str) -> Option<String> {
         let node = self.nodes.iter().position(|node| node.address == *address)?;
         let node = u16::try_from(node).ok().filter(|node| self.slots.contains(node))?;
         let is_there = |key: &String| self.slots[usize::from(Slot::of(key).0)] == node;
         // Tries up to 16 keys per slot, since hashing does not spread them evenly.
-        (0..u32::from(SLOTS) * 16).map(|number| format!("rl:{{}}{number}")).find(is_there)
+        (0..u32::from(SLOTS) * 16).map(|number| unused_key(key_prefix, number)).find(is_there)
     }
 
     pub(super) fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
@@ -236,11 +237,11 @@ mod tests {
         let assignment = Assignment(vec![(0, 9_999, address(1)), (10_000, 16_383, address(2))]);
         let topology = Topology::of(assignment, vec![address(3)], &Topology::default(), || cluster.lane());
         for port in [1, 2] {
-            let key = topology.key_at(&address(port)).expect("it has slots");
+            let key = topology.key_at(&address(port), "rl:").expect("it has slots");
             let node = topology.node_of(Slot::of(&key)).expect("it is somebody's");
             assert_eq!(node.address, address(port));
         }
-        assert_eq!(topology.key_at(&address(3)), None);
+        assert_eq!(topology.key_at(&address(3), "rl:"), None);
     }
 
     #[test]

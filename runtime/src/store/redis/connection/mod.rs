@@ -34,9 +34,6 @@ pub(crate) enum Server {
     Sentinels(Arc<Sentinels>),
 }
 
-/// Unused keys, in two different slots.
-const UNUSED: [&str; 2] = ["rl:{}", "rl:{}2"];
-
 /// What is wrong with an address, and what to write instead.
 pub(super) type Fault = String;
 
@@ -51,12 +48,13 @@ impl Server {
         Ok(Self::Sentinels(Arc::new(Sentinels::parse(master, sentinels, access)?)))
     }
 
-    /// Opens a connection to a server that takes writes. `timeout` bounds single steps; callers bound the whole.
-    pub(super) async fn connect(&self, timeout: Duration) -> RedisResult<Wire> {
+    /// Opens a connection to a server that takes writes to keys with this prefix. `timeout` bounds single steps;
+    /// callers bound the whole.
+    pub(super) async fn connect(&self, key_prefix: &str, timeout: Duration) -> RedisResult<Wire> {
         match self {
-            Self::Single(endpoint) => open(endpoint, timeout).await,
+            Self::Single(endpoint) => open(endpoint, key_prefix, timeout).await,
             #[cfg(feature = "redis-sentinel")]
-            Self::Sentinels(sentinels) => open(&sentinels.master(timeout).await?, timeout).await,
+            Self::Sentinels(sentinels) => open(&sentinels.master(timeout).await?, key_prefix, timeout).await,
         }
     }
 }
@@ -68,27 +66,35 @@ impl Sentinels {
     pub(super) async fn connect_elsewhere(
         &self,
         address: &str,
+        key_prefix: &str,
         timeout: Duration,
     ) -> RedisResult<Option<Wire>> {
         let master = self.master_of_most(timeout).await?;
         if master.address() == address {
             return Ok(None);
         }
-        open(&master, timeout).await.map(Some)
+        open(&master, key_prefix, timeout).await.map(Some)
     }
 }
 
-async fn open(endpoint: &Endpoint, timeout: Duration) -> RedisResult<Wire> {
+async fn open(endpoint: &Endpoint, key_prefix: &str, timeout: Duration) -> RedisResult<Wire> {
     let mut connection = endpoint.connect(timeout).await?;
-    ensure_writable(&mut connection).await?;
+    ensure_serves(&mut connection, key_prefix).await?;
     Ok(connection)
+}
+
+/// Returns a key that no counter has, in a slot that depends on `number`.
+pub(super) fn unused_key(key_prefix: &str, number: u32) -> String {
+    format!("{key_prefix}{{}}{number}")
 }
 
 /// Fails if the server takes no writes, or is a node of a cluster. A server that takes no writes accepts the
 /// scripts and only refuses their commands, and a node of a cluster accepts them for the keys that it owns.
 /// Other errors do not count, since the user may lack permission for these keys alone.
-async fn ensure_writable(connection: &mut Wire) -> RedisResult<()> {
-    let unlinked: RedisResult<Value> = redis::cmd("UNLINK").arg(&UNUSED).query_async(connection).await;
+async fn ensure_serves(connection: &mut Wire, key_prefix: &str) -> RedisResult<()> {
+    // In two different slots.
+    let keys = [1, 2].map(|number| unused_key(key_prefix, number));
+    let unlinked: RedisResult<Value> = redis::cmd("UNLINK").arg(&keys).query_async(connection).await;
     match unlinked.and_then(Value::extract_error) {
         Err(error) if error.code().is_some_and(is_unwritable) => {
             Err(RedisError::from((ErrorKind::Io, "the server takes no writes", error.to_string())))
