@@ -97,8 +97,12 @@ impl RateLimiter {
     ///
     /// Use this for jobs, sockets and anything else that is not a handler. There is no request, so the policy's
     /// functions are not called. The key is `key` itself (with [`Key::resource`] for a policy that is
-    /// [`by_resource`](Policy::by_resource), or [`Key::route`] for one that is [`by_route`](Policy::by_route)). The cost is the declared one, or 1 if a function determines it. The
-    /// quotas are the declared ones, or those of [`with_quotas`](Policy::with_quotas).
+    /// [`by_resource`](Policy::by_resource), or [`Key::route`] for one that is [`by_route`](Policy::by_route)). The
+    /// cost is the declared one, or 1 if a function determines it. The quotas are the declared ones, or those of
+    /// [`with_quotas`](Policy::with_quotas).
+    ///
+    /// A policy that no attribute declares is not compared with others of its name, though it shares their
+    /// counters: see [`Builder::declare`](Builder::declare).
     ///
     /// # Errors
     ///
@@ -149,8 +153,9 @@ impl RateLimiter {
         loop {
             // Looked up in each round, since an amendment may have changed the policy.
             let asks = [self.0.limiter.ask(policy, key.clone())];
-            let outcome = self.0.limiter.decide(Operation::Take, &asks).await?;
+            let decided = self.0.limiter.decide(Operation::Take, &asks).await;
             let [ask] = &asks;
+            let outcome = decided.inspect_err(|_| ask.report_refused())?;
             let decision = ask.decision(&outcome);
             let wait = decision.retry_after().map(|wait| wait.max(SHORTEST_WAIT));
             let Some(wait) = wait.filter(|wait| start.elapsed().saturating_add(*wait) <= patience) else {
@@ -216,15 +221,16 @@ impl RateLimiter {
 
     async fn decide(&self, operation: Operation, ask: Ask<'_>) -> Result<Decision, Error> {
         let asks = [ask];
-        let mut outcome = self.0.limiter.decide(operation, &asks).await?;
+        let decided = self.0.limiter.decide(operation, &asks).await;
         let [ask] = &asks;
-        if operation == Operation::GiveBack {
-            outcome = outcome.with_room();
-        }
         if operation == Operation::Take {
-            ask.report(&outcome);
+            match &decided {
+                Ok(outcome) => ask.report(outcome),
+                Err(_) => ask.report_refused(),
+            }
         }
-        Ok(ask.decision(&outcome))
+        let outcome = decided?;
+        Ok(ask.decision(&if operation == Operation::GiveBack { outcome.with_room() } else { outcome }))
     }
 
     /// Returns the policies in force, sorted by name: those that attributes or

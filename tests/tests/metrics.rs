@@ -53,13 +53,18 @@ struct Told {
     is_up: Option<bool>,
 }
 
-/// Sends requests with these paths and API keys, and returns what the facade was told. Panics on other metrics.
+/// Sends requests with these paths and API keys, and returns what the facade was told.
 fn told(settings: Builder, requests: &[(&str, &str)]) -> Told {
+    told_by(send(settings, requests))
+}
+
+/// Runs `work`, and returns what the facade was told. Panics on other metrics.
+fn told_by(work: impl Future<Output = ()>) -> Told {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     metrics::with_local_recorder(&recorder, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(send(settings, requests));
+        runtime.expect("a runtime").block_on(work);
     });
     let mut told = Told::default();
     for (key, _, description, value) in snapshotter.snapshot().into_vec() {
@@ -131,29 +136,30 @@ fn counts(counts: &[(&str, &str, &str, u64)]) -> Counts {
 #[test]
 fn who_waits_is_not_denied() {
     const PACED: Policy = Policy::new("paced").quota(1, Duration::from_secs(2));
-    let recorder = DebuggingRecorder::new();
-    metrics::with_local_recorder(&recorder, || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(async {
-            let limiter = RateLimiter::memory();
-            for (patience, is_allowed) in [(0, true), (600, true), (0, false)] {
-                let decision = limiter.check_within(&PACED, "x", Duration::from_secs(patience)).await;
-                assert_eq!(decision.expect("a decision").is_allowed(), is_allowed);
-            }
-        });
+    let told = told_by(async {
+        let limiter = RateLimiter::memory();
+        for (patience, is_allowed) in [(0, true), (600, true), (0, false)] {
+            let decision = limiter.check_within(&PACED, "x", Duration::from_secs(patience)).await;
+            assert_eq!(decision.expect("a decision").is_allowed(), is_allowed);
+        }
     });
-    let told = recorder.snapshotter().snapshot().into_vec();
-    let counted = |outcome: &str| {
-        let is = |key: &metrics::Key, name, value| {
-            key.labels().any(|label| (label.key(), label.value()) == (name, value))
-        };
-        let mut of = told
-            .iter()
-            .filter(|(key, ..)| is(key.key(), "policy", PACED.name()) && is(key.key(), "outcome", outcome));
-        of.next().map(|(.., value)| value)
-    };
-    assert_eq!(counted("allowed"), Some(&DebugValue::Counter(2)));
-    assert_eq!(counted("denied"), Some(&DebugValue::Counter(1)));
+    let expected = [("paced", "allowed", "false", 2), ("paced", "denied", "false", 1)];
+    assert_eq!(told.decisions, counts(&expected));
+}
+
+#[test]
+fn who_gets_an_error_is_denied() {
+    const REFUSED: Policy = Policy::new("refused").per_hour(5);
+    let told = told_by(async {
+        let limiter = RateLimiter::builder().max_keys(1).build().await.expect("a limiter");
+        assert!(limiter.check(&REFUSED, "a").await.is_ok());
+        assert!(limiter.check(&REFUSED, "b").await.is_err());
+        assert!(limiter.check_within(&REFUSED, "c", Duration::ZERO).await.is_err());
+        // This denies nobody.
+        assert!(limiter.add(&REFUSED, "d", 1).await.is_err());
+    });
+    let expected = [("refused", "allowed", "false", 1), ("refused", "denied", "true", 2)];
+    assert_eq!(told.decisions, counts(&expected));
 }
 
 #[test]
