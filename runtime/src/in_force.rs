@@ -96,7 +96,7 @@ impl InForce {
         registry::find_conflict(others.chain(amended.values().map(|policy| &**policy)))?;
         self.amended.store(Arc::new(amended));
         self.has_amended.store(true, Ordering::Relaxed);
-        amendment::tell(&policy);
+        amendment::log(&policy);
         Ok(())
     }
 }

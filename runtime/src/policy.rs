@@ -2,7 +2,7 @@
 
 mod equality;
 mod facts;
-mod fault;
+pub(crate) mod fault;
 mod named;
 
 use std::panic::Location;
@@ -347,10 +347,9 @@ impl Policy {
     /// Panics if `status` is not from 400 to 599. In a constant, this is a compile error.
     #[track_caller]
     pub const fn status(mut self, status: u16) -> Self {
-        assert!(
-            400 <= status && status <= 599,
-            "the status of a denial is an error status: write 400 to 599, such as 429"
-        );
+        if let Some(fault) = fault::of_status(status) {
+            panic!("{}", fault);
+        }
         self.status = Some(status);
         self
     }
@@ -362,8 +361,9 @@ impl Policy {
     /// Panics if `message` is empty or blank. In a constant, this is a compile error.
     #[track_caller]
     pub const fn message(mut self, message: &'static str) -> Self {
-        let is_blank = message.trim_ascii().is_empty();
-        assert!(!is_blank, "the message of a denial is empty: write what a client should read");
+        if let Some(fault) = fault::of_message(message) {
+            panic!("{}", fault);
+        }
         self.message = Some(message);
         self
     }

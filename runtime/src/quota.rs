@@ -3,7 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-const MAX_WINDOW_MILLIS: u128 = 366 * 24 * 60 * 60 * 1_000;
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest window of a quota.
+pub(crate) const MAX_WINDOW: Duration = Duration::from_secs(366 * DAY.as_secs());
 
 /// A number of requests per window of time.
 ///
@@ -64,7 +69,7 @@ impl Quota {
                 "a quota of 0 would deny every request: write a count from 1 to 4294967295",
             ));
         }
-        if millis < 1 || millis > MAX_WINDOW_MILLIS {
+        if millis < 1 || millis > MAX_WINDOW.as_millis() {
             return Err(InvalidQuota(
                 "a window lasts from 1 ms to 366 days: write `Duration::from_secs(90)` or the like",
             ));
@@ -75,7 +80,7 @@ impl Quota {
                  the like",
             ));
         }
-        #[allow(clippy::cast_possible_truncation)] // `MAX_WINDOW_MILLIS` fits
+        #[allow(clippy::cast_possible_truncation)] // `MAX_WINDOW` fits
         Ok(Self { limit, window_millis: millis as u64 })
     }
 
@@ -86,7 +91,7 @@ impl Quota {
     /// Panics if `limit` is 0.
     #[track_caller]
     pub const fn per_second(limit: u32) -> Self {
-        Self::new(limit, Duration::from_secs(1))
+        Self::new(limit, SECOND)
     }
 
     /// Creates a quota of `limit` requests per minute.
@@ -96,7 +101,7 @@ impl Quota {
     /// Panics if `limit` is 0.
     #[track_caller]
     pub const fn per_minute(limit: u32) -> Self {
-        Self::new(limit, Duration::from_secs(60))
+        Self::new(limit, MINUTE)
     }
 
     /// Creates a quota of `limit` requests per hour.
@@ -106,7 +111,7 @@ impl Quota {
     /// Panics if `limit` is 0.
     #[track_caller]
     pub const fn per_hour(limit: u32) -> Self {
-        Self::new(limit, Duration::from_secs(3_600))
+        Self::new(limit, HOUR)
     }
 
     /// Creates a quota of `limit` requests per 24 hours.
@@ -116,7 +121,7 @@ impl Quota {
     /// Panics if `limit` is 0.
     #[track_caller]
     pub const fn per_day(limit: u32) -> Self {
-        Self::new(limit, Duration::from_secs(86_400))
+        Self::new(limit, DAY)
     }
 
     /// Returns how many requests may pass per window.
@@ -148,11 +153,11 @@ impl Quota {
 /// `30 per 90s`, `5 per minute`
 impl fmt::Display for Quota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = match self.window_millis {
-            1_000 => "second",
-            60_000 => "minute",
-            3_600_000 => "hour",
-            86_400_000 => "day",
+        let unit = match self.window() {
+            SECOND => "second",
+            MINUTE => "minute",
+            HOUR => "hour",
+            DAY => "day",
             _ => return write!(f, "{} per {:?}", self.limit, self.window()),
         };
         write!(f, "{} per {unit}", self.limit)
@@ -281,8 +286,6 @@ impl fmt::Debug for Quotas {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
     #[should_panic(expected = "deny every request")]

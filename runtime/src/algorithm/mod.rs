@@ -20,7 +20,7 @@ use sliding_log::SlidingLog;
 use sliding_window::SlidingWindow;
 use token_bucket::TokenBucket;
 
-use crate::quota::Quota;
+use crate::quota::{MAX_WINDOW, Quota};
 
 /// How a quota is counted.
 ///
@@ -67,7 +67,7 @@ impl Algorithm {
 }
 
 /// The longest window, and so the longest refill, in microseconds.
-const LONGEST: u64 = 366 * 24 * 60 * 60 * 1_000_000;
+const LONGEST: u64 = MAX_WINDOW.as_secs() * 1_000_000;
 
 /// The rule of a counter.
 #[derive(Clone, Copy, Debug)]

@@ -3,9 +3,11 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use super::{Pending, setting, unknown};
+use super::lookup::{setting, unknown};
+use super::pending::Pending;
 use crate::error::BuildError;
 use crate::policy::Policy;
+use crate::quota::{DAY, HOUR, MINUTE, SECOND};
 
 /// The setting that errors blame.
 const FROM_ENV: &str = "amend_from_env";
@@ -18,10 +20,10 @@ pub(crate) const TRUSTED_PROXIES: &str = "TRUSTED_PROXIES";
 const ALL_IN_SHADOW: &str = "SHADOW";
 /// The suffixes that may follow a policy's name in a variable, and what they set.
 const SUFFIXES: [(&str, Setting); 6] = [
-    ("_PER_SECOND", Setting::Per(Duration::from_secs(1))),
-    ("_PER_MINUTE", Setting::Per(Duration::from_secs(60))),
-    ("_PER_HOUR", Setting::Per(Duration::from_secs(3_600))),
-    ("_PER_DAY", Setting::Per(Duration::from_secs(86_400))),
+    ("_PER_SECOND", Setting::Per(SECOND)),
+    ("_PER_MINUTE", Setting::Per(MINUTE)),
+    ("_PER_HOUR", Setting::Per(HOUR)),
+    ("_PER_DAY", Setting::Per(DAY)),
     ("_BURST", Setting::Burst),
     ("_SHADOW", Setting::Shadow),
 ];
@@ -117,4 +119,156 @@ fn truth(variable: &str, value: &str) -> Result<bool, BuildError> {
 /// `my-api.v2` is `MY_API_V2` in a variable.
 fn in_environment(name: &str) -> String {
     name.to_ascii_uppercase().replace(['-', '.'], "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::super::{Amend, apply};
+    use super::*;
+    use crate::algorithm::Algorithm;
+    use crate::quota::Quota;
+
+    const HARDWORK: Policy = Policy::new("hard-work").per_minute(5).per_hour(50);
+    const BUCKET: Policy =
+        Policy::new("bucket").per_second(5).algorithm(Algorithm::TokenBucket { burst: None });
+
+    fn env(variables: &[(&str, &str)]) -> Result<HashMap<&'static str, Policy>, BuildError> {
+        let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
+        apply(Vec::new(), PREFIX, variables, &[HARDWORK, BUCKET]).map(|amended| amended.policies)
+    }
+
+    fn fault(variables: &[(&str, &str)]) -> String {
+        env(variables).expect_err("it is faulty").to_string()
+    }
+
+    #[test]
+    fn variables_replace_quotas() {
+        let amended = env(&[
+            ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "20"),
+            ("RATE_LIMIT_HARD_WORK_PER_DAY", "100"),
+            ("RATE_LIMIT_HARD_WORK_SHADOW", "true"),
+            ("RATE_LIMIT_BUCKET_BURST", "9"),
+            ("RATE_LIMIT_ENABLED", "yes"),
+            ("PATH", "/bin"),
+        ])
+        .unwrap();
+        let hardwork = &amended["hard-work"];
+        assert_eq!(hardwork.quotas(), [Quota::per_minute(20), Quota::per_hour(50), Quota::per_day(100)]);
+        assert!(hardwork.is_shadow());
+        assert_eq!(amended["bucket"].algorithm, Algorithm::TokenBucket { burst: Some(9) });
+    }
+
+    #[test]
+    fn a_stricter_quota_leaves_out_what_can_not_bind_beside_it() {
+        for (variables, expected) in [
+            (&[("RATE_LIMIT_HARD_WORK_PER_HOUR", "5")][..], &[Quota::per_hour(5)][..]),
+            (&[("RATE_LIMIT_HARD_WORK_PER_DAY", "50")], &[Quota::per_minute(5), Quota::per_day(50)]),
+            (&[("RATE_LIMIT_HARD_WORK_PER_DAY", "3")], &[Quota::per_day(3)]),
+        ] {
+            assert_eq!(env(variables).unwrap()["hard-work"].quotas(), expected);
+        }
+    }
+
+    #[test]
+    fn an_empty_variable_is_none() {
+        let none = ["SHADOW", "BUCKET_BURST", "HARD_WORK_PER_MINUTE", "HARD_WORK_SHADOW", "REDIS_PER_SECOND"];
+        let none = none.map(|name| format!("RATE_LIMIT_{name}"));
+        let variables: Vec<(&str, &str)> = none.iter().map(|name| (name.as_str(), "")).collect();
+        assert!(env(&variables).unwrap().is_empty());
+    }
+
+    #[test]
+    fn faults_say_what_to_write_instead() {
+        for (name, value, text) in [
+            ("RATE_LIMIT_HARDWORK_PER_MINUTE", "20", "did you mean `HARD_WORK`?"),
+            (
+                "RATE_LIMIT_REDIS_PER_SECOND",
+                "20",
+                "`RATE_LIMIT_REDIS_PER_SECOND`: `REDIS`: there is no policy",
+            ),
+            (
+                "RATE_LIMIT_REDIS_PER_SECOND",
+                "20",
+                "`Builder::declare` adds others (if it is another program's",
+            ),
+            ("RATE_LIMIT_SHADOW", "on", "neither `true` nor `false`"),
+            ("RATE_LIMIT_HARD_WORK_PER_MINUT", "20", "one of _PER_SECOND, _PER_MINUTE"),
+            ("RATE_LIMIT_HARD_WORK", "20", "one of _PER_SECOND, _PER_MINUTE"),
+            ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "0", "deny every request"),
+            ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "many", "`many` is not a whole number"),
+            ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "-1", "`-1` is not a whole number"),
+            ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "60", "can never bind"),
+            ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "60", "(it would have 60 in 60s, 50 in 3600s)"),
+            ("RATE_LIMIT_HARD_WORK_BURST", "3", "belongs to a token bucket"),
+            ("RATE_LIMIT_HARD_WORK_SHADOW", "maybe", "neither `true` nor `false`"),
+            ("RATE_LIMIT_BUCKET_BURST", "0", "a burst of 0"),
+        ] {
+            let fault = fault(&[(name, value)]);
+            assert!(fault.contains(text), "{name}={value}: {fault}");
+        }
+    }
+
+    #[test]
+    fn one_variable_puts_all_in_shadow() {
+        let enforced = ("RATE_LIMIT_BUCKET_SHADOW", "0");
+        for (value, expected) in
+            [("true", true), ("TRUE", true), ("1", true), ("false", false), ("0", false), (" ", false)]
+        {
+            let amended = env(&[("RATE_LIMIT_SHADOW", value), enforced]).unwrap();
+            let is_in_shadow = |name| amended.get(name).is_some_and(Policy::is_shadow);
+            assert_eq!(["hard-work", "bucket"].map(is_in_shadow), [expected; 2]);
+        }
+    }
+
+    #[test]
+    fn variables_of_another_prefix_are_another_programs() {
+        let variables = [("RATE_LIMIT_HARD_WORK_PER_MINUTE", "0"), ("SHOP_HARD_WORK_PER_MINUTE", "9")];
+        let variables = variables.map(|(name, value)| (name.into(), value.into()));
+        let amended = apply(Vec::new(), "SHOP_", variables, &[HARDWORK]).unwrap();
+        assert_eq!(amended.policies["hard-work"].quotas()[0], Quota::per_minute(9));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_not_utf_8_is_refused() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let fault = |name: &[u8], value: &[u8]| {
+            let variable = (OsString::from_vec(name.to_vec()), OsString::from_vec(value.to_vec()));
+            apply(Vec::new(), PREFIX, [variable], &[HARDWORK]).map(|_| ()).map_err(|error| error.to_string())
+        };
+        let error = fault(b"RATE_LIMIT_HARD_WORK_PER_MINUTE", b"2\xff").expect_err("it is no number");
+        assert!(error.contains("not a whole number"), "{error}");
+        let error = fault(b"RATE_LIMIT_HARD_WORK_PER_\xff", b"20").expect_err("it is not a window");
+        assert!(error.contains("one of _PER_SECOND"), "{error}");
+        for other in [b"RATE_LIMIT_\xff".as_slice(), b"\xff"] {
+            assert_eq!(fault(other, b"\xff"), Ok(()), "it is not meant");
+        }
+    }
+
+    #[test]
+    fn variables_are_judged_together_in_any_order() {
+        let (minute, hour) = ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "RATE_LIMIT_HARD_WORK_PER_HOUR");
+        for (per_minute, per_hour) in [("1", "3"), ("60", "600")] {
+            for variables in
+                [[(minute, per_minute), (hour, per_hour)], [(hour, per_hour), (minute, per_minute)]]
+            {
+                let amended = env(&variables).unwrap();
+                let limits: Vec<String> =
+                    amended["hard-work"].quotas().iter().map(|quota| quota.limit().to_string()).collect();
+                assert_eq!(limits, [per_minute, per_hour]);
+            }
+        }
+    }
+
+    #[test]
+    fn code_and_environment_add_up() {
+        let amend: Amend = Box::new(|policy| policy.per_minute(7).status(429));
+        let variables = [("RATE_LIMIT_HARD_WORK_PER_HOUR".into(), "70".into())];
+        let amended = apply(vec![("hard-work".to_owned(), amend)], PREFIX, variables, &[HARDWORK]).unwrap();
+        let hardwork = &amended.policies["hard-work"];
+        assert_eq!(hardwork.quotas(), [Quota::per_minute(7), Quota::per_hour(70)]);
+        assert_eq!(hardwork.status, Some(429));
+    }
 }

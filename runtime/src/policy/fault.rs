@@ -2,7 +2,7 @@
 
 use super::{Cost, Policy};
 use crate::algorithm::Algorithm;
-use crate::quota::Quota;
+use crate::quota::{MAX_WINDOW, Quota};
 
 impl Policy {
     #[track_caller]
@@ -15,10 +15,21 @@ impl Policy {
 
     /// Says what is wrong with the combination of algorithm, quotas and cost, if anything is.
     pub(crate) const fn fault(&self) -> Option<&'static str> {
+        if (self.quotas_by.is_some() || self.has_individual_quotas)
+            && matches!(self.algorithm, Algorithm::SlidingLog)
+        {
+            return Some(
+                "a sliding log keeps every request, so its quotas must be known: use another algorithm \
+                 with `quotas_by`",
+            );
+        }
+        // The quotas of a certain client come too late for the other checks, and are counted as well as possible.
+        if self.has_individual_quotas {
+            return None;
+        }
         let quotas = self.quotas.as_slice();
         let mut index = 0;
-        // The quotas of a certain client come too late for this check, and are counted as well as possible.
-        while index < quotas.len() && !self.has_individual_quotas {
+        while index < quotas.len() {
             let fault = match self.algorithm {
                 Algorithm::SlidingLog => log_fault(&quotas[index]),
                 Algorithm::TokenBucket { burst } => {
@@ -33,17 +44,8 @@ impl Policy {
         }
         if let (Cost::Fixed(cost), None) = (self.cost, self.quotas_by)
             && cost > self.most_at_once()
-            && !self.has_individual_quotas
         {
             return Some("a cost above a quota can never pass: give a smaller one, or `quotas_by` before it");
-        }
-        if (self.quotas_by.is_some() || self.has_individual_quotas)
-            && matches!(self.algorithm, Algorithm::SlidingLog)
-        {
-            return Some(
-                "a sliding log keeps every request, so its quotas must be known: use another algorithm \
-                 with `quotas_by`",
-            );
         }
         None
     }
@@ -66,6 +68,22 @@ impl Policy {
     }
 }
 
+/// Says what is wrong with the status of a denial, if anything is.
+pub(crate) const fn of_status(status: u16) -> Option<&'static str> {
+    if 400 <= status && status <= 599 {
+        return None;
+    }
+    Some("the status of a denial is an error status: write 400 to 599, such as 429")
+}
+
+/// Says what is wrong with the text of a denial, if anything is.
+pub(crate) const fn of_message(message: &str) -> Option<&'static str> {
+    if message.trim_ascii().is_empty() {
+        return Some("the message of a denial is empty: write what a client should read");
+    }
+    None
+}
+
 const fn log_fault(quota: &Quota) -> Option<&'static str> {
     if quota.limit() > Quota::MAX_LOG {
         return Some(
@@ -78,7 +96,6 @@ const fn log_fault(quota: &Quota) -> Option<&'static str> {
 /// Says what is wrong with a quota of a policy with that burst, if anything is. `by` is how this quota is
 /// counted: with the burst only if it is the quota that has it.
 const fn bucket_fault(quota: &Quota, burst: Option<u32>, by: Algorithm) -> Option<&'static str> {
-    const LONGEST: u128 = 366 * 24 * 60 * 60 * 1_000_000;
     let window = quota.window().as_micros();
     let limit = quota.limit() as u128;
     if limit > window {
@@ -97,7 +114,7 @@ const fn bucket_fault(quota: &Quota, burst: Option<u32>, by: Algorithm) -> Optio
         }
         return None;
     }
-    if burst * window.div_ceil(limit) > LONGEST {
+    if burst * window.div_ceil(limit) > MAX_WINDOW.as_micros() {
         return Some("a burst that takes more than 366 days to refill is no rate: give a smaller burst");
     }
     None

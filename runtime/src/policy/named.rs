@@ -27,7 +27,7 @@ macro_rules! units {
         /// Panics as [`quota`](Self::quota) does.
         #[track_caller]
         pub const fn per_second(self, limit: u32) -> $result {
-            self.quota(limit, Duration::from_secs(1))
+            self.quota(limit, crate::quota::SECOND)
         }
 
         /// Adds a quota of `limit` requests per minute.
@@ -37,7 +37,7 @@ macro_rules! units {
         /// Panics as [`quota`](Self::quota) does.
         #[track_caller]
         pub const fn per_minute(self, limit: u32) -> $result {
-            self.quota(limit, Duration::from_secs(60))
+            self.quota(limit, crate::quota::MINUTE)
         }
 
         /// Adds a quota of `limit` requests per hour.
@@ -47,7 +47,7 @@ macro_rules! units {
         /// Panics as [`quota`](Self::quota) does.
         #[track_caller]
         pub const fn per_hour(self, limit: u32) -> $result {
-            self.quota(limit, Duration::from_secs(3_600))
+            self.quota(limit, crate::quota::HOUR)
         }
 
         /// Adds a quota of `limit` requests per 24 hours.
@@ -57,7 +57,7 @@ macro_rules! units {
         /// Panics as [`quota`](Self::quota) does.
         #[track_caller]
         pub const fn per_day(self, limit: u32) -> $result {
-            self.quota(limit, Duration::from_secs(86_400))
+            self.quota(limit, crate::quota::DAY)
         }
     };
 }

@@ -1,0 +1,34 @@
+//! Finds the policy that an amendment names, or says which one may be meant.
+
+use crate::error::BuildError;
+use crate::policy::Policy;
+
+/// Returns the policy of that name, or an error that blames `by`.
+pub(crate) fn find<'p>(
+    by: &'static str,
+    name: &str,
+    policies: impl IntoIterator<Item = &'p Policy> + Clone,
+) -> Result<&'p Policy, BuildError> {
+    let names = policies.clone().into_iter().map(|policy| policy.name().to_owned());
+    let mut policies = policies.into_iter();
+    policies.find(|policy| policy.name() == name).ok_or_else(|| setting(by, name, &unknown(name, names)))
+}
+
+/// Returns the error that blames `what` of a setting.
+pub(super) fn setting(setting: &'static str, what: &str, fault: &str) -> BuildError {
+    BuildError::Setting { setting, problem: format!("`{what}`: {fault}") }
+}
+
+/// Names whose similarity is above this are taken for misspellings of each other.
+const ALIKE: f64 = 0.7;
+
+/// Says that there is no policy of this name, and which one may be meant.
+pub(super) fn unknown(name: &str, names: impl Iterator<Item = String>) -> String {
+    let similarity = |other: &String| strsim::jaro_winkler(name, other);
+    let nearest = names.max_by(|one, other| similarity(one).total_cmp(&similarity(other)));
+    let hint = match nearest.filter(|nearest| similarity(nearest) > ALIKE) {
+        Some(nearest) => format!("did you mean `{nearest}`?"),
+        None => "no attribute declares one; `Builder::declare` adds others".to_owned(),
+    };
+    format!("there is no policy of that name: {hint}")
+}
