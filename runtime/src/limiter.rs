@@ -16,8 +16,8 @@ use crate::key::{Key, Prefixes, Proxies};
 use crate::policy::Policy;
 use crate::quota::{Quota, Quotas};
 use crate::store::guarded::{Guarded, OnStoreError};
-use crate::store::remote::{Asked, Begun, Concluded, Late};
-use crate::store::{Counter, Operation, Outcome};
+use crate::store::remote::{Begun, Concluded};
+use crate::store::{Counter, LateCheck, Operation, Outcome, Ticket};
 use crate::telemetry::{self, Verdict};
 
 /// Makes decisions. Knows nothing of HTTP.
@@ -110,7 +110,7 @@ impl Ask<'_> {
 impl Ask<'_> {
     /// Gives back what the store may have charged for this after its deadline; `first` is the index of its first
     /// counter in the check.
-    pub(crate) fn renounce(&self, late: &Late, first: usize) {
+    pub(crate) fn renounce(&self, late: &LateCheck, first: usize) {
         late.renounce(first, &counters([self]));
     }
 
@@ -147,9 +147,9 @@ impl Limiter {
         }
         let concluded = match self.store.begin(operation, &counters, || on_error) {
             Begun::Decided(outcome) => return outcome,
-            Begun::Asked(mut asked) => {
-                poll_fn(|context| asked.poll(context)).await;
-                self.store.conclude(operation, &counters, &asked, || on_error)
+            Begun::Asked(mut ticket) => {
+                poll_fn(|context| ticket.poll(context)).await;
+                self.store.conclude(operation, &counters, &ticket, || on_error)
             }
             Begun::Later => self.store.apply(operation, &counters, on_error).await,
         };
@@ -202,10 +202,10 @@ impl Limiter {
         &self,
         operation: Operation,
         asks: impl IntoIterator<Item = &'a Ask<'p>> + Clone,
-        asked: &Asked,
+        ticket: &Ticket,
     ) -> Concluded {
         let counters = counters(asks.clone());
-        let concluded = self.store.conclude(operation, &counters, asked, || self.strictest(asks));
+        let concluded = self.store.conclude(operation, &counters, ticket, || self.strictest(asks));
         renounce_denied(operation, &counters, concluded)
     }
 

@@ -23,15 +23,15 @@ use crate::in_force::Effective;
 use crate::inline_string::InlineString;
 use crate::limiter::Ask;
 use crate::policy::Policy;
-use crate::store::remote::{Asked, Begun, Concluded};
-use crate::store::{Boxed, Operation, Outcome};
+use crate::store::remote::{Begun, Concluded};
+use crate::store::{Boxed, Operation, Outcome, Ticket};
 
 /// Whether a request may go on.
 pub(super) enum Admission<'a> {
     /// It is decided already.
     Now(Option<Result<(), Response>>),
     /// The store has been asked; its answer is awaited in place.
-    Asked(Undecided<'a>, Asked),
+    Asked(Undecided<'a>, Ticket),
     /// A boxed future asks the store.
     Later(Boxed<'a, Result<(), Response>>),
 }
@@ -49,9 +49,9 @@ impl Future for Admission<'_> {
         match &mut *self {
             // A finished admission must not be polled again; if it is, it lets nothing through.
             Self::Now(result) => result.take().map_or(Poll::Pending, Poll::Ready),
-            Self::Asked(undecided, asked) => {
-                ready!(asked.poll(context));
-                Poll::Ready(undecided.conclude(asked))
+            Self::Asked(undecided, ticket) => {
+                ready!(ticket.poll(context));
+                Poll::Ready(undecided.conclude(ticket))
             }
             Self::Later(future) => future.as_mut().poll(context),
         }
@@ -68,11 +68,11 @@ pub(super) struct Undecided<'a> {
 
 impl<'a> Undecided<'a> {
     /// Settles the entries by the store's answer. The error is the response to the request.
-    fn conclude(&self, asked: &Asked) -> Result<(), Response> {
+    fn conclude(&self, ticket: &Ticket) -> Result<(), Response> {
         let limiter = &self.ledger.limiter().0.limiter;
         self.settle(|entries| {
             let asks = entries.asked(self.admission).iter().map(|entry| &entry.ask);
-            limiter.conclude(Operation::Take, asks, asked)
+            limiter.conclude(Operation::Take, asks, ticket)
         })
     }
 
@@ -147,7 +147,7 @@ impl Ledger {
                 settle(entries, admission, outcome, policies)?;
                 Admission::Now(Some(Ok(())))
             }
-            Begun::Asked(asked) => Admission::Asked(undecided(), asked),
+            Begun::Asked(ticket) => Admission::Asked(undecided(), ticket),
             Begun::Later => {
                 let asks = entries.asked(admission).iter().map(|entry| entry.ask.clone()).collect();
                 Admission::Later(undecided().ask(asks))

@@ -7,8 +7,7 @@ use smallvec::SmallVec;
 
 use crate::decision::Decision;
 use crate::limiter::Ask;
-use crate::store::Outcome;
-use crate::store::remote::Late;
+use crate::store::{LateCheck, Outcome};
 
 /// A policy, and what it decided.
 #[derive(Debug)]
@@ -27,7 +26,7 @@ pub(super) struct Entry {
 /// The part of an entry in a check that was late.
 #[derive(Clone, Debug)]
 pub(super) struct LatePart {
-    pub(super) check: Arc<Late>,
+    pub(super) check: Arc<LateCheck>,
     /// The index of the entry's first counter in the check.
     pub(super) first: usize,
     /// How much the request holds of what the store may have charged after the deadline.
@@ -108,7 +107,7 @@ impl Entries {
     }
 
     /// Records that the store may still charge what the entries of `admission` ask for, which wait for a decision.
-    pub(super) fn note_late(&mut self, admission: u32, late: &Arc<Late>) {
+    pub(super) fn note_late(&mut self, admission: u32, late: &Arc<LateCheck>) {
         let places = self.places(admission);
         let mut first = 0;
         for entry in &mut self.all[places] {

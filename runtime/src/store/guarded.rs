@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::remote::{Asked, Backend, Begun, Concluded, Remote, in_one_line};
-use super::{Counter, MemoryStore, Operation, Outcome};
+use super::remote::{Backend, Begun, Concluded, Remote, in_one_line};
+use super::{Counter, MemoryStore, Operation, Outcome, Ticket};
 use crate::algorithm::Algorithm;
 use crate::error::StoreError;
 use crate::log_throttle::LogThrottle;
@@ -110,11 +110,11 @@ impl Guarded {
         &self,
         operation: Operation,
         counters: &[Counter<'_>],
-        asked: &Asked,
+        ticket: &Ticket,
         on_error: impl FnOnce() -> OnStoreError,
     ) -> Concluded {
         let Concluded { outcome, late } = match &self.store {
-            Some(remote) => remote.conclude(operation, counters, asked),
+            Some(remote) => remote.conclude(operation, counters, ticket),
             None => Concluded { outcome: Err(StoreError::Closed), late: None },
         };
         let outcome = outcome.or_else(|error| self.fall_back(operation, counters, on_error(), error));

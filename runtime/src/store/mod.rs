@@ -18,6 +18,8 @@
 
 pub(crate) mod guarded;
 mod memory;
+#[cfg(not(feature = "redis"))]
+mod no_redis;
 mod outage;
 mod recovery;
 #[cfg(feature = "redis")]
@@ -31,6 +33,10 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 pub use self::memory::MemoryStore;
+#[cfg(not(feature = "redis"))]
+pub(crate) use self::no_redis::{LateCheck, Ticket};
+#[cfg(feature = "redis")]
+pub(crate) use self::redis::{LateCheck, Ticket};
 pub use crate::algorithm::Reading;
 
 use crate::algorithm::Algorithm;

@@ -1,16 +1,14 @@
 //! A store outside of this process: a deadline for each call, and a breaker that leaves a failing store alone.
 
-use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::outage::{News, Outage};
-use super::recovery::Recovery;
+use super::recovery::{Pauses, Recovery};
 #[cfg(feature = "redis")]
-use super::redis::{self, RedisStore};
-use super::{AnyStore, Counter, Operation, Outcome};
+use super::redis::RedisStore;
+use super::{AnyStore, Counter, LateCheck, Operation, Outcome, Ticket};
 use crate::error::StoreError;
 
 /// How often in a row a store of the user's has to be too slow to be left alone. A store that can't be reached
@@ -24,29 +22,17 @@ pub(crate) enum Begun {
     /// It is decided.
     Decided(Result<Outcome, StoreError>),
     /// The store has been asked. Its answer has to be waited for, and then [concluded](Remote::conclude).
-    #[cfg_attr(not(feature = "redis"), allow(dead_code))] // no other store is asked this way
-    Asked(Asked),
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))] // no other store gives tickets
+    Asked(Ticket),
     /// The store has to be [asked](Remote::apply) by a future of its own.
     Later,
-}
-
-/// A place in a call of the store, through which to wait for the answer.
-pub(crate) enum Asked {
-    #[cfg(feature = "redis")]
-    Redis(redis::Ticket),
 }
 
 /// What came of a check.
 pub(crate) struct Concluded {
     pub(crate) outcome: Result<Outcome, StoreError>,
     /// What is left of the check if the store may still charge it, because it was late.
-    pub(crate) late: Option<Late>,
-}
-
-/// A check that the store may have charged after its deadline.
-pub(crate) enum Late {
-    #[cfg(feature = "redis")]
-    Redis(redis::LateCheck),
+    pub(crate) late: Option<LateCheck>,
 }
 
 /// The remote store itself: Redis, or a store of the user's.
@@ -61,48 +47,26 @@ pub(super) struct Remote {
     backend: Backend,
     timeout: Duration,
     failures: AtomicU32,
-    /// Whether the breaker is open, and the store left alone.
-    open: AtomicBool,
+    /// Whether the breaker is open, so that only probes ask the store.
+    is_left_alone: AtomicBool,
     outage: Outage,
     recovery: Recovery,
-    closed: AtomicBool,
-}
-
-impl Asked {
-    /// Polls whether there is an answer.
-    #[cfg_attr(not(feature = "redis"), allow(unused_variables))] // no other store is asked this way
-    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        match *self {
-            #[cfg(feature = "redis")]
-            Self::Redis(ref mut ticket) => ticket.poll(context),
-        }
-    }
-}
-
-impl Late {
-    /// Gives `counters` back, if the store has charged them or should turn out to have charged them. They are those
-    /// of the check from the one with the index `first` on.
-    #[cfg_attr(not(feature = "redis"), allow(unused_variables))] // no other store is asked this way
-    pub(crate) fn renounce(&self, first: usize, counters: &[Counter<'_>]) {
-        match *self {
-            #[cfg(feature = "redis")]
-            Self::Redis(ref check) => check.renounce(first, counters),
-        }
-    }
-}
-
-impl fmt::Debug for Late {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Late")
-    }
+    /// Whether the limiter is closed.
+    is_closed: AtomicBool,
 }
 
 impl Remote {
     pub(super) fn new(backend: Backend, timeout: Duration) -> Arc<Self> {
-        let (failures, open, closed) = (AtomicU32::new(0), AtomicBool::new(false), AtomicBool::new(false));
-        let (outage, recovery) = (Outage::default(), Recovery::default());
-        let remote = Arc::new(Self { backend, timeout, failures, open, outage, recovery, closed });
-        remote.watch();
+        let remote = Arc::new(Self {
+            backend,
+            timeout,
+            failures: AtomicU32::new(0),
+            is_left_alone: AtomicBool::new(false),
+            outage: Outage::default(),
+            recovery: Recovery::default(),
+            is_closed: AtomicBool::new(false),
+        });
+        remote.listen_for_losses();
         remote
     }
 
@@ -129,7 +93,7 @@ impl Remote {
     }
 
     pub(super) async fn close(&self) {
-        self.closed.store(true, Ordering::Relaxed);
+        self.is_closed.store(true, Ordering::Relaxed);
         self.backend.close().await;
     }
 
@@ -143,11 +107,11 @@ impl Remote {
                 if let Some(outcome) = store.recall(&check) {
                     return Begun::Decided(Ok(outcome));
                 }
-                if let Err(error) = self.breaker() {
+                if let Err(error) = self.ensure_usable() {
                     return Begun::Decided(Err(error));
                 }
                 match store.begin(&check) {
-                    Some(Ok(ticket)) => Begun::Asked(Asked::Redis(ticket)),
+                    Some(Ok(ticket)) => Begun::Asked(ticket),
                     Some(Err(error)) => Begun::Decided(self.noted(Err(error))),
                     None => Begun::Later,
                 }
@@ -164,32 +128,27 @@ impl Remote {
         &self,
         operation: Operation,
         counters: &[Counter<'_>],
-        asked: &Asked,
+        ticket: &Ticket,
     ) -> Concluded {
-        match *asked {
+        match &self.backend {
             #[cfg(feature = "redis")]
-            Asked::Redis(ref ticket) => {
-                let outcome = ticket.outcome(operation, counters, self.timeout);
-                let late = match &self.backend {
-                    Backend::Redis(store) => store.late(ticket).map(Late::Redis),
-                    Backend::Custom(_) => None,
-                };
-                Concluded { outcome, late }
-            }
+            Backend::Redis(store) => Concluded {
+                outcome: ticket.outcome(operation, counters, self.timeout),
+                late: store.late(ticket),
+            },
+            // It gives no tickets.
+            Backend::Custom(_) => Concluded { outcome: Err(StoreError::Closed), late: None },
         }
     }
 
     pub(super) async fn apply(self: &Arc<Self>, operation: Operation, counters: &[Counter<'_>]) -> Concluded {
-        if let Err(error) = self.breaker() {
+        if let Err(error) = self.ensure_usable() {
             return Concluded { outcome: Err(error), late: None };
         }
         let (result, late) = match &self.backend {
             // Redis keeps the deadline by itself, with one timer for all checks that share a call.
             #[cfg(feature = "redis")]
-            Backend::Redis(store) => {
-                let (result, late) = store.apply(operation, counters).await;
-                (result, late.map(Late::Redis))
-            }
+            Backend::Redis(store) => store.apply(operation, counters).await,
             Backend::Custom(store) => {
                 let result = tokio::time::timeout(self.timeout, store.apply(operation, counters)).await;
                 (result.unwrap_or(Err(StoreError::Timeout(self.timeout))), None)
@@ -200,7 +159,7 @@ impl Remote {
 
     /// Has the store reconnect when a connection is lost, even while nobody asks.
     #[cfg_attr(not(feature = "redis"), allow(clippy::unused_self))] // no other store reports that
-    fn watch(self: &Arc<Self>) {
+    fn listen_for_losses(self: &Arc<Self>) {
         #[cfg(feature = "redis")]
         if let Backend::Redis(store) = &self.backend {
             let remote = Arc::downgrade(self);
@@ -213,11 +172,11 @@ impl Remote {
     }
 
     /// Returns an error while the breaker is open, or once the limiter is closed.
-    fn breaker(&self) -> Result<(), StoreError> {
-        if self.closed.load(Ordering::Relaxed) {
+    fn ensure_usable(&self) -> Result<(), StoreError> {
+        if self.is_closed.load(Ordering::Relaxed) {
             return Err(StoreError::Closed);
         }
-        if self.open.load(Ordering::Relaxed) {
+        if self.is_left_alone.load(Ordering::Relaxed) {
             return Err(StoreError::Unreachable("it has failed and is being probed".into()));
         }
         Ok(())
@@ -249,46 +208,13 @@ impl Remote {
 
     /// Opens the breaker, and spawns a task that closes it when the store answers again.
     fn leave_alone(self: &Arc<Self>, error: &StoreError) {
-        if self.closed.load(Ordering::Relaxed) || self.open.swap(true, Ordering::Relaxed) {
+        if self.is_closed.load(Ordering::Relaxed) || self.is_left_alone.swap(true, Ordering::Relaxed) {
             return;
         }
         self.outage.begin(error);
         let reason = in_one_line(error);
         tracing::warn!(error = reason, "the rate limiter's store is away; it is probed until it answers");
-        let (watch, mut pauses) = (Watch(Arc::downgrade(self)), self.recovery.pauses());
-        tokio::spawn(async move {
-            loop {
-                pauses.wait().await;
-                // The limiter may be gone, or closed.
-                let Some(remote) = watch.0.upgrade().filter(|remote| !remote.closed.load(Ordering::Relaxed))
-                else {
-                    return;
-                };
-                match remote.probe().await {
-                    Ok(()) if remote.closed.load(Ordering::Relaxed) => return remote.backend.close().await,
-                    Ok(()) => {
-                        remote.recovery.note();
-                        let after = remote.outage.end().unwrap_or_default();
-                        tracing::info!(away_for = ?after, "the rate limiter's store is back");
-                        drop(watch);
-                        // A loss that was reported while the breaker was open has been ignored.
-                        if remote.backend.is_lost() {
-                            let error = "it was lost as soon as it was back";
-                            remote.leave_alone(&StoreError::Unreachable(error.into()));
-                        }
-                        return;
-                    }
-                    Err(error) => {
-                        let (news, error) = (remote.outage.note(&error), in_one_line(&error));
-                        if let News::GoesOn(since) = news {
-                            tracing::warn!(error, away_for = ?since, "the rate limiter's store is still away");
-                        } else {
-                            tracing::debug!(error, "the rate limiter's store is still away");
-                        }
-                    }
-                }
-            }
-        });
+        tokio::spawn(OpenBreaker(Arc::downgrade(self)).probe(self.recovery.pauses()));
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
@@ -365,15 +291,52 @@ pub(crate) fn in_one_line(error: &StoreError) -> String {
     error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Closes the breaker of a store when dropped, whether the store has answered or the task was dropped with its
-/// runtime. The store is then asked again; if in vain, a new watch begins.
-struct Watch(Weak<Remote>);
+/// The breaker of a store while it is open. Dropping this closes it, whether the store has answered or the task was
+/// dropped with its runtime. The store is then asked again; if in vain, the breaker opens again.
+struct OpenBreaker(Weak<Remote>);
 
-impl Drop for Watch {
+impl OpenBreaker {
+    /// Probes the store until it answers.
+    async fn probe(self, mut pauses: Pauses) {
+        loop {
+            pauses.wait().await;
+            // The limiter may be gone, or closed.
+            let Some(remote) = self.0.upgrade().filter(|remote| !remote.is_closed.load(Ordering::Relaxed))
+            else {
+                return;
+            };
+            match remote.probe().await {
+                Ok(()) if remote.is_closed.load(Ordering::Relaxed) => return remote.backend.close().await,
+                Ok(()) => {
+                    remote.recovery.note();
+                    let after = remote.outage.end().unwrap_or_default();
+                    tracing::info!(away_for = ?after, "the rate limiter's store is back");
+                    drop(self);
+                    // A loss that was reported while the breaker was open has been ignored.
+                    if remote.backend.is_lost() {
+                        let error = "it was lost as soon as it was back";
+                        remote.leave_alone(&StoreError::Unreachable(error.into()));
+                    }
+                    return;
+                }
+                Err(error) => {
+                    let (news, error) = (remote.outage.note(&error), in_one_line(&error));
+                    if let News::GoesOn(since) = news {
+                        tracing::warn!(error, away_for = ?since, "the rate limiter's store is still away");
+                    } else {
+                        tracing::debug!(error, "the rate limiter's store is still away");
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for OpenBreaker {
     fn drop(&mut self) {
         if let Some(remote) = self.0.upgrade() {
             remote.failures.store(0, Ordering::Relaxed);
-            remote.open.store(false, Ordering::Relaxed);
+            remote.is_left_alone.store(false, Ordering::Relaxed);
         }
     }
 }

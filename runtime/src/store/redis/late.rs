@@ -6,6 +6,7 @@
 //! the answer tells that it was charged, unless it no longer counts by then: it must not be given back to a later
 //! window. (Of a token bucket and a sliding window, what they have recovered in the meantime is given back, too.)
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,12 @@ pub(crate) struct LateCheck {
     pub(super) lane: Arc<Lane>,
     pub(super) call: Arc<Call>,
     pub(super) place: Place,
+}
+
+impl fmt::Debug for LateCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LateCheck").finish_non_exhaustive()
+    }
 }
 
 /// What is known about the charges of a call that was late.
