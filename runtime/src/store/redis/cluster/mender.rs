@@ -7,25 +7,21 @@ use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
-use redis::{ConnectionAddr, ErrorKind, RedisError, RedisResult, Value};
+use redis::{ErrorKind, RedisError, RedisResult, Value};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Cluster;
-use super::topology::{Assignment, Node, Topology};
+use super::topology::{Node, Topology};
 use crate::error::StoreError;
 use crate::store::outage::News;
 use crate::store::recovery::{Pauses, Recovery};
 use crate::store::redis::CONNECT_TIMEOUT;
-use crate::store::redis::connection::{Endpoint, Wire};
+use crate::store::redis::connection::Wire;
 use crate::store::redis::failure::Failure;
 use crate::store::redis::lane::Lane;
 use crate::store::remote::in_one_line;
 
-/// How many nodes are asked for the slots at once. A node that fails is replaced by another, and one more is
-/// asked each time that none has answered for [`NEXT_IS_ASKED`].
-const ASKED_AT_ONCE: usize = 3;
-const NEXT_IS_ASKED: Duration = Duration::from_millis(200);
 /// How long a round waits for nodes that are still being connected to, before the mender looks after others.
 const ROUND: Duration = Duration::from_millis(300);
 
@@ -34,14 +30,14 @@ impl Cluster {
     /// missing then; the nodes that are connected serve all the same.
     pub(in super::super) async fn connect(self: &Arc<Self>) -> Result<(), Failure> {
         let mut connecting = Connecting::default();
-        let is_complete = self.look(&mut connecting).await?;
+        let is_complete = self.refresh(&mut connecting).await?;
         connecting.settle().await;
         connecting.outcome(is_complete)
     }
 
     /// Asks for the slots, and begins to connect to every node that is not connected. Returns whether every slot
     /// has a node.
-    async fn look(self: &Arc<Self>, connecting: &mut Connecting) -> Result<bool, Failure> {
+    async fn refresh(self: &Arc<Self>, connecting: &mut Connecting) -> Result<bool, Failure> {
         let assignment = self.assignment().await?;
         let is_complete = assignment.is_complete();
         let (topology, gone) = {
@@ -63,11 +59,11 @@ impl Cluster {
         Ok(is_complete)
     }
 
-    /// Looks once, then waits a while for the nodes that are being connected to, unless another node is lost
+    /// Asks once, then waits a while for the nodes that are being connected to, unless another node is lost
     /// meanwhile. The error says what is still missing then.
     async fn round(self: &Arc<Self>, connecting: &mut Connecting) -> Result<(), Failure> {
-        let looking = timeout(CONNECT_TIMEOUT, self.look(connecting));
-        let is_complete = looking.await.unwrap_or(Err(Failure::Timeout))?;
+        let refreshing = timeout(CONNECT_TIMEOUT, self.refresh(connecting));
+        let is_complete = refreshing.await.unwrap_or(Err(Failure::Timeout))?;
         {
             let (mut woken, mut settling) = (pin!(self.wake.notified()), pin!(connecting.settle()));
             let settled = poll_fn(|context| {
@@ -81,34 +77,6 @@ impl Cluster {
             let _ = timeout(ROUND, settled).await;
         }
         connecting.outcome(is_complete)
-    }
-
-    /// Returns the assignment from the first node that answers and does not see the cluster as down.
-    async fn assignment(&self) -> Result<Assignment, Failure> {
-        let mut nodes = self.seeds.clone();
-        for node in self.topology().nodes() {
-            let node = self.seeds[0].at(node.address.host.clone(), node.address.port);
-            if nodes.iter().all(|known| known.info().addr() != node.info().addr()) {
-                nodes.push(node);
-            }
-        }
-        fastrand::shuffle(&mut nodes);
-        let (mut asked, mut failure) = (JoinSet::new(), Failure::NoConnection);
-        let mut at_once = ASKED_AT_ONCE;
-        loop {
-            while asked.len() < at_once
-                && let Some(node) = nodes.pop()
-            {
-                asked.spawn(ask(node));
-            }
-            match timeout(NEXT_IS_ASKED, asked.join_next()).await {
-                Ok(Some(Ok(Ok(assignment)))) => return Ok(assignment),
-                Ok(Some(Ok(Err(error)))) => failure = error.into(),
-                Ok(Some(Err(_))) => {}
-                Ok(None) => return Err(failure),
-                Err(_) => at_once += 1,
-            }
-        }
     }
 
     /// Has the mender look for a lost node at once.
@@ -140,21 +108,6 @@ impl Cluster {
         tokio::spawn(mender.mend(pauses()));
         true
     }
-}
-
-async fn ask(node: Endpoint) -> Result<Assignment, RedisError> {
-    let host = match node.info().addr() {
-        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
-        _ => String::new(),
-    };
-    let mut connection = node.connect(CONNECT_TIMEOUT / 2).await?;
-    let state: String = redis::cmd("CLUSTER").arg("INFO").query_async(&mut connection).await?;
-    if !state.contains("cluster_state:ok") {
-        return Err((ErrorKind::Io, "the cluster is down, as one of its nodes sees it").into());
-    }
-    let slots = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
-    let unreadable = || RedisError::from((ErrorKind::UnexpectedReturnType, "CLUSTER SLOTS tells no slots"));
-    Assignment::parse(slots, &host).ok_or_else(unreadable)
 }
 
 /// Connects the lane of `node`. `key` is in one of the slots of the node, if it has any.

@@ -2,23 +2,22 @@
 
 use std::sync::Arc;
 
-use redis::Value;
-
+use super::assignment::Assignment;
 use crate::store::redis::connection::unused_key;
 use crate::store::redis::lane::Lane;
 
 /// How many slots a cluster has. Each key is in one of them.
-const SLOTS: u16 = 16_384;
+pub(super) const SLOTS: u16 = 16_384;
 /// The index that stands for no node, in the place of a slot's node.
 const NOBODY: u16 = u16::MAX;
 /// The host that is reported for a node without a hostname, where the cluster reports hostnames.
-const UNKNOWN: &str = "?";
+pub(super) const UNKNOWN: &str = "?";
 
 /// The slot of a key: the CRC16 of its hash tag.
 ///
 /// <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#key-distribution-model>
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Slot(u16);
+pub(super) struct Slot(pub(super) u16);
 
 impl Slot {
     pub(super) fn of(key: &str) -> Self {
@@ -43,71 +42,6 @@ impl Address {
         let host = if told.is_empty() { asked } else { told };
         (host != UNKNOWN).then(|| Some(Self { host: host.to_owned(), port: port.parse().ok()? }))?
     }
-}
-
-/// Which node has which slots, as one node reports it.
-#[derive(Debug, Default)]
-pub(super) struct Assignment(Vec<(u16, u16, Address)>);
-
-impl Assignment {
-    /// Parses the reply to `CLUSTER SLOTS`. `asked` is the host that was asked, and replaces an empty host. The
-    /// slots of a node whose host is unknown are left out.
-    pub(super) fn parse(reply: Value, asked: &str) -> Option<Self> {
-        let Value::Array(ranges) = reply else { return None };
-        let range = |range: Value| {
-            let Value::Array(range) = range else { return None };
-            let mut range = range.into_iter();
-            let (first, last) = (slot(&range.next()?)?, slot(&range.next()?)?);
-            if first > last {
-                return None;
-            }
-            let Value::Array(master) = range.next()? else { return None };
-            let mut master = master.into_iter();
-            let told = text(&master.next()?)?.to_owned();
-            let Value::Int(port) = master.next()? else { return None };
-            let port = u16::try_from(port).ok()?;
-            // The node's identifier comes before its metadata.
-            let told = if told == UNKNOWN { master.nth(1).and_then(ip) } else { Some(told) };
-            let host = told.map(|told| if told.is_empty() { asked.to_owned() } else { told });
-            Some(host.map(|host| (first, last, Address { host, port })))
-        };
-        let ranges = ranges.into_iter().map(range).collect::<Option<Vec<_>>>()?;
-        Some(Self(ranges.into_iter().flatten().collect()))
-    }
-
-    pub(super) fn is_complete(&self) -> bool {
-        let slots = self.0.iter().map(|(first, last, _)| (*first..=*last).len());
-        slots.sum::<usize>() == usize::from(SLOTS)
-    }
-}
-
-fn slot(value: &Value) -> Option<u16> {
-    let Value::Int(slot) = value else { return None };
-    u16::try_from(*slot).ok().filter(|slot| *slot < SLOTS)
-}
-
-/// Reads a string; null counts as an empty one.
-fn text(value: &Value) -> Option<&str> {
-    match value {
-        Value::BulkString(text) => str::from_utf8(text).ok(),
-        Value::SimpleString(text) => Some(text),
-        Value::Nil => Some(""),
-        _ => None,
-    }
-}
-
-/// Finds the `ip` in the metadata of a node.
-fn ip(known: Value) -> Option<String> {
-    let known: Vec<(Value, Value)> = match known {
-        Value::Map(known) => known,
-        Value::Array(known) => {
-            let mut known = known.into_iter();
-            std::iter::from_fn(|| Some((known.next()?, known.next()?))).collect()
-        }
-        _ => return None,
-    };
-    let (_, ip) = known.iter().find(|(name, _)| text(name) == Some("ip"))?;
-    text(ip).map(str::to_owned)
 }
 
 /// A master, and the lane where checks wait for it.
@@ -136,7 +70,7 @@ impl Topology {
         let mut topology = Self::default();
         let lane_at =
             |address: &Address| known.node_at(address).map_or_else(&lane, |node| Arc::clone(&node.lane));
-        for (first, last, address) in assignment.0 {
+        for (first, last, address) in assignment.ranges {
             let node = topology.node(address.clone(), || lane_at(&address));
             for slot in first..=last {
                 topology.set(Slot(slot), node);
@@ -234,7 +168,7 @@ mod tests {
     fn a_node_has_a_key_if_it_has_slots() {
         let cluster = cluster(&["redis://192.0.2.7"]).expect("it is one");
         let address = |port| Address { host: "192.0.2.7".to_owned(), port };
-        let assignment = Assignment(vec![(0, 9_999, address(1)), (10_000, 16_383, address(2))]);
+        let assignment = Assignment { ranges: vec![(0, 9_999, address(1)), (10_000, 16_383, address(2))] };
         let topology = Topology::of(assignment, vec![address(3)], &Topology::default(), || cluster.lane());
         for port in [1, 2] {
             let key = topology.key_at(&address(port), "rl:").expect("it has slots");
@@ -242,47 +176,5 @@ mod tests {
             assert_eq!(node.address, address(port));
         }
         assert_eq!(topology.key_at(&address(3), "rl:"), None);
-    }
-
-    #[test]
-    fn an_assignment_is_read_from_what_a_node_says() {
-        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
-        let range = |first, last, host: Value| {
-            let replica = Value::Array(vec![text("192.0.2.9"), Value::Int(9)]);
-            let master = Value::Array(vec![host, Value::Int(7), text("id"), Value::Array(vec![])]);
-            Value::Array(vec![Value::Int(first), Value::Int(last), master, replica])
-        };
-        let half = Value::Array(vec![range(0, 8_191, text("192.0.2.8"))]);
-        assert!(!Assignment::parse(half, "seed").expect("it is one").is_complete());
-        let whole = Value::Array(vec![range(0, 8_191, text("192.0.2.8")), range(8_192, 16_383, Value::Nil)]);
-        let whole = Assignment::parse(whole, "seed").expect("it is one");
-        assert!(whole.is_complete());
-        assert_eq!(whole.0[0].2, Address { host: "192.0.2.8".to_owned(), port: 7 });
-        assert_eq!(whole.0[1].2, Address { host: "seed".to_owned(), port: 7 });
-        let ranges = |first, last| Value::Array(vec![range(first, last, text("a"))]);
-        for bad in [Value::Nil, Value::Array(vec![Value::Int(1)]), ranges(0, 16_384), ranges(1, 0)] {
-            assert!(Assignment::parse(bad, "seed").is_none());
-        }
-    }
-
-    #[test]
-    fn a_node_without_a_name_is_found_by_its_address() {
-        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
-        let addresses = |known: Option<Value>| {
-            let master = [text("?"), Value::Int(7), text("id")].into_iter().chain(known).collect();
-            let range = Value::Array(vec![Value::Int(0), Value::Int(16_383), Value::Array(master)]);
-            let assignment = Assignment::parse(Value::Array(vec![range]), "seed").expect("it is one");
-            assert_eq!(assignment.is_complete(), !assignment.0.is_empty());
-            assignment.0.into_iter().map(|(_, _, address)| address.host).collect::<Vec<_>>()
-        };
-        let ip = || vec![(text("shard"), text("ip")), (text("ip"), text("192.0.2.8"))];
-        assert_eq!(addresses(Some(Value::Map(ip()))), ["192.0.2.8"]);
-        let flat = ip().into_iter().flat_map(|(name, value)| [name, value]).collect();
-        assert_eq!(addresses(Some(Value::Array(flat))), ["192.0.2.8"]);
-        // A node that does not know its own address yet.
-        assert_eq!(addresses(Some(Value::Array(vec![text("ip"), text("")]))), ["seed"]);
-        for unknown in [None, Some(Value::Array(vec![])), Some(Value::Map(vec![])), Some(Value::Nil)] {
-            assert!(addresses(unknown).is_empty(), "its slots are nobody's");
-        }
     }
 }
