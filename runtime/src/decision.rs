@@ -45,7 +45,7 @@ pub struct Decision {
 pub struct QuotaState {
     /// The quota.
     pub quota: Quota,
-    /// How much of the quota is left.
+    /// How much of the quota is left: of a token bucket with a burst perhaps more than the quota's limit.
     pub remaining: u32,
     /// How long until all of the quota is available again; zero if nothing has been taken from it.
     pub reset: Duration,
@@ -127,6 +127,9 @@ impl Decision {
     }
 
     /// Returns how much is left of the quota that binds first; `u32::MAX` if there is none.
+    ///
+    /// That of a token bucket with a [burst](crate::Policy::burst) may be more than the quota's limit. Response
+    /// fields then tell the limit.
     pub fn remaining(&self) -> u32 {
         self.binding().map_or(u32::MAX, |state| state.remaining)
     }

@@ -354,7 +354,8 @@ impl Policy {
         self
     }
 
-    /// Sets the text of a denial, instead of [`Policy::MESSAGE`].
+    /// Sets the text of a denial, instead of [`Policy::MESSAGE`], or of one that names the cost of a request that
+    /// can never pass.
     ///
     /// # Panics
     ///

@@ -63,10 +63,14 @@ impl Setup {
     }
 
     /// Lets the answers to what `work` asks come late, and returns once answers are in time again.
+    ///
+    /// Until the late ones have come, nothing else is asked: its answer would be behind them, and so late as well, and
+    /// a connection with three late calls in a row is given up.
     async fn late<T>(&self, work: impl Future<Output = T>) -> T {
         self.store.set(Fault::Delay(LATE));
         let done = work.await;
         self.store.set(Fault::None);
+        tokio::time::sleep(LATE).await;
         let _ = recovered(&self.limiter, &PROBE, "probe").await;
         done
     }

@@ -35,6 +35,10 @@ impl Builder {
     ///   to a quota of another: the error says where both are declared;
     /// * a setting has an invalid value, or an amendment is for a policy that nobody declares;
     /// * the store is unavailable, and [`require_store`](Self::require_store) is set.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a Tokio runtime with timers, unless the limiter counts in memory.
     pub async fn build(self) -> Result<RateLimiter, BuildError> {
         let require_store = self.require_store;
         let limiter = self.assemble()?;

@@ -22,7 +22,7 @@ impl Builder {
         self.amend_from_env()
     }
 
-    /// Amends policies by environment variables.
+    /// Amends policies by environment variables, and takes some settings from them.
     ///
     /// `RATE_LIMIT_<NAME>_PER_SECOND`, `_PER_MINUTE`, `_PER_HOUR`, `_PER_DAY` and `_BURST` take a number;
     /// `_SHADOW` takes `true` or `false`. The name is in capitals, with `_` for `-` and `.`.
@@ -30,8 +30,8 @@ impl Builder {
     /// and deny nobody. Empty variables are ignored.
     ///
     /// Variables are applied after [`amend`](Self::amend). They change the declared quotas, not those that
-    /// [`quotas_by`](crate::Policy::quotas_by) returns. The key prefix and the trusted
-    /// proxies are read from the environment, too, as [`from_env`](Self::from_env) does.
+    /// [`quotas_by`](crate::Policy::quotas_by) returns. Like [`from_env`](Self::from_env), this also takes the key
+    /// prefix and the trusted proxies from the environment, if they are set there.
     pub fn amend_from_env(mut self) -> Self {
         self.amend_from_env = true;
         self

@@ -45,7 +45,7 @@ impl Policy {
         self.status.and_then(|status| StatusCode::from_u16(status).ok())
     }
 
-    /// Returns the text of a denial.
+    /// Returns the text of a denial of a request that may pass later.
     pub const fn denial_message(&self) -> &'static str {
         match self.message {
             Some(message) => message,

@@ -3,8 +3,8 @@
 //! The quotas of one policy share a hash tag, and so a slot: a check of one policy is one call to one node.
 //! [`several`] policies are charged one after the other. The [`topology`] says which node has which slot. Every
 //! redirection corrects it, and when a node is lost, the [`mender`] asks for the slots' [`assignment`] anew. Nodes
-//! that have no slots yet are [`importing`]. A redirected check has not been run, so it is safe to send it to another node. Nothing else
-//! is sent again.
+//! that have no slots yet are [`importing`]. A redirected check has not been run, so it is safe to send it to another
+//! node. Nothing else is sent again.
 
 mod assignment;
 mod importing;

@@ -23,11 +23,10 @@
 //! * A unit that can't be given back, because its node is gone or did not [confirm](crate::store::redis::late) the
 //!   charge within a few seconds, stays charged until its window ends.
 
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Instant;
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
@@ -38,7 +37,7 @@ use crate::store::redis::answers::untouched;
 use crate::store::redis::batch::Check;
 use crate::store::redis::failure::Failure;
 use crate::store::remote::in_one_line;
-use crate::store::{Boxed, Counter, Operation, Outcome};
+use crate::store::{Counter, Operation, Outcome};
 
 /// Applies `operation` to `counters`, with one call per policy. All operations but a take call all policies at
 /// once, and a failure for one policy does not keep the others from being done.
@@ -50,18 +49,10 @@ pub(super) async fn decide(
     if operation == Operation::Take {
         return take(cluster, counters).await;
     }
-    let policies = by_policy(counters);
-    let answers = Mutex::new(vec![Err(Failure::Timeout); policies.len()]);
-    let decide = |(index, policy)| -> Boxed<'_, ()> {
-        let answers = &answers;
-        Box::pin(async move {
-            let (answer, _) = cluster.decide(operation, policy).await;
-            answers.lock()[index] = answer;
-        })
-    };
-    all(policies.iter().copied().enumerate().map(decide).collect()).await;
+    let decide = async |policy| cluster.decide(operation, policy).await.0;
+    let answers = join_all(by_policy(counters).into_iter().map(decide)).await;
     let mut readings: SmallVec<[Reading; 4]> = SmallVec::new();
-    for answer in answers.into_inner() {
+    for answer in answers {
         readings.extend(answer?.readings().iter().copied());
     }
     Ok(Outcome::new(matches!(operation, Operation::Add | Operation::GiveBack), readings))
@@ -131,40 +122,11 @@ async fn take_in_turn(
 ) {
     let is_shadow = |index: &usize| policies[*index].iter().any(|counter| counter.shadow);
     let (shadows, enforced): (Vec<usize>, Vec<usize>) = (0..policies.len()).partition(is_shadow);
-    let mut verdict = Ok(true);
-    for index in &enforced {
-        let check = Check::new(&cluster.denials.hasher, Operation::Take, policies[*index]);
-        if let Some(denied) = cluster.denials.recall(&check) {
-            progress.lock().answers[*index] = Some(denied);
-            verdict = Ok(false);
-        }
-    }
-    let mut charged: Vec<usize> = Vec::new();
-    for index in enforced {
-        if !matches!(verdict, Ok(true)) {
-            break;
-        }
-        let (answer, late) = if start.elapsed() < cluster.timeout {
-            cluster.decide(Operation::Take, policies[index]).await
-        } else {
-            (Err(Failure::Timeout), None)
-        };
-        // The others are given back, too.
-        if let Some(late) = late {
-            late.renounce(0, policies[index]);
-        }
-        match answer {
-            Ok(outcome) => {
-                if outcome.taken() {
-                    charged.push(index);
-                } else {
-                    verdict = Ok(false);
-                }
-                progress.lock().answers[index] = Some(outcome);
-            }
-            Err(failure) => verdict = Err(failure),
-        }
-    }
+    let (charged, verdict) = if recall_denials(cluster, policies, &enforced, progress) {
+        (Vec::new(), Ok(false))
+    } else {
+        charge_in_turn(cluster, policies, enforced, start, progress).await
+    };
     let rest: Vec<(Operation, usize)> = {
         let mut progress = progress.lock();
         let charged = charged.into_iter().map(|index| (Operation::GiveBack, index));
@@ -177,39 +139,90 @@ async fn take_in_turn(
             Err(_) => charged.collect(),
         }
     };
-    let finish = |(operation, index): (Operation, usize)| -> Boxed<'_, ()> {
-        Box::pin(async move {
-            match cluster.decide(operation, policies[index]).await.0 {
-                Ok(outcome) if operation == Operation::GiveBack => {
-                    // The policy had room, and stands where it stood before the charge.
-                    progress.lock().answers[index] = Some(outcome.with_room());
-                }
-                Ok(outcome) => progress.lock().answers[index] = Some(outcome),
-                Err(failure) if operation == Operation::GiveBack => {
-                    if let Some(charges) = cluster.failed_give_backs.occurs() {
-                        let error = in_one_line(&failure.into_store_error(cluster.timeout));
-                        let policies = policy_names(policies[index]);
-                        tracing::warn!(
-                            error,
-                            policies,
-                            charges,
-                            "what was charged could not be given back (logged at most once in ten seconds)"
-                        );
-                    }
-                }
-                // The verdict stands without it.
-                Err(_) => {}
-            }
-        })
-    };
-    all(rest.into_iter().map(finish).collect()).await;
+    let finish =
+        |(operation, index): (Operation, usize)| finish(cluster, operation, policies[index], index, progress);
+    join_all(rest.into_iter().map(finish)).await;
 }
 
-/// Waits for all of `futures`, which run concurrently.
-async fn all(mut futures: Vec<Boxed<'_, ()>>) {
-    poll_fn(|context| {
-        futures.retain_mut(|future| future.as_mut().poll(context).is_pending());
-        if futures.is_empty() { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
+/// Notes which of the `enforced` policies are known to deny. Returns whether any is.
+fn recall_denials(
+    cluster: &Cluster,
+    policies: &[&[Counter<'_>]],
+    enforced: &[usize],
+    progress: &Mutex<Progress>,
+) -> bool {
+    let mut is_denied = false;
+    for &index in enforced {
+        let check = Check::new(&cluster.denials.hasher, Operation::Take, policies[index]);
+        if let Some(denied) = cluster.denials.recall(&check) {
+            progress.lock().answers[index] = Some(denied);
+            is_denied = true;
+        }
+    }
+    is_denied
+}
+
+/// Charges the `enforced` policies one after the other, until one does not admit. Returns those that were charged,
+/// and whether all admit.
+async fn charge_in_turn(
+    cluster: &Arc<Cluster>,
+    policies: &[&[Counter<'_>]],
+    enforced: Vec<usize>,
+    start: Instant,
+    progress: &Mutex<Progress>,
+) -> (Vec<usize>, Result<bool, Failure>) {
+    let mut charged = Vec::new();
+    for index in enforced {
+        let (answer, late) = if start.elapsed() < cluster.timeout {
+            cluster.decide(Operation::Take, policies[index]).await
+        } else {
+            (Err(Failure::Timeout), None)
+        };
+        // The others are given back, too.
+        if let Some(late) = late {
+            late.renounce(0, policies[index]);
+        }
+        match answer {
+            Ok(outcome) => {
+                let is_taken = outcome.taken();
+                progress.lock().answers[index] = Some(outcome);
+                if !is_taken {
+                    return (charged, Ok(false));
+                }
+                charged.push(index);
+            }
+            Err(failure) => return (charged, Err(failure)),
+        }
+    }
+    (charged, Ok(true))
+}
+
+/// Makes a call that does not change the verdict, and notes the answer of the policy with that `index`.
+async fn finish(
+    cluster: &Arc<Cluster>,
+    operation: Operation,
+    policy: &[Counter<'_>],
+    index: usize,
+    progress: &Mutex<Progress>,
+) {
+    match cluster.decide(operation, policy).await.0 {
+        Ok(outcome) if operation == Operation::GiveBack => {
+            // The policy had room, and stands where it stood before the charge.
+            progress.lock().answers[index] = Some(outcome.with_room());
+        }
+        Ok(outcome) => progress.lock().answers[index] = Some(outcome),
+        Err(failure) if operation == Operation::GiveBack => {
+            if let Some(charges) = cluster.failed_give_backs.occurs() {
+                let error = in_one_line(&failure.into_store_error(cluster.timeout));
+                let policies = policy_names(policy);
+                tracing::warn!(
+                    error,
+                    policies,
+                    charges,
+                    "what was charged could not be given back (logged at most once in ten seconds)"
+                );
+            }
+        }
+        Err(_) => {}
+    }
 }
