@@ -25,8 +25,8 @@ const AMEND: &str = "amend";
 ///
 /// A quota replaces the declared one over the same window, or is added. A declared quota is dropped if it can no
 /// longer bind, because a new one allows no more in a longer window. A declared burst belongs to the quota with
-/// the shortest window: it is dropped if another window becomes the shortest, and lowered if a new quota over a
-/// longer window requires it. What has been counted so far stays.
+/// the shortest window: it is dropped if another window becomes the shortest, and lowered if the new quotas require
+/// it. What has been counted so far stays.
 #[derive(Clone, Debug)]
 #[must_use = "an amendment is changed by value"]
 pub struct Amendment {
@@ -174,16 +174,15 @@ impl Amendment {
 /// Returns what a `burst` that was declared beside other quotas becomes beside `quotas`. It belongs to the shortest
 /// window.
 fn inherited_burst(burst: u32, declared: &[Quota], quotas: &[Quota]) -> Option<u32> {
-    let shortest = |quotas: &[Quota]| quotas.iter().map(Quota::window).min();
+    let shortest = |quotas: &[Quota]| quotas.iter().copied().min_by_key(Quota::window);
+    let (before, quota) = (shortest(declared)?, shortest(quotas)?);
+    if before.window() != quota.window() {
+        return None;
+    }
     // The other quotas allow more than the shortest, so this is not less than what the shortest allows.
-    let most = most_of_longer(quotas).map_or(u32::MAX, |most| most - 1);
-    (shortest(declared) == shortest(quotas)).then(|| burst.min(most))
-}
-
-/// Returns the smallest limit of `quotas`, apart from that of the shortest window.
-fn most_of_longer(quotas: &[Quota]) -> Option<u32> {
-    let shortest = quotas.iter().map(Quota::window).min()?;
-    quotas.iter().filter(|quota| quota.window() > shortest).map(Quota::limit).min()
+    let longer = quotas.iter().filter(|other| other.window() > quota.window());
+    let most = longer.map(|longer| longer.limit() - 1).min().unwrap_or(u32::MAX);
+    Some(burst.min(most).min(fault::most_that_refills(&quota)))
 }
 
 /// Returns what `change` makes of the policy of that name.
@@ -229,5 +228,15 @@ mod tests {
         assert_eq!(amended(|policy| policy.per_minute(5).burst(7)).unwrap(), burst(7));
         let error = amended(|policy| policy.per_minute(10).burst(20)).expect_err("it is meant so");
         assert!(error.to_string().contains("give a smaller burst"), "{error}");
+    }
+
+    /// No bucket may take more than 366 days to refill.
+    #[test]
+    fn a_slower_quota_makes_a_declared_burst_smaller() {
+        const MAILS: Policy =
+            Policy::new("mails").per_day(1_000).algorithm(Algorithm::TokenBucket { burst: Some(1_000) });
+        let slower = |policy: Amendment| policy.per_day(1);
+        let mails = amend("mails", [&MAILS], slower).expect("it is valid");
+        assert_eq!(mails.algorithm, Algorithm::TokenBucket { burst: Some(366) });
     }
 }

@@ -225,7 +225,8 @@ impl Limiter {
 
     /// What to do when the store fails: the strictest choice of the policies that can deny.
     fn strictest<'a, 'p: 'a>(&self, asks: impl IntoIterator<Item = &'a Ask<'p>>) -> OnStoreError {
-        let can_deny = asks.into_iter().filter(|ask| !ask.policy.shadow && ask.cost > 0);
+        let can_deny =
+            asks.into_iter().filter(|ask| !ask.policy.shadow && ask.cost > 0 && !ask.quotas().is_empty());
         let of = |ask: &Ask<'_>| ask.policy.on_store_error.unwrap_or(self.on_store_error);
         can_deny.map(of).max_by_key(|choice| choice.strictness()).unwrap_or(OnStoreError::Allow)
     }

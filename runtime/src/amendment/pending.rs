@@ -17,19 +17,24 @@ pub(crate) struct Amended {
     pub(crate) all_in_shadow: bool,
 }
 
-/// Returns the amended policies. Each is validated once, after all changes to it.
+/// Returns the amended policies: the declared ones, as the code amends them, as the environment amends these. Each is
+/// validated after all changes of the code, and after all of the environment.
 pub(crate) fn apply(
     amendments: Vec<(String, Amend)>,
     prefix: &str,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     declared: &[Policy],
 ) -> Result<Amended, BuildError> {
-    let mut pending = Pending::default();
+    let mut by_code = Pending::default();
     for (name, amend) in amendments {
-        pending.change(AMEND, &name, find(AMEND, &name, declared)?, amend)?;
+        by_code.change(AMEND, &name, find(AMEND, &name, declared)?, amend)?;
     }
-    let all_in_shadow = variables::amend(&mut pending, prefix, variables, declared)?;
-    let policies = pending.finish()?;
+    let mut policies = by_code.finish()?;
+    let so_far = |policy: &Policy| policies.get(policy.name()).copied().unwrap_or(*policy);
+    let so_far: Vec<Policy> = declared.iter().map(so_far).collect();
+    let mut by_variables = Pending::default();
+    let all_in_shadow = variables::amend(&mut by_variables, prefix, variables, &so_far)?;
+    policies.extend(by_variables.finish()?);
     policies.values().for_each(log);
     Ok(Amended { policies, all_in_shadow })
 }

@@ -262,6 +262,21 @@ mod tests {
         }
     }
 
+    /// As at night, with limits that the code takes from a configuration.
+    #[test]
+    fn a_stricter_variable_leaves_out_what_the_code_has_amended() {
+        let amended = |name: &str, amend: Amend| {
+            let variables = [("RATE_LIMIT_HARD_WORK_PER_HOUR", "4"), ("RATE_LIMIT_BUCKET_PER_MINUTE", "9")];
+            let variables = variables.map(|(name, value)| (name.into(), value.into()));
+            apply(vec![(name.to_owned(), amend)], PREFIX, variables, &[HARDWORK, BUCKET]).unwrap()
+        };
+        let policies = amended("hard-work", Box::new(|policy| policy.per_minute(20).status(429))).policies;
+        assert_eq!(policies["hard-work"].quotas(), [Quota::per_hour(4)]);
+        assert_eq!(policies["hard-work"].status, Some(429));
+        let policies = amended("bucket", Box::new(|policy| policy.burst(20))).policies;
+        assert_eq!(policies["bucket"].algorithm, Algorithm::TokenBucket { burst: Some(8) });
+    }
+
     #[test]
     fn code_and_environment_add_up() {
         let amend: Amend = Box::new(|policy| policy.per_minute(7).status(429));

@@ -114,10 +114,18 @@ const fn bucket_fault(quota: &Quota, burst: Option<u32>, by: Algorithm) -> Optio
         }
         return None;
     }
-    if burst * window.div_ceil(limit) > MAX_WINDOW.as_micros() {
+    if burst > most_that_refills(quota) as u128 {
         return Some("a burst that takes more than 366 days to refill is no rate: give a smaller burst");
     }
     None
+}
+
+/// Returns the largest burst of a token bucket that refills within the longest window.
+#[allow(clippy::cast_possible_truncation)] // more than `u32::MAX` is no limit to a burst
+pub(crate) const fn most_that_refills(quota: &Quota) -> u32 {
+    let interval = quota.window().as_micros().div_ceil(quota.limit() as u128);
+    let most = MAX_WINDOW.as_micros() / interval;
+    if most > u32::MAX as u128 { u32::MAX } else { most as u32 }
 }
 
 #[cfg(test)]
