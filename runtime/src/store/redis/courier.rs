@@ -26,9 +26,10 @@ use super::batch::Batch;
 use super::connection::{Requests, Wire};
 use super::failure::Failure;
 use super::flight::{Flight, State, Waited, next_deadline};
-use super::lane::{Lane, UnsentCall};
+use super::lane::Lane;
 use super::pace::{Following, Pace};
 use super::question::Question;
+use super::queue::UnsentCall;
 use super::windows::Windows;
 
 /// After how many calls without an answer in a row the connection is given up.

@@ -29,6 +29,7 @@ mod own_deadline;
 mod pace;
 mod part;
 mod question;
+mod queue;
 mod script;
 mod transaction;
 mod windows;
