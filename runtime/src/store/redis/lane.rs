@@ -119,7 +119,7 @@ impl Lane {
         let (generation, task) = (inner.generation, inner.queue.take_idle());
         drop(inner);
         // Not under the lock: a runtime that is shutting down drops the courier here, which takes the lock.
-        tokio::spawn(Courier::new(Arc::clone(self), generation).serve(wire));
+        tokio::spawn(Courier::new(Arc::clone(self), generation, wire.transacts()).serve(wire));
         if let Some(task) = task {
             task.wake();
         }

@@ -1,9 +1,9 @@
 //! The store that counts in Redis, whose counters all instances of a service share.
 //!
-//! A check gets a place in a [`batch`] at a [`lane`], and a [`courier`] sends the batch as one call. The call is
-//! a [`question`] of one or more [`part`]s, mostly one, and a [`script`] or a [`transaction`] decides each of
-//! them. The [`answers`] say what each check is told. What Redis has [denied](denials) is not asked again before
-//! it can be admitted. A [`cluster`] has a lane to each of its masters.
+//! A check gets a place in a [`batch`] in the [`queue`] of a [`lane`], and a [`courier`] sends the batch as one
+//! call. The call is a [`question`] of one or more [`part`]s, mostly one, and a [`script`] or a [`transaction`]
+//! decides each of them. The [`answers`] say what each check is told. What Redis has [denied](denials) is not asked
+//! again before it can be admitted. A [`cluster`] has a lane to each of its masters.
 //!
 //! [`key`] says what counters are called in Redis, and `apply.lua` what they hold. `take.lua` is the short way
 //! for what most checks ask, and [`windows`] often saves it from asking for a TTL.
@@ -18,6 +18,7 @@ mod connection;
 mod courier;
 mod denials;
 mod distance;
+mod exchange;
 mod failure;
 mod flight;
 #[cfg(feature = "redis-sentinel")]
@@ -31,6 +32,8 @@ mod part;
 mod question;
 mod queue;
 mod script;
+mod session;
+mod silence;
 mod transaction;
 mod windows;
 
