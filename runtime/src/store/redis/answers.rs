@@ -139,11 +139,11 @@ impl Answers {
         self.groups[group].1.as_ref().copied()
     }
 
-    /// Whether what was charged to a counter of a group still counts so long after it was charged; `index` is that of
-    /// the counter within its check.
-    pub(super) fn counts_after(&self, passed: Duration, group: usize, index: usize) -> bool {
+    /// Whether a charge of this `age` to a counter of a group still counts; `index` is that of the counter within its
+    /// check.
+    pub(super) fn counts_at(&self, age: Duration, group: usize, index: usize) -> bool {
         let standing = self.standings.get(self.groups[group].0 + index);
-        standing.is_some_and(|standing| u128::from(standing.reset) > passed.as_micros())
+        standing.is_some_and(|standing| u128::from(standing.reset) > age.as_micros())
     }
 
     /// Returns a failure that makes another connection worth a try, if there is one: all other checks would be

@@ -20,13 +20,14 @@ use smallvec::SmallVec;
 use super::MAX_AGE;
 use super::answers::Answers;
 use super::batch::{Batch, Check, Group};
+use super::owned_counter::OwnedCounter;
 use crate::clock::{Clock, micros};
 use crate::store::{Counter, Operation, Outcome, Reading};
 
 const SETS: usize = 4_096;
 const WAYS: usize = 4;
 
-/// The denials that stand, and the hasher of all keys.
+/// The denials that stand; also the hasher of all keys, and the clock that calls and windows go by.
 pub(super) struct Denials {
     /// Empty if denials are not remembered.
     sets: Box<[Mutex<Set>]>,
@@ -42,9 +43,8 @@ type Set = SmallVec<[Denial; 1]>;
 #[derive(Debug)]
 struct Denial {
     hash: u64,
-    key: Box<str>,
-    /// What was asked of it, without the key, which is above.
-    counter: Counter<'static>,
+    /// The counter, and what was asked of it.
+    counter: OwnedCounter,
     /// Identifies what was asked together with it.
     together: u64,
     /// When the call was sent, in microseconds of the clock, as is the next.
@@ -162,8 +162,7 @@ impl Denials {
         self.any.store(true, Ordering::Relaxed);
         set.push(Denial {
             hash,
-            key: counter.key.into(),
-            counter: Counter { key: "", ..*counter },
+            counter: counter.into(),
             together: self.together(counters),
             told,
             until,
@@ -200,7 +199,7 @@ impl Denials {
     /// Forgets all denials of a key.
     fn forget(&self, hash: u64, key: &str) {
         if let Some(mut set) = self.set(hash) {
-            set.retain(|denial| denial.hash != hash || *denial.key != *key);
+            set.retain(|denial| denial.hash != hash || denial.counter.key() != key);
         }
     }
 
@@ -226,10 +225,10 @@ impl Denials {
 impl Denial {
     /// Whether it denies just what is asked of `counter`.
     fn is(&self, hash: u64, counter: &Counter<'_>) -> bool {
-        let Counter { key: _, quota, algorithm, cost, policy: _, shadow: _, varies: _ } = self.counter;
+        let Counter { key, quota, algorithm, cost, policy: _, shadow: _, varies: _ } = self.counter.lend();
         self.hash == hash
             && (quota, algorithm, cost) == (counter.quota, counter.algorithm, counter.cost)
-            && *self.key == *counter.key
+            && key == counter.key
     }
 
     /// Returns a denial with `readings`, as they are at `now`.

@@ -221,7 +221,7 @@ impl Lane {
     /// gives back what they have renounced since.
     pub(super) fn answer(self: &Arc<Self>, call: &Call, answers: Answers, sent: Instant) {
         if let Err(Ok(answers)) = call.finish(Ok(answers)) {
-            for charged in call.late().answer(answers, sent, self.timeout) {
+            for charged in call.late_charges().answer(answers, sent, self.timeout) {
                 self.give_back(&charged);
             }
         }

@@ -27,6 +27,7 @@ mod key;
 mod lane;
 mod late;
 mod own_deadline;
+mod owned_counter;
 mod pace;
 mod part;
 mod question;
