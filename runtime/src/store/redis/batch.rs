@@ -107,7 +107,10 @@ impl Batch {
     }
 
     /// Returns the counters that each check of `group` asks for, and the hashes of their keys.
-    pub(super) fn check(&self, group: &Group) -> (SmallVec<[Counter<'_>; 2]>, SmallVec<[u64; 2]>) {
+    pub(super) fn counters_and_hashes(
+        &self,
+        group: &Group,
+    ) -> (SmallVec<[Counter<'_>; 2]>, SmallVec<[u64; 2]>) {
         (self.counters_of(group).collect(), self.hashes_of(group).collect())
     }
 
@@ -208,7 +211,7 @@ impl Batch {
             let Counter { key: _, quota, algorithm, cost, policy, shadow, varies } = *counter;
             self.counters.push(Asked { key, hash: *hash, quota, algorithm, cost, policy, shadow, varies });
             if before.is_none() {
-                self.is_last(*hash, group);
+                self.note_last(*hash, group);
             }
         }
         Some(Place { group, before: 0 })
@@ -220,7 +223,7 @@ impl Batch {
     }
 
     /// Notes that `group` is the last to ask for the key of the counter that was added last.
-    fn is_last(&mut self, hash: u64, group: usize) {
+    fn note_last(&mut self, hash: u64, group: usize) {
         let counter = self.counters.len() - 1;
         let text = |counter: usize| {
             let (start, end) = self.counters[counter].key;

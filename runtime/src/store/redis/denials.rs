@@ -116,7 +116,7 @@ impl Denials {
             if denied.is_none() && !self.any.load(Ordering::Relaxed) {
                 continue;
             }
-            let (counters, hashes) = batch.check(group);
+            let (counters, hashes) = batch.counters_and_hashes(group);
             // Whoever takes or gives something changes how long others have to wait.
             if group.operation != Operation::Take || passed > 0 {
                 counters.iter().zip(&hashes).for_each(|(counter, hash)| self.forget(*hash, counter.key));
@@ -133,7 +133,7 @@ impl Denials {
     pub(super) fn doubt(&self, batch: &Batch) {
         let gives = |group: &&Group| matches!(group.operation, Operation::GiveBack | Operation::Reset);
         for group in batch.groups().iter().filter(gives) {
-            let (counters, hashes) = batch.check(group);
+            let (counters, hashes) = batch.counters_and_hashes(group);
             counters.iter().zip(&hashes).for_each(|(counter, hash)| self.forget(*hash, counter.key));
         }
     }

@@ -172,7 +172,7 @@ impl<'a> Exchange<'a> {
             return self.session.arrive(flight, None);
         }
         // What only corrects what was charged may follow the others, unless its script is missing.
-        let may_follow = flight.stage == Stage::Answered && !flight.question.has_lost();
+        let may_follow = flight.stage == Stage::Answered && !flight.question.has_lost_script();
         if may_follow && let Some(requests) = self.wire.begin_pipelined_call() {
             self.session.ask_again(requests, &mut flight);
             self.flights.push_back(flight);
@@ -209,7 +209,7 @@ impl<'a> Exchange<'a> {
     /// Loads the scripts if an unsettled call has found that the server had lost one. Nothing is in flight now, so
     /// that can be done.
     async fn load_lost(&mut self) -> RedisResult<()> {
-        let has_lost = self.unsettled.iter().any(|flight| flight.question.has_lost());
+        let has_lost = self.unsettled.iter().any(|flight| flight.question.has_lost_script());
         match self.unsettled.iter().map(|flight| flight.deadline).max() {
             Some(latest) if has_lost => {
                 let loading = self.session.lane.scripts().load(self.wire);

@@ -68,7 +68,7 @@ impl Follower {
         let Some(mut wire) = self.sentinels.connect_elsewhere(address, CONNECT_TIMEOUT).await? else {
             return Ok(None);
         };
-        self.scripts.meet(&mut wire).await?;
+        self.scripts.prepare(&mut wire).await?;
         Ok(Some(wire))
     }
 }

@@ -227,7 +227,7 @@ impl RedisStore {
 impl One {
     async fn connect(&self) -> Result<(), Failure> {
         let mut connection = self.server.connect(CONNECT_TIMEOUT).await?;
-        self.scripts.meet(&mut connection).await?;
+        self.scripts.prepare(&mut connection).await?;
         #[cfg(feature = "redis-sentinel")]
         if let Server::Sentinels(sentinels) = &self.server {
             let (scripts, lane) = (Arc::clone(&self.scripts), Arc::clone(&self.lane));

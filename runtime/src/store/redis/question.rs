@@ -99,7 +99,7 @@ impl Question {
         let is_unsettled = !left.is_empty();
         self.replies.extend(left.iter().map(|_| None));
         self.parts.extend(left);
-        is_unsettled || self.has_lost()
+        is_unsettled || self.has_lost_script()
     }
 
     /// Whether nothing has failed, and all that is [unsettled](Self::settle) only corrects what was charged.
@@ -115,13 +115,13 @@ impl Question {
 
     /// Whether the server had lost a script, and so has not run all parts. Only the first loss counts: what is
     /// lost after the scripts were loaded again has failed.
-    pub(super) fn has_lost(&self) -> bool {
+    pub(super) fn has_lost_script(&self) -> bool {
         !self.is_asked_again && self.replies.iter().flatten().any(|reply| reply.as_ref().is_err_and(is_lost))
     }
 
     /// Opens the parts again that the server has not run, since it had lost their script.
-    pub(super) fn clear_lost(&mut self) {
-        if self.has_lost() {
+    pub(super) fn reopen_lost(&mut self) {
+        if self.has_lost_script() {
             for reply in &mut self.replies {
                 reply.take_if(|reply| reply.as_ref().is_err_and(is_lost));
             }
@@ -231,7 +231,7 @@ mod tests {
             let executed = format!("{nothing}\r\n:2\r\n{nothing}\r\n:11\r\n{nothing}\r\n{refused}\r\n");
             asked.hears(&format!("+OK\r\n{queued}*6\r\n{executed}")).await;
 
-            assert!(asked.question.settle(&asked.batch) && !asked.question.has_lost());
+            assert!(asked.question.settle(&asked.batch) && !asked.question.has_lost_script());
             asked.scripts.ask_again(
                 asked.wire.begin_call(),
                 &asked.batch,

@@ -49,7 +49,7 @@ impl Scripts {
     }
 
     /// Finds out whether a server has transactions, and loads the scripts into it.
-    pub(super) async fn meet(&self, wire: &mut Wire) -> RedisResult<()> {
+    pub(super) async fn prepare(&self, wire: &mut Wire) -> RedisResult<()> {
         wire.try_transaction().await?;
         self.load(wire).await
     }
@@ -91,7 +91,7 @@ impl Scripts {
         question: &mut Question,
         after: Duration,
     ) {
-        question.clear_lost();
+        question.reopen_lost();
         self.put(requests, batch, question, after);
     }
 

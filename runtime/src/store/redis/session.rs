@@ -125,7 +125,7 @@ impl Session {
         let lost = failure.clone().filter(Failure::is_away).map_or(Ok(()), Err);
         if failure.is_some() {
             // Parts that were answered are decided all the same; those whose script the server had lost are not.
-            question.clear_lost();
+            question.reopen_lost();
             question.settle(batch);
         }
         let is_answered = question.is_answered();

@@ -70,7 +70,7 @@ impl Windows {
     /// Forgets the windows of all counters that `batch` resets.
     pub(super) fn forget_resets(&mut self, batch: &Batch) {
         for group in batch.groups().iter().filter(|group| group.operation == Operation::Reset) {
-            let (counters, hashes) = batch.check(group);
+            let (counters, hashes) = batch.counters_and_hashes(group);
             counters.iter().zip(hashes).for_each(|(counter, hash)| self.forget(hash, counter));
         }
     }
