@@ -119,6 +119,18 @@ impl Batch {
         self.counters[group.first..group.first + group.len].iter().map(|asked| self.counter(asked))
     }
 
+    /// Returns the counter of a group that takes from one fixed window and nothing else, as `take.lua` can.
+    pub(super) fn fixed_window(&self, group: &Group) -> Option<Counter<'_>> {
+        let mut counters = self.counters_of(group);
+        let (counter, others) = (counters.next()?, counters.len());
+        let is_fixed = group.operation == Operation::Take
+            && others == 0
+            && counter.algorithm == Algorithm::FixedWindow
+            && !counter.shadow
+            && (1..=counter.quota.limit()).contains(&counter.cost);
+        is_fixed.then_some(counter)
+    }
+
     /// Returns the hashes of the keys of a group's counters.
     pub(super) fn hashes_of(&self, group: &Group) -> impl Iterator<Item = u64> {
         self.counters[group.first..group.first + group.len].iter().map(|asked| asked.hash)
@@ -250,6 +262,11 @@ impl Batch {
 }
 
 impl Group {
+    /// Returns how much all checks ask of `counter`. A batch bounds their number, so it always fits.
+    pub(super) fn units(&self, counter: &Counter<'_>) -> i64 {
+        i64::from(self.count) * i64::from(counter.cost)
+    }
+
     /// Returns the place of the last check, if that is denied; `group` is the group's own index.
     pub(super) fn last_denied(&self, group: usize, passed: u32) -> Option<Place> {
         let is_denied = self.operation == Operation::Take && passed < self.count;

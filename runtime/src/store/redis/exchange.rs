@@ -186,7 +186,7 @@ impl<'a> Exchange<'a> {
     /// Asks the unsettled calls again, or fails them if the scripts that they need can't be loaded. A call that is
     /// late by now is not asked again; one that only corrects what was charged is never late.
     async fn ask_again(&mut self) -> Result<(), Failure> {
-        let loaded = self.load_lost().await;
+        let loaded = self.load_lost_scripts().await;
         let (requests, now) = (self.wire.begin_call(), Instant::now());
         while let Some(mut flight) = self.unsettled.pop_front() {
             if let Err(error) = &loaded {
@@ -208,7 +208,7 @@ impl<'a> Exchange<'a> {
 
     /// Loads the scripts if an unsettled call has found that the server had lost one. Nothing is in flight now, so
     /// that can be done.
-    async fn load_lost(&mut self) -> RedisResult<()> {
+    async fn load_lost_scripts(&mut self) -> RedisResult<()> {
         let has_lost = self.unsettled.iter().any(|flight| flight.question.has_lost_script());
         match self.unsettled.iter().map(|flight| flight.deadline).max() {
             Some(latest) if has_lost => {
