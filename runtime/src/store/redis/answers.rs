@@ -35,9 +35,13 @@ struct Decision {
 /// Where a counter stands: see `take.lua` and `apply.lua`.
 #[derive(Clone, Copy, Debug)]
 struct Standing {
+    /// How many times the cost had room, at most once for each check of the group.
     room: u32,
+    /// How much was left before the first check; after it, if that has added or given back.
     left: u64,
+    /// How many microseconds it takes until the quota is whole again, when all is done,
     reset: u64,
+    /// and until the cost fits; `None` for ever.
     wait: Option<u64>,
 }
 

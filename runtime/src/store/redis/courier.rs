@@ -108,7 +108,7 @@ impl Courier {
                 let mut answering = pin!(wire.answer());
                 let came = poll_fn(|context| match answering.as_mut().poll(context) {
                     Poll::Ready(answer) => Poll::Ready(Some(answer)),
-                    Poll::Pending => session.poll_waited_for(context).map(|()| None),
+                    Poll::Pending => session.poll_any(context).map(|()| None),
                 });
                 timeout(session.lane.timeout(), came).await
             };

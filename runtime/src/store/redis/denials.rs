@@ -72,8 +72,8 @@ impl Denials {
         Self { sets, any: AtomicBool::new(false), hasher: RandomState::new(), clock }
     }
 
-    /// Returns the time, in microseconds of the clock, for [`learn`](Self::learn).
-    pub(super) fn now(&self) -> u64 {
+    /// Returns the time, in microseconds of the clock.
+    pub(super) fn now_micros(&self) -> u64 {
         self.clock.now_micros()
     }
 
@@ -88,7 +88,7 @@ impl Denials {
             }
             let mut set = self.set(*hash)?;
             let index = set.iter().position(|denial| denial.is(*hash, counter))?;
-            let now = self.now();
+            let now = self.now_micros();
             if now >= set[index].until {
                 set.swap_remove(index);
                 return None;
@@ -102,8 +102,8 @@ impl Denials {
         })
     }
 
-    /// Learns from the answers to a batch that was sent at `sent`.
-    pub(super) fn learn(&self, batch: &Batch, answers: &Answers, sent: u64) {
+    /// Learns from the answers to a batch that was sent at `sent_micros`.
+    pub(super) fn learn(&self, batch: &Batch, answers: &Answers, sent_micros: u64) {
         if self.sets.is_empty() {
             return;
         }
@@ -124,7 +124,7 @@ impl Denials {
             if let Some(place) = denied
                 && let Ok(outcome) = answers.outcome(group.operation, &counters, place)
             {
-                self.remember(&counters, &hashes, &outcome, sent);
+                self.remember(&counters, &hashes, &outcome, sent_micros);
             }
         }
     }
@@ -148,7 +148,7 @@ impl Denials {
             .max_by_key(|(_, reading)| wait(reading));
         let Some((index, reading)) = denying else { return };
         let until = told + micros(wait(reading).min(MAX_AGE));
-        if until <= self.now() {
+        if until <= self.now_micros() {
             return;
         }
         let (hash, counter) = (hashes[index], &counters[index]);
@@ -184,10 +184,10 @@ impl Denials {
             let Some(mut set) = self.set(hash) else { return };
             if let Some(denial) = set.iter_mut().find(|denial| denial.is(hash, counter)) {
                 // The denial may be older than `asked`.
-                let passed = Duration::from_micros(asked.saturating_sub(denial.told));
+                let age = Duration::from_micros(asked.saturating_sub(denial.told));
                 let readings = outcome.readings().iter().map(|reading| Reading {
-                    reset: reading.reset.saturating_add(passed),
-                    retry_after: reading.retry_after.map(|wait| wait.saturating_add(passed)),
+                    reset: reading.reset.saturating_add(age),
+                    retry_after: reading.retry_after.map(|wait| wait.saturating_add(age)),
                     ..*reading
                 });
                 let (together, readings) = (self.together(counters), readings.collect());
@@ -233,10 +233,10 @@ impl Denial {
 
     /// Returns a denial with `readings`, as they are at `now`.
     fn outcome(&self, readings: &[Reading], now: u64) -> Outcome {
-        let passed = Duration::from_micros(now.saturating_sub(self.told));
+        let age = Duration::from_micros(now.saturating_sub(self.told));
         let reading = |reading: &Reading| Reading {
-            reset: reading.reset.saturating_sub(passed),
-            retry_after: reading.retry_after.map(|wait| wait.saturating_sub(passed)),
+            reset: reading.reset.saturating_sub(age),
+            retry_after: reading.retry_after.map(|wait| wait.saturating_sub(age)),
             ..*reading
         };
         Outcome::new(false, readings.iter().map(reading))

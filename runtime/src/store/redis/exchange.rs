@@ -149,13 +149,10 @@ impl<'a> Exchange<'a> {
 
     /// Sends a call after those in flight.
     async fn follow(&mut self, unsent: UnsentCall) {
-        match self.wire.begin_pipelined_call() {
-            Some(requests) => {
-                self.flights.extend(self.session.depart(requests, unsent));
-                self.wire.push().await;
-            }
-            None => drop(AwaitedCall(unsent.call)),
-        }
+        // It is due only once all before it are sent; if they were not, it would fail.
+        let Some(requests) = self.wire.begin_pipelined_call() else { return drop(AwaitedCall(unsent.call)) };
+        self.flights.extend(self.session.depart(requests, unsent));
+        self.wire.push().await;
     }
 
     /// Deals with the answer to the first call in flight, or with why there is none.

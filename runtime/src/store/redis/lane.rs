@@ -157,14 +157,14 @@ impl Lane {
         &self.scripts
     }
 
-    /// Returns the time, in microseconds of the clock, for [`learn`](Self::learn).
-    pub(super) fn now(&self) -> u64 {
-        self.denials.now()
+    /// Returns the time, in microseconds of the clock that denials and windows go by.
+    pub(super) fn now_micros(&self) -> u64 {
+        self.denials.now_micros()
     }
 
-    /// Learns what was denied by a call that was sent at `sent`.
-    pub(super) fn learn(&self, batch: &Batch, answers: &Answers, sent: u64) {
-        self.denials.learn(batch, answers, sent);
+    /// Learns what was denied by a call that was sent at `sent_micros`.
+    pub(super) fn learn(&self, batch: &Batch, answers: &Answers, sent_micros: u64) {
+        self.denials.learn(batch, answers, sent_micros);
     }
 
     /// Forgets the denials that a call without an answer may have ended.
@@ -179,7 +179,7 @@ impl Lane {
     }
 
     /// Polls whether the courier of `generation` has something to do; if not, it is woken when it has.
-    pub(super) fn poll_waited_for(&self, generation: u64, context: &Context<'_>) -> Poll<()> {
+    pub(super) fn poll_any(&self, generation: u64, context: &Context<'_>) -> Poll<()> {
         let mut inner = self.lock();
         if inner.generation != generation {
             return Poll::Ready(());

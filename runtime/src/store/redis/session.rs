@@ -40,9 +40,9 @@ impl Session {
         self.lane.poll_next(self.generation, due, context)
     }
 
-    /// Polls whether there is something to do: see [`Lane::poll_waited_for`].
-    pub(super) fn poll_waited_for(&self, context: &Context<'_>) -> Poll<()> {
-        self.lane.poll_waited_for(self.generation, context)
+    /// Polls whether there is something to do: see [`Lane::poll_any`].
+    pub(super) fn poll_any(&self, context: &Context<'_>) -> Poll<()> {
+        self.lane.poll_any(self.generation, context)
     }
 
     /// Gives the connection up: see [`Lane::lose`].
@@ -59,7 +59,7 @@ impl Session {
             self.lane.recycle(batch);
             return None;
         }
-        let sent_micros = self.lane.now();
+        let sent_micros = self.lane.now_micros();
         let scripts = self.lane.scripts();
         let question = scripts.ask(requests, &batch, &mut self.windows, sent_micros, self.transacts);
         Some(Flight { batch, question, call, sent, sent_micros, deadline, stage: Stage::Awaited })
@@ -71,9 +71,8 @@ impl Session {
         self.lane.scripts().ask_again(requests, batch, question, sent.elapsed());
     }
 
-    /// Settles what was answered to a call, all of which is by now. Returns whether something has to be asked
-    /// again. If that only corrects what was charged, the waiters are told first. A late call is asked nothing
-    /// else again.
+    /// Settles a call, all of which is answered by now. Returns whether something has to be asked again. If that
+    /// only corrects what was charged, the waiters are told first. A late call is asked nothing else again.
     pub(super) fn settle(&mut self, flight: &mut Flight) -> bool {
         let Flight { batch, question, .. } = flight;
         if !question.settle(batch) {
@@ -121,7 +120,7 @@ impl Session {
         mut question: Question,
         failure: Option<Failure>,
     ) -> Result<(), Failure> {
-        let Flight { batch, call, .. } = flight;
+        let batch = &flight.batch;
         let lost = failure.clone().filter(Failure::is_away).map_or(Ok(()), Err);
         if failure.is_some() {
             // Parts that were answered are decided all the same; those whose script the server had lost are not.
@@ -145,20 +144,25 @@ impl Session {
                 served
             }
             answers => {
-                self.lane.doubt(batch);
-                let failure = failure.or(answers.err().map(Failure::from)).unwrap_or(Failure::NoConnection);
-                let _ = call.0.finish(Err(failure.clone()));
-                if !matches!(failure, Failure::Timeout) {
-                    self.silence.end();
-                    if failure.is_away() { Err(failure) } else { Ok(()) }
-                } else if flight.sent.elapsed() * 2 >= self.lane.timeout() {
-                    self.silence.missed(flight.sent, Instant::now())
-                } else {
-                    // Most of the time had passed before it was sent, which says nothing about the store.
-                    Ok(())
-                }
+                let unread = answers.err().map(Failure::from);
+                self.fail(flight, failure.or(unread).unwrap_or(Failure::NoConnection))
             }
         }
+    }
+
+    /// Tells the waiters of a call that it has failed. The error is why the connection no longer serves.
+    fn fail(&mut self, flight: &Flight, failure: Failure) -> Result<(), Failure> {
+        self.lane.doubt(&flight.batch);
+        let _ = flight.call.0.finish(Err(failure.clone()));
+        if !matches!(failure, Failure::Timeout) {
+            self.silence.end();
+            return if failure.is_away() { Err(failure) } else { Ok(()) };
+        }
+        if flight.sent.elapsed() * 2 < self.lane.timeout() {
+            // Most of the time had passed before it was sent, which says nothing about the store.
+            return Ok(());
+        }
+        self.silence.missed(flight.sent, Instant::now())
     }
 
     /// Gives `answers` to all who wait for a call, and remembers what was denied.

@@ -89,7 +89,7 @@ impl Progress {
 }
 
 async fn take(cluster: &Arc<Cluster>, counters: &[Counter<'_>]) -> Result<Outcome, Failure> {
-    let (start, asked) = (Instant::now(), cluster.denials.now());
+    let (start, asked) = (Instant::now(), cluster.denials.now_micros());
     let policies = by_policy(counters);
     let progress = Arc::new(Mutex::new(Progress { verdict: None, answers: vec![None; policies.len()] }));
     let owned: Vec<OwnedCounter> = counters.iter().map(OwnedCounter::from).collect();
