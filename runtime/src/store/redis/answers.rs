@@ -149,7 +149,7 @@ impl Answers {
                         windows.learn(hash, &counter, now, left, used);
                         left
                     } else {
-                        windows.count(hash, &counter, used);
+                        windows.learn_used(hash, &counter, used);
                         known.ok_or_else(unexpected)?
                     };
                     let (passed, standing) = Standing::of_fixed(group, &counter, used, left);
@@ -176,8 +176,8 @@ impl Answers {
         self.decisions[group].passed.as_ref().copied()
     }
 
-    /// Whether a charge of this `age` to a counter of a group still counts; `index` is that of the counter within its
-    /// check.
+    /// Whether a charge of this `age` to a counter of a group still counts; `index` is that of the counter within
+    /// its check.
     pub(super) fn counts_at(&self, age: Duration, group: usize, index: usize) -> bool {
         let standing = self.standings.get(self.decisions[group].first + index);
         standing.is_some_and(|standing| u128::from(standing.reset) > age.as_micros())

@@ -1,5 +1,5 @@
-//! The way of checks to a server: they wait in a [`queue`](super::queue) to be sent in a [`call`](super::call), whose
-//! answer they then wait for. A [`courier`](super::courier) sends the calls through the connection in use.
+//! The way of checks to a server: they wait in a [`queue`](super::queue) to be sent in a [`call`](super::call),
+//! whose answer they then wait for. A [`courier`](super::courier) sends the calls through the connection in use.
 
 use std::future::poll_fn;
 use std::sync::{Arc, OnceLock};

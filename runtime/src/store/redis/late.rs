@@ -106,8 +106,8 @@ fn greatest_age(sent: Instant, timeout: Duration) -> Duration {
     sent.elapsed() * 2 + timeout
 }
 
-/// Returns what of `renounced` was charged, and still counts at this `age`. Checks that asked for the same are given
-/// back together.
+/// Returns what of `renounced` was charged, and still counts at this `age`. Checks that asked for the same are
+/// given back together.
 fn charged(renounced: Vec<Renounced>, answers: &Answers, age: Duration) -> Vec<Renounced> {
     let mut charged: Vec<Renounced> = Vec::new();
     for mut renounced in renounced {
@@ -115,7 +115,7 @@ fn charged(renounced: Vec<Renounced>, answers: &Answers, age: Duration) -> Vec<R
         if answers.passed(group).is_ok_and(|passed| before < passed) {
             renounced.counters.retain(|counter| answers.counts_at(age, group, counter.index));
             let mut same = charged.iter_mut().filter(|other| other.place.group == group);
-            if !renounced.counters.is_empty() && !same.any(|same| same.absorbs(&renounced)) {
+            if !renounced.counters.is_empty() && !same.any(|same| same.absorb(&renounced)) {
                 charged.push(renounced);
             }
         }
@@ -129,8 +129,9 @@ impl Renounced {
         !matches!(answers.passed(self.place.group), Err(Failure::Timeout))
     }
 
-    /// Adds what `other`, of the same group, has charged to the same counters, if it can be given back together.
-    fn absorbs(&mut self, other: &Self) -> bool {
+    /// Adds what `other`, of the same group, has charged to the same counters. Returns `false`, and does nothing,
+    /// if the two can't be given back together.
+    fn absorb(&mut self, other: &Self) -> bool {
         let pairs = || self.counters.iter().zip(&other.counters);
         let costs: Option<Vec<u32>> =
             pairs().map(|(own, other)| own.counter.cost().checked_add(other.counter.cost())).collect();

@@ -76,8 +76,8 @@ impl Queue {
     }
 
     /// Polls for the next call to send: a full call at any time, another one not before `due`. The task is idle
-    /// until then. It [is to be woken](Self::take_due) for a check that arrives from `due` on, or that fills a call,
-    /// but not by the passing of `due` itself.
+    /// until then. It [is to be woken](Self::take_due) for a check that arrives from `due` on, or that fills a
+    /// call, but not by the passing of `due` itself.
     pub(super) fn poll_next(&mut self, due: Option<Instant>, context: &Context<'_>) -> Poll<UnsentCall> {
         if let Some(unsent) = self.full.pop_front().or_else(|| self.open.take_if(|_| is_past(due))) {
             return Poll::Ready(unsent);
