@@ -6,7 +6,7 @@ use redis::{ErrorKind, RedisError, RedisResult, Value};
 
 use super::batch::{Batch, Group, Place};
 use super::failure::Failure;
-use super::part::{By, Part, fixed, units};
+use super::part::{Decider, Part};
 use super::windows::Windows;
 use crate::algorithm::{Algorithm, Reading, Rule, State};
 use crate::store::{Counter, Operation, Outcome};
@@ -17,17 +17,31 @@ const READING_NUMBERS: usize = 4;
 /// The decisions of a batch.
 #[derive(Debug)]
 pub(super) struct Answers {
-    /// For each group, where its standings begin, and how many of its checks pass or why it is not decided.
-    groups: Vec<(usize, Result<u32, Failure>)>,
+    /// One of each group.
+    decisions: Vec<Decision>,
+    /// Where the counters of all groups that are decided stand.
     standings: Vec<Standing>,
+}
+
+/// The decision of a group.
+#[derive(Clone, Debug)]
+struct Decision {
+    /// How many of its checks pass, or why it is not decided.
+    passed: Result<u32, Failure>,
+    /// Where the standings of its counters begin.
+    first: usize,
 }
 
 /// Where a counter stands: see `take.lua` and `apply.lua`.
 #[derive(Clone, Copy, Debug)]
 struct Standing {
+    /// How many times the cost had room, at most once for each check of the group.
     room: u32,
+    /// How much was left before the first check; after it, if that has added or given back.
     left: u64,
+    /// How many microseconds it takes until the quota is whole again, when all is done,
     reset: u64,
+    /// and until the cost fits; `None` for ever.
     wait: Option<u64>,
 }
 
@@ -36,7 +50,7 @@ impl Standing {
     /// been taken if everything had fitted.
     fn of_fixed(group: &Group, counter: &Counter<'_>, used: u64, ends: Duration) -> (u32, Self) {
         let limit = u64::from(counter.quota.limit());
-        let left = limit.saturating_sub(used.saturating_sub(units(group, counter).unsigned_abs()));
+        let left = limit.saturating_sub(used.saturating_sub(group.units(counter).unsigned_abs()));
         let room = u32::try_from(left / u64::from(counter.cost)).unwrap_or(u32::MAX).min(group.count);
         let reset = u64::try_from(ends.as_micros()).unwrap_or(u64::MAX);
         (room, Self { room, left, reset, wait: Some(reset) })
@@ -55,6 +69,28 @@ impl Standing {
             wait: u64::try_from(wait?).ok(),
         })
     }
+
+    /// Returns where `counter` stands for one check of its group, which is charged evenly so many times in all;
+    /// `before` is how many checks of the group came before that one.
+    fn reading(&self, counter: &Counter<'_>, charges: u32, before: u32) -> Reading {
+        let after = charges.min(before.saturating_add(1));
+        let fits = before.min(charges) < self.room;
+        let cost = u64::from(counter.cost);
+        let left = self.left.saturating_sub(u64::from(after) * cost);
+        let later = match counter.algorithm {
+            // Only a bucket takes the longer to be whole again the more is taken.
+            Algorithm::TokenBucket { .. } => (u64::from(charges - after) * cost)
+                .saturating_mul(Rule::new(counter.quota, counter.algorithm).interval()),
+            _ => 0,
+        };
+        Reading {
+            fits,
+            remaining: u32::try_from(left).unwrap_or(u32::MAX),
+            reset: Duration::from_micros(self.reset.saturating_sub(later)),
+            retry_after: if fits { Some(Duration::ZERO) } else { self.wait.map(Duration::from_micros) },
+            known: true,
+        }
+    }
 }
 
 impl Answers {
@@ -67,14 +103,15 @@ impl Answers {
         windows: &mut Windows,
         now: u64,
     ) -> RedisResult<Self> {
-        let undecided = (0, Err(unanswered));
-        let mut answers = Self { groups: vec![undecided; batch.groups().len()], standings: Vec::new() };
+        let undecided = Decision { passed: Err(unanswered), first: 0 };
+        let decisions = vec![undecided; batch.groups().len()];
+        let mut answers = Self { decisions, standings: Vec::new() };
         for (part, reply) in replies {
             match reply {
                 Ok(reply) => answers.add(batch, &part, reply, windows, now)?,
                 Err(error) => {
                     for (group, _) in part.groups(batch) {
-                        answers.groups[group].1 = Err(error.clone().into());
+                        answers.decisions[group].passed = Err(error.clone().into());
                     }
                 }
             }
@@ -101,9 +138,9 @@ impl Answers {
         .into_iter();
         for (index, group) in part.groups(batch) {
             let first = self.standings.len();
-            let counter = if part.by == By::Apply { None } else { fixed(batch, group) };
+            let counter = if part.decider == Decider::Apply { None } else { batch.fixed_window(group) };
             let known = known.next().flatten();
-            let decided = match (reply.next().ok_or_else(unexpected)?, counter) {
+            let passed = match (reply.next().ok_or_else(unexpected)?, counter) {
                 (Value::Int(taken), Some(counter)) => {
                     let (used, hash) = (taken.unsigned_abs(), batch.hash_of(group));
                     let left = if taken < 0 {
@@ -112,7 +149,7 @@ impl Answers {
                         windows.learn(hash, &counter, now, left, used);
                         left
                     } else {
-                        windows.count(hash, &counter, used);
+                        windows.learn_used(hash, &counter, used);
                         known.ok_or_else(unexpected)?
                     };
                     let (passed, standing) = Standing::of_fixed(group, &counter, used, left);
@@ -129,21 +166,21 @@ impl Answers {
                 (Value::BulkString(fault), _) => Err(Failure::of_check(&String::from_utf8_lossy(&fault))),
                 _ => return Err(unexpected()),
             };
-            self.groups[index] = (first, decided);
+            self.decisions[index] = Decision { passed, first };
         }
         if reply.next().is_some() { Err(unexpected()) } else { Ok(()) }
     }
 
     /// Returns how many checks of a group pass, or why it is not decided.
     pub(super) fn passed(&self, group: usize) -> Result<u32, &Failure> {
-        self.groups[group].1.as_ref().copied()
+        self.decisions[group].passed.as_ref().copied()
     }
 
-    /// Whether what was charged to a counter of a group still counts so long after it was charged; `index` is that of
-    /// the counter within its check.
-    pub(super) fn counts_after(&self, passed: Duration, group: usize, index: usize) -> bool {
-        let standing = self.standings.get(self.groups[group].0 + index);
-        standing.is_some_and(|standing| u128::from(standing.reset) > passed.as_micros())
+    /// Whether a charge of this `age` to a counter of a group still counts; `index` is that of the counter within
+    /// its check.
+    pub(super) fn counts_at(&self, age: Duration, group: usize, index: usize) -> bool {
+        let standing = self.standings.get(self.decisions[group].first + index);
+        standing.is_some_and(|standing| u128::from(standing.reset) > age.as_micros())
     }
 
     /// Returns a failure that makes another connection worth a try, if there is one: all other checks would be
@@ -154,7 +191,7 @@ impl Answers {
 
     /// Returns why some groups are not decided.
     pub(super) fn failures(&self) -> impl Iterator<Item = &Failure> {
-        self.groups.iter().filter_map(|(_, decided)| decided.as_ref().err())
+        self.decisions.iter().filter_map(|decision| decision.passed.as_ref().err())
     }
 
     /// Returns what the check at `place` is told, whose group asked for `counters`.
@@ -171,47 +208,27 @@ impl Answers {
         if operation == Operation::Reset {
             return Ok(Outcome::new(false, counters.iter().map(untouched)));
         }
-        let first = self.groups[place.group].0;
+        let first = self.decisions[place.group].first;
         let standings = &self.standings[first..first + counters.len()];
-        let is_taken = place.before < passed;
-        let reading = |(counter, standing): (&Counter<'_>, &Standing)| {
-            // How often the group charges the counter. A policy in shadow is charged while it has room.
-            let charges = if counter.shadow {
-                let of_policy =
-                    counters.iter().zip(standings).filter(|(other, _)| other.policy == counter.policy);
-                of_policy.map(|(_, standing)| standing.room).fold(passed, u32::min)
-            } else {
-                passed
-            };
-            let before = place.before.min(charges);
-            let after = charges.min(place.before.saturating_add(1));
-            let fits = before < standing.room;
-            let cost = u64::from(counter.cost);
-            let later = match counter.algorithm {
-                // Only a bucket takes the longer to be whole again the more is taken.
-                Algorithm::TokenBucket { .. } => (u64::from(charges - after) * cost)
-                    .saturating_mul(Rule::new(counter.quota, counter.algorithm).interval()),
-                _ => 0,
-            };
-            Reading {
-                fits,
-                remaining: u32::try_from(standing.left.saturating_sub(u64::from(after) * cost))
-                    .unwrap_or(u32::MAX),
-                reset: Duration::from_micros(standing.reset.saturating_sub(later)),
-                retry_after: if fits {
-                    Some(Duration::ZERO)
-                } else {
-                    standing.wait.map(Duration::from_micros)
-                },
-                known: true,
+        // How often the group charges a counter. A policy in shadow is charged while it has room.
+        let charges = |counter: &Counter<'_>| {
+            if !counter.shadow {
+                return passed;
             }
+            let of_policy =
+                counters.iter().zip(standings).filter(|(other, _)| other.policy == counter.policy);
+            of_policy.map(|(_, standing)| standing.room).fold(passed, u32::min)
         };
+        let readings = counters
+            .iter()
+            .zip(standings)
+            .map(|(counter, standing)| standing.reading(counter, charges(counter), place.before));
         let taken = match operation {
-            Operation::Take => is_taken,
+            Operation::Take => place.before < passed,
             Operation::Add | Operation::GiveBack => true,
             Operation::Peek | Operation::Reset => false,
         };
-        Ok(Outcome::new(taken, counters.iter().zip(standings).map(reading)))
+        Ok(Outcome::new(taken, readings))
     }
 }
 

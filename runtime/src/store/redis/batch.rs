@@ -107,13 +107,28 @@ impl Batch {
     }
 
     /// Returns the counters that each check of `group` asks for, and the hashes of their keys.
-    pub(super) fn check(&self, group: &Group) -> (SmallVec<[Counter<'_>; 2]>, SmallVec<[u64; 2]>) {
+    pub(super) fn counters_and_hashes(
+        &self,
+        group: &Group,
+    ) -> (SmallVec<[Counter<'_>; 2]>, SmallVec<[u64; 2]>) {
         (self.counters_of(group).collect(), self.hashes_of(group).collect())
     }
 
     /// Returns the counters of `group`, in the order in which they were asked for.
     pub(super) fn counters_of(&self, group: &Group) -> impl ExactSizeIterator<Item = Counter<'_>> + Clone {
         self.counters[group.first..group.first + group.len].iter().map(|asked| self.counter(asked))
+    }
+
+    /// Returns the counter of a group that takes from one fixed window and nothing else, as `take.lua` can.
+    pub(super) fn fixed_window(&self, group: &Group) -> Option<Counter<'_>> {
+        let mut counters = self.counters_of(group);
+        let (counter, others) = (counters.next()?, counters.len());
+        let is_fixed = group.operation == Operation::Take
+            && others == 0
+            && counter.algorithm == Algorithm::FixedWindow
+            && !counter.shadow
+            && (1..=counter.quota.limit()).contains(&counter.cost);
+        is_fixed.then_some(counter)
     }
 
     /// Returns the hashes of the keys of a group's counters.
@@ -208,7 +223,7 @@ impl Batch {
             let Counter { key: _, quota, algorithm, cost, policy, shadow, varies } = *counter;
             self.counters.push(Asked { key, hash: *hash, quota, algorithm, cost, policy, shadow, varies });
             if before.is_none() {
-                self.is_last(*hash, group);
+                self.note_last(*hash, group);
             }
         }
         Some(Place { group, before: 0 })
@@ -220,7 +235,7 @@ impl Batch {
     }
 
     /// Notes that `group` is the last to ask for the key of the counter that was added last.
-    fn is_last(&mut self, hash: u64, group: usize) {
+    fn note_last(&mut self, hash: u64, group: usize) {
         let counter = self.counters.len() - 1;
         let text = |counter: usize| {
             let (start, end) = self.counters[counter].key;
@@ -247,6 +262,11 @@ impl Batch {
 }
 
 impl Group {
+    /// Returns how much all checks ask of `counter`. A batch bounds their number, so it always fits.
+    pub(super) fn units(&self, counter: &Counter<'_>) -> i64 {
+        i64::from(self.count) * i64::from(counter.cost)
+    }
+
     /// Returns the place of the last check, if that is denied; `group` is the group's own index.
     pub(super) fn last_denied(&self, group: usize, passed: u32) -> Option<Place> {
         let is_denied = self.operation == Operation::Take && passed < self.count;

@@ -10,7 +10,7 @@ use super::answers::Answers;
 use super::batch::Place;
 use super::failure::Failure;
 use super::lane::Lane;
-use super::late::{Late, LateCheck};
+use super::late::{LateCharges, LateCheck};
 use super::own_deadline::OwnDeadline;
 use crate::error::StoreError;
 use crate::store::{Counter, Operation, Outcome};
@@ -21,7 +21,7 @@ pub(super) struct Call {
     answer: OnceLock<Result<Answers, Failure>>,
     waiting: Mutex<Vec<Waker>>,
     /// What comes of the call after it has failed for being late.
-    late: Late,
+    late_charges: LateCharges,
 }
 
 /// A check's place in a call.
@@ -110,8 +110,8 @@ impl Call {
         Ok(())
     }
 
-    pub(super) fn late(&self) -> &Late {
-        &self.late
+    pub(super) fn late_charges(&self) -> &LateCharges {
+        &self.late_charges
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {

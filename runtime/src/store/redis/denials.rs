@@ -20,13 +20,14 @@ use smallvec::SmallVec;
 use super::MAX_AGE;
 use super::answers::Answers;
 use super::batch::{Batch, Check, Group};
+use super::owned_counter::OwnedCounter;
 use crate::clock::{Clock, micros};
 use crate::store::{Counter, Operation, Outcome, Reading};
 
 const SETS: usize = 4_096;
 const WAYS: usize = 4;
 
-/// The denials that stand, and the hasher of all keys.
+/// The denials that stand; also the hasher of all keys, and the clock that calls and windows go by.
 pub(super) struct Denials {
     /// Empty if denials are not remembered.
     sets: Box<[Mutex<Set>]>,
@@ -42,9 +43,8 @@ type Set = SmallVec<[Denial; 1]>;
 #[derive(Debug)]
 struct Denial {
     hash: u64,
-    key: Box<str>,
-    /// What was asked of it, without the key, which is above.
-    counter: Counter<'static>,
+    /// The counter, and what was asked of it.
+    counter: OwnedCounter,
     /// Identifies what was asked together with it.
     together: u64,
     /// When the call was sent, in microseconds of the clock, as is the next.
@@ -72,8 +72,8 @@ impl Denials {
         Self { sets, any: AtomicBool::new(false), hasher: RandomState::new(), clock }
     }
 
-    /// Returns the time, in microseconds of the clock, for [`learn`](Self::learn).
-    pub(super) fn now(&self) -> u64 {
+    /// Returns the time, in microseconds of the clock.
+    pub(super) fn now_micros(&self) -> u64 {
         self.clock.now_micros()
     }
 
@@ -88,7 +88,7 @@ impl Denials {
             }
             let mut set = self.set(*hash)?;
             let index = set.iter().position(|denial| denial.is(*hash, counter))?;
-            let now = self.now();
+            let now = self.now_micros();
             if now >= set[index].until {
                 set.swap_remove(index);
                 return None;
@@ -102,8 +102,8 @@ impl Denials {
         })
     }
 
-    /// Learns from the answers to a batch that was sent at `sent`.
-    pub(super) fn learn(&self, batch: &Batch, answers: &Answers, sent: u64) {
+    /// Learns from the answers to a batch that was sent at `sent_micros`.
+    pub(super) fn learn(&self, batch: &Batch, answers: &Answers, sent_micros: u64) {
         if self.sets.is_empty() {
             return;
         }
@@ -116,7 +116,7 @@ impl Denials {
             if denied.is_none() && !self.any.load(Ordering::Relaxed) {
                 continue;
             }
-            let (counters, hashes) = batch.check(group);
+            let (counters, hashes) = batch.counters_and_hashes(group);
             // Whoever takes or gives something changes how long others have to wait.
             if group.operation != Operation::Take || passed > 0 {
                 counters.iter().zip(&hashes).for_each(|(counter, hash)| self.forget(*hash, counter.key));
@@ -124,7 +124,7 @@ impl Denials {
             if let Some(place) = denied
                 && let Ok(outcome) = answers.outcome(group.operation, &counters, place)
             {
-                self.remember(&counters, &hashes, &outcome, sent);
+                self.remember(&counters, &hashes, &outcome, sent_micros);
             }
         }
     }
@@ -133,7 +133,7 @@ impl Denials {
     pub(super) fn doubt(&self, batch: &Batch) {
         let gives = |group: &&Group| matches!(group.operation, Operation::GiveBack | Operation::Reset);
         for group in batch.groups().iter().filter(gives) {
-            let (counters, hashes) = batch.check(group);
+            let (counters, hashes) = batch.counters_and_hashes(group);
             counters.iter().zip(&hashes).for_each(|(counter, hash)| self.forget(*hash, counter.key));
         }
     }
@@ -148,7 +148,7 @@ impl Denials {
             .max_by_key(|(_, reading)| wait(reading));
         let Some((index, reading)) = denying else { return };
         let until = told + micros(wait(reading).min(MAX_AGE));
-        if until <= self.now() {
+        if until <= self.now_micros() {
             return;
         }
         let (hash, counter) = (hashes[index], &counters[index]);
@@ -162,8 +162,7 @@ impl Denials {
         self.any.store(true, Ordering::Relaxed);
         set.push(Denial {
             hash,
-            key: counter.key.into(),
-            counter: Counter { key: "", ..*counter },
+            counter: counter.into(),
             together: self.together(counters),
             told,
             until,
@@ -185,10 +184,10 @@ impl Denials {
             let Some(mut set) = self.set(hash) else { return };
             if let Some(denial) = set.iter_mut().find(|denial| denial.is(hash, counter)) {
                 // The denial may be older than `asked`.
-                let passed = Duration::from_micros(asked.saturating_sub(denial.told));
+                let age = Duration::from_micros(asked.saturating_sub(denial.told));
                 let readings = outcome.readings().iter().map(|reading| Reading {
-                    reset: reading.reset.saturating_add(passed),
-                    retry_after: reading.retry_after.map(|wait| wait.saturating_add(passed)),
+                    reset: reading.reset.saturating_add(age),
+                    retry_after: reading.retry_after.map(|wait| wait.saturating_add(age)),
                     ..*reading
                 });
                 let (together, readings) = (self.together(counters), readings.collect());
@@ -200,7 +199,7 @@ impl Denials {
     /// Forgets all denials of a key.
     fn forget(&self, hash: u64, key: &str) {
         if let Some(mut set) = self.set(hash) {
-            set.retain(|denial| denial.hash != hash || *denial.key != *key);
+            set.retain(|denial| denial.hash != hash || denial.counter.key() != key);
         }
     }
 
@@ -226,18 +225,18 @@ impl Denials {
 impl Denial {
     /// Whether it denies just what is asked of `counter`.
     fn is(&self, hash: u64, counter: &Counter<'_>) -> bool {
-        let Counter { key: _, quota, algorithm, cost, policy: _, shadow: _, varies: _ } = self.counter;
+        let Counter { key, quota, algorithm, cost, policy: _, shadow: _, varies: _ } = self.counter.lend();
         self.hash == hash
             && (quota, algorithm, cost) == (counter.quota, counter.algorithm, counter.cost)
-            && *self.key == *counter.key
+            && key == counter.key
     }
 
     /// Returns a denial with `readings`, as they are at `now`.
     fn outcome(&self, readings: &[Reading], now: u64) -> Outcome {
-        let passed = Duration::from_micros(now.saturating_sub(self.told));
+        let age = Duration::from_micros(now.saturating_sub(self.told));
         let reading = |reading: &Reading| Reading {
-            reset: reading.reset.saturating_sub(passed),
-            retry_after: reading.retry_after.map(|wait| wait.saturating_sub(passed)),
+            reset: reading.reset.saturating_sub(age),
+            retry_after: reading.retry_after.map(|wait| wait.saturating_sub(age)),
             ..*reading
         };
         Outcome::new(false, readings.iter().map(reading))

@@ -73,7 +73,7 @@ impl Follower {
     async fn successor(&self, address: &str) -> Result<Option<Wire>, Failure> {
         let connecting = self.sentinels.connect_elsewhere(address, &self.key_prefix, CONNECT_TIMEOUT);
         let Some(mut wire) = connecting.await? else { return Ok(None) };
-        self.scripts.meet(&mut wire).await?;
+        self.scripts.prepare(&mut wire).await?;
         Ok(Some(wire))
     }
 }

@@ -17,6 +17,7 @@ use super::batch::Place;
 use super::call::Call;
 use super::failure::Failure;
 use super::lane::Lane;
+use super::owned_counter::OwnedCounter;
 use crate::store::Counter;
 
 /// A check that was late.
@@ -32,12 +33,13 @@ impl fmt::Debug for LateCheck {
     }
 }
 
-/// What is known about the charges of a call that was late.
+/// The charges of a call that was late.
 #[derive(Default)]
-pub(super) struct Late(Mutex<State>);
+pub(super) struct LateCharges(Mutex<Known>);
 
+/// What is known about them.
 #[derive(Default)]
-struct State {
+struct Known {
     /// The answers, which may be those to a part of the call, and when it was sent.
     answered: Option<(Answers, Instant)>,
     /// The charges that are renounced, should they be made.
@@ -53,9 +55,7 @@ pub(super) struct Renounced {
 struct RenouncedCounter {
     /// Which counter of its check it is.
     index: usize,
-    key: String,
-    /// The counter itself, without its key.
-    counter: Counter<'static>,
+    counter: OwnedCounter,
 }
 
 impl LateCheck {
@@ -67,30 +67,29 @@ impl LateCheck {
         let is_charged = |(_, counter): &(usize, &Counter<'_>)| counter.cost > 0 && !counter.shadow;
         let renounced = |(index, counter): (usize, &Counter<'_>)| RenouncedCounter {
             index: first + index,
-            key: counter.key.to_owned(),
-            counter: Counter { key: "", ..*counter },
+            counter: counter.into(),
         };
         let counters: Vec<_> = counters.iter().enumerate().filter(is_charged).map(renounced).collect();
         if counters.is_empty() {
             return;
         }
         let renounced = Renounced { place: self.place, counters };
-        for charged in self.call.late().renounce(renounced, self.lane.timeout()) {
+        for charged in self.call.late_charges().renounce(renounced, self.lane.timeout()) {
             self.lane.give_back(&charged);
         }
     }
 }
 
-impl Late {
+impl LateCharges {
     /// Records what is renounced. Returns it if it is known to be charged.
     fn renounce(&self, renounced: Renounced, timeout: Duration) -> Vec<Renounced> {
-        let mut state = self.0.lock();
-        match &state.answered {
+        let mut known = self.0.lock();
+        match &known.answered {
             Some((answers, sent)) if renounced.is_decided(answers) => {
-                charged(vec![renounced], answers, lasted(*sent, timeout))
+                charged(vec![renounced], answers, greatest_age(*sent, timeout))
             }
             _ => {
-                state.renounced.push(renounced);
+                known.renounced.push(renounced);
                 Vec::new()
             }
         }
@@ -98,32 +97,32 @@ impl Late {
 
     /// Records the answers to a call that was `sent` then, and returns what is renounced and charged.
     pub(super) fn answer(&self, answers: Answers, sent: Instant, timeout: Duration) -> Vec<Renounced> {
-        let mut state = self.0.lock();
-        let all = std::mem::take(&mut state.renounced);
+        let mut known = self.0.lock();
+        let all = std::mem::take(&mut known.renounced);
         let (decided, undecided) = all.into_iter().partition(|renounced| renounced.is_decided(&answers));
-        state.renounced = undecided;
-        let charged = charged(decided, &answers, lasted(sent, timeout));
-        state.answered = Some((answers, sent));
+        known.renounced = undecided;
+        let charged = charged(decided, &answers, greatest_age(sent, timeout));
+        known.answered = Some((answers, sent));
         charged
     }
 }
 
-/// Returns how long what a call that was `sent` then has charged will have lasted when it is given back: that may take
-/// as long again.
-fn lasted(sent: Instant, timeout: Duration) -> Duration {
+/// Returns an upper bound for the age of a charge when its give-back takes effect: the call was sent at `sent`, and
+/// giving back may wait one timeout and travel as long as the call did.
+fn greatest_age(sent: Instant, timeout: Duration) -> Duration {
     sent.elapsed() * 2 + timeout
 }
 
-/// Returns what of `renounced` was charged, and still counts after it has `lasted` so long. Checks that asked for the
-/// same are given back together.
-fn charged(renounced: Vec<Renounced>, answers: &Answers, lasted: Duration) -> Vec<Renounced> {
+/// Returns what of `renounced` was charged, and still counts at this `age`. Checks that asked for the same are
+/// given back together.
+fn charged(renounced: Vec<Renounced>, answers: &Answers, age: Duration) -> Vec<Renounced> {
     let mut charged: Vec<Renounced> = Vec::new();
     for mut renounced in renounced {
         let Place { group, before } = renounced.place;
         if answers.passed(group).is_ok_and(|passed| before < passed) {
-            renounced.counters.retain(|counter| answers.counts_after(lasted, group, counter.index));
+            renounced.counters.retain(|counter| answers.counts_at(age, group, counter.index));
             let mut same = charged.iter_mut().filter(|other| other.place.group == group);
-            if !renounced.counters.is_empty() && !same.any(|same| same.absorbs(&renounced)) {
+            if !renounced.counters.is_empty() && !same.any(|same| same.absorb(&renounced)) {
                 charged.push(renounced);
             }
         }
@@ -137,21 +136,23 @@ impl Renounced {
         !matches!(answers.passed(self.place.group), Err(Failure::Timeout))
     }
 
-    /// Adds what `other`, of the same group, has charged to the same counters, if it can be given back together.
-    fn absorbs(&mut self, other: &Self) -> bool {
+    /// Adds what `other`, of the same group, has charged to the same counters. Returns `false`, and does nothing,
+    /// if the two can't be given back together.
+    fn absorb(&mut self, other: &Self) -> bool {
         let pairs = || self.counters.iter().zip(&other.counters);
         let costs: Option<Vec<u32>> =
-            pairs().map(|(own, other)| own.counter.cost.checked_add(other.counter.cost)).collect();
+            pairs().map(|(own, other)| own.counter.cost().checked_add(other.counter.cost())).collect();
         let is_same = self.counters.len() == other.counters.len()
-            && pairs().all(|(own, other)| own.index == other.index && own.key == other.key);
+            && pairs()
+                .all(|(own, other)| own.index == other.index && own.counter.key() == other.counter.key());
         let Some(costs) = costs.filter(|_| is_same) else { return false };
         for (own, cost) in self.counters.iter_mut().zip(costs) {
-            own.counter.cost = cost;
+            own.counter.set_cost(cost);
         }
         true
     }
 
     pub(super) fn counters(&self) -> impl Iterator<Item = Counter<'_>> {
-        self.counters.iter().map(|RenouncedCounter { key, counter, .. }| Counter { key, ..*counter })
+        self.counters.iter().map(|renounced| renounced.counter.lend())
     }
 }

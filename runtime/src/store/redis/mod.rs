@@ -1,9 +1,9 @@
 //! The store that counts in Redis, whose counters all instances of a service share.
 //!
-//! A check gets a place in a [`batch`] at a [`lane`], and a [`courier`] sends the batch as one call. The call is
-//! a [`question`] of one or more [`part`]s, mostly one, and a [`script`] or a [`transaction`] decides each of
-//! them. The [`answers`] say what each check is told. What Redis has [denied](denials) is not asked again before
-//! it can be admitted. A [`cluster`] has a lane to each of its masters.
+//! A check gets a place in a [`batch`] in the [`queue`] of a [`lane`], and a [`courier`] sends the batch as one
+//! call. The call is a [`question`] of one or more [`part`]s, mostly one, and a [`script`] or a [`transaction`]
+//! decides each of them. The [`answers`] say what each check is told. What Redis has [denied](denials) is not asked
+//! again before it can be admitted. A [`cluster`] has a lane to each of its masters.
 //!
 //! [`key`] says what counters are called in Redis, and `apply.lua` what they hold. `take.lua` is the short way
 //! for what most checks ask, and [`windows`] often saves it from asking for a TTL.
@@ -18,6 +18,7 @@ mod connection;
 mod courier;
 mod denials;
 mod distance;
+mod exchange;
 mod failure;
 mod flight;
 #[cfg(feature = "redis-sentinel")]
@@ -26,10 +27,16 @@ mod key;
 mod lane;
 mod late;
 mod own_deadline;
+mod owned_counter;
 mod pace;
 mod part;
+mod plan;
 mod question;
+mod queue;
+mod rules;
 mod script;
+mod session;
+mod silence;
 mod transaction;
 mod windows;
 
@@ -223,7 +230,7 @@ impl RedisStore {
 impl One {
     async fn connect(&self) -> Result<(), Failure> {
         let mut connection = self.server.connect(&self.key_prefix, CONNECT_TIMEOUT).await?;
-        self.scripts.meet(&mut connection).await?;
+        self.scripts.prepare(&mut connection).await?;
         #[cfg(feature = "redis-sentinel")]
         if let Server::Sentinels(sentinels) = &self.server {
             let (key_prefix, scripts) = (Arc::clone(&self.key_prefix), Arc::clone(&self.scripts));

@@ -8,14 +8,13 @@ use smallvec::{SmallVec, smallvec};
 use super::batch::{Batch, Group};
 use super::transaction;
 use super::windows::Windows;
-use crate::algorithm::Algorithm;
-use crate::store::{Counter, Operation};
+use crate::store::Counter;
 
 /// Some groups of a batch, and what decides them.
 #[derive(Clone, Debug)]
 pub(super) struct Part {
     groups: SmallVec<[usize; 1]>,
-    pub(super) by: By,
+    pub(super) decider: Decider,
     /// How long the window of each group still lasts, if that was known when it was asked, so that it is not
     /// told again. Empty if `apply.lua` decides.
     pub(super) known: SmallVec<[Option<Duration>; 1]>,
@@ -23,7 +22,7 @@ pub(super) struct Part {
 
 /// What decides a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum By {
+pub(super) enum Decider {
     /// A [`transaction`], if all counters seem to have much room.
     Transaction,
     /// `take.lua`, which also corrects an `overcharge` of the only counter by a transaction.
@@ -50,15 +49,16 @@ impl Overcharge {
     }
 }
 
-impl By {
+impl Decider {
     pub(super) const TAKE: Self = Self::Take { overcharge: None };
 }
 
 impl Part {
     /// Makes each group a part of its own: on a cluster no script spans the keys of several slots.
     pub(super) fn each(batch: &Batch) -> Vec<Self> {
-        let by = |group| if fixed(batch, group).is_some() { By::TAKE } else { By::Apply };
-        let part = |(index, group)| Self::new([index], by(group));
+        let decider =
+            |group| if batch.fixed_window(group).is_some() { Decider::TAKE } else { Decider::Apply };
+        let part = |(index, group)| Self::new([index], decider(group));
         batch.groups().iter().enumerate().map(part).collect()
     }
 
@@ -66,33 +66,33 @@ impl Part {
     /// decides all as one part: otherwise the checks of that key would be decided out of order.
     pub(super) fn by_script(batch: &Batch) -> Vec<Self> {
         let all = 0..batch.groups().len();
-        let is_simple = |group: &usize| fixed(batch, &batch.groups()[*group]).is_some();
+        let is_simple = |group: &usize| batch.fixed_window(&batch.groups()[*group]).is_some();
         let (simple, others): (Vec<usize>, Vec<usize>) = all.clone().partition(is_simple);
-        let (simple, others) = (Self::new(simple, By::TAKE), Self::new(others, By::Apply));
+        let (simple, others) = (Self::new(simple, Decider::TAKE), Self::new(others, Decider::Apply));
         if others.groups.is_empty() {
             vec![simple]
         } else if simple.groups.is_empty() {
             vec![others]
         } else if simple.shares_a_key_with(&others, batch) {
-            vec![Self::new(all, By::Apply)]
+            vec![Self::new(all, Decider::Apply)]
         } else {
             vec![simple, others]
         }
     }
 
-    fn new(groups: impl IntoIterator<Item = usize>, by: By) -> Self {
-        Self { groups: groups.into_iter().collect(), by, known: SmallVec::new() }
+    fn new(groups: impl IntoIterator<Item = usize>, decider: Decider) -> Self {
+        Self { groups: groups.into_iter().collect(), decider, known: SmallVec::new() }
     }
 
     /// Looks up what is known at `now` of the windows that `take.lua` would take from. If all of them seem to
     /// have much room and the server `transacts`, a transaction decides the part instead.
     pub(super) fn look_up(&mut self, batch: &Batch, windows: &Windows, now: u64, transacts: bool) {
-        if self.by == By::Apply {
+        if self.decider == Decider::Apply {
             return;
         }
         let mut all_suit = transacts && self.groups.len() <= transaction::MAX_COUNTERS;
         let mut known = SmallVec::new();
-        for (group, counter) in self.fixed(batch) {
+        for (group, counter) in self.fixed_windows(batch) {
             let window = windows.get(batch.hash_of(group), &counter, now);
             all_suit &= transaction::suits(group, &counter, window);
             known.push(window.and_then(|window| window.left));
@@ -103,7 +103,7 @@ impl Part {
         // transaction would overtake it.
         all_suit = all_suit && !self.groups.iter().any(|group| batch.is_shared(*group));
         if all_suit {
-            self.by = By::Transaction;
+            self.decider = Decider::Transaction;
         }
     }
 
@@ -116,7 +116,7 @@ impl Part {
         let (groups, known) = (std::mem::take(&mut self.groups), std::mem::take(&mut self.known));
         let (mut reply, mut left) = (Vec::new(), Vec::new());
         for (group, known) in groups.into_iter().zip(known) {
-            let Some(counter) = fixed(batch, &batch.groups()[group]) else { continue };
+            let Some(counter) = batch.fixed_window(&batch.groups()[group]) else { continue };
             let answered;
             (answered, executed) = executed.split_at(transaction::commands(known).min(executed.len()));
             match transaction::read_answers(answered, &counter, known, &mut reply) {
@@ -125,12 +125,12 @@ impl Part {
                     self.known.push(known);
                 }
                 Err(overcharge) => {
-                    let by = By::Take { overcharge };
-                    left.push(Self { groups: smallvec![group], by, known: smallvec![None] });
+                    let decider = Decider::Take { overcharge };
+                    left.push(Self { groups: smallvec![group], decider, known: smallvec![None] });
                 }
             }
         }
-        self.by = By::TAKE;
+        self.decider = Decider::TAKE;
         (Value::Array(reply), left)
     }
 
@@ -151,8 +151,11 @@ impl Part {
     }
 
     /// Returns the groups that take from one fixed window, with its counter: all, unless `apply.lua` decides.
-    pub(super) fn fixed<'b>(&self, batch: &'b Batch) -> impl Iterator<Item = (&'b Group, Counter<'b>)> {
-        self.groups(batch).filter_map(|(_, group)| Some((group, fixed(batch, group)?)))
+    pub(super) fn fixed_windows<'b>(
+        &self,
+        batch: &'b Batch,
+    ) -> impl Iterator<Item = (&'b Group, Counter<'b>)> {
+        self.groups(batch).filter_map(|(_, group)| Some((group, batch.fixed_window(group)?)))
     }
 
     fn hashes(&self, batch: &Batch) -> impl Iterator<Item = u64> {
@@ -161,11 +164,11 @@ impl Part {
 
     /// Returns how many replies come before the one that decides.
     pub(super) fn answers_before(&self, batch: &Batch) -> usize {
-        match self.by {
-            By::Transaction => {
+        match self.decider {
+            Decider::Transaction => {
                 1 + self.known.iter().map(|known| transaction::commands(*known)).sum::<usize>()
             }
-            By::Take { .. } | By::Apply => usize::from(self.is_asking(batch)),
+            Decider::Take { .. } | Decider::Apply => usize::from(self.is_asking(batch)),
         }
     }
 
@@ -175,29 +178,14 @@ impl Part {
     }
 }
 
-/// Returns the counter of a group that takes from one fixed window and nothing else, as `take.lua` can.
-pub(super) fn fixed<'b>(batch: &'b Batch, group: &Group) -> Option<Counter<'b>> {
-    let mut counters = batch.counters_of(group);
-    let (counter, others) = (counters.next()?, counters.len());
-    let is_fixed = group.operation == Operation::Take
-        && others == 0
-        && counter.algorithm == Algorithm::FixedWindow
-        && !counter.shadow
-        && (1..=counter.quota.limit()).contains(&counter.cost);
-    is_fixed.then_some(counter)
-}
-
-/// Returns how much all checks of `group` ask of `counter`. A batch bounds their number, so it always fits.
-pub(super) fn units(group: &Group, counter: &Counter<'_>) -> i64 {
-    i64::from(group.count) * i64::from(counter.cost)
-}
-
 #[cfg(test)]
 mod tests {
     use ahash::RandomState;
 
     use super::*;
+    use crate::algorithm::Algorithm;
     use crate::quota::Quota;
+    use crate::store::Operation;
     use crate::store::redis::batch::Check;
 
     #[test]
@@ -211,7 +199,7 @@ mod tests {
                 let check = std::slice::from_ref(counter);
                 batch.add(&Check::new(&random, Operation::Take, check)).expect("there is room");
             }
-            let part = |part: &Part| (part.by == By::TAKE, part.groups.iter().copied().collect());
+            let part = |part: &Part| (part.decider == Decider::TAKE, part.groups.iter().copied().collect());
             Part::by_script(&batch).iter().map(part).collect::<Vec<(bool, Vec<usize>)>>()
         };
         assert_eq!(parts(&[counter("a"), counter("b")]), [(true, vec![0, 1])]);

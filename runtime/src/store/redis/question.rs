@@ -5,7 +5,7 @@ use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use super::answers::unexpected;
 use super::batch::Batch;
 use super::connection::Wire;
-use super::part::{By, Part};
+use super::part::{Decider, Part};
 
 /// The parts of a call, and the replies to them.
 #[derive(Clone, Default)]
@@ -43,8 +43,8 @@ impl Question {
     /// whatever becomes of the correction.
     pub(super) fn into_replies(self) -> impl Iterator<Item = (Part, RedisResult<Value>)> {
         self.parts.into_iter().zip(self.replies).filter_map(|(part, reply)| {
-            let reply = match (part.by, reply) {
-                (By::Take { overcharge: Some(charged) }, None | Some(Err(_))) => Ok(charged.told()),
+            let reply = match (part.decider, reply) {
+                (Decider::Take { overcharge: Some(charged) }, None | Some(Err(_))) => Ok(charged.told()),
                 (_, reply) => reply?,
             };
             Some((part, reply))
@@ -54,7 +54,7 @@ impl Question {
     /// Waits for all replies. Cancel safe: a later call goes on where this one was dropped.
     pub(super) async fn hear(&mut self, wire: &mut Wire, batch: &Batch) -> RedisResult<()> {
         for (part, reply) in self.parts.iter().zip(&mut self.replies).filter(|(_, reply)| reply.is_none()) {
-            let is_transaction = part.by == By::Transaction;
+            let is_transaction = part.decider == Decider::Transaction;
             while self.heard < part.answers_before(batch) {
                 let answer = wire.answer().await?.extract_error();
                 self.heard += 1;
@@ -86,7 +86,7 @@ impl Question {
     pub(super) fn settle(&mut self, batch: &Batch) -> bool {
         let mut left = Vec::new();
         let parts = self.parts.iter_mut().zip(&mut self.replies);
-        for (part, reply) in parts.filter(|(part, _)| part.by == By::Transaction) {
+        for (part, reply) in parts.filter(|(part, _)| part.decider == Decider::Transaction) {
             let Some(Ok(Value::Array(executed))) = reply else { continue };
             *reply = Some(if executed.len() + 1 == part.answers_before(batch) {
                 let (taken, of_part) = part.settle(batch, executed);
@@ -99,12 +99,12 @@ impl Question {
         let is_unsettled = !left.is_empty();
         self.replies.extend(left.iter().map(|_| None));
         self.parts.extend(left);
-        is_unsettled || self.has_lost()
+        is_unsettled || self.has_lost_script()
     }
 
     /// Whether nothing has failed, and all that is [unsettled](Self::settle) only corrects what was charged.
     pub(super) fn is_decided(&self) -> bool {
-        let is_charged = |part: &Part| matches!(part.by, By::Take { overcharge: Some(_) });
+        let is_charged = |part: &Part| matches!(part.decider, Decider::Take { overcharge: Some(_) });
         self.unanswered().all(is_charged) && self.replies.iter().flatten().all(Result::is_ok)
     }
 
@@ -115,13 +115,13 @@ impl Question {
 
     /// Whether the server had lost a script, and so has not run all parts. Only the first loss counts: what is
     /// lost after the scripts were loaded again has failed.
-    pub(super) fn has_lost(&self) -> bool {
+    pub(super) fn has_lost_script(&self) -> bool {
         !self.is_asked_again && self.replies.iter().flatten().any(|reply| reply.as_ref().is_err_and(is_lost))
     }
 
     /// Opens the parts again that the server has not run, since it had lost their script.
-    pub(super) fn clear_lost(&mut self) {
-        if self.has_lost() {
+    pub(super) fn reopen_lost(&mut self) {
+        if self.has_lost_script() {
             for reply in &mut self.replies {
                 reply.take_if(|reply| reply.as_ref().is_err_and(is_lost));
             }
@@ -231,7 +231,7 @@ mod tests {
             let executed = format!("{nothing}\r\n:2\r\n{nothing}\r\n:11\r\n{nothing}\r\n{refused}\r\n");
             asked.hears(&format!("+OK\r\n{queued}*6\r\n{executed}")).await;
 
-            assert!(asked.question.settle(&asked.batch) && !asked.question.has_lost());
+            assert!(asked.question.settle(&asked.batch) && !asked.question.has_lost_script());
             asked.scripts.ask_again(
                 asked.wire.begin_call(),
                 &asked.batch,

@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use redis::{RedisError, RedisResult, Script, Value};
-use rmp::encode::{write_array_len, write_sint, write_uint};
-use smallvec::SmallVec;
 
 use super::MAX_AGE;
 use super::answers::Answers;
@@ -12,22 +10,17 @@ use super::batch::Batch;
 use super::connection::{Requests, Wire};
 use super::failure::{Failure, node_of_cluster};
 use super::key::StoredKey;
-use super::part::{By, Overcharge, Part, units};
+use super::part::{Decider, Overcharge, Part};
+use super::plan;
 use super::question::Question;
+use super::rules::Rules;
 use super::transaction;
 use super::windows::Windows;
-use crate::algorithm::{Algorithm, Rule};
 use crate::clock::Clock;
-use crate::store::{Counter, Operation};
 
 /// How many numbers tell `take.lua` a rule, and what has been charged.
 const TAKE_RULE_NUMBERS: usize = 3;
 const OVERCHARGE_NUMBERS: usize = 3;
-/// How many numbers tell `apply.lua` a rule.
-const RULE_NUMBERS: usize = 6;
-/// How many tell it a check, and each counter of the check.
-const CHECK_NUMBERS: usize = 3;
-const COUNTER_NUMBERS: usize = 2;
 
 /// The scripts that decide checks, and how to call them. All servers run the same ones.
 pub(super) struct Scripts {
@@ -49,7 +42,7 @@ impl Scripts {
     }
 
     /// Finds out whether a server has transactions, and loads the scripts into it.
-    pub(super) async fn meet(&self, wire: &mut Wire) -> RedisResult<()> {
+    pub(super) async fn prepare(&self, wire: &mut Wire) -> RedisResult<()> {
         wire.try_transaction().await?;
         self.load(wire).await
     }
@@ -91,7 +84,7 @@ impl Scripts {
         question: &mut Question,
         after: Duration,
     ) {
-        question.clear_lost();
+        question.reopen_lost();
         self.put(requests, batch, question, after);
     }
 
@@ -116,8 +109,8 @@ impl Scripts {
             if part.is_asking(batch) {
                 requests.command("ASKING", 0);
             }
-            if part.by == By::Transaction {
-                let charges = part.fixed(batch).zip(&part.known);
+            if part.decider == Decider::Transaction {
+                let charges = part.fixed_windows(batch).zip(&part.known);
                 transaction::put(requests, charges.map(|((group, counter), known)| (group, counter, *known)));
             } else {
                 self.call(requests, batch, part, after);
@@ -129,14 +122,11 @@ impl Scripts {
     fn call(&self, requests: &mut Requests, batch: &Batch, part: &Part, after: Duration) {
         let rules = Rules::of(part, batch);
         let count = part.counters(batch).count();
-        let (script, arguments) = match part.by {
-            By::Take { overcharge } => {
-                let rules = rules.0.len();
-                let of_checks = count * (1 + usize::from(rules > 1));
-                (
-                    &self.take,
-                    of_checks + rules * TAKE_RULE_NUMBERS + overcharge.map_or(0, |_| OVERCHARGE_NUMBERS),
-                )
+        let (script, arguments) = match part.decider {
+            Decider::Take { overcharge } => {
+                let of_checks = count * (1 + usize::from(rules.len() > 1));
+                let of_overcharge = overcharge.map_or(0, |_| OVERCHARGE_NUMBERS);
+                (&self.take, of_checks + rules.len() * TAKE_RULE_NUMBERS + of_overcharge)
             }
             _ => (&self.apply, 1),
         };
@@ -146,133 +136,41 @@ impl Scripts {
         for counter in part.counters(batch) {
             StoredKey::from(&counter).write(requests);
         }
-        if let By::Take { overcharge } = part.by {
+        if let Decider::Take { overcharge } = part.decider {
             take(requests, batch, part, &rules);
-            if let Some(Overcharge { used, left }) = overcharge {
-                requests.number(used);
-                // The answer that told its end was on the way for less than this: it may end that much later.
-                requests.number(left.saturating_add(self.timeout.max(MAX_AGE)).as_millis());
-                // This call is on the way for less than the timeout, too, unless the answer before was late.
-                let is_late = after >= self.timeout;
-                let latest = if is_late { Duration::MAX } else { after.saturating_add(self.timeout * 2) };
-                requests.number(u8::from(left > latest));
+            if let Some(overcharge) = overcharge {
+                self.correct(requests, overcharge, after);
             }
         } else {
-            requests.argument(&self.plan(batch, part, &rules));
+            requests.argument(&plan::encode(batch, part, &rules, self.clock.injected_micros()));
         }
     }
 
-    /// Returns what `apply.lua` is told besides the keys.
-    fn plan(&self, batch: &Batch, part: &Part, rules: &Rules<'_>) -> Vec<u8> {
-        let checks =
-            part.groups(batch).count() * CHECK_NUMBERS + part.counters(batch).count() * COUNTER_NUMBERS;
-        let mut plan = Plan::new(2 + rules.0.len() * RULE_NUMBERS + checks);
-        match self.clock.injected_micros() {
-            Some(micros) => plan.put(micros),
-            None => plan.put_none(),
-        }
-        plan.put(rules.0.len() as u64);
-        for asked in &rules.0 {
-            let rule = Rule::new(asked.quota, asked.algorithm);
-            plan.put(number(asked.algorithm));
-            plan.put(rule.limit);
-            plan.put(rule.window);
-            plan.put(asked.cost.into());
-            plan.put(rule.burst());
-            plan.put(asked.shadow.into());
-        }
-        for (_, group) in part.groups(batch) {
-            let counters = batch.counters_of(group);
-            plan.put(code(group.operation));
-            plan.put(group.count.into());
-            plan.put(counters.len() as u64);
-            for counter in counters {
-                plan.put(rules.number_of(&counter).into());
-                plan.put(counter.policy as u64);
-            }
-        }
-        plan.bytes
+    /// Adds what `take.lua` is told of an overcharge by a transaction, so long `after` that was asked for.
+    fn correct(&self, requests: &mut Requests, overcharge: Overcharge, after: Duration) {
+        let Overcharge { used, left } = overcharge;
+        requests.number(used);
+        // The answer that told its end was on the way for less than this: it may end that much later.
+        requests.number(left.saturating_add(self.timeout.max(MAX_AGE)).as_millis());
+        // This call is on the way for less than the timeout, too, unless the answer before was late.
+        let is_late = after >= self.timeout;
+        let latest = if is_late { Duration::MAX } else { after.saturating_add(self.timeout * 2) };
+        requests.number(u8::from(left > latest));
     }
 }
 
 /// Adds what `take.lua` is told besides the keys.
 fn take(requests: &mut Requests, batch: &Batch, part: &Part, rules: &Rules<'_>) {
-    for ((group, counter), known) in part.fixed(batch).zip(&part.known) {
-        let units = units(group, &counter);
+    for ((group, counter), known) in part.fixed_windows(batch).zip(&part.known) {
+        let units = group.units(&counter);
         requests.number(if known.is_some() { units } else { -units });
-        if rules.0.len() > 1 {
+        if rules.len() > 1 {
             requests.number(rules.number_of(&counter));
         }
     }
-    for rule in &rules.0 {
+    for rule in rules.iter() {
         requests.number(rule.quota.limit());
         requests.number(rule.cost);
         requests.number(rule.quota.window_millis());
-    }
-}
-
-/// The distinct rules of a part's counters: one, or a few.
-struct Rules<'a>(SmallVec<[Counter<'a>; 4]>);
-
-impl<'a> Rules<'a> {
-    fn of(part: &Part, batch: &'a Batch) -> Self {
-        let mut rules = Self(SmallVec::new());
-        for counter in part.counters(batch) {
-            if rules.position(&counter).is_none() {
-                rules.0.push(counter);
-            }
-        }
-        rules
-    }
-
-    fn position(&self, counter: &Counter<'_>) -> Option<usize> {
-        let rule = |counter: &Counter<'_>| (counter.quota, counter.algorithm, counter.cost, counter.shadow);
-        self.0.iter().position(|known| rule(known) == rule(counter))
-    }
-
-    /// Returns the number of a counter's rule, from 1, as the scripts count.
-    fn number_of(&self, counter: &Counter<'_>) -> u32 {
-        self.position(counter).and_then(|index| u32::try_from(index + 1).ok()).unwrap_or_default()
-    }
-}
-
-/// A list in MessagePack.
-struct Plan {
-    bytes: Vec<u8>,
-}
-
-// Writing to a vector does not fail.
-impl Plan {
-    fn new(items: usize) -> Self {
-        let mut bytes = Vec::with_capacity(items * 5);
-        let _ = write_array_len(&mut bytes, u32::try_from(items).unwrap_or(u32::MAX));
-        Self { bytes }
-    }
-
-    fn put(&mut self, number: u64) {
-        let _ = write_uint(&mut self.bytes, number);
-    }
-
-    fn put_none(&mut self) {
-        let _ = write_sint(&mut self.bytes, -1);
-    }
-}
-
-fn code(operation: Operation) -> u64 {
-    match operation {
-        Operation::Take => 0,
-        Operation::Peek => 1,
-        Operation::Add => 2,
-        Operation::GiveBack => 3,
-        Operation::Reset => 4,
-    }
-}
-
-fn number(algorithm: Algorithm) -> u64 {
-    match algorithm {
-        Algorithm::FixedWindow => 1,
-        Algorithm::SlidingWindow => 2,
-        Algorithm::SlidingLog => 3,
-        Algorithm::TokenBucket { .. } => 4,
     }
 }

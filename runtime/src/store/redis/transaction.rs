@@ -28,7 +28,7 @@ use redis::Value;
 use super::batch::Group;
 use super::connection::Requests;
 use super::key::StoredKey;
-use super::part::{Overcharge, units};
+use super::part::Overcharge;
 use super::windows::Window;
 use crate::store::Counter;
 
@@ -42,7 +42,7 @@ pub(super) fn commands(known: Option<Duration>) -> usize {
 
 /// Whether `counter` seems to have so much room that `group` can charge it by a transaction.
 pub(super) fn suits(group: &Group, counter: &Counter<'_>, window: Option<Window>) -> bool {
-    let used = window.map_or(0, |window| window.used).saturating_add(units(group, counter).unsigned_abs());
+    let used = window.map_or(0, |window| window.used).saturating_add(group.units(counter).unsigned_abs());
     let has_room = used <= u64::from(counter.quota.limit() / 2);
     has_room && counter.cost == 1 && !counter.varies && !group.asking
 }
@@ -64,7 +64,7 @@ pub(super) fn put<'b>(
         requests.argument(b"NX");
         requests.command("INCRBY", 2);
         key.write(requests);
-        requests.number(units(group, &counter));
+        requests.number(group.units(&counter));
         if known.is_none() {
             requests.command("PTTL", 1);
             key.write(requests);

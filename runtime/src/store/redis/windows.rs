@@ -61,7 +61,7 @@ impl Windows {
     }
 
     /// Learns how much has been taken from a window that is known.
-    pub(super) fn count(&mut self, hash: u64, counter: &Counter<'_>, used: u64) {
+    pub(super) fn learn_used(&mut self, hash: u64, counter: &Counter<'_>, used: u64) {
         if let Some(place) = self.find(id(hash, counter)) {
             self.places[place][3] = used;
         }
@@ -70,7 +70,7 @@ impl Windows {
     /// Forgets the windows of all counters that `batch` resets.
     pub(super) fn forget_resets(&mut self, batch: &Batch) {
         for group in batch.groups().iter().filter(|group| group.operation == Operation::Reset) {
-            let (counters, hashes) = batch.check(group);
+            let (counters, hashes) = batch.counters_and_hashes(group);
             counters.iter().zip(hashes).for_each(|(counter, hash)| self.forget(hash, counter));
         }
     }
@@ -118,8 +118,8 @@ mod tests {
         assert_eq!(windows.get(7, &minute, 2 * SECOND), Some(Window { left: None, used: 3 }), "it is old");
         assert_eq!(windows.get(7, &hour, later), None, "it is another window");
         assert_eq!(windows.get(6, &minute, later), None, "it is another key");
-        windows.count(7, &minute, 4);
-        windows.count(7, &hour, 5);
+        windows.learn_used(7, &minute, 4);
+        windows.learn_used(7, &hour, 5);
         assert_eq!(windows.get(7, &minute, later), Some(Window { left, used: 4 }), "more has been taken");
         assert_eq!(windows.get(7, &hour, later), None, "its end is not known");
         assert_eq!(windows.get(7, &minute, 61 * SECOND), None, "it has ended");

@@ -120,7 +120,7 @@ async fn reach(cluster: Arc<Cluster>, node: Arc<Node>, key: Option<String>) -> R
         if let Some(key) = key {
             ensure_writable(&mut connection, &key).await?;
         }
-        cluster.scripts.meet(&mut connection).await?;
+        cluster.scripts.prepare(&mut connection).await?;
         Ok(connection)
     };
     lane.attach(timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or(Err(Failure::Timeout))?);

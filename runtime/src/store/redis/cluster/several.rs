@@ -36,6 +36,7 @@ use crate::store::guarded::policy_names;
 use crate::store::redis::answers::untouched;
 use crate::store::redis::batch::Check;
 use crate::store::redis::failure::Failure;
+use crate::store::redis::owned_counter::OwnedCounter;
 use crate::store::remote::in_one_line;
 use crate::store::{Counter, Operation, Outcome};
 
@@ -79,17 +80,14 @@ impl Progress {
 }
 
 async fn take(cluster: &Arc<Cluster>, counters: &[Counter<'_>]) -> Result<Outcome, Failure> {
-    let (start, asked) = (Instant::now(), cluster.denials.now());
+    let (start, asked) = (Instant::now(), cluster.denials.now_micros());
     let policies = by_policy(counters);
     let progress = Arc::new(Mutex::new(Progress { verdict: None, answers: vec![None; policies.len()] }));
-    let keys: Vec<String> = counters.iter().map(|counter| counter.key.to_owned()).collect();
-    let rest: Vec<Counter<'static>> =
-        counters.iter().map(|counter| Counter { key: "", ..*counter }).collect();
+    let owned: Vec<OwnedCounter> = counters.iter().map(OwnedCounter::from).collect();
     let task = tokio::spawn({
         let (cluster, progress) = (Arc::clone(cluster), Arc::clone(&progress));
         async move {
-            let counters: Vec<Counter<'_>> =
-                rest.iter().zip(&keys).map(|(counter, key)| Counter { key, ..*counter }).collect();
+            let counters: Vec<Counter<'_>> = owned.iter().map(OwnedCounter::lend).collect();
             take_in_turn(&cluster, &by_policy(&counters), start, &progress).await;
         }
     });

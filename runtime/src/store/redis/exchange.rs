@@ -1,0 +1,239 @@
+//! Calls of one connection that overlap, from the first that is sent until all are answered.
+//!
+//! Mostly that is one call: more calls would be shared by fewer checks each, and cost more than they gain, under
+//! low load as under high. There are two exceptions: the server is [far away](super::distance), so that the time
+//! is spent on the network, or it is so slow that checks which wait for the call before might miss their
+//! deadline. Then more calls follow before the first is answered, at a [pace](super::pace) of their own.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Instant;
+
+use redis::RedisResult;
+use tokio::time::timeout_at;
+
+use super::alarm::Alarms;
+use super::connection::Wire;
+use super::failure::Failure;
+use super::flight::{AwaitedCall, Flight, Stage};
+use super::pace::Following;
+use super::queue::UnsentCall;
+use super::session::Session;
+
+/// A time in which at least one call is in flight.
+pub(super) struct Exchange<'a> {
+    session: &'a mut Session,
+    wire: &'a mut Wire,
+    alarms: &'a mut Alarms,
+    /// The calls in flight, in the order of their answers.
+    flights: VecDeque<Flight>,
+    /// The calls that have to be asked again once nothing else is in flight.
+    unsettled: VecDeque<Flight>,
+    /// Whether the lane no longer uses this connection.
+    is_over: bool,
+}
+
+/// What happens while calls are in flight.
+enum Event {
+    /// The first of them was answered, or it is known why it will not be.
+    Answer(RedisResult<()>),
+    /// Another call may follow.
+    Next(UnsentCall),
+    /// The lane no longer uses this connection.
+    Over,
+    /// The answer to one of them has not come in time.
+    Deadline,
+    /// It is time to see whether another call may follow.
+    LookUp,
+}
+
+impl<'a> Exchange<'a> {
+    pub(super) fn new(session: &'a mut Session, wire: &'a mut Wire, alarms: &'a mut Alarms) -> Self {
+        let (flights, unsettled) = (VecDeque::new(), VecDeque::new());
+        Self { session, wire, alarms, flights, unsettled, is_over: false }
+    }
+
+    /// Sends a call, and those that follow it before it is answered, until all are answered. The error is why
+    /// the connection no longer serves.
+    pub(super) async fn run(mut self, first: UnsentCall) -> Result<(), Failure> {
+        self.flights.extend(self.session.depart(self.wire.begin_call(), first));
+        self.wire.push().await;
+        let served = self.hear_all().await;
+        for flight in self.flights.iter().chain(&self.unsettled) {
+            self.session.lane.doubt(&flight.batch);
+        }
+        served
+    }
+
+    /// Waits for the answers to all calls, and asks again what has to be.
+    async fn hear_all(&mut self) -> Result<(), Failure> {
+        loop {
+            self.hear_flights().await?;
+            if self.unsettled.is_empty() {
+                return Ok(());
+            }
+            self.ask_again().await?;
+        }
+    }
+
+    /// Waits for the answers to the calls in flight, and lets others follow them, until none is in flight.
+    async fn hear_flights(&mut self) -> Result<(), Failure> {
+        while !self.flights.is_empty() {
+            let may_follow = !self.is_over && self.unsettled.is_empty();
+            if self.is_only_late() && !(may_follow && self.wire.is_sent()) {
+                // A call that is late must not hold up anything else.
+                while let Some(flight) = self.flights.pop_front() {
+                    self.forget(flight);
+                }
+                break;
+            }
+            match self.next_event(may_follow).await {
+                Event::Answer(heard) => self.heard(heard).await?,
+                Event::Next(unsent) => self.follow(unsent).await,
+                Event::Over => self.is_over = true,
+                Event::Deadline => self.pass_deadline()?,
+                Event::LookUp => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a call is late, and the waiters of all others have their answer.
+    fn is_only_late(&self) -> bool {
+        let has = |stage| self.flights.iter().any(|flight| flight.stage == stage);
+        has(Stage::Late) && !has(Stage::Awaited)
+    }
+
+    /// Waits until something happens. A call that waits to be sent is an event only if another one `may_follow`.
+    async fn next_event(&mut self, may_follow: bool) -> Event {
+        let Following { due, looks_up } = if may_follow { self.following() } else { Following::default() };
+        let deadline = self.deadline();
+        let Self { session, wire, alarms, flights, .. } = self;
+        let front = &mut flights[0];
+        let mut hearing = pin!(front.question.hear(wire, &front.batch));
+        let came = poll_fn(|context| match hearing.as_mut().poll(context) {
+            Poll::Ready(heard) => Poll::Ready(Event::Answer(heard)),
+            Poll::Pending if due.is_some() => {
+                session.poll_next(due, context).map(|next| next.map_or(Event::Over, Event::Next))
+            }
+            Poll::Pending => Poll::Pending,
+        });
+        let came = match looks_up {
+            Some(time) if time < deadline => alarms.look_up.within(time.into(), came).await,
+            _ => alarms.give_up.within(deadline.into(), came).await,
+        };
+        came.unwrap_or_else(|| if Instant::now() >= deadline { Event::Deadline } else { Event::LookUp })
+    }
+
+    /// Returns when another call may follow those in flight. Calls that are late hold up nobody.
+    fn following(&self) -> Following {
+        let now = Instant::now();
+        let mut awaited = self.flights.iter().filter(|flight| flight.stage != Stage::Late);
+        match awaited.next_back() {
+            Some(last) => {
+                self.session.pace.following(awaited.count() + 1, last.sent, self.wire.is_sent(), now)
+            }
+            None => Following { due: Some(now), looks_up: None },
+        }
+    }
+
+    /// Returns when to act though no answer has come: at the first deadline of a call that checks wait for, or when
+    /// the first call in flight has been listened for long enough.
+    fn deadline(&self) -> Instant {
+        let (first, others) = (self.flights.iter().take(1), self.flights.iter().skip(1));
+        let awaited = others.filter(|flight| flight.stage == Stage::Awaited);
+        first.chain(awaited).map(|flight| flight.deadline).min().unwrap_or_else(Instant::now)
+    }
+
+    /// Sends a call after those in flight.
+    async fn follow(&mut self, unsent: UnsentCall) {
+        // It is due only once all before it are sent; if they were not, it would fail.
+        let Some(requests) = self.wire.begin_pipelined_call() else { return drop(AwaitedCall(unsent.call)) };
+        self.flights.extend(self.session.depart(requests, unsent));
+        self.wire.push().await;
+    }
+
+    /// Deals with the answer to the first call in flight, or with why there is none.
+    async fn heard(&mut self, heard: RedisResult<()>) -> Result<(), Failure> {
+        let Some(mut flight) = self.flights.pop_front() else { return Ok(()) };
+        if let Err(error) = heard {
+            return self.session.arrive(flight, Some(error.into()));
+        }
+        if flight.stage != Stage::Late {
+            let now = Instant::now();
+            self.session.pace.distance.learn(now - flight.sent, flight.batch.groups().len(), now);
+        }
+        if !self.session.settle(&mut flight) {
+            return self.session.arrive(flight, None);
+        }
+        // What only corrects what was charged may follow the others, unless its script is missing.
+        let may_follow = flight.stage == Stage::Answered && !flight.question.has_lost_script();
+        if may_follow && let Some(requests) = self.wire.begin_pipelined_call() {
+            self.session.ask_again(requests, &mut flight);
+            self.flights.push_back(flight);
+            self.wire.push().await;
+        } else {
+            self.unsettled.push_back(flight);
+        }
+        Ok(())
+    }
+
+    /// Asks the unsettled calls again, or fails them if the scripts that they need can't be loaded. A call that is
+    /// late by now is not asked again; one that only corrects what was charged is never late.
+    async fn ask_again(&mut self) -> Result<(), Failure> {
+        let loaded = self.load_lost_scripts().await;
+        let (requests, now) = (self.wire.begin_call(), Instant::now());
+        while let Some(mut flight) = self.unsettled.pop_front() {
+            if let Err(error) = &loaded {
+                self.session.arrive(flight, Some(error.clone().into()))?;
+                continue;
+            }
+            if flight.stage == Stage::Answered {
+                flight.deadline = now + self.session.lane.timeout();
+            } else if now >= flight.deadline {
+                self.session.arrive(flight, Some(Failure::Timeout))?;
+                continue;
+            }
+            self.session.ask_again(requests, &mut flight);
+            self.flights.push_back(flight);
+        }
+        self.wire.push().await;
+        Ok(())
+    }
+
+    /// Loads the scripts if an unsettled call has found that the server had lost one. Nothing is in flight now, so
+    /// that can be done.
+    async fn load_lost_scripts(&mut self) -> RedisResult<()> {
+        let has_lost = self.unsettled.iter().any(|flight| flight.question.has_lost_script());
+        match self.unsettled.iter().map(|flight| flight.deadline).max() {
+            Some(latest) if has_lost => {
+                let loading = self.session.lane.scripts().load(self.wire);
+                timeout_at(latest.into(), loading).await.unwrap_or(Ok(()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells the waiters of the first call whose deadline has passed that it is late. If there is none, the answer
+    /// of the first call in flight has been awaited long enough. The error is why the connection no longer serves.
+    fn pass_deadline(&mut self) -> Result<(), Failure> {
+        let now = Instant::now();
+        let is_passed = |flight: &&mut Flight| flight.stage == Stage::Awaited && flight.deadline <= now;
+        if let Some(flight) = self.flights.iter_mut().find(is_passed) {
+            return self.session.expire(flight);
+        }
+        if let Some(flight) = self.flights.pop_front() {
+            self.forget(flight);
+        }
+        Ok(())
+    }
+
+    /// Stops listening for the answer to a call, the first in flight.
+    fn forget(&mut self, flight: Flight) {
+        self.wire.give_up(flight.question.awaited(&flight.batch));
+        self.session.lane.doubt(&flight.batch);
+        self.session.lane.recycle(flight.batch);
+    }
+}

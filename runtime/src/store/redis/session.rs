@@ -1,0 +1,180 @@
+//! What is kept of a connection from call to call, and how each call begins and ends there.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::answers::Answers;
+use super::connection::Requests;
+use super::failure::Failure;
+use super::flight::{AwaitedCall, Flight, Stage};
+use super::lane::Lane;
+use super::pace::Pace;
+use super::question::Question;
+use super::queue::UnsentCall;
+use super::silence::Silence;
+use super::windows::Windows;
+
+/// How long the answer to a call that is late is listened for, to give back what nobody has any use for.
+const LISTENING: Duration = Duration::from_secs(5);
+
+/// The service of one connection to its lane.
+pub(super) struct Session {
+    pub(super) lane: Arc<Lane>,
+    pub(super) pace: Pace,
+    pub(super) silence: Silence,
+    generation: u64,
+    windows: Windows,
+    /// Whether the server has transactions.
+    transacts: bool,
+}
+
+impl Session {
+    pub(super) fn new(lane: Arc<Lane>, generation: u64, transacts: bool) -> Self {
+        let (pace, silence) = (Pace::new(lane.timeout(), Instant::now()), Silence::default());
+        Self { lane, pace, silence, generation, windows: Windows::new(), transacts }
+    }
+
+    /// Polls for the next call to send: see [`Lane::poll_next`].
+    pub(super) fn poll_next(&self, due: Option<Instant>, context: &Context<'_>) -> Poll<Option<UnsentCall>> {
+        self.lane.poll_next(self.generation, due, context)
+    }
+
+    /// Polls whether there is something to do: see [`Lane::poll_any`].
+    pub(super) fn poll_any(&self, context: &Context<'_>) -> Poll<()> {
+        self.lane.poll_any(self.generation, context)
+    }
+
+    /// Gives the connection up: see [`Lane::lose`].
+    pub(super) fn lose(&self, failure: &Failure) -> bool {
+        self.lane.lose(Some(self.generation), failure)
+    }
+
+    /// Adds a call to `requests`. Returns `None` if it is late already: it would count, and nobody would know.
+    pub(super) fn depart(&mut self, requests: &mut Requests, unsent: UnsentCall) -> Option<Flight> {
+        let UnsentCall { batch, call, since } = unsent;
+        let (call, sent, deadline) = (AwaitedCall(call), Instant::now(), since + self.lane.timeout());
+        if sent >= deadline {
+            let _ = call.0.finish(Err(Failure::Timeout));
+            self.lane.recycle(batch);
+            return None;
+        }
+        let sent_micros = self.lane.now_micros();
+        let scripts = self.lane.scripts();
+        let question = scripts.ask(requests, &batch, &mut self.windows, sent_micros, self.transacts);
+        Some(Flight { batch, question, call, sent, sent_micros, deadline, stage: Stage::Awaited })
+    }
+
+    /// Adds to `requests` what is [unsettled](Self::settle) of a call.
+    pub(super) fn ask_again(&self, requests: &mut Requests, flight: &mut Flight) {
+        let Flight { batch, question, sent, .. } = flight;
+        self.lane.scripts().ask_again(requests, batch, question, sent.elapsed());
+    }
+
+    /// Settles a call, all of which is answered by now. Returns whether something has to be asked again. If that
+    /// only corrects what was charged, the waiters are told first. A late call is asked nothing else again.
+    pub(super) fn settle(&mut self, flight: &mut Flight) -> bool {
+        let Flight { batch, question, .. } = flight;
+        if !question.settle(batch) {
+            return false;
+        }
+        if flight.stage != Stage::Answered && question.is_decided() {
+            let (decided, windows) = (question.clone(), &mut self.windows);
+            // Every part has an answer, so nobody is told this.
+            let unanswered = Failure::NoConnection;
+            if let Ok(answers) = self.lane.scripts().answers(decided, unanswered, batch, windows) {
+                if flight.stage == Stage::Awaited {
+                    self.silence.end();
+                }
+                self.tell(flight, answers);
+                (flight.stage, flight.deadline) = (Stage::Answered, Instant::now() + self.lane.timeout());
+            }
+        }
+        flight.stage != Stage::Late
+    }
+
+    /// Tells the waiters of a call that it is late. Its answer is listened for a while longer. The error is why
+    /// the connection no longer serves.
+    pub(super) fn expire(&mut self, flight: &mut Flight) -> Result<(), Failure> {
+        (flight.stage, flight.deadline) = (Stage::Late, Instant::now() + LISTENING);
+        self.conclude(flight, flight.question.clone(), Some(Failure::Timeout))
+    }
+
+    /// Tells the waiters of a call what was answered, and why the rest was not: because of `failure`. The error is
+    /// why the connection no longer serves.
+    pub(super) fn arrive(&mut self, mut flight: Flight, failure: Option<Failure>) -> Result<(), Failure> {
+        let served = if flight.stage == Stage::Answered {
+            failure.filter(Failure::is_away).map_or(Ok(()), Err)
+        } else {
+            let question = std::mem::take(&mut flight.question);
+            self.conclude(&flight, question, failure)
+        };
+        self.lane.recycle(flight.batch);
+        served
+    }
+
+    /// Tells the waiters of a call what was answered to its `question`, and why the rest was not.
+    fn conclude(
+        &mut self,
+        flight: &Flight,
+        mut question: Question,
+        failure: Option<Failure>,
+    ) -> Result<(), Failure> {
+        let batch = &flight.batch;
+        let lost = failure.clone().filter(Failure::is_away).map_or(Ok(()), Err);
+        if failure.is_some() {
+            // Parts that were answered are decided all the same; those whose script the server had lost are not.
+            question.reopen_lost();
+            question.settle(batch);
+        }
+        let is_answered = question.is_answered();
+        // Without a failure, only a late call leaves something unanswered, since it is not asked again.
+        let unanswered = failure.clone().unwrap_or(Failure::Timeout);
+        match self.lane.scripts().answers(question, unanswered, batch, &mut self.windows) {
+            Ok(answers) if is_answered => {
+                // Otherwise the refusal may be that of loading the scripts.
+                if failure.is_none() {
+                    self.transacts &= !answers.failures().any(Failure::is_of_transaction);
+                }
+                if flight.stage == Stage::Awaited {
+                    self.silence.end();
+                }
+                let served = lost.and(answers.lost().cloned().map_or(Ok(()), Err));
+                self.tell(flight, answers);
+                served
+            }
+            answers => {
+                let unread = answers.err().map(Failure::from);
+                self.fail(flight, failure.or(unread).unwrap_or(Failure::NoConnection))
+            }
+        }
+    }
+
+    /// Tells the waiters of a call that it has failed. The error is why the connection no longer serves.
+    fn fail(&mut self, flight: &Flight, failure: Failure) -> Result<(), Failure> {
+        self.lane.doubt(&flight.batch);
+        let _ = flight.call.0.finish(Err(failure.clone()));
+        if !matches!(failure, Failure::Timeout) {
+            self.silence.end();
+            return if failure.is_away() { Err(failure) } else { Ok(()) };
+        }
+        if flight.sent.elapsed() * 2 < self.lane.timeout() {
+            // Most of the time had passed before it was sent, which says nothing about the store.
+            return Ok(());
+        }
+        self.silence.missed(flight.sent, Instant::now())
+    }
+
+    /// Gives `answers` to all who wait for a call, and remembers what was denied.
+    fn tell(&self, flight: &Flight, answers: Answers) {
+        let Flight { batch, call, sent, sent_micros, .. } = flight;
+        if self.lane.is_served_by(self.generation) {
+            self.lane.learn(batch, &answers, *sent_micros);
+            self.lane.answer(&call.0, answers, *sent);
+        } else {
+            // Another connection may lead to another server, or may have reset since what this one tells of.
+            self.lane.doubt(batch);
+            let _ = call.0.finish(Ok(answers));
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Counts the calls that a server leaves without an answer.
+
+use std::time::Instant;
+
+use redis::{ErrorKind, RedisError};
+
+use super::failure::Failure;
+
+/// After how many calls without an answer in a row the connection is given up.
+const MAX_MISSED: u32 = 3;
+
+/// How long a server has been silent, in calls. Those that were in flight together count once.
+#[derive(Debug, Default)]
+pub(super) struct Silence {
+    /// How many calls in a row had no answer.
+    missed: u32,
+    /// When the last one that counts was given up.
+    last: Option<Instant>,
+}
+
+impl Silence {
+    /// Notes that a call was answered.
+    pub(super) fn end(&mut self) {
+        self.missed = 0;
+    }
+
+    /// Notes at `now` that a call that was `sent` then had no answer. The error is that there were too many in a
+    /// row.
+    pub(super) fn missed(&mut self, sent: Instant, now: Instant) -> Result<(), Failure> {
+        if self.last.is_some_and(|last| sent < last) {
+            return Ok(());
+        }
+        self.last = Some(now);
+        self.missed += 1;
+        if self.missed < MAX_MISSED {
+            return Ok(());
+        }
+        Err(RedisError::from((ErrorKind::Io, "several calls in a row had no answer")).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn calls_that_were_in_flight_together_count_once_and_an_answer_ends_it() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut silence = Silence::default();
+        for (sent, given_up) in [(0, 10), (1, 11), (9, 19), (20, 30)] {
+            assert!(silence.missed(after(sent), after(given_up)).is_ok());
+        }
+        silence.end();
+        assert!(silence.missed(after(40), after(50)).is_ok());
+        assert!(silence.missed(after(50), after(60)).is_ok());
+        assert!(silence.missed(after(60), after(70)).is_err());
+    }
+}
