@@ -36,6 +36,7 @@ on_both_stores!(
     an_async_router_function_is_limited,
     an_alias_of_a_router_is_limited,
     a_denial_stands_when_the_request_is_sent_again,
+    what_was_not_charged_is_asked_when_the_request_is_sent_elsewhere,
     a_wildcard_has_one_spelling,
     a_handler_sees_what_was_decided,
     a_denial_is_worded_by_its_policy,
@@ -440,6 +441,39 @@ async fn a_denial_stands_when_the_request_is_sent_again(limiter: Instances) {
 
 #[rate_limit(name = "sent-again", per_minute = 1)]
 async fn sent_again() {}
+
+#[rate_limit(name = "wide", per_minute = 3)]
+#[rate_limit(name = "narrow", per_minute = 1)]
+async fn fresh() -> &'static str {
+    "fresh"
+}
+
+#[rate_limit(name = "wide", per_minute = 3)]
+async fn cached() -> &'static str {
+    "cached"
+}
+
+/// Middleware that asks for what is cached if what is fresh is denied.
+async fn or_cached(request: Request, next: Next) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let first = next.clone().run(Request::from_parts(parts.clone(), Body::empty())).await;
+    if first.status() == StatusCode::SERVICE_UNAVAILABLE {
+        parts.uri = "/cached".parse().expect("a path");
+        return next.run(Request::from_parts(parts, Body::empty())).await;
+    }
+    first
+}
+
+async fn what_was_not_charged_is_asked_when_the_request_is_sent_elsewhere(limiter: Instances) {
+    let routes = Router::new().route("/fresh", get(fresh)).route("/cached", get(cached));
+    let router = Router::new().fallback_service(routes).layer(axum::middleware::from_fn(or_cached));
+    let app = App::serve(router.layer(limiter)).await;
+    for (status, body) in [(200, "fresh"), (200, "cached"), (200, "cached"), (503, "Rate limit exceeded.")] {
+        let answer = app.get("/fresh").await;
+        assert_eq!(answer.status.as_u16(), status, "{body}");
+        assert!(answer.body.contains(body), "{}", answer.body);
+    }
+}
 
 async fn a_wildcard_has_one_spelling(limiter: Instances) {
     let app = App::serve(Router::new().route("/files/{*path}", get(resource)).layer(limiter)).await;

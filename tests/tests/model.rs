@@ -228,7 +228,9 @@ async fn pass(connection: &mut MultiplexedConnection, millis: u64) {
 /// Whether two decisions agree. The `tolerance` is for the real time that a history takes, by which fixed
 /// windows may differ.
 fn agree(redis: &Decision, memory: &Decision, tolerance: Duration) -> bool {
-    let close = |one: Duration, other: Duration| one <= other && one + tolerance >= other;
+    // Redis tells of a fixed window in milliseconds, rounded up.
+    let rounding = Duration::from_millis(1);
+    let close = |one: Duration, other: Duration| one <= other + rounding && one + tolerance >= other;
     let waits = |one: Option<Duration>, other: Option<Duration>| match (one, other) {
         (Some(one), Some(other)) => close(one, other),
         (one, other) => one == other,

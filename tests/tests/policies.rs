@@ -370,6 +370,19 @@ async fn on_trial() {}
 #[rate_limit(name = "free", per_hour = 1, cost = 0)]
 async fn free() {}
 
+#[rate_limit(name = "for-friends", per_hour = 1, quotas_by = |_| Some(Quotas::UNLIMITED), on_store_error = deny)]
+#[rate_limit(name = "for-all", per_hour = 1, on_store_error = allow)]
+async fn friends() {}
+
+/// The policy that has no limit for a client does not say what becomes of its requests.
+#[tokio::test]
+async fn who_has_no_limit_is_not_denied_by_what_the_policy_would_do_to_others() {
+    let limiter = RateLimiter::builder().max_keys(1).build().await.expect("it builds");
+    let _ = limiter.check(&Policy::new("other").per_hour(1), "x").await.expect("the one key");
+    let app = App::serve(Router::new().route("/", get(friends)).layer(limiter)).await;
+    assert_eq!(app.statuses("/", 3).await, [200; 3]);
+}
+
 #[tokio::test]
 async fn a_shadow_and_what_is_free_never_deny_whatever_fails() {
     let mut server = RedisServer::start().await;

@@ -1,7 +1,7 @@
 //! Tests of what is stored in Redis, and of the calls that it gets.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -282,4 +282,32 @@ async fn a_check_that_is_given_up_neither_loses_nor_leaks_a_place() {
         (800..=900).contains(&left),
         "{left} left: a hundred asked to the end, and up to a hundred more began"
     );
+}
+
+/// Redis tells how long a window lasts in milliseconds, and rounds down. What a limiter tells may be old by as long as
+/// the call took that it knows this from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_as_long_as_it_is_told_is_admitted() {
+    const BRIEF: Policy = Policy::new("brief").quota(1, Duration::from_millis(40));
+    let server = RedisServer::start().await;
+    for limiter in [server.limiter().await, server.limiter_without_deny_memory().await] {
+        let mut denials = 0;
+        while denials < 50 {
+            let asked = Instant::now();
+            let _ = limiter.check(&BRIEF, "x").await.expect("a decision");
+            let took = asked.elapsed();
+            tokio::time::sleep(Duration::from_micros(3_137)).await;
+            // On a slow machine, the window may have ended.
+            let decision = limiter.check(&BRIEF, "x").await.expect("a decision");
+            let Some(wait) = decision.retry_after() else { continue };
+            denials += 1;
+            assert!(Duration::ZERO < wait && wait <= Duration::from_millis(40), "{wait:?}");
+            let start = Instant::now();
+            // A timer would sleep for whole milliseconds.
+            while start.elapsed() < wait + took {
+                std::hint::spin_loop();
+            }
+            assert!(limiter.check(&BRIEF, "x").await.expect("a decision").is_allowed(), "after {wait:?}");
+        }
+    }
 }

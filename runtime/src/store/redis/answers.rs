@@ -14,6 +14,10 @@ use crate::store::{Counter, Operation, Outcome};
 /// How many numbers `apply.lua` answers for a counter.
 const READING_NUMBERS: usize = 4;
 
+/// By how much less at most Redis tells of a fixed window than it lasts: `PTTL` is rounded down, and a key is there
+/// until the clock is past its end.
+pub(super) const ROUNDED_OFF: Duration = Duration::from_millis(1);
+
 /// The decisions of a batch.
 #[derive(Debug)]
 pub(super) struct Answers {
@@ -83,11 +87,17 @@ impl Standing {
                 .saturating_mul(Rule::new(counter.quota, counter.algorithm).interval()),
             _ => 0,
         };
+        let reset = Duration::from_micros(self.reset.saturating_sub(later));
+        let wait = self.wait.map(Duration::from_micros);
         Reading {
             fits,
             remaining: u32::try_from(left).unwrap_or(u32::MAX),
-            reset: Duration::from_micros(self.reset.saturating_sub(later)),
-            retry_after: if fits { Some(Duration::ZERO) } else { self.wait.map(Duration::from_micros) },
+            reset: if reset.is_zero() { reset } else { at_least_until(reset, counter) },
+            retry_after: if fits {
+                Some(Duration::ZERO)
+            } else {
+                wait.map(|wait| at_least_until(wait, counter))
+            },
             known: true,
         }
     }
@@ -229,6 +239,14 @@ impl Answers {
             Operation::Peek | Operation::Reset => false,
         };
         Ok(Outcome::new(taken, readings))
+    }
+}
+
+/// Returns how long it may take until what Redis says will be the case after `told` is the case.
+fn at_least_until(told: Duration, counter: &Counter<'_>) -> Duration {
+    match counter.algorithm {
+        Algorithm::FixedWindow => (told + ROUNDED_OFF).min(counter.quota.window()),
+        _ => told,
     }
 }
 

@@ -18,9 +18,10 @@ use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use super::MAX_AGE;
-use super::answers::Answers;
+use super::answers::{Answers, ROUNDED_OFF};
 use super::batch::{Batch, Check, Group};
 use super::owned_counter::OwnedCounter;
+use crate::algorithm::Algorithm;
 use crate::clock::{Clock, micros};
 use crate::store::{Counter, Operation, Outcome, Reading};
 
@@ -147,7 +148,12 @@ impl Denials {
             .filter(|(index, reading)| !reading.fits && !counters[*index].shadow)
             .max_by_key(|(_, reading)| wait(reading));
         let Some((index, reading)) = denying else { return };
-        let until = told + micros(wait(reading).min(MAX_AGE));
+        // Never too long: it may be admitted a little earlier than it is told.
+        let earliest = match counters[index].algorithm {
+            Algorithm::FixedWindow => wait(reading).saturating_sub(ROUNDED_OFF),
+            _ => wait(reading),
+        };
+        let until = told + micros(earliest.min(MAX_AGE));
         if until <= self.now_micros() {
             return;
         }
