@@ -9,7 +9,7 @@ use quote::ToTokens;
 use syn::spanned::Spanned as _;
 use syn::{Expr, ExprLit, Ident, Lit, LitStr, Path};
 
-use crate::args::{Algorithm, Args, Given, OnStoreError, Quota, Resource, Window, unwrapped};
+use crate::args::{Algorithm, Args, Given, OnStoreError, Quota, Resource, Window, ungrouped};
 use crate::errors::Errors;
 use crate::key::{Function, Key, KeyPart};
 use crate::values::{
@@ -289,7 +289,7 @@ fn check_cost(cost: Expr, most: Option<u32>, errors: &mut Errors) -> Cost {
     let is_function = |path: &Path| {
         path.segments.last().is_some_and(|last| last.ident.to_string().contains(|c: char| c.is_lowercase()))
     };
-    match unwrapped(&cost) {
+    match ungrouped(&cost) {
         Expr::Closure(_) => Cost::Function(cost),
         Expr::Path(path) if is_function(&path.path) => Cost::Function(cost),
         Expr::Lit(ExprLit { lit: Lit::Int(int), .. })

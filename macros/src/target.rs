@@ -12,7 +12,7 @@ use syn::{
 };
 
 use crate::errors::Errors;
-use crate::returns::{Kind, RouterNames, ends_in, path_of, wrapped};
+use crate::returns::{Returned, RouterNames, ends_in, path_of, wrapped_error};
 
 const PLACES: &str = "put `#[rate_limit]` on an `async fn` handler, on a function that returns `Router` or \
                       `MethodRouter`, or on a `mod { … }` that contains such functions";
@@ -78,12 +78,12 @@ impl Target {
                  without `self`, and take what it needs as `State` or as an argument",
             ));
         }
-        match RouterNames::default().kind(&function.sig.output) {
-            Kind::Router => function.router(),
-            Kind::Future => function.handler(),
-            Kind::Wrapped(ty) => Err(wrapped(ty)),
-            Kind::Other if function.sig.asyncness.is_some() => function.handler(),
-            Kind::Other => Err(syn::Error::new_spanned(
+        match RouterNames::default().classify(&function.sig.output) {
+            Returned::Router => function.router(),
+            Returned::Future => function.handler(),
+            Returned::Wrapped(ty) => Err(wrapped_error(ty)),
+            Returned::Other if function.sig.asyncness.is_some() => function.handler(),
+            Returned::Other => Err(syn::Error::new_spanned(
                 if let ReturnType::Type(_, ty) = &function.sig.output {
                     ty.to_token_stream()
                 } else {
@@ -217,7 +217,7 @@ impl ModuleItem {
     /// Turns a function into a router function, if it returns what `names` says is a router.
     fn judged_by(self, names: &RouterNames) -> Self {
         match self {
-            Self::Function(function) if matches!(names.kind(&function.sig.output), Kind::Router) => {
+            Self::Function(function) if matches!(names.classify(&function.sig.output), Returned::Router) => {
                 Self::Router(function)
             }
             other => other,
@@ -230,15 +230,15 @@ impl ModuleItem {
             Self::Router(function) => {
                 function.attrs.iter().find(|attr| is_conditional_limit(attr)).map(conditional)
             }
-            Self::Function(function) => match names.kind(&function.sig.output) {
-                Kind::Wrapped(ty) => Some(wrapped(ty)),
+            Self::Function(function) => match names.classify(&function.sig.output) {
+                Returned::Wrapped(ty) => Some(wrapped_error(ty)),
                 _ => function.sig.inputs.iter().find(|input| is_filled(input, names)).map(filled),
             },
             Self::Other(Item::Static(item)) if names.holds_router(&item.ty) => Some(elsewhere(&item.ty)),
             Self::Other(Item::Const(item)) if names.holds_router(&item.ty) => Some(elsewhere(&item.ty)),
             Self::Other(item) => {
                 let mut unseen = associated(item).filter(|signature| {
-                    matches!(names.kind(&signature.output), Kind::Router | Kind::Wrapped(_))
+                    matches!(names.classify(&signature.output), Returned::Router | Returned::Wrapped(_))
                 });
                 unseen.next().map(|signature| elsewhere(&signature.output))
             }

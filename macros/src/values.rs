@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use syn::{Expr, ExprLit, ExprUnary, Lit, LitStr, UnOp};
 
-use crate::args::unwrapped;
+use crate::args::ungrouped;
 use crate::errors::Errors;
 use crate::key::KeyPart;
 
@@ -46,7 +46,7 @@ pub(crate) fn check_count(written: &str, count: &Expr, errors: &mut Errors) -> O
     let usage =
         if written == "quota" { "quota(5, per = \"90s\")".to_owned() } else { format!("{written} = 5") };
     let range = format!("write a whole number from 1 to {}, such as `{usage}`", u32::MAX);
-    let fault = match unwrapped(count) {
+    let fault = match ungrouped(count) {
         Expr::Lit(ExprLit { lit: Lit::Int(int), .. }) => match (int.base10_digits().parse(), int.suffix()) {
             (Ok(0), _) => format!("a quota of 0 would deny every request: {range}"),
             (Ok(number), "" | "u32") => return Some(Some(number)),
@@ -56,7 +56,7 @@ pub(crate) fn check_count(written: &str, count: &Expr, errors: &mut Errors) -> O
         Expr::Lit(ExprLit { lit: Lit::Float(float), .. }) => {
             format!("`{float}` is not a whole number: {range}, or a longer window")
         }
-        Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) if matches!(unwrapped(expr), Expr::Lit(_)) => {
+        Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) if matches!(ungrouped(expr), Expr::Lit(_)) => {
             format!("a quota can't be negative: {range}")
         }
         Expr::Lit(_) => format!("a quota is counted in requests: {range}"),
@@ -68,7 +68,7 @@ pub(crate) fn check_count(written: &str, count: &Expr, errors: &mut Errors) -> O
 
 /// Returns the value of a literal of at least 1, or `None` if the number is a constant expression or faulty.
 pub(crate) fn check_number(number: &Expr, zero: &str, range: &str, errors: &mut Errors) -> Option<u32> {
-    let fault = match unwrapped(number) {
+    let fault = match ungrouped(number) {
         Expr::Lit(ExprLit { lit: Lit::Int(int), .. }) => match (int.base10_digits().parse(), int.suffix()) {
             (Ok(0), _) => format!("{zero}: {range}"),
             (Ok(number), "" | "u32") => return Some(number),
@@ -76,7 +76,7 @@ pub(crate) fn check_number(number: &Expr, zero: &str, range: &str, errors: &mut 
             (Err(_), _) => format!("`{}` is too large: {range}", int.base10_digits()),
         },
         Expr::Lit(_) => format!("this is not a whole number: {range}"),
-        Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) if matches!(unwrapped(expr), Expr::Lit(_)) => {
+        Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) if matches!(ungrouped(expr), Expr::Lit(_)) => {
             format!("this can't be negative: {range}")
         }
         _ => return None,
@@ -131,7 +131,7 @@ pub(crate) fn check_headers<'a>(key: impl Iterator<Item = &'a KeyPart>, errors: 
 
 pub(crate) fn check_status(status: &Expr, errors: &mut Errors) {
     const INSTEAD: &str = "write a status from 400 to 599, such as `status = 429`";
-    let fault = match unwrapped(status) {
+    let fault = match ungrouped(status) {
         Expr::Lit(ExprLit { lit: Lit::Int(int), .. }) => match int.base10_parse::<u16>() {
             Ok(400..=599) if matches!(int.suffix(), "" | "u16") => return,
             Ok(400..=599) => format!("the status is a `u16`: write `status = {}`", int.base10_digits()),
@@ -147,7 +147,7 @@ pub(crate) fn check_status(status: &Expr, errors: &mut Errors) {
 }
 
 pub(crate) fn check_message(message: &Expr, errors: &mut Errors) {
-    let fault = match unwrapped(message) {
+    let fault = match ungrouped(message) {
         Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) if text.value().trim().is_empty() => {
             "the message is empty: write what a client should read, or leave `message` out for \
              `Rate limit exceeded.`"

@@ -240,7 +240,7 @@ impl Args {
 }
 
 /// Returns the expression without its parentheses and the invisible groups that macros put around it.
-pub(crate) fn unwrapped(mut expr: &Expr) -> &Expr {
+pub(crate) fn ungrouped(mut expr: &Expr) -> &Expr {
     loop {
         expr = match expr {
             Expr::Group(group) => &group.expr,
