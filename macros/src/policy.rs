@@ -9,7 +9,7 @@ use quote::ToTokens;
 use syn::spanned::Spanned as _;
 use syn::{Expr, ExprLit, Ident, Lit, LitStr, Path};
 
-use crate::args::{Algorithm, Args, Given, OnStoreError, Quota, Resource, Window, ungrouped};
+use crate::args::{Algorithm, Args, Given, OnStoreError, Quota, Window, ungrouped};
 use crate::errors::Errors;
 use crate::key::{Function, Key, KeyPart};
 use crate::values::{
@@ -35,16 +35,17 @@ pub(crate) enum Source {
     /// `policy = PATH`
     Shared(Path),
     /// Written out in the attribute.
-    Declared(Declared),
+    Inline(InlinePolicy),
 }
 
 /// A policy that an attribute writes out.
-pub(crate) struct Declared {
+pub(crate) struct InlinePolicy {
     pub(crate) name: LitStr,
     pub(crate) quotas: Vec<CheckedQuota>,
     pub(crate) algorithm: Option<(Ident, Algorithm)>,
     pub(crate) burst: Option<Expr>,
-    pub(crate) resource: Option<(Ident, Resource)>,
+    /// `by_resource` or `by_route`, each of which is also a method of the runtime's `Policy`.
+    pub(crate) scope: Option<Ident>,
     pub(crate) key: Option<Key>,
     pub(crate) cost: Option<Cost>,
     pub(crate) quotas_by: Option<Function>,
@@ -56,7 +57,7 @@ pub(crate) struct Declared {
     pub(crate) shadow: Option<Ident>,
 }
 
-impl Declared {
+impl InlinePolicy {
     /// Returns the text of the policy's functions, if there are any. All attributes that one macro call makes
     /// share a source location, and this text tells apart those with different functions.
     pub(crate) fn functions(&self) -> Option<String> {
@@ -110,7 +111,8 @@ impl Policy {
 
     fn check(args: Args, errors: &mut Errors) -> Option<Self> {
         let krate = args.krate.clone();
-        let source = if args.policy.is_some() { shared(args, errors) } else { declared(args, errors) };
+        let source =
+            if args.policy.is_some() { shared_policy(args, errors) } else { inline_policy(args, errors) };
         Some(Self { krate, source: source? })
     }
 }
@@ -128,7 +130,7 @@ fn refuse_self(tokens: TokenStream, errors: &mut Errors) {
     }
 }
 
-fn shared(args: Args, errors: &mut Errors) -> Option<Source> {
+fn shared_policy(args: Args, errors: &mut Errors) -> Option<Source> {
     let policy = args.policy?;
     for argument in &args.inline {
         errors.at(
@@ -143,7 +145,7 @@ fn shared(args: Args, errors: &mut Errors) -> Option<Source> {
     Some(Source::Shared(policy.value))
 }
 
-fn declared(args: Args, errors: &mut Errors) -> Option<Source> {
+fn inline_policy(args: Args, errors: &mut Errors) -> Option<Source> {
     if !args.is_named() {
         errors.at(
             args.span,
@@ -166,20 +168,7 @@ fn declared(args: Args, errors: &mut Errors) -> Option<Source> {
     let quotas: Vec<_> = args.quotas.into_iter().filter_map(|quota| check_quota(quota, errors)).collect();
     check_binding(&quotas, errors);
 
-    let mut resources = args.resources.into_iter();
-    let resource = resources.next().map(|first| {
-        for other in resources {
-            errors.at(
-                other.argument.span(),
-                format!(
-                    "`{}` and `{}` exclude each other: keep `by_resource` for a quota for each path as asked \
-                     for, or `by_route` for one for each route template",
-                    first.argument, other.argument
-                ),
-            );
-        }
-        (first.argument, first.value)
-    });
+    let scope = only_scope(args.scopes, errors);
     let algorithm = args.algorithm.map(|algorithm| algorithm.value);
     let kind = algorithm.as_ref().map_or(Algorithm::FixedWindow, |(_, kind)| *kind);
     check_algorithm(kind, &quotas, args.quotas_by.as_ref(), errors);
@@ -200,12 +189,12 @@ fn declared(args: Args, errors: &mut Errors) -> Option<Source> {
     if let Some(message) = &message {
         check_message(message, errors);
     }
-    Some(Source::Declared(Declared {
+    Some(Source::Inline(InlinePolicy {
         name: name?,
         quotas,
         algorithm,
         burst: burst.map(|(burst, _)| burst),
-        resource,
+        scope,
         key,
         cost,
         quotas_by: args.quotas_by.map(|quotas_by| quotas_by.value),
@@ -216,6 +205,22 @@ fn declared(args: Args, errors: &mut Errors) -> Option<Source> {
         on_store_error: args.on_store_error.map(|on_store_error| on_store_error.value),
         shadow: args.shadow,
     }))
+}
+
+/// Returns the first of the scopes, and refuses the others.
+fn only_scope(scopes: Vec<Ident>, errors: &mut Errors) -> Option<Ident> {
+    let mut scopes = scopes.into_iter();
+    let first = scopes.next()?;
+    for other in scopes {
+        errors.at(
+            other.span(),
+            format!(
+                "`{first}` and `{other}` exclude each other: keep `by_resource` for a quota for each path as asked \
+                 for, or `by_route` for one for each route template"
+            ),
+        );
+    }
+    Some(first)
 }
 
 /// Refuses quotas that the algorithm can't count.
