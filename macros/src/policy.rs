@@ -58,6 +58,54 @@ pub(crate) struct InlinePolicy {
 }
 
 impl InlinePolicy {
+    /// Checks the arguments of the attribute at `span`, and adds the faults to `errors`.
+    fn check(args: Args, span: Span, errors: &mut Errors) -> Option<Self> {
+        refuse_missing(&args, span, errors);
+        let name = args.name.and_then(|name| check_name(name, errors));
+        if let Some(extra) = args.quotas.get(MAX_QUOTAS) {
+            errors.at(
+                extra.span,
+                format!("a policy has at most {MAX_QUOTAS} quotas: leave the loosest ones out"),
+            );
+        }
+        let quotas: Vec<_> = args.quotas.into_iter().filter_map(|quota| check_quota(quota, errors)).collect();
+        check_binding(&quotas, errors);
+        let scope = only_scope(args.scopes, errors);
+        let algorithm = args.algorithm.as_ref().map_or(Algorithm::FixedWindow, |(_, algorithm)| *algorithm);
+        check_algorithm(algorithm, &quotas, args.quotas_by.as_ref(), errors);
+        let burst = args.burst.map(|burst| check_burst(burst, algorithm, &quotas, errors));
+        check_headers(args.key.iter().flat_map(|key| &key.0), errors);
+        let most = match &burst {
+            Some((_, most)) => *most,
+            None => quotas.iter().filter_map(|quota| quota.literal).min(),
+        };
+        // `quotas_by` may allow more.
+        let most = most.filter(|_| args.quotas_by.is_none());
+        let cost = args.cost.map(|cost| check_cost(cost, most, errors));
+        if let Some(status) = &args.status {
+            check_status(status, errors);
+        }
+        if let Some(message) = &args.message {
+            check_message(message, errors);
+        }
+        Some(Self {
+            name: name?,
+            quotas,
+            algorithm: args.algorithm,
+            burst: burst.map(|(burst, _)| burst),
+            scope,
+            key: args.key,
+            cost,
+            quotas_by: args.quotas_by.map(|quotas_by| quotas_by.value),
+            skip_if: args.skip_if,
+            give_back_if: args.give_back_if,
+            status: args.status,
+            message: args.message,
+            on_store_error: args.on_store_error,
+            shadow: args.shadow,
+        })
+    }
+
     /// Returns the text of the policy's functions, if there are any. All attributes that one macro call makes
     /// share a source location, and this text tells apart those with different functions.
     pub(crate) fn functions(&self) -> Option<String> {
@@ -103,17 +151,22 @@ impl Policy {
     pub(crate) fn read(tokens: TokenStream, span: Span, errors: &mut Errors) -> Option<Self> {
         let mut own = Errors::default();
         refuse_self(tokens.clone(), &mut own);
-        let policy = Self::check(Args::parse(tokens, span, &mut own), &mut own);
+        let policy = Self::check(Args::parse(tokens, &mut own), span, &mut own);
         let sound = own.is_empty();
         errors.append(own);
         policy.filter(|_| sound)
     }
 
-    fn check(args: Args, errors: &mut Errors) -> Option<Self> {
-        let krate = args.krate.clone();
-        let source =
-            if args.policy.is_some() { shared_policy(args, errors) } else { inline_policy(args, errors) };
-        Some(Self { krate, source: source? })
+    fn check(mut args: Args, span: Span, errors: &mut Errors) -> Option<Self> {
+        let krate = args.krate.take();
+        let source = match args.policy.take() {
+            Some(path) => {
+                refuse_inline(&args.inline, errors);
+                Source::Shared(path)
+            }
+            None => Source::Inline(InlinePolicy::check(args, span, errors)?),
+        };
+        Some(Self { krate, source })
     }
 }
 
@@ -130,81 +183,35 @@ fn refuse_self(tokens: TokenStream, errors: &mut Errors) {
     }
 }
 
-fn shared_policy(args: Args, errors: &mut Errors) -> Option<Source> {
-    let policy = args.policy?;
-    for argument in &args.inline {
+/// Refuses arguments beside `policy`.
+fn refuse_inline(inline: &[Ident], errors: &mut Errors) {
+    for argument in inline {
         errors.at(
             argument.span(),
             format!(
-                "`{argument}` is given beside `{}`, which replaces it: \
-                 put it into the constant, or leave `{}` out",
-                policy.argument, policy.argument
+                "`{argument}` is given beside `policy`, which replaces it: put it into the constant, or leave \
+                 `policy` out"
             ),
         );
     }
-    Some(Source::Shared(policy.value))
 }
 
-fn inline_policy(args: Args, errors: &mut Errors) -> Option<Source> {
+/// Refuses an attribute without a name, or without a quota.
+fn refuse_missing(args: &Args, span: Span, errors: &mut Errors) {
     if !args.is_named() {
         errors.at(
-            args.span,
+            span,
             "a policy needs a name, which it has in the store, the headers and the logs: \
              write `name = \"…\"`",
         );
     }
     if !args.has_quota() {
         errors.at(
-            args.span,
+            span,
             "a policy needs at least one quota: write `per_second`, `per_minute`, `per_hour` or \
              `per_day = N`, `quota(N, per = \"90s\")`, or `policy = PATH` to use one declared elsewhere",
         );
     }
-    let name = args.name.and_then(|name| check_name(name.value, errors));
-    if let Some(extra) = args.quotas.get(MAX_QUOTAS) {
-        errors
-            .at(extra.span, format!("a policy has at most {MAX_QUOTAS} quotas: leave the loosest ones out"));
-    }
-    let quotas: Vec<_> = args.quotas.into_iter().filter_map(|quota| check_quota(quota, errors)).collect();
-    check_binding(&quotas, errors);
-
-    let scope = only_scope(args.scopes, errors);
-    let algorithm = args.algorithm.map(|algorithm| algorithm.value);
-    let kind = algorithm.as_ref().map_or(Algorithm::FixedWindow, |(_, kind)| *kind);
-    check_algorithm(kind, &quotas, args.quotas_by.as_ref(), errors);
-    let burst = args.burst.map(|burst| check_burst(burst, kind, &quotas, errors));
-    let key = args.key.map(|key| key.value);
-    check_headers(key.iter().flat_map(|key| &key.0), errors);
-    let most = match &burst {
-        Some((_, most)) => *most,
-        None => quotas.iter().filter_map(|quota| quota.literal).min(),
-    };
-    let cost =
-        args.cost.map(|cost| check_cost(cost.value, most.filter(|_| args.quotas_by.is_none()), errors));
-    let status = args.status.map(|status| status.value);
-    if let Some(status) = &status {
-        check_status(status, errors);
-    }
-    let message = args.message.map(|message| message.value);
-    if let Some(message) = &message {
-        check_message(message, errors);
-    }
-    Some(Source::Inline(InlinePolicy {
-        name: name?,
-        quotas,
-        algorithm,
-        burst: burst.map(|(burst, _)| burst),
-        scope,
-        key,
-        cost,
-        quotas_by: args.quotas_by.map(|quotas_by| quotas_by.value),
-        skip_if: args.skip_if.map(|skip_if| skip_if.value),
-        give_back_if: args.give_back_if.map(|give_back_if| give_back_if.value),
-        status,
-        message,
-        on_store_error: args.on_store_error.map(|on_store_error| on_store_error.value),
-        shadow: args.shadow,
-    }))
 }
 
 /// Returns the first of the scopes, and refuses the others.

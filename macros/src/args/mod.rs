@@ -35,32 +35,31 @@ pub(crate) enum Window {
     Text(LitStr),
 }
 
-/// A value and the argument it was given to.
+/// A value and the argument it was given to, for faults of the argument as a whole.
 pub(crate) struct Given<T> {
     pub(crate) argument: Ident,
     pub(crate) value: T,
 }
 
 /// The arguments of one attribute.
+#[derive(Default)]
 pub(crate) struct Args {
-    /// The span of the attribute, for errors about what is missing.
-    pub(crate) span: Span,
-    pub(crate) name: Option<Given<LitStr>>,
+    pub(crate) name: Option<LitStr>,
     pub(crate) quotas: Vec<Quota>,
     /// `by_resource` or `by_route`: what a quota is kept for, in addition to the client.
     pub(crate) scopes: Vec<Ident>,
-    pub(crate) algorithm: Option<Given<(Ident, Algorithm)>>,
+    pub(crate) algorithm: Option<(Ident, Algorithm)>,
     pub(crate) burst: Option<Given<Expr>>,
-    pub(crate) key: Option<Given<Key>>,
-    pub(crate) cost: Option<Given<Expr>>,
+    pub(crate) key: Option<Key>,
+    pub(crate) cost: Option<Expr>,
     pub(crate) quotas_by: Option<Given<Function>>,
-    pub(crate) skip_if: Option<Given<Function>>,
-    pub(crate) give_back_if: Option<Given<Function>>,
-    pub(crate) status: Option<Given<Expr>>,
-    pub(crate) message: Option<Given<Expr>>,
-    pub(crate) on_store_error: Option<Given<(Ident, OnStoreError)>>,
+    pub(crate) skip_if: Option<Function>,
+    pub(crate) give_back_if: Option<Function>,
+    pub(crate) status: Option<Expr>,
+    pub(crate) message: Option<Expr>,
+    pub(crate) on_store_error: Option<(Ident, OnStoreError)>,
     pub(crate) shadow: Option<Ident>,
-    pub(crate) policy: Option<Given<Path>>,
+    pub(crate) policy: Option<Path>,
     pub(crate) krate: Option<Path>,
     /// The arguments that `policy` replaces, as written.
     pub(crate) inline: Vec<Ident>,
@@ -70,28 +69,8 @@ pub(crate) struct Args {
 
 impl Args {
     /// Parses as much of `tokens` as possible, and adds the faults to `errors`.
-    pub(crate) fn parse(tokens: TokenStream, span: Span, errors: &mut Errors) -> Self {
-        let mut args = Self {
-            span,
-            name: None,
-            quotas: Vec::new(),
-            scopes: Vec::new(),
-            algorithm: None,
-            burst: None,
-            key: None,
-            cost: None,
-            quotas_by: None,
-            skip_if: None,
-            give_back_if: None,
-            status: None,
-            message: None,
-            on_store_error: None,
-            shadow: None,
-            policy: None,
-            krate: None,
-            inline: Vec::new(),
-            unread: Vec::new(),
-        };
+    pub(crate) fn parse(tokens: TokenStream, errors: &mut Errors) -> Self {
+        let mut args = Self::default();
         let parse = |input: ParseStream<'_>| {
             args.arguments(input, errors);
             Ok(())
@@ -159,8 +138,7 @@ impl Args {
     fn value(&mut self, argument: &Argument, ident: Ident, input: ParseStream<'_>) -> syn::Result<()> {
         match argument.kind {
             Kind::Name => {
-                let value = equals(argument, &ident, input, "a string literal")?;
-                self.name = Some(Given { argument: ident, value });
+                self.name = Some(equals(argument, &ident, input, "a string literal")?);
             }
             Kind::Per(millis) => {
                 let count = equals(argument, &ident, input, "how many requests pass in the window")?;
@@ -169,12 +147,10 @@ impl Args {
                 self.quotas.push(Quota { written, span, count, window: Window::Millis(millis) });
             }
             Kind::Quota => {
-                let quota = quota(ident.span(), input)?;
-                self.quotas.push(quota);
+                self.quotas.push(quota(ident.span(), input)?);
             }
             Kind::Algorithm => {
-                let value = word(argument, &ident, input, ALGORITHMS)?;
-                self.algorithm = Some(Given { argument: ident, value });
+                self.algorithm = Some(word(argument, &ident, input, ALGORITHMS)?);
             }
             Kind::Burst => {
                 let value = equals(argument, &ident, input, "how many requests may pass at once")?;
@@ -182,13 +158,11 @@ impl Args {
             }
             Kind::Key => {
                 let what = "`ip`, `global`, `header(\"x-api-key\")`, a function, or a tuple of these";
-                let value = equals(argument, &ident, input, what)?;
-                self.key = Some(Given { argument: ident, value });
+                self.key = Some(equals(argument, &ident, input, what)?);
             }
             Kind::Cost => {
                 let what = "a constant, or a `fn(&Parts) -> u32`";
-                let value = equals(argument, &ident, input, what)?;
-                self.cost = Some(Given { argument: ident, value });
+                self.cost = Some(equals(argument, &ident, input, what)?);
             }
             Kind::QuotasBy => {
                 let what = "a `fn(&Parts) -> Option<Quotas>`";
@@ -197,18 +171,15 @@ impl Args {
             }
             Kind::SkipIf => {
                 let what = "a `fn(&Parts) -> bool`, by its path or as a closure that captures nothing";
-                let value = equals(argument, &ident, input, what)?;
-                self.skip_if = Some(Given { argument: ident, value });
+                self.skip_if = Some(equals(argument, &ident, input, what)?);
             }
             Kind::GiveBackIf => {
                 let what =
                     "a `fn(&response::Parts) -> bool`, by its path or as a closure that captures nothing";
-                let value = equals(argument, &ident, input, what)?;
-                self.give_back_if = Some(Given { argument: ident, value });
+                self.give_back_if = Some(equals(argument, &ident, input, what)?);
             }
             Kind::OnStoreError => {
-                let value = word(argument, &ident, input, ON_STORE_ERROR)?;
-                self.on_store_error = Some(Given { argument: ident, value });
+                self.on_store_error = Some(word(argument, &ident, input, ON_STORE_ERROR)?);
             }
             Kind::Shadow => {
                 no_value(&ident, input)?;
@@ -219,17 +190,15 @@ impl Args {
                 self.scopes.push(ident);
             }
             Kind::Status => {
-                let value = equals(argument, &ident, input, "the status of a denial")?;
-                self.status = Some(Given { argument: ident, value });
+                self.status = Some(equals(argument, &ident, input, "the status of a denial")?);
             }
             Kind::Message => {
-                let value = equals(argument, &ident, input, "the text of a denial")?;
-                self.message = Some(Given { argument: ident, value });
+                self.message = Some(equals(argument, &ident, input, "the text of a denial")?);
             }
             Kind::Policy => {
                 let what = "the path of a `const` or `static` `Policy`";
-                let ConstantPath(value) = equals(argument, &ident, input, what)?;
-                self.policy = Some(Given { argument: ident, value });
+                let ConstantPath(path) = equals(argument, &ident, input, what)?;
+                self.policy = Some(path);
             }
             Kind::Crate => {
                 let ModStyle(path) = equals(argument, &ident, input, "the path of the runtime crate")?;
