@@ -13,7 +13,7 @@ use crate::args::{Algorithm, Args, Given, OnStoreError, Quota, Window, ungrouped
 use crate::errors::Errors;
 use crate::key::{Function, Key, KeyPart};
 use crate::values::{
-    check_count, check_headers, check_message, check_name, check_number, check_status, check_window,
+    Number, check_count, check_headers, check_message, check_name, check_number, check_status, check_window,
 };
 
 /// The most quotas that the runtime's `Policy` holds (`Quota::MAX_PER_POLICY`).
@@ -276,7 +276,8 @@ fn check_burst(
             "`burst` belongs to a token bucket: write `algorithm = token_bucket`, or leave `burst` out",
         );
     }
-    let literal = check_number(&burst.value, "a burst of 0 would deny every request", BURST_RANGE, errors);
+    let number = check_number(&burst.value, "a burst of 0 would deny every request", BURST_RANGE, errors);
+    let literal = number.and_then(Number::literal);
     // The burst applies to the quota with the shortest window.
     let shortest = quotas.iter().map(|quota| quota.window_millis).min();
     let longer = quotas.iter().filter(|quota| Some(quota.window_millis) != shortest);
@@ -310,8 +311,8 @@ fn check_cost(cost: Expr, most: Option<u32>, errors: &mut Errors) -> Cost {
             Cost::Constant(cost)
         }
         _ => {
-            let literal = check_number(&cost, "the cost is a `u32`", COST_RANGE, errors);
-            if let (Some(literal), Some(most)) = (literal, most)
+            let number = check_number(&cost, "the cost is a `u32`", COST_RANGE, errors);
+            if let (Some(Number::Literal(literal)), Some(most)) = (number, most)
                 && literal > most
             {
                 let fault = format!(
@@ -325,13 +326,13 @@ fn check_cost(cost: Expr, most: Option<u32>, errors: &mut Errors) -> Cost {
 }
 
 fn check_quota(quota: Quota, errors: &mut Errors) -> Option<CheckedQuota> {
-    let literal = check_count(&quota.written, &quota.count, errors);
+    let count = check_count(&quota.written, &quota.count, errors);
     let (millis, window) = match quota.window {
         Window::Millis(millis) => (Some(millis), None),
         Window::Text(text) => (check_window(&text, errors), Some(text)),
     };
     Some(CheckedQuota {
-        literal: literal?,
+        literal: count?.literal(),
         window_millis: millis?,
         window,
         written: quota.written,
