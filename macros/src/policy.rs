@@ -11,7 +11,7 @@ use syn::{Expr, ExprLit, Ident, Lit, LitStr, Path};
 
 use crate::args::{Algorithm, Args, Given, OnStoreError, Quota, Window, ungrouped};
 use crate::errors::Errors;
-use crate::key::{Function, Key, KeyPart};
+use crate::key::{Callback, Key, KeyPart};
 use crate::values::{
     Number, check_count, check_headers, check_message, check_name, check_number, check_status, check_window,
 };
@@ -48,9 +48,9 @@ pub(crate) struct InlinePolicy {
     pub(crate) scope: Option<Ident>,
     pub(crate) key: Option<Key>,
     pub(crate) cost: Option<Cost>,
-    pub(crate) quotas_by: Option<Function>,
-    pub(crate) skip_if: Option<Function>,
-    pub(crate) give_back_if: Option<Function>,
+    pub(crate) quotas_by: Option<Callback>,
+    pub(crate) skip_if: Option<Callback>,
+    pub(crate) give_back_if: Option<Callback>,
     pub(crate) status: Option<Expr>,
     pub(crate) message: Option<Expr>,
     pub(crate) on_store_error: Option<(Ident, OnStoreError)>,
@@ -234,7 +234,7 @@ fn only_scope(scopes: Vec<Ident>, errors: &mut Errors) -> Option<Ident> {
 fn check_algorithm(
     algorithm: Algorithm,
     quotas: &[CheckedQuota],
-    quotas_by: Option<&Given<Function>>,
+    quotas_by: Option<&Given<Callback>>,
     errors: &mut Errors,
 ) {
     for quota in quotas {

@@ -16,7 +16,7 @@ use self::grammar::{ConstantPath, ModStyle, equals, no_value, quota, skip_argume
 use self::table::{ALGORITHMS, ARGUMENTS, Argument, ON_STORE_ERROR, unknown_argument, usages};
 pub(crate) use self::table::{Algorithm, Kind, OnStoreError};
 use crate::errors::Errors;
-use crate::key::{Function, Key};
+use crate::key::{Callback, Key};
 
 /// `N` requests per window, as written.
 pub(crate) struct Quota {
@@ -52,9 +52,9 @@ pub(crate) struct Args {
     pub(crate) burst: Option<Given<Expr>>,
     pub(crate) key: Option<Key>,
     pub(crate) cost: Option<Expr>,
-    pub(crate) quotas_by: Option<Given<Function>>,
-    pub(crate) skip_if: Option<Function>,
-    pub(crate) give_back_if: Option<Function>,
+    pub(crate) quotas_by: Option<Given<Callback>>,
+    pub(crate) skip_if: Option<Callback>,
+    pub(crate) give_back_if: Option<Callback>,
     pub(crate) status: Option<Expr>,
     pub(crate) message: Option<Expr>,
     pub(crate) on_store_error: Option<(Ident, OnStoreError)>,

@@ -109,7 +109,7 @@ impl Declaration {
         }
         if let Some(key) = &policy.key {
             let parts = key.0.iter().map(|part| key_part(krate, part));
-            let headers = key.0.iter().filter_map(KeyPart::header);
+            let headers = key.0.iter().filter_map(KeyPart::header_name);
             add("key", &quote!(#(#headers)*), quote!(&[#(#parts),*]));
         }
         // Before the cost, which is checked against the declared quotas only if they apply to all requests.
