@@ -1,4 +1,4 @@
-//! Parses `key = …`, which says who shares a quota.
+//! Parses `key = …`, which says who shares a quota, and the functions that this and other arguments take.
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
@@ -15,11 +15,11 @@ pub(crate) enum KeyPart {
     Global(Ident),
     /// `header("x-api-key")`
     Header(Ident, Expr),
-    Function(Function),
+    Function(Callback),
 }
 
-/// A function of the user's, given by its path or as a closure.
-pub(crate) enum Function {
+/// A function that the limiter calls, given by its path or as a closure.
+pub(crate) enum Callback {
     Path(ExprPath),
     Closure(ExprClosure),
 }
@@ -41,9 +41,9 @@ impl Parse for Key {
 
 impl Parse for KeyPart {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        let function: Function = input.parse()?;
+        let function: Callback = input.parse()?;
         let Some(word) = function.word() else {
-            return match function.variant() {
+            return match function.key_part_variant() {
                 Some(variant) => Err(syn::Error::new_spanned(
                     variant,
                     "`KeyPart` is for `Policy::key`: write `key = ip`, `global` or `header(\"x-api-key\")`",
@@ -62,7 +62,7 @@ impl Parse for KeyPart {
             "header" => {
                 let content;
                 syn::parenthesized!(content in input);
-                Self::Header(word, header(&content)?)
+                Self::Header(word, parse_header_name(&content)?)
             }
             "Ip" | "IP" => return Err(syn::Error::new(word.span(), "write `key = ip`")),
             "Global" => return Err(syn::Error::new(word.span(), "write `key = global`")),
@@ -72,7 +72,7 @@ impl Parse for KeyPart {
 }
 
 /// Parses the name of a header between its parentheses.
-fn header(content: ParseStream<'_>) -> syn::Result<Expr> {
+fn parse_header_name(content: ParseStream<'_>) -> syn::Result<Expr> {
     const NAME: &str = "a header has one name, a string: write `header(\"x-api-key\")`";
     const TWO: &str = "a header has one name: write `header(\"x-api-key\")`, and for two `key = (header(\"a\"), header(\"b\"))`";
     let name = content.parse::<Expr>().map_err(|error| syn::Error::new(error.span(), NAME));
@@ -87,7 +87,7 @@ fn header(content: ParseStream<'_>) -> syn::Result<Expr> {
 
 impl KeyPart {
     /// Returns the name of a header, the only part that can turn out to be invalid when it is evaluated.
-    pub(crate) fn header(&self) -> Option<&Expr> {
+    pub(crate) fn header_name(&self) -> Option<&Expr> {
         match self {
             Self::Header(_, name) => Some(name),
             Self::Ip(_) | Self::Global(_) | Self::Function(_) => None,
@@ -95,7 +95,7 @@ impl KeyPart {
     }
 }
 
-impl Parse for Function {
+impl Parse for Callback {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         if input.peek(Token![|]) || input.peek(Token![||]) || input.peek(Token![move]) {
             return input.parse().map(Self::Closure);
@@ -104,13 +104,13 @@ impl Parse for Function {
     }
 }
 
-impl Function {
+impl Callback {
     /// Returns the path if it names a variant of the runtime's `KeyPart`.
-    fn variant(&self) -> Option<&ExprPath> {
+    fn key_part_variant(&self) -> Option<&ExprPath> {
         match self {
             Self::Path(path) => {
-                let is_of = path.path.segments.iter().rev().nth(1).is_some_and(|of| of.ident == "KeyPart");
-                is_of.then_some(path)
+                let parent = path.path.segments.iter().rev().nth(1)?;
+                (parent.ident == "KeyPart").then_some(path)
             }
             Self::Closure(_) => None,
         }
@@ -125,7 +125,7 @@ impl Function {
     }
 }
 
-impl ToTokens for Function {
+impl ToTokens for Callback {
     fn to_tokens(&self, tokens: &mut TokenStream) {
         match self {
             Self::Path(path) => path.to_tokens(tokens),

@@ -2,7 +2,8 @@
 //! re-exports it: depend on that crate, not on this one.
 //!
 //! ```text
-//! tokens ─▶ Args ─▶ Policy (checked) ─▶ Target ─▶ expansion
+//! attribute ─▶ Args ─▶ Policy (checked) ─▶ Declaration ─┬─▶ expansion
+//! item ─▶ Target ───────────────────────────────────────┘
 //! ```
 
 #![allow(clippy::large_enum_variant)] // each is made once, while a program compiles

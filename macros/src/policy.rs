@@ -9,11 +9,11 @@ use quote::ToTokens;
 use syn::spanned::Spanned as _;
 use syn::{Expr, ExprLit, Ident, Lit, LitStr, Path};
 
-use crate::args::{Algorithm, Args, Given, OnStoreError, Quota, Resource, Window, unwrapped};
+use crate::args::{Algorithm, Args, Given, OnStoreError, Quota, Window, ungrouped};
 use crate::errors::Errors;
-use crate::key::{Function, Key, KeyPart};
+use crate::key::{Callback, Key, KeyPart};
 use crate::values::{
-    check_count, check_headers, check_message, check_name, check_number, check_status, check_window,
+    Number, check_count, check_headers, check_message, check_name, check_number, check_status, check_window,
 };
 
 /// The most quotas that the runtime's `Policy` holds (`Quota::MAX_PER_POLICY`).
@@ -35,28 +35,77 @@ pub(crate) enum Source {
     /// `policy = PATH`
     Shared(Path),
     /// Written out in the attribute.
-    Declared(Declared),
+    Inline(InlinePolicy),
 }
 
 /// A policy that an attribute writes out.
-pub(crate) struct Declared {
+pub(crate) struct InlinePolicy {
     pub(crate) name: LitStr,
     pub(crate) quotas: Vec<CheckedQuota>,
     pub(crate) algorithm: Option<(Ident, Algorithm)>,
     pub(crate) burst: Option<Expr>,
-    pub(crate) resource: Option<(Ident, Resource)>,
+    /// `by_resource` or `by_route`, each of which is also a method of the runtime's `Policy`.
+    pub(crate) scope: Option<Ident>,
     pub(crate) key: Option<Key>,
     pub(crate) cost: Option<Cost>,
-    pub(crate) quotas_by: Option<Function>,
-    pub(crate) skip_if: Option<Function>,
-    pub(crate) give_back_if: Option<Function>,
+    pub(crate) quotas_by: Option<Callback>,
+    pub(crate) skip_if: Option<Callback>,
+    pub(crate) give_back_if: Option<Callback>,
     pub(crate) status: Option<Expr>,
     pub(crate) message: Option<Expr>,
     pub(crate) on_store_error: Option<(Ident, OnStoreError)>,
     pub(crate) shadow: Option<Ident>,
 }
 
-impl Declared {
+impl InlinePolicy {
+    /// Checks the arguments of the attribute at `span`, and adds the faults to `errors`.
+    fn check(args: Args, span: Span, errors: &mut Errors) -> Option<Self> {
+        refuse_missing(&args, span, errors);
+        let name = args.name.and_then(|name| check_name(name, errors));
+        if let Some(extra) = args.quotas.get(MAX_QUOTAS) {
+            errors.at(
+                extra.span,
+                format!("a policy has at most {MAX_QUOTAS} quotas: leave the loosest ones out"),
+            );
+        }
+        let quotas: Vec<_> = args.quotas.into_iter().filter_map(|quota| check_quota(quota, errors)).collect();
+        check_binding(&quotas, errors);
+        let scope = only_scope(args.scopes, errors);
+        let algorithm = args.algorithm.as_ref().map_or(Algorithm::FixedWindow, |(_, algorithm)| *algorithm);
+        check_algorithm(algorithm, &quotas, args.quotas_by.as_ref(), errors);
+        let burst = args.burst.map(|burst| check_burst(burst, algorithm, &quotas, errors));
+        check_headers(args.key.iter().flat_map(|key| &key.0), errors);
+        let most = match &burst {
+            Some((_, most)) => *most,
+            None => quotas.iter().filter_map(|quota| quota.literal).min(),
+        };
+        // `quotas_by` may allow more.
+        let most = most.filter(|_| args.quotas_by.is_none());
+        let cost = args.cost.map(|cost| check_cost(cost, most, errors));
+        if let Some(status) = &args.status {
+            check_status(status, errors);
+        }
+        if let Some(message) = &args.message {
+            check_message(message, errors);
+        }
+        Some(Self {
+            name: name?,
+            quotas,
+            algorithm: args.algorithm,
+            burst: burst.map(|(burst, _)| burst),
+            scope,
+            key: args.key,
+            cost,
+            quotas_by: args.quotas_by.map(|quotas_by| quotas_by.value),
+            skip_if: args.skip_if,
+            give_back_if: args.give_back_if,
+            status: args.status,
+            message: args.message,
+            on_store_error: args.on_store_error,
+            shadow: args.shadow,
+        })
+    }
+
     /// Returns the text of the policy's functions, if there are any. All attributes that one macro call makes
     /// share a source location, and this text tells apart those with different functions.
     pub(crate) fn functions(&self) -> Option<String> {
@@ -102,16 +151,22 @@ impl Policy {
     pub(crate) fn read(tokens: TokenStream, span: Span, errors: &mut Errors) -> Option<Self> {
         let mut own = Errors::default();
         refuse_self(tokens.clone(), &mut own);
-        let policy = Self::check(Args::parse(tokens, span, &mut own), &mut own);
+        let policy = Self::check(Args::parse(tokens, &mut own), span, &mut own);
         let sound = own.is_empty();
         errors.append(own);
         policy.filter(|_| sound)
     }
 
-    fn check(args: Args, errors: &mut Errors) -> Option<Self> {
-        let krate = args.krate.clone();
-        let source = if args.policy.is_some() { shared(args, errors) } else { declared(args, errors) };
-        Some(Self { krate, source: source? })
+    fn check(mut args: Args, span: Span, errors: &mut Errors) -> Option<Self> {
+        let krate = args.krate.take();
+        let source = match args.policy.take() {
+            Some(path) => {
+                refuse_inline(&args.inline, errors);
+                Source::Shared(path)
+            }
+            None => Source::Inline(InlinePolicy::check(args, span, errors)?),
+        };
+        Some(Self { krate, source })
     }
 }
 
@@ -128,101 +183,58 @@ fn refuse_self(tokens: TokenStream, errors: &mut Errors) {
     }
 }
 
-fn shared(args: Args, errors: &mut Errors) -> Option<Source> {
-    let policy = args.policy?;
-    for argument in &args.inline {
+/// Refuses arguments beside `policy`.
+fn refuse_inline(inline: &[Ident], errors: &mut Errors) {
+    for argument in inline {
         errors.at(
             argument.span(),
             format!(
-                "`{argument}` is given beside `{}`, which replaces it: \
-                 put it into the constant, or leave `{}` out",
-                policy.argument, policy.argument
+                "`{argument}` is given beside `policy`, which replaces it: put it into the constant, or leave \
+                 `policy` out"
             ),
         );
     }
-    Some(Source::Shared(policy.value))
 }
 
-fn declared(args: Args, errors: &mut Errors) -> Option<Source> {
+/// Refuses an attribute without a name, or without a quota.
+fn refuse_missing(args: &Args, span: Span, errors: &mut Errors) {
     if !args.is_named() {
         errors.at(
-            args.span,
+            span,
             "a policy needs a name, which it has in the store, the headers and the logs: \
              write `name = \"…\"`",
         );
     }
     if !args.has_quota() {
         errors.at(
-            args.span,
+            span,
             "a policy needs at least one quota: write `per_second`, `per_minute`, `per_hour` or \
              `per_day = N`, `quota(N, per = \"90s\")`, or `policy = PATH` to use one declared elsewhere",
         );
     }
-    let name = args.name.and_then(|name| check_name(name.value, errors));
-    if let Some(extra) = args.quotas.get(MAX_QUOTAS) {
-        errors
-            .at(extra.span, format!("a policy has at most {MAX_QUOTAS} quotas: leave the loosest ones out"));
-    }
-    let quotas: Vec<_> = args.quotas.into_iter().filter_map(|quota| check_quota(quota, errors)).collect();
-    check_binding(&quotas, errors);
+}
 
-    let mut resources = args.resources.into_iter();
-    let resource = resources.next().map(|first| {
-        for other in resources {
-            errors.at(
-                other.argument.span(),
-                format!(
-                    "`{}` and `{}` exclude each other: keep `by_resource` for a quota for each path as asked \
-                     for, or `by_route` for one for each route template",
-                    first.argument, other.argument
-                ),
-            );
-        }
-        (first.argument, first.value)
-    });
-    let algorithm = args.algorithm.map(|algorithm| algorithm.value);
-    let kind = algorithm.as_ref().map_or(Algorithm::FixedWindow, |(_, kind)| *kind);
-    check_algorithm(kind, &quotas, args.quotas_by.as_ref(), errors);
-    let burst = args.burst.map(|burst| check_burst(burst, kind, &quotas, errors));
-    let key = args.key.map(|key| key.value);
-    check_headers(key.iter().flat_map(|key| &key.0), errors);
-    let most = match &burst {
-        Some((_, most)) => *most,
-        None => quotas.iter().filter_map(|quota| quota.literal).min(),
-    };
-    let cost =
-        args.cost.map(|cost| check_cost(cost.value, most.filter(|_| args.quotas_by.is_none()), errors));
-    let status = args.status.map(|status| status.value);
-    if let Some(status) = &status {
-        check_status(status, errors);
+/// Returns the first of the scopes, and refuses the others.
+fn only_scope(scopes: Vec<Ident>, errors: &mut Errors) -> Option<Ident> {
+    let mut scopes = scopes.into_iter();
+    let first = scopes.next()?;
+    for other in scopes {
+        errors.at(
+            other.span(),
+            format!(
+                "`{first}` and `{other}` exclude each other: keep `by_resource` for a quota for each path as asked \
+                 for, or `by_route` for one for each route template"
+            ),
+        );
     }
-    let message = args.message.map(|message| message.value);
-    if let Some(message) = &message {
-        check_message(message, errors);
-    }
-    Some(Source::Declared(Declared {
-        name: name?,
-        quotas,
-        algorithm,
-        burst: burst.map(|(burst, _)| burst),
-        resource,
-        key,
-        cost,
-        quotas_by: args.quotas_by.map(|quotas_by| quotas_by.value),
-        skip_if: args.skip_if.map(|skip_if| skip_if.value),
-        give_back_if: args.give_back_if.map(|give_back_if| give_back_if.value),
-        status,
-        message,
-        on_store_error: args.on_store_error.map(|on_store_error| on_store_error.value),
-        shadow: args.shadow,
-    }))
+    Some(first)
 }
 
 /// Refuses quotas that the algorithm can't count.
 fn check_algorithm(
     algorithm: Algorithm,
     quotas: &[CheckedQuota],
-    quotas_by: Option<&Given<Function>>,
+    quotas_by: Option<&Given<Callback>>,
     errors: &mut Errors,
 ) {
     for quota in quotas {
@@ -264,7 +276,8 @@ fn check_burst(
             "`burst` belongs to a token bucket: write `algorithm = token_bucket`, or leave `burst` out",
         );
     }
-    let literal = check_number(&burst.value, "a burst of 0 would deny every request", BURST_RANGE, errors);
+    let number = check_number(&burst.value, "a burst of 0 would deny every request", BURST_RANGE, errors);
+    let literal = number.and_then(Number::literal);
     // The burst applies to the quota with the shortest window.
     let shortest = quotas.iter().map(|quota| quota.window_millis).min();
     let longer = quotas.iter().filter(|quota| Some(quota.window_millis) != shortest);
@@ -289,7 +302,7 @@ fn check_cost(cost: Expr, most: Option<u32>, errors: &mut Errors) -> Cost {
     let is_function = |path: &Path| {
         path.segments.last().is_some_and(|last| last.ident.to_string().contains(|c: char| c.is_lowercase()))
     };
-    match unwrapped(&cost) {
+    match ungrouped(&cost) {
         Expr::Closure(_) => Cost::Function(cost),
         Expr::Path(path) if is_function(&path.path) => Cost::Function(cost),
         Expr::Lit(ExprLit { lit: Lit::Int(int), .. })
@@ -298,8 +311,8 @@ fn check_cost(cost: Expr, most: Option<u32>, errors: &mut Errors) -> Cost {
             Cost::Constant(cost)
         }
         _ => {
-            let literal = check_number(&cost, "the cost is a `u32`", COST_RANGE, errors);
-            if let (Some(literal), Some(most)) = (literal, most)
+            let number = check_number(&cost, "the cost is a `u32`", COST_RANGE, errors);
+            if let (Some(Number::Literal(literal)), Some(most)) = (number, most)
                 && literal > most
             {
                 let fault = format!(
@@ -313,13 +326,13 @@ fn check_cost(cost: Expr, most: Option<u32>, errors: &mut Errors) -> Cost {
 }
 
 fn check_quota(quota: Quota, errors: &mut Errors) -> Option<CheckedQuota> {
-    let literal = check_count(&quota.written, &quota.count, errors);
+    let count = check_count(&quota.written, &quota.count, errors);
     let (millis, window) = match quota.window {
         Window::Millis(millis) => (Some(millis), None),
         Window::Text(text) => (check_window(&text, errors), Some(text)),
     };
     Some(CheckedQuota {
-        literal: literal?,
+        literal: count?.literal(),
         window_millis: millis?,
         window,
         written: quota.written,

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use syn::{GenericArgument, Item, ItemUse, Path, PathArguments, ReturnType, Type, TypeParamBound, UseTree};
 
 /// What a function returns.
-pub(crate) enum Kind<'a> {
+pub(crate) enum Returned<'a> {
     Router,
     Future,
     /// A router inside another type, such as `Result<Router, _>`.
@@ -13,7 +13,7 @@ pub(crate) enum Kind<'a> {
     Other,
 }
 
-pub(crate) fn wrapped(ty: &Type) -> syn::Error {
+pub(crate) fn wrapped_error(ty: &Type) -> syn::Error {
     syn::Error::new_spanned(
         ty,
         "only a router itself can be limited: write a function that returns the `Router` under \
@@ -68,24 +68,26 @@ impl RouterNames {
         }
     }
 
-    pub(crate) fn kind<'a>(&self, output: &'a ReturnType) -> Kind<'a> {
-        let ReturnType::Type(_, ty) = output else { return Kind::Other };
+    pub(crate) fn classify<'a>(&self, output: &'a ReturnType) -> Returned<'a> {
+        let ReturnType::Type(_, ty) = output else { return Returned::Other };
         if self.is_router(ty) {
-            return Kind::Router;
+            return Returned::Router;
         }
         if self.holds_router(ty) {
-            return Kind::Wrapped(ty);
+            return Returned::Wrapped(ty);
         }
-        match unwrapped(ty) {
-            Type::ImplTrait(bounds) if bounds.bounds.iter().any(is_future) => Kind::Future,
-            Type::Path(path) if ends_in(&path.path, &["Pin", "BoxFuture", "LocalBoxFuture"]) => Kind::Future,
-            _ => Kind::Other,
+        match ungrouped(ty) {
+            Type::ImplTrait(bounds) if bounds.bounds.iter().any(is_future) => Returned::Future,
+            Type::Path(path) if ends_in(&path.path, &["Pin", "BoxFuture", "LocalBoxFuture"]) => {
+                Returned::Future
+            }
+            _ => Returned::Other,
         }
     }
 
     /// Whether a value of this type contains a router, or yields one.
     pub(crate) fn holds_router(&self, ty: &Type) -> bool {
-        match unwrapped(ty) {
+        match ungrouped(ty) {
             Type::Path(path) if ends_in(&path.path, ANSWERS) => false,
             Type::Path(path) => {
                 self.is_router(ty)
@@ -107,9 +109,13 @@ impl RouterNames {
     /// Whether a type with this bound yields a router, such as `Future<Output = Router>` or `Fn() -> Router`.
     fn gives_router(&self, bound: &TypeParamBound) -> bool {
         let TypeParamBound::Trait(bound) = bound else { return false };
-        // A router is itself a `Service`. A `Layer` names services, but contains none.
-        if ends_in(&bound.path, &["Service", "Layer"]) {
-            return ends_in(&bound.path, &["Service"]);
+        // A router is itself a service.
+        if ends_in(&bound.path, &["Service"]) {
+            return true;
+        }
+        // A layer names services, but contains none.
+        if ends_in(&bound.path, &["Layer"]) {
+            return false;
         }
         match bound.path.segments.last().map(|last| &last.arguments) {
             Some(PathArguments::AngleBracketed(arguments)) => {
@@ -167,13 +173,13 @@ fn is_future(bound: &TypeParamBound) -> bool {
 }
 
 pub(crate) fn path_of(ty: &Type) -> Option<&Path> {
-    match unwrapped(ty) {
+    match ungrouped(ty) {
         Type::Path(path) => Some(&path.path),
         _ => None,
     }
 }
 
-fn unwrapped(mut ty: &Type) -> &Type {
+fn ungrouped(mut ty: &Type) -> &Type {
     loop {
         ty = match ty {
             Type::Group(group) => &group.elem,

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use syn::{Expr, ExprLit, ExprUnary, Lit, LitStr, UnOp};
+use syn::{Expr, ExprLit, ExprUnary, Lit, LitFloat, LitInt, LitStr, UnOp};
 
-use crate::args::unwrapped;
+use crate::args::ungrouped;
 use crate::errors::Errors;
 use crate::key::KeyPart;
 
@@ -40,49 +40,96 @@ pub(crate) fn check_name(name: LitStr, errors: &mut Errors) -> Option<LitStr> {
     None
 }
 
-/// Returns `Some(None)` for a constant expression, which the compiler evaluates later.
-#[allow(clippy::option_option)] // faulty, constant, literal: a type of its own would be used once
-pub(crate) fn check_count(written: &str, count: &Expr, errors: &mut Errors) -> Option<Option<u32>> {
+/// A number from 1 to `u32::MAX`, as far as the macro can tell.
+pub(crate) enum Number {
+    Literal(u32),
+    /// An expression that the compiler evaluates later.
+    Constant,
+}
+
+/// Why an expression is no [`Number`].
+enum NumberFault<'a> {
+    Zero,
+    TooLarge(&'a LitInt),
+    WrongSuffix {
+        number: u32,
+        suffix: &'a str,
+    },
+    Negative,
+    Fraction(&'a LitFloat),
+    /// A literal of another kind, such as a string.
+    NotANumber,
+}
+
+impl Number {
+    pub(crate) fn literal(self) -> Option<u32> {
+        match self {
+            Self::Literal(number) => Some(number),
+            Self::Constant => None,
+        }
+    }
+
+    fn read(expr: &Expr) -> Result<Self, NumberFault<'_>> {
+        match ungrouped(expr) {
+            Expr::Lit(ExprLit { lit: Lit::Int(int), .. }) => {
+                match (int.base10_digits().parse(), int.suffix()) {
+                    (Ok(0), _) => Err(NumberFault::Zero),
+                    (Ok(number), "" | "u32") => Ok(Self::Literal(number)),
+                    (Ok(number), suffix) => Err(NumberFault::WrongSuffix { number, suffix }),
+                    (Err(_), _) => Err(NumberFault::TooLarge(int)),
+                }
+            }
+            Expr::Lit(ExprLit { lit: Lit::Float(float), .. }) => Err(NumberFault::Fraction(float)),
+            Expr::Lit(_) => Err(NumberFault::NotANumber),
+            Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. })
+                if matches!(ungrouped(expr), Expr::Lit(_)) =>
+            {
+                Err(NumberFault::Negative)
+            }
+            _ => Ok(Self::Constant),
+        }
+    }
+
+    /// Reads a number, and reports its fault in the words of `describe`.
+    fn check(
+        expr: &Expr,
+        errors: &mut Errors,
+        describe: impl FnOnce(NumberFault<'_>) -> String,
+    ) -> Option<Self> {
+        Self::read(expr).map_err(|fault| errors.push(syn::Error::new_spanned(expr, describe(fault)))).ok()
+    }
+}
+
+/// Checks the count of a quota that is `written` as `per_minute` or the like, or as `quota`.
+pub(crate) fn check_count(written: &str, count: &Expr, errors: &mut Errors) -> Option<Number> {
     let usage =
         if written == "quota" { "quota(5, per = \"90s\")".to_owned() } else { format!("{written} = 5") };
     let range = format!("write a whole number from 1 to {}, such as `{usage}`", u32::MAX);
-    let fault = match unwrapped(count) {
-        Expr::Lit(ExprLit { lit: Lit::Int(int), .. }) => match (int.base10_digits().parse(), int.suffix()) {
-            (Ok(0), _) => format!("a quota of 0 would deny every request: {range}"),
-            (Ok(number), "" | "u32") => return Some(Some(number)),
-            (Ok(number), suffix) => format!("the count is a `u32`, not `{suffix}`: write `{number}`"),
-            (Err(_), _) => format!("`{}` is too large: {range}", int.base10_digits()),
-        },
-        Expr::Lit(ExprLit { lit: Lit::Float(float), .. }) => {
+    Number::check(count, errors, |fault| match fault {
+        NumberFault::Zero => format!("a quota of 0 would deny every request: {range}"),
+        NumberFault::TooLarge(int) => format!("`{}` is too large: {range}", int.base10_digits()),
+        NumberFault::WrongSuffix { number, suffix } => {
+            format!("the count is a `u32`, not `{suffix}`: write `{number}`")
+        }
+        NumberFault::Negative => format!("a quota can't be negative: {range}"),
+        NumberFault::Fraction(float) => {
             format!("`{float}` is not a whole number: {range}, or a longer window")
         }
-        Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) if matches!(unwrapped(expr), Expr::Lit(_)) => {
-            format!("a quota can't be negative: {range}")
-        }
-        Expr::Lit(_) => format!("a quota is counted in requests: {range}"),
-        _ => return Some(None),
-    };
-    errors.push(syn::Error::new_spanned(count, fault));
-    None
+        NumberFault::NotANumber => format!("a quota is counted in requests: {range}"),
+    })
 }
 
-/// Returns the value of a literal of at least 1, or `None` if the number is a constant expression or faulty.
-pub(crate) fn check_number(number: &Expr, zero: &str, range: &str, errors: &mut Errors) -> Option<u32> {
-    let fault = match unwrapped(number) {
-        Expr::Lit(ExprLit { lit: Lit::Int(int), .. }) => match (int.base10_digits().parse(), int.suffix()) {
-            (Ok(0), _) => format!("{zero}: {range}"),
-            (Ok(number), "" | "u32") => return Some(number),
-            (Ok(number), suffix) => format!("this is a `u32`, not `{suffix}`: write `{number}`"),
-            (Err(_), _) => format!("`{}` is too large: {range}", int.base10_digits()),
-        },
-        Expr::Lit(_) => format!("this is not a whole number: {range}"),
-        Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) if matches!(unwrapped(expr), Expr::Lit(_)) => {
-            format!("this can't be negative: {range}")
+/// Checks a burst or a cost. `zero` says what is wrong with 0, and `range` what to write instead.
+pub(crate) fn check_number(number: &Expr, zero: &str, range: &str, errors: &mut Errors) -> Option<Number> {
+    Number::check(number, errors, |fault| match fault {
+        NumberFault::Zero => format!("{zero}: {range}"),
+        NumberFault::TooLarge(int) => format!("`{}` is too large: {range}", int.base10_digits()),
+        NumberFault::WrongSuffix { number, suffix } => {
+            format!("this is a `u32`, not `{suffix}`: write `{number}`")
         }
-        _ => return None,
-    };
-    errors.push(syn::Error::new_spanned(number, fault));
-    None
+        NumberFault::Negative => format!("this can't be negative: {range}"),
+        NumberFault::Fraction(_) | NumberFault::NotANumber => format!("this is not a whole number: {range}"),
+    })
 }
 
 pub(crate) fn check_window(text: &LitStr, errors: &mut Errors) -> Option<u64> {
@@ -131,7 +178,7 @@ pub(crate) fn check_headers<'a>(key: impl Iterator<Item = &'a KeyPart>, errors: 
 
 pub(crate) fn check_status(status: &Expr, errors: &mut Errors) {
     const INSTEAD: &str = "write a status from 400 to 599, such as `status = 429`";
-    let fault = match unwrapped(status) {
+    let fault = match ungrouped(status) {
         Expr::Lit(ExprLit { lit: Lit::Int(int), .. }) => match int.base10_parse::<u16>() {
             Ok(400..=599) if matches!(int.suffix(), "" | "u16") => return,
             Ok(400..=599) => format!("the status is a `u16`: write `status = {}`", int.base10_digits()),
@@ -147,7 +194,7 @@ pub(crate) fn check_status(status: &Expr, errors: &mut Errors) {
 }
 
 pub(crate) fn check_message(message: &Expr, errors: &mut Errors) {
-    let fault = match unwrapped(message) {
+    let fault = match ungrouped(message) {
         Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) if text.value().trim().is_empty() => {
             "the message is empty: write what a client should read, or leave `message` out for \
              `Rate limit exceeded.`"

@@ -1,6 +1,6 @@
 //! The arguments of other libraries, and what to write here instead.
 
-use crate::args::Form;
+use crate::args::Kind;
 
 const PER_WINDOW: &str =
     "write `per_second`, `per_minute`, `per_hour` or `per_day = N`, or `quota(N, per = \"90s\")`";
@@ -14,8 +14,9 @@ const ALGORITHM: &str = "write `algorithm = fixed_window`, `sliding_window`, `sl
 const ON_ERROR: &str = "write `on_store_error = local`, `allow` or `deny`";
 const BURST: &str = "write `algorithm = token_bucket, burst = 10`";
 
-/// Words that other libraries use, the argument that they stand for, and what to write here instead.
-pub(crate) const FOREIGN: &[(&[&str], Option<Form>, &str)] = &[
+/// Words that other libraries use, the required argument that they stand for, if any, and what to write here
+/// instead.
+pub(crate) const FOREIGN: &[(&[&str], Option<Kind>, &str)] = &[
     (
         &[
             "times",
@@ -55,41 +56,41 @@ pub(crate) const FOREIGN: &[(&[&str], Option<Form>, &str)] = &[
             "limit_for_period",
             "limit_refresh_period",
         ],
-        Some(Form::Quota),
+        Some(Kind::Quota),
         PER_WINDOW,
     ),
     (
         &["limit_per_minutes", "limit_per_minute", "per_minutes", "per_min", "requests_per_minute"],
-        Some(Form::Quota),
+        Some(Kind::Quota),
         "write `per_minute = N`",
     ),
     (
         &["limit_per_second", "limit_per_seconds", "per_seconds", "per_sec", "requests_per_second"],
-        Some(Form::Quota),
+        Some(Kind::Quota),
         "write `per_second = N`",
     ),
     (
         &["limit_per_hour", "limit_per_hours", "per_hours", "requests_per_hour"],
-        Some(Form::Quota),
+        Some(Kind::Quota),
         "write `per_hour = N`",
     ),
     (
         &["limit_per_day", "limit_per_days", "per_days", "requests_per_day"],
-        Some(Form::Quota),
+        Some(Kind::Quota),
         "write `per_day = N`",
     ),
-    (&["per_week", "weekly"], Some(Form::Quota), "write `quota(N, per = \"7d\")`"),
-    (&["per_month", "monthly"], Some(Form::Quota), "write `quota(N, per = \"30d\")`"),
-    (&["per_year", "yearly"], Some(Form::Quota), "write `quota(N, per = \"365d\")`"),
+    (&["per_week", "weekly"], Some(Kind::Quota), "write `quota(N, per = \"7d\")`"),
+    (&["per_month", "monthly"], Some(Kind::Quota), "write `quota(N, per = \"30d\")`"),
+    (&["per_year", "yearly"], Some(Kind::Quota), "write `quota(N, per = \"365d\")`"),
     (
         &["per_ms", "per_millisecond", "per_milliseconds"],
-        Some(Form::Quota),
+        Some(Kind::Quota),
         "write `quota(N, per = \"1ms\")`",
     ),
     (&["burst_size", "max_burst", "refill_tokens"], None, BURST),
     (&["status_code", "code", "http_status", "error_code"], None, STATUS),
     (&["detail", "error_message", "error", "text", "msg", "body"], None, MESSAGE),
-    (&["id", "prefix", "bucket", "policy_name", "zone", "group"], Some(Form::Name), "write `name = \"…\"`"),
+    (&["id", "prefix", "bucket", "policy_name", "zone", "group"], Some(Kind::Name), "write `name = \"…\"`"),
     (
         &[
             "resource",

@@ -1,6 +1,6 @@
 //! Parses the value of one argument.
 
-use proc_macro2::Span;
+use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::{Expr, ExprPath, Ident, LitStr, Path, Token};
@@ -107,9 +107,8 @@ pub(super) fn quota(span: Span, input: ParseStream<'_>) -> syn::Result<Quota> {
         if content.is_empty() { Ok((count, window)) } else { Err(content.error("")) }
     };
     let result = read().map_err(|error| syn::Error::new(error.span(), USAGE));
-    while !content.is_empty() {
-        content.step(|cursor| Ok(((), cursor.token_tree().map_or(*cursor, |(_, rest)| rest))))?;
-    }
+    // Consumes the rest, so that syn does not report it as well.
+    let _: TokenStream = content.parse()?;
     let (count, window) = result?;
     Ok(Quota { written: "quota".to_owned(), span, count, window: Window::Text(window) })
 }
@@ -117,10 +116,7 @@ pub(super) fn quota(span: Span, input: ParseStream<'_>) -> syn::Result<Quota> {
 /// Skips the rest of an argument, up to its comma.
 pub(super) fn skip_argument(input: ParseStream<'_>) {
     while !input.is_empty() && !input.peek(Token![,]) {
-        let skipped = input.step(|cursor| {
-            cursor.token_tree().map(|(_, rest)| ((), rest)).ok_or_else(|| cursor.error("nothing to skip"))
-        });
-        if skipped.is_err() {
+        if input.parse::<TokenTree>().is_err() {
             return;
         }
     }

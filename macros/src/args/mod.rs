@@ -13,10 +13,10 @@ use syn::parse::{ParseStream, Parser};
 use syn::{Expr, Ident, LitStr, Path, Token};
 
 use self::grammar::{ConstantPath, ModStyle, equals, no_value, quota, skip_argument, word};
-use self::table::{ALGORITHMS, ARGUMENTS, Argument, ON_STORE_ERROR, unknown, usages};
-pub(crate) use self::table::{Algorithm, Form, OnStoreError, Resource};
+use self::table::{ALGORITHMS, ARGUMENTS, Argument, ON_STORE_ERROR, unknown_argument, usages};
+pub(crate) use self::table::{Algorithm, Kind, OnStoreError};
 use crate::errors::Errors;
-use crate::key::{Function, Key};
+use crate::key::{Callback, Key};
 
 /// `N` requests per window, as written.
 pub(crate) struct Quota {
@@ -35,62 +35,42 @@ pub(crate) enum Window {
     Text(LitStr),
 }
 
-/// A value and the argument it was given to.
+/// A value and the argument it was given to, for faults of the argument as a whole.
 pub(crate) struct Given<T> {
     pub(crate) argument: Ident,
     pub(crate) value: T,
 }
 
 /// The arguments of one attribute.
+#[derive(Default)]
 pub(crate) struct Args {
-    /// The span of the attribute, for errors about what is missing.
-    pub(crate) span: Span,
-    pub(crate) name: Option<Given<LitStr>>,
+    pub(crate) name: Option<LitStr>,
     pub(crate) quotas: Vec<Quota>,
-    pub(crate) resources: Vec<Given<Resource>>,
-    pub(crate) algorithm: Option<Given<(Ident, Algorithm)>>,
+    /// `by_resource` or `by_route`: what a quota is kept for, in addition to the client.
+    pub(crate) scopes: Vec<Ident>,
+    pub(crate) algorithm: Option<(Ident, Algorithm)>,
     pub(crate) burst: Option<Given<Expr>>,
-    pub(crate) key: Option<Given<Key>>,
-    pub(crate) cost: Option<Given<Expr>>,
-    pub(crate) quotas_by: Option<Given<Function>>,
-    pub(crate) skip_if: Option<Given<Function>>,
-    pub(crate) give_back_if: Option<Given<Function>>,
-    pub(crate) status: Option<Given<Expr>>,
-    pub(crate) message: Option<Given<Expr>>,
-    pub(crate) on_store_error: Option<Given<(Ident, OnStoreError)>>,
+    pub(crate) key: Option<Key>,
+    pub(crate) cost: Option<Expr>,
+    pub(crate) quotas_by: Option<Given<Callback>>,
+    pub(crate) skip_if: Option<Callback>,
+    pub(crate) give_back_if: Option<Callback>,
+    pub(crate) status: Option<Expr>,
+    pub(crate) message: Option<Expr>,
+    pub(crate) on_store_error: Option<(Ident, OnStoreError)>,
     pub(crate) shadow: Option<Ident>,
-    pub(crate) policy: Option<Given<Path>>,
+    pub(crate) policy: Option<Path>,
     pub(crate) krate: Option<Path>,
     /// The arguments that `policy` replaces, as written.
     pub(crate) inline: Vec<Ident>,
-    /// What unreadable arguments were meant to be, so that they are not reported as missing, too.
-    unread: Vec<Form>,
+    /// What the arguments that could not be read were meant to be, so that they are not reported as missing, too.
+    unread: Vec<Kind>,
 }
 
 impl Args {
     /// Parses as much of `tokens` as possible, and adds the faults to `errors`.
-    pub(crate) fn parse(tokens: TokenStream, span: Span, errors: &mut Errors) -> Self {
-        let mut args = Self {
-            span,
-            name: None,
-            quotas: Vec::new(),
-            resources: Vec::new(),
-            algorithm: None,
-            burst: None,
-            key: None,
-            cost: None,
-            quotas_by: None,
-            skip_if: None,
-            give_back_if: None,
-            status: None,
-            message: None,
-            on_store_error: None,
-            shadow: None,
-            policy: None,
-            krate: None,
-            inline: Vec::new(),
-            unread: Vec::new(),
-        };
+    pub(crate) fn parse(tokens: TokenStream, errors: &mut Errors) -> Self {
+        let mut args = Self::default();
         let parse = |input: ParseStream<'_>| {
             args.arguments(input, errors);
             Ok(())
@@ -106,12 +86,12 @@ impl Args {
 
     /// Whether a name is given, even a faulty one.
     pub(crate) fn is_named(&self) -> bool {
-        self.name.is_some() || self.unread.iter().any(|form| matches!(form, Form::Name | Form::Policy))
+        self.name.is_some() || self.unread.iter().any(|kind| matches!(kind, Kind::Name | Kind::Policy))
     }
 
     /// Whether a quota is given, even a faulty one.
     pub(crate) fn has_quota(&self) -> bool {
-        let is_quota = |form: &Form| matches!(form, Form::Per(_) | Form::Quota | Form::Policy);
+        let is_quota = |kind: &Kind| matches!(kind, Kind::Per(_) | Kind::Quota | Kind::Policy);
         !self.quotas.is_empty() || self.unread.iter().any(is_quota)
     }
 
@@ -133,11 +113,11 @@ impl Args {
         let ident = Ident::parse_any(input)
             .map_err(|error| syn::Error::new(error.span(), format!("expected an argument: {}", usages())))?;
         let Some(argument) = ARGUMENTS.iter().find(|argument| ident == argument.name) else {
-            let (meant, error) = unknown(&ident);
+            let (meant, error) = unknown_argument(&ident);
             self.unread.extend(meant);
             return Err(error);
         };
-        let repeatable = argument.form == Form::Quota;
+        let repeatable = argument.kind == Kind::Quota;
         if !repeatable && seen.contains(&ident) {
             return Err(syn::Error::new(
                 ident.span(),
@@ -145,92 +125,82 @@ impl Args {
             ));
         }
         seen.push(ident.clone());
-        if !matches!(argument.form, Form::Policy | Form::Crate) {
+        if !matches!(argument.kind, Kind::Policy | Kind::Crate) {
             self.inline.push(ident.clone());
         }
         let value = self.value(argument, ident, input);
         if value.is_err() {
-            self.unread.push(argument.form);
+            self.unread.push(argument.kind);
         }
         value
     }
 
     fn value(&mut self, argument: &Argument, ident: Ident, input: ParseStream<'_>) -> syn::Result<()> {
-        match argument.form {
-            Form::Name => {
-                let value = equals(argument, &ident, input, "a string literal")?;
-                self.name = Some(Given { argument: ident, value });
+        match argument.kind {
+            Kind::Name => {
+                self.name = Some(equals(argument, &ident, input, "a string literal")?);
             }
-            Form::Per(millis) => {
+            Kind::Per(millis) => {
                 let count = equals(argument, &ident, input, "how many requests pass in the window")?;
                 let span = ident.span();
                 let written = argument.name.to_owned();
                 self.quotas.push(Quota { written, span, count, window: Window::Millis(millis) });
             }
-            Form::Quota => {
-                let quota = quota(ident.span(), input)?;
-                self.quotas.push(quota);
+            Kind::Quota => {
+                self.quotas.push(quota(ident.span(), input)?);
             }
-            Form::Algorithm => {
-                let value = word(argument, &ident, input, ALGORITHMS)?;
-                self.algorithm = Some(Given { argument: ident, value });
+            Kind::Algorithm => {
+                self.algorithm = Some(word(argument, &ident, input, ALGORITHMS)?);
             }
-            Form::Burst => {
+            Kind::Burst => {
                 let value = equals(argument, &ident, input, "how many requests may pass at once")?;
                 self.burst = Some(Given { argument: ident, value });
             }
-            Form::Key => {
+            Kind::Key => {
                 let what = "`ip`, `global`, `header(\"x-api-key\")`, a function, or a tuple of these";
-                let value = equals(argument, &ident, input, what)?;
-                self.key = Some(Given { argument: ident, value });
+                self.key = Some(equals(argument, &ident, input, what)?);
             }
-            Form::Cost => {
+            Kind::Cost => {
                 let what = "a constant, or a `fn(&Parts) -> u32`";
-                let value = equals(argument, &ident, input, what)?;
-                self.cost = Some(Given { argument: ident, value });
+                self.cost = Some(equals(argument, &ident, input, what)?);
             }
-            Form::QuotasBy => {
+            Kind::QuotasBy => {
                 let what = "a `fn(&Parts) -> Option<Quotas>`";
                 let value = equals(argument, &ident, input, what)?;
                 self.quotas_by = Some(Given { argument: ident, value });
             }
-            Form::SkipIf => {
+            Kind::SkipIf => {
                 let what = "a `fn(&Parts) -> bool`, by its path or as a closure that captures nothing";
-                let value = equals(argument, &ident, input, what)?;
-                self.skip_if = Some(Given { argument: ident, value });
+                self.skip_if = Some(equals(argument, &ident, input, what)?);
             }
-            Form::GiveBackIf => {
+            Kind::GiveBackIf => {
                 let what =
                     "a `fn(&response::Parts) -> bool`, by its path or as a closure that captures nothing";
-                let value = equals(argument, &ident, input, what)?;
-                self.give_back_if = Some(Given { argument: ident, value });
+                self.give_back_if = Some(equals(argument, &ident, input, what)?);
             }
-            Form::OnStoreError => {
-                let value = word(argument, &ident, input, ON_STORE_ERROR)?;
-                self.on_store_error = Some(Given { argument: ident, value });
+            Kind::OnStoreError => {
+                self.on_store_error = Some(word(argument, &ident, input, ON_STORE_ERROR)?);
             }
-            Form::Shadow => {
+            Kind::Shadow => {
                 no_value(&ident, input)?;
                 self.shadow = Some(ident);
             }
-            Form::Resource(resource) => {
+            Kind::Scope => {
                 no_value(&ident, input)?;
-                self.resources.push(Given { argument: ident, value: resource });
+                self.scopes.push(ident);
             }
-            Form::Status => {
-                let value = equals(argument, &ident, input, "the status of a denial")?;
-                self.status = Some(Given { argument: ident, value });
+            Kind::Status => {
+                self.status = Some(equals(argument, &ident, input, "the status of a denial")?);
             }
-            Form::Message => {
-                let value = equals(argument, &ident, input, "the text of a denial")?;
-                self.message = Some(Given { argument: ident, value });
+            Kind::Message => {
+                self.message = Some(equals(argument, &ident, input, "the text of a denial")?);
             }
-            Form::Policy => {
+            Kind::Policy => {
                 let what = "the path of a `const` or `static` `Policy`";
-                let ConstantPath(value) = equals(argument, &ident, input, what)?;
-                self.policy = Some(Given { argument: ident, value });
+                let ConstantPath(path) = equals(argument, &ident, input, what)?;
+                self.policy = Some(path);
             }
-            Form::Crate => {
+            Kind::Crate => {
                 let ModStyle(path) = equals(argument, &ident, input, "the path of the runtime crate")?;
                 self.krate = Some(path);
             }
@@ -240,7 +210,7 @@ impl Args {
 }
 
 /// Returns the expression without its parentheses and the invisible groups that macros put around it.
-pub(crate) fn unwrapped(mut expr: &Expr) -> &Expr {
+pub(crate) fn ungrouped(mut expr: &Expr) -> &Expr {
     loop {
         expr = match expr {
             Expr::Group(group) => &group.expr,

@@ -5,17 +5,17 @@ use syn::ext::IdentExt;
 
 use crate::words;
 
-/// How the value of an argument is written.
+/// What an argument is for. The four of one window each are of one kind, and so are the two of a scope.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum Kind {
     /// `name = "…"`
     Name,
     /// `per_minute = N`, with the window in milliseconds
     Per(u64),
     /// `quota(N, per = "…")`
     Quota,
-    /// `by_resource`
-    Resource(Resource),
+    /// `by_resource` or `by_route`
+    Scope,
     /// `status = 429`
     Status,
     /// `message = "…"`
@@ -47,7 +47,7 @@ pub(crate) enum Form {
 /// An argument that the attribute understands.
 pub(super) struct Argument {
     pub(super) name: &'static str,
-    pub(super) form: Form,
+    pub(super) kind: Kind,
     /// How it is written, for messages.
     pub(super) usage: &'static str,
 }
@@ -56,40 +56,31 @@ const SECOND: u64 = 1_000;
 
 /// Every argument, in the order in which messages list them.
 pub(super) const ARGUMENTS: &[Argument] = &[
-    argument("name", Form::Name, r#"name = "…""#),
-    argument("per_second", Form::Per(SECOND), "per_second = 5"),
-    argument("per_minute", Form::Per(60 * SECOND), "per_minute = 5"),
-    argument("per_hour", Form::Per(3_600 * SECOND), "per_hour = 5"),
-    argument("per_day", Form::Per(86_400 * SECOND), "per_day = 5"),
-    argument("quota", Form::Quota, r#"quota(5, per = "90s")"#),
-    argument("algorithm", Form::Algorithm, "algorithm = token_bucket"),
-    argument("burst", Form::Burst, "burst = 10"),
-    argument("by_resource", Form::Resource(Resource::Path), "by_resource"),
-    argument("by_route", Form::Resource(Resource::Route), "by_route"),
-    argument("key", Form::Key, "key = ip"),
-    argument("cost", Form::Cost, "cost = 2"),
-    argument("quotas_by", Form::QuotasBy, "quotas_by = function"),
-    argument("skip_if", Form::SkipIf, "skip_if = function"),
-    argument("give_back_if", Form::GiveBackIf, "give_back_if = function"),
-    argument("status", Form::Status, "status = 429"),
-    argument("message", Form::Message, r#"message = "…""#),
-    argument("on_store_error", Form::OnStoreError, "on_store_error = local"),
-    argument("shadow", Form::Shadow, "shadow"),
-    argument("policy", Form::Policy, "policy = PATH"),
-    argument("crate", Form::Crate, "crate = path"),
+    argument("name", Kind::Name, r#"name = "…""#),
+    argument("per_second", Kind::Per(SECOND), "per_second = 5"),
+    argument("per_minute", Kind::Per(60 * SECOND), "per_minute = 5"),
+    argument("per_hour", Kind::Per(3_600 * SECOND), "per_hour = 5"),
+    argument("per_day", Kind::Per(86_400 * SECOND), "per_day = 5"),
+    argument("quota", Kind::Quota, r#"quota(5, per = "90s")"#),
+    argument("algorithm", Kind::Algorithm, "algorithm = token_bucket"),
+    argument("burst", Kind::Burst, "burst = 10"),
+    argument("by_resource", Kind::Scope, "by_resource"),
+    argument("by_route", Kind::Scope, "by_route"),
+    argument("key", Kind::Key, "key = ip"),
+    argument("cost", Kind::Cost, "cost = 2"),
+    argument("quotas_by", Kind::QuotasBy, "quotas_by = function"),
+    argument("skip_if", Kind::SkipIf, "skip_if = function"),
+    argument("give_back_if", Kind::GiveBackIf, "give_back_if = function"),
+    argument("status", Kind::Status, "status = 429"),
+    argument("message", Kind::Message, r#"message = "…""#),
+    argument("on_store_error", Kind::OnStoreError, "on_store_error = local"),
+    argument("shadow", Kind::Shadow, "shadow"),
+    argument("policy", Kind::Policy, "policy = PATH"),
+    argument("crate", Kind::Crate, "crate = path"),
 ];
 
-const fn argument(name: &'static str, form: Form, usage: &'static str) -> Argument {
-    Argument { name, form, usage }
-}
-
-/// What a quota is kept for, in addition to the client.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Resource {
-    /// `by_resource`: the path as requested.
-    Path,
-    /// `by_route`: the template that matched.
-    Route,
+const fn argument(name: &'static str, kind: Kind, usage: &'static str) -> Argument {
+    Argument { name, kind, usage }
 }
 
 /// `algorithm = …`
@@ -119,23 +110,14 @@ pub(super) const ALGORITHMS: &[(&str, Algorithm)] = &[
 pub(super) const ON_STORE_ERROR: &[(&str, OnStoreError)] =
     &[("local", OnStoreError::Local), ("allow", OnStoreError::Allow), ("deny", OnStoreError::Deny)];
 
-impl Resource {
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Path => "by_resource",
-            Self::Route => "by_route",
-        }
-    }
-}
-
 /// Returns what an unknown argument was probably meant to be, if anything, and the error to report.
-pub(super) fn unknown(ident: &Ident) -> (Option<Form>, syn::Error) {
+pub(super) fn unknown_argument(ident: &Ident) -> (Option<Kind>, syn::Error) {
     let word = ident.unraw().to_string();
     let foreign = words::FOREIGN.iter().find(|(words, ..)| words.contains(&word.as_str()));
-    let (meant, instead) = if let Some((_, form, instead)) = foreign {
-        (*form, (*instead).to_owned())
+    let (meant, instead) = if let Some((_, kind, instead)) = foreign {
+        (*kind, (*instead).to_owned())
     } else if let Some(nearest) = nearest(&word.to_lowercase()) {
-        (Some(nearest.form), format!("did you mean `{}`?", nearest.usage))
+        (Some(nearest.kind), format!("did you mean `{}`?", nearest.usage))
     } else {
         (None, usages())
     };

@@ -8,7 +8,7 @@ use syn::{Path, parse_quote};
 use crate::args::{Algorithm, OnStoreError};
 use crate::errors::Errors;
 use crate::key::KeyPart;
-use crate::policy::{CheckedQuota, Cost, Declared, Policy, Source};
+use crate::policy::{CheckedQuota, Cost, InlinePolicy, Policy, Source};
 
 /// The policies of all `rate_limit` attributes on one item, in the order in which they stand there.
 pub(crate) struct Declaration {
@@ -30,15 +30,15 @@ impl Declaration {
 
     /// Reports policies that have the name of an earlier one, but differ from it.
     pub(crate) fn check_names(&self, errors: &mut Errors) {
-        let declared = self.policies.iter().filter_map(|policy| match policy {
-            Source::Declared(declared) => Some(declared),
+        let inline = self.policies.iter().filter_map(|policy| match policy {
+            Source::Inline(policy) => Some(policy),
             Source::Shared(_) => None,
         });
-        let policies: Vec<&Declared> = declared.collect();
+        let policies: Vec<&InlinePolicy> = inline.collect();
         for (index, policy) in policies.iter().enumerate() {
-            let is_namesake = |before: &&&Declared| before.name.value() == policy.name.value();
+            let is_namesake = |before: &&&InlinePolicy| before.name.value() == policy.name.value();
             let Some(namesake) = policies[..index].iter().find(is_namesake) else { continue };
-            if self.declared(namesake).to_string() != self.declared(policy).to_string() {
+            if self.expression(namesake).to_string() != self.expression(policy).to_string() {
                 let name = policy.name.value();
                 errors.at(
                     policy.name.span(),
@@ -67,7 +67,7 @@ impl Declaration {
         let krate = &self.krate;
         let policies = self.policies.iter().map(|policy| match policy {
             Source::Shared(path) => quote_spanned!(path.span()=> &#path),
-            Source::Declared(declared) => self.declared(declared),
+            Source::Inline(policy) => self.expression(policy),
         });
         quote! {
             impl #krate::__private::Policies for #carrier {
@@ -79,71 +79,72 @@ impl Declaration {
         }
     }
 
-    fn declared(&self, declared: &Declared) -> TokenStream {
+    /// Returns a reference to the policy, made by the calls of the runtime's `const` builder.
+    fn expression(&self, policy: &InlinePolicy) -> TokenStream {
         let krate = &self.krate;
-        let name = &declared.name;
+        let name = &policy.name;
         // The policy's location is where the call begins, so the call begins with the span of the name.
         let mut place = krate.clone();
         if let Some(colons) = &mut place.leading_colon {
             colons.spans = [name.span(); 2];
         }
-        let mut policy = quote_spanned!(name.span()=> #place::Policy::new(#name));
-        for CheckedQuota { written, count, window_millis, .. } in &declared.quotas {
-            let window = (written == "quota").then(
+        let mut expression = quote_spanned!(name.span()=> #place::Policy::new(#name));
+        for CheckedQuota { written, count, window, window_millis, .. } in &policy.quotas {
+            let duration = window.is_some().then(
                 || quote_spanned!(count.span()=> , ::core::time::Duration::from_millis(#window_millis)),
             );
-            policy = call(&policy, written, count, &quote!(#count #window));
+            expression = call(&expression, written, count, &quote!(#count #duration));
         }
         let mut add = |method: &str, written: &dyn ToTokens, arguments: TokenStream| {
-            policy = call(&policy, method, &written.to_token_stream(), &arguments);
+            expression = call(&expression, method, &written.to_token_stream(), &arguments);
         };
-        if let Some((ident, algorithm)) = &declared.algorithm {
+        if let Some((ident, algorithm)) = &policy.algorithm {
             add("algorithm", ident, algorithm_value(krate, *algorithm, ident.span()));
         }
-        if let Some(burst) = &declared.burst {
+        if let Some(burst) = &policy.burst {
             add("burst", burst, burst.to_token_stream());
         }
-        if let Some((ident, resource)) = &declared.resource {
-            add(resource.name(), ident, TokenStream::new());
+        if let Some(scope) = &policy.scope {
+            add(&scope.to_string(), scope, TokenStream::new());
         }
-        if let Some(key) = &declared.key {
+        if let Some(key) = &policy.key {
             let parts = key.0.iter().map(|part| key_part(krate, part));
-            let headers = key.0.iter().filter_map(KeyPart::header);
+            let headers = key.0.iter().filter_map(KeyPart::header_name);
             add("key", &quote!(#(#headers)*), quote!(&[#(#parts),*]));
         }
         // Before the cost, which is checked against the declared quotas only if they apply to all requests.
-        if let Some(quotas_by) = &declared.quotas_by {
+        if let Some(quotas_by) = &policy.quotas_by {
             add("quotas_by", quotas_by, quotas_by.to_token_stream());
         }
-        match &declared.cost {
+        match &policy.cost {
             Some(Cost::Constant(cost)) => add("cost", cost, cost.to_token_stream()),
             Some(Cost::Function(cost)) => add("cost_by", cost, cost.to_token_stream()),
             None => {}
         }
-        if let Some(skip_if) = &declared.skip_if {
+        if let Some(skip_if) = &policy.skip_if {
             add("skip_if", skip_if, skip_if.to_token_stream());
         }
-        if let Some(give_back_if) = &declared.give_back_if {
+        if let Some(give_back_if) = &policy.give_back_if {
             add("give_back_if", give_back_if, give_back_if.to_token_stream());
         }
-        if let Some(status) = &declared.status {
+        if let Some(status) = &policy.status {
             add("status", status, status.to_token_stream());
         }
-        if let Some(message) = &declared.message {
+        if let Some(message) = &policy.message {
             add("message", message, message.to_token_stream());
         }
-        if let Some((ident, on_store_error)) = &declared.on_store_error {
+        if let Some((ident, on_store_error)) = &policy.on_store_error {
             add("on_store_error", ident, on_store_error_value(krate, *on_store_error, ident.span()));
         }
-        if let Some(shadow) = &declared.shadow {
+        if let Some(shadow) = &policy.shadow {
             add("shadow", shadow, TokenStream::new());
         }
-        if let Some(functions) = declared.functions() {
+        if let Some(functions) = policy.functions() {
             // The same text may mean another function in another module.
             let functions = quote!(::core::concat!(::core::module_path!(), ": ", #functions));
-            policy = call(&policy, "__functions", name, &functions);
+            expression = call(&expression, "__functions", name, &functions);
         }
-        quote!(&#policy)
+        quote!(&#expression)
     }
 }
 

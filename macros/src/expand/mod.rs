@@ -1,4 +1,4 @@
-//! Expands the attribute: checked policies and their target in, the limited item out.
+//! Expands the attribute: its arguments and its item in, the limited item or the faults out.
 
 mod declaration;
 mod handler;

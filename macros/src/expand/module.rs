@@ -81,7 +81,7 @@ fn guarded(mut function: Function, errors: &mut Errors) -> TokenStream {
         items.extend(carrier);
         function.fill(guarded);
     }
-    let guarded = router::guarded(&quote!(self::__RateLimit::guard), &TokenStream::new(), &function);
+    let guarded = router::guard_call(&quote!(self::__RateLimit::guard), &TokenStream::new(), &function);
     function.fill(quote!(#items #guarded));
     function.into_token_stream()
 }

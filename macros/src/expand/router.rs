@@ -1,6 +1,6 @@
 //! Expands a router function, whose result goes through a guard.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::{ReturnType, Type};
 
@@ -39,12 +39,12 @@ pub(crate) fn guarded_here(declaration: &Declaration, function: &Function) -> (T
         struct __RateLimit {}
         #carried
     };
-    (items, guarded(&quote!(#krate::__private::guard), &quote!(__RateLimit,), function))
+    (items, guard_call(&quote!(#krate::__private::guard), &quote!(__RateLimit,), function))
 }
 
 /// Returns the call of `guard` with the body of `function`, in which `return` keeps its meaning. `generics` come
 /// before the router's type.
-pub(crate) fn guarded(guard: &TokenStream, generics: &TokenStream, function: &Function) -> TokenStream {
+pub(crate) fn guard_call(guard: &TokenStream, generics: &TokenStream, function: &Function) -> TokenStream {
     let body = &function.body;
     let ty = match &function.sig.output {
         ReturnType::Type(_, ty) => ty.to_token_stream(),
@@ -78,8 +78,8 @@ pub(crate) fn guarded(guard: &TokenStream, generics: &TokenStream, function: &Fu
 fn mentions_impl(output: &ReturnType) -> bool {
     fn in_tokens(tokens: TokenStream) -> bool {
         tokens.into_iter().any(|token| match token {
-            proc_macro2::TokenTree::Ident(ident) => ident == "impl",
-            proc_macro2::TokenTree::Group(group) => in_tokens(group.stream()),
+            TokenTree::Ident(ident) => ident == "impl",
+            TokenTree::Group(group) => in_tokens(group.stream()),
             _ => false,
         })
     }
