@@ -22,7 +22,7 @@ mod key;
 mod policy;
 #[path = "../../macros/src/returns.rs"]
 mod returns;
-#[path = "../../macros/src/target.rs"]
+#[path = "../../macros/src/target/mod.rs"]
 mod target;
 #[path = "../../macros/src/values.rs"]
 mod values;
