@@ -63,8 +63,8 @@ use proc_macro::TokenStream;
 ///
 /// * On a **handler**: an `async fn`, or a `fn` that returns `impl Future`, with up to 15 extractors of its own.
 ///   The attribute adds one more, a permit that only axum can supply. So move code that is also called from
-///   elsewhere into a function of its own. In an `impl` or a `trait`, only functions that return a router can be
-///   limited: move a handler out of it.
+///   elsewhere into a function of its own. In an `impl` or a `trait`, only functions that return a router and take no
+///   `self` can be limited: move a handler out of it.
 /// * On a **function that returns `Router<S>` or `MethodRouter<S, E>`**, under that name or an alias that ends
 ///   in `Router`: all routes in the returned router are limited. A path that no route matches (404) is not
 ///   counted; a method that a matching route lacks (405) is. The fallback of a `Router` is not limited, nor is a

@@ -82,10 +82,10 @@ impl Ask<'_> {
         self.tell(verdict, part.is_degraded());
     }
 
-    /// Reports a denial because the store failed.
+    /// Reports that the request was denied because the store failed.
     pub(crate) fn report_refused(&self) {
         if !self.policy.shadow {
-            self.tell(Verdict::Denied, true);
+            self.tell(Verdict::Refused, true);
         }
     }
 
@@ -98,10 +98,14 @@ impl Ask<'_> {
                 tracing::debug!(target: $target, policy, outcome = verdict.as_str(), degraded, key = key(), $text);
             }};
         }
-        if matches!(verdict, Verdict::Denied | Verdict::ShadowDenied) {
-            tell!("axum_rate_limit::denied", "rate limit exceeded");
-        } else {
-            tell!("axum_rate_limit::passed", "within the rate limit");
+        match verdict {
+            Verdict::Denied | Verdict::ShadowDenied => {
+                tell!("axum_rate_limit::denied", "rate limit exceeded")
+            }
+            Verdict::Refused => tell!("axum_rate_limit::denied", "the rate limit can't be checked"),
+            Verdict::Allowed | Verdict::NotCharged => {
+                tell!("axum_rate_limit::passed", "within the rate limit")
+            }
         }
         telemetry::decided(policy, verdict, degraded);
     }

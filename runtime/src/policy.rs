@@ -149,7 +149,15 @@ impl Policy {
     /// Sets how many requests a token bucket lets pass at once.
     ///
     /// With several quotas, the burst applies to the one with the shortest window. The others let their own
-    /// limits pass at once.
+    /// limits pass at once, as all do without a burst.
+    ///
+    /// ```
+    /// use axum_rate_limit::{Algorithm, Policy};
+    ///
+    /// /// Twenty at once, then five per second.
+    /// const SEARCH: Policy =
+    ///     Policy::new("search").per_second(5).algorithm(Algorithm::TokenBucket { burst: None }).burst(20);
+    /// ```
     ///
     /// # Panics
     ///

@@ -124,6 +124,8 @@ impl RateLimiter {
     /// came. A wait is not charged, and does not count as a denial in the log and the metrics. Don't wait like
     /// this in a handler: a denied client is told how long to wait.
     ///
+    /// It sleeps by Tokio's clock. A test that gives the limiter a clock of its own has to move both.
+    ///
     /// ```
     /// use std::time::Duration;
     /// use axum_rate_limit::{Error, Policy, RateLimiter};

@@ -28,6 +28,8 @@ pub(crate) enum Verdict {
     ShadowDenied,
     /// Within the limit, but not charged, since another policy has denied the request.
     NotCharged,
+    /// Denied without knowing whether it is within the limit, since the store has failed.
+    Refused,
 }
 
 impl Verdict {
@@ -37,6 +39,7 @@ impl Verdict {
             Self::Denied => "denied",
             Self::ShadowDenied => "shadow_denied",
             Self::NotCharged => "not_charged",
+            Self::Refused => "refused",
         }
     }
 }

@@ -158,7 +158,7 @@ fn who_gets_an_error_is_denied() {
         // This denies nobody.
         assert!(limiter.add(&REFUSED, "d", 1).await.is_err());
     });
-    let expected = [("refused", "allowed", "false", 1), ("refused", "denied", "true", 2)];
+    let expected = [("refused", "allowed", "false", 1), ("refused", "refused", "true", 2)];
     assert_eq!(told.decisions, counts(&expected));
 }
 
@@ -235,7 +235,7 @@ fn what_was_decided_without_the_store_is_counted_apart() {
     assert_eq!(counted(RateLimiter::builder().store(Away), &requests), expected);
     // A request that meets only a policy in shadow is not denied.
     let denying = RateLimiter::builder().store(Away).on_store_error(OnStoreError::Deny);
-    let expected = counts(&[("resources", "denied", "true", 2), ("tried", "allowed", "true", 1)]);
+    let expected = counts(&[("resources", "refused", "true", 2), ("tried", "allowed", "true", 1)]);
     assert_eq!(counted(denying, &[("/r/1", "k"), ("/r/1", "k"), ("/tried", "k")]), expected);
 }
 

@@ -87,9 +87,9 @@ impl Remote {
         }
     }
 
-    /// Whether the store, or a part of it, is known to be away.
+    /// Whether the store, or a part of it, is known to be away, or the limiter is closed.
     pub(super) fn is_away(&self) -> bool {
-        self.outage.is_on() || self.backend.is_away()
+        self.is_closed.load(Ordering::Relaxed) || self.outage.is_on() || self.backend.is_away()
     }
 
     pub(super) async fn close(&self) {
