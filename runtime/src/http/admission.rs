@@ -2,7 +2,6 @@
 
 #![allow(clippy::result_large_err)] // boxed, each denial would cost an allocation
 
-use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -17,6 +16,7 @@ use super::entries::{Entries, Entry};
 use super::faults::{internal_error, no_layer, no_peer};
 use super::identity;
 use super::ledger::Ledger;
+use super::policy_functions;
 use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::in_force::Effective;
@@ -165,7 +165,7 @@ impl Ledger {
         policies: &'static [&'static Policy],
     ) -> Result<(), NoPeer> {
         let limiter = &self.limiter().0.limiter;
-        let _in_policy_functions = InPolicyFunctions::begin();
+        let _running = policy_functions::Running::begin();
         for &policy in policies {
             // A request is charged once per policy, even if the policy stands on one item twice.
             let is_policy = |entry: &Entry| entry.ask.policy.name() == policy.name();
@@ -186,34 +186,6 @@ impl Ledger {
             identity::write_key(parts, policy, limiter, key)?;
         }
         Ok(())
-    }
-}
-
-thread_local! {
-    static IN_POLICY_FUNCTIONS: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether a function of a policy is running on this thread.
-pub(super) fn in_policy_functions() -> bool {
-    IN_POLICY_FUNCTIONS.get()
-}
-
-/// Marks this thread while functions of policies run. Nothing is decided yet that they could look at, and the
-/// ledger is locked: waiting for it would deadlock.
-struct InPolicyFunctions {
-    /// Whether this admission began inside of such a function.
-    was_in_one: bool,
-}
-
-impl InPolicyFunctions {
-    fn begin() -> Self {
-        Self { was_in_one: IN_POLICY_FUNCTIONS.replace(true) }
-    }
-}
-
-impl Drop for InPolicyFunctions {
-    fn drop(&mut self) {
-        IN_POLICY_FUNCTIONS.set(self.was_in_one);
     }
 }
 

@@ -8,9 +8,9 @@ use http::response;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::admission::in_policy_functions;
 use super::decisions::NoLayer;
 use super::entries::{Charged, Entries, Entry, LatePart};
+use super::policy_functions;
 use crate::error::StoreError;
 use crate::limiter::Ask;
 use crate::policy::GiveBackIf;
@@ -54,7 +54,7 @@ impl Ledger {
     /// Returns the ledger of a request for its handler. A function of a policy gets none, since it runs before
     /// anything is decided.
     pub(super) fn of(parts: &Parts) -> Result<&Self, NoLayer> {
-        let ledger = Self::around(parts).filter(|_| !in_policy_functions());
+        let ledger = Self::around(parts).filter(|_| !policy_functions::are_running());
         ledger.ok_or(NoLayer)
     }
 

@@ -17,6 +17,7 @@ mod identity;
 mod layer;
 mod ledger;
 mod permit;
+mod policy_functions;
 mod problem;
 
 use http::StatusCode;
