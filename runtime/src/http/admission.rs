@@ -70,7 +70,7 @@ pub(super) struct Undecided<'a> {
 impl<'a> Undecided<'a> {
     /// Settles the entries by the store's answer. The error is the response to the request.
     fn conclude(&self, asked: &Asked) -> Result<(), Response> {
-        let limiter = &self.ledger.limiter().0.limiter;
+        let limiter = self.ledger.limiter();
         self.settle(|entries| {
             let asks = entries.asked(self.admission).iter().map(|entry| &entry.ask);
             limiter.conclude(Operation::Take, asks, asked)
@@ -83,8 +83,7 @@ impl<'a> Undecided<'a> {
         Box::pin(async move {
             // Moves all of `self` into the future: a drop at the end of `ask` would strike out the entries.
             let undecided = &self;
-            let limiter = &undecided.ledger.limiter().0.limiter;
-            let concluded = limiter.decide_later(Operation::Take, &asks).await;
+            let concluded = undecided.ledger.limiter().decide_later(Operation::Take, &asks).await;
             undecided.settle(|_| concluded)
         })
     }
@@ -98,7 +97,7 @@ impl<'a> Undecided<'a> {
             }
             settle(entries, self.admission, outcome, self.policies)
         });
-        settled.map_err(|refusal| refusal.answer(self.parts, &self.ledger.limiter().0.answers))
+        settled.map_err(|refusal| refusal.answer(self.parts, self.ledger.answers()))
     }
 }
 
@@ -116,9 +115,7 @@ impl Ledger {
         match Self::around(parts) {
             Some(ledger) => {
                 let asked = ledger.with_entries(|entries| ledger.ask(entries, parts, policies));
-                asked.unwrap_or_else(|refusal| {
-                    Admission::denied(refusal.answer(parts, &ledger.limiter().0.answers))
-                })
+                asked.unwrap_or_else(|refusal| Admission::denied(refusal.answer(parts, ledger.answers())))
             }
             None => Admission::denied(no_layer(policies)),
         }
@@ -130,7 +127,6 @@ impl Ledger {
         parts: &'a Parts,
         policies: &'static [&'static Policy],
     ) -> Result<Admission<'a>, Refusal> {
-        let limiter = &self.limiter().0.limiter;
         // A denial stands, even if the same request is sent through a router again.
         if entries.has_denial() {
             denied(entries, policies)?;
@@ -140,7 +136,8 @@ impl Ledger {
             entries.withdraw(admission);
             return Err(Refusal::NoPeer);
         }
-        let begun = limiter.begin(Operation::Take, entries.asked(admission).iter().map(|entry| &entry.ask));
+        let asks = entries.asked(admission).iter().map(|entry| &entry.ask);
+        let begun = self.limiter().begin(Operation::Take, asks);
         let undecided = || Undecided { ledger: self, parts, admission, policies };
         Ok(match begun {
             // Most are decided on the spot, without a future that would have to be moved around.
@@ -164,7 +161,7 @@ impl Ledger {
         parts: &Parts,
         policies: &'static [&'static Policy],
     ) -> Result<(), NoPeer> {
-        let limiter = &self.limiter().0.limiter;
+        let limiter = self.limiter();
         let _running = policy_functions::Running::begin();
         for &policy in policies {
             // A request is charged once per policy, even if the policy stands on one item twice.

@@ -56,7 +56,7 @@ impl RateLimiter {
 /// async fn status() {}
 /// ```
 pub fn client_ip(request: &Parts) -> Option<IpAddr> {
-    Ledger::around(request)?.limiter().client_ip(request)
+    Ledger::around(request)?.rate_limiter().client_ip(request)
 }
 
 /// Writes the key under which `policy` counts this request.

@@ -8,11 +8,12 @@ use http::response;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use super::Answers;
 use super::decisions::NoLayer;
 use super::entries::{Charged, Entries, Entry, LatePart};
 use super::policy_functions;
 use crate::error::StoreError;
-use crate::limiter::Ask;
+use crate::limiter::{Ask, Limiter};
 use crate::policy::GiveBackIf;
 use crate::rate_limiter::RateLimiter;
 use crate::store::{Operation, Outcome};
@@ -23,7 +24,7 @@ pub(crate) struct Ledger(Arc<Record>);
 
 #[derive(Debug)]
 struct Record {
-    limiter: RateLimiter,
+    rate_limiter: RateLimiter,
     entries: Mutex<Entries>,
     depends_on_answer: AtomicBool,
 }
@@ -41,9 +42,9 @@ struct Returned {
 }
 
 impl Ledger {
-    pub(super) fn new(limiter: RateLimiter) -> Self {
+    pub(super) fn new(rate_limiter: RateLimiter) -> Self {
         let (entries, depends_on_answer) = (Mutex::default(), AtomicBool::new(false));
-        Self(Arc::new(Record { limiter, entries, depends_on_answer }))
+        Self(Arc::new(Record { rate_limiter, entries, depends_on_answer }))
     }
 
     /// Returns the ledger of a request, if it has one.
@@ -58,8 +59,18 @@ impl Ledger {
         ledger.ok_or(NoLayer)
     }
 
-    pub(super) fn limiter(&self) -> &RateLimiter {
-        &self.0.limiter
+    pub(super) fn rate_limiter(&self) -> &RateLimiter {
+        &self.0.rate_limiter
+    }
+
+    /// Returns the core of the rate limiter.
+    pub(super) fn limiter(&self) -> &Limiter {
+        &self.rate_limiter().0.limiter
+    }
+
+    /// Returns the response settings of the rate limiter.
+    pub(super) fn answers(&self) -> &Answers {
+        &self.rate_limiter().0.answers
     }
 
     /// Runs `work` on the entries, under the lock.
@@ -70,7 +81,7 @@ impl Ledger {
     /// Charges this request `cost` more under `policy`, or under all its policies if that is `None`.
     pub(super) async fn add(&self, policy: Option<&str>, cost: u32) -> Result<(), StoreError> {
         let asks = self.asks(|entry| if entry.is_of(policy) { cost } else { 0 });
-        let outcome = self.limiter().0.limiter.decide(Operation::Add, &asks).await?;
+        let outcome = self.limiter().decide(Operation::Add, &asks).await?;
         self.note(Operation::Add, &asks, outcome);
         Ok(())
     }
@@ -138,7 +149,7 @@ impl Ledger {
     /// Gives everything back to where it was charged, even if the store has gone away or come back since.
     async fn give(&self, returned: Returned) -> Result<(), StoreError> {
         let Returned { to_store, to_process, late } = returned;
-        let limiter = &self.limiter().0.limiter;
+        let limiter = self.limiter();
         for (late, ask) in &late {
             ask.renounce(&late.check, late.first);
         }
