@@ -10,13 +10,10 @@ use axum::response::Response;
 use http::request::Parts;
 use smallvec::SmallVec;
 
-use super::Answers;
-use super::denial::Denied;
 use super::entries::{Entries, Entry};
 use super::faults::{internal_error, no_layer, no_peer};
-use super::identity;
 use super::ledger::Ledger;
-use super::policy_functions;
+use super::{Answers, denial, identity, policy_functions};
 use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::in_force::Effective;
@@ -191,8 +188,9 @@ impl Ledger {
 pub(super) enum Refusal {
     /// All decisions that deny, each with its policy.
     Denied(SmallVec<[(Decision, Effective<'static>); 1]>),
-    /// The store failed. The policy is the first of those that were asked together.
-    Store(StoreError, Option<Effective<'static>>),
+    /// The store failed.
+    Store(StoreError),
+    /// A policy needs the client's address, and the request has none.
     NoPeer,
 }
 
@@ -207,13 +205,10 @@ impl Refusal {
                 };
                 denying.iter().max_by_key(wait).map_or_else(internal_error, |(longest, policy)| {
                     let deny = denying.iter().map(|(decision, _)| decision);
-                    Denied::by_quota(parts, longest, policy, deny, answers)
+                    denial::by_quota(parts, longest, policy, deny, answers)
                 })
             }
-            Self::Store(error, Some(policy)) => {
-                Denied::by_store(parts, error, &policy).into_response(answers)
-            }
-            Self::Store(_, None) => internal_error(),
+            Self::Store(error) => denial::by_store(parts, error, answers),
             Self::NoPeer => no_peer(),
         }
     }
@@ -242,9 +237,11 @@ fn refused(entries: &mut Entries, admission: u32, error: StoreError) -> Result<(
     for entry in asked {
         entry.ask.report_refused();
     }
-    let first = asked.first().map(|entry| entry.ask.policy.clone());
+    // The first stands for all that were asked together.
+    let policy = asked.first().map(|entry| entry.ask.policy.name());
+    tracing::debug!(policy, %error, "denied without a store");
     entries.withdraw(admission);
-    Err(Refusal::Store(error, first))
+    Err(Refusal::Store(error))
 }
 
 /// Returns an error if one of `policies` has denied the request.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::denial::ceil_seconds;
 use crate::decision::{Decision, QuotaState};
 use crate::inline_string::InlineString;
 
@@ -142,6 +141,13 @@ pub(super) fn number(number: u64) -> HeaderValue {
     HeaderValue::from_str(itoa::Buffer::new().format(number)).unwrap_or_else(|_| number.into())
 }
 
+/// Rounds up to whole seconds, so that a client that waits them does not come too early. Caps them at the 15
+/// digits that a number in a field may have, whatever a custom store returns.
+pub(super) fn ceil_seconds(duration: Duration) -> u64 {
+    const MOST: u64 = 999_999_999_999_999;
+    (duration.as_secs().min(MOST) + u64::from(duration.subsec_nanos() > 0)).min(MOST)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -177,6 +183,14 @@ mod tests {
             let written = written.as_ref().and_then(|value| value.to_str().ok());
             prop_assert_eq!(written, expected.as_deref());
         }
+    }
+
+    #[test]
+    fn seconds_are_rounded_up_and_have_an_end() {
+        for (nanos, seconds) in [(0, 0), (1, 1), (1_000_000_000, 1), (1_000_000_001, 2)] {
+            assert_eq!(ceil_seconds(Duration::from_nanos(nanos)), seconds);
+        }
+        assert_eq!(ceil_seconds(Duration::MAX).to_string().len(), 15);
     }
 
     #[test]
