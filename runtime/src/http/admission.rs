@@ -35,8 +35,8 @@ pub(super) enum Admission<'a> {
 }
 
 impl Admission<'_> {
-    fn denied(answer: Response) -> Self {
-        Self::Now(Some(Err(answer)))
+    fn refused(response: Response) -> Self {
+        Self::Now(Some(Err(response)))
     }
 }
 
@@ -109,13 +109,9 @@ impl Ledger {
     ///
     /// The error is the response to the request.
     pub(super) fn admit<'a>(parts: &'a Parts, policies: &'static [&'static Policy]) -> Admission<'a> {
-        match Self::around(parts) {
-            Some(ledger) => {
-                let asked = ledger.with_entries(|entries| ledger.ask(entries, parts, policies));
-                asked.unwrap_or_else(|refusal| Admission::denied(refusal.answer(parts, ledger.answers())))
-            }
-            None => Admission::denied(no_layer(policies)),
-        }
+        let Some(ledger) = Self::around(parts) else { return Admission::refused(no_layer(policies)) };
+        let asked = ledger.with_entries(|entries| ledger.ask(entries, parts, policies));
+        asked.unwrap_or_else(|refusal| Admission::refused(refusal.answer(parts, ledger.answers())))
     }
 
     fn ask<'a>(
@@ -126,7 +122,7 @@ impl Ledger {
     ) -> Result<Admission<'a>, Refusal> {
         // A denial stands, even if the same request is sent through a router again.
         if entries.has_denial() {
-            denied(entries, policies)?;
+            check_denials(entries, policies)?;
         }
         let admission = entries.begin();
         if self.enter(entries, admission, parts, policies).is_err() {
@@ -224,15 +220,15 @@ fn settle(
     match outcome {
         Ok(outcome) => {
             entries.settle(admission, outcome);
-            if entries.has_denial() { denied(entries, policies) } else { Ok(()) }
+            if entries.has_denial() { check_denials(entries, policies) } else { Ok(()) }
         }
-        Err(error) => refused(entries, admission, error),
+        Err(error) => Err(refuse(entries, admission, error)),
     }
 }
 
-/// Strikes out the entries of `admission`, since the store has failed.
+/// Strikes out the entries of `admission`, since the store has failed, and returns the refusal.
 #[cold]
-fn refused(entries: &mut Entries, admission: u32, error: StoreError) -> Result<(), Refusal> {
+fn refuse(entries: &mut Entries, admission: u32, error: StoreError) -> Refusal {
     let asked = entries.asked(admission);
     for entry in asked {
         entry.ask.report_refused();
@@ -241,12 +237,12 @@ fn refused(entries: &mut Entries, admission: u32, error: StoreError) -> Result<(
     let policy = asked.first().map(|entry| entry.ask.policy.name());
     tracing::debug!(policy, %error, "denied without a store");
     entries.withdraw(admission);
-    Err(Refusal::Store(error))
+    Refusal::Store(error)
 }
 
 /// Returns an error if one of `policies` has denied the request.
 #[cold] // most requests pass
-fn denied(entries: &Entries, policies: &[&'static Policy]) -> Result<(), Refusal> {
+fn check_denials(entries: &Entries, policies: &[&'static Policy]) -> Result<(), Refusal> {
     let is_asked = |entry: &&Entry| policies.iter().any(|policy| policy.name() == entry.ask.policy.name());
     let denying = entries.decided().filter(|entry| entry.is_denied()).filter(is_asked);
     let denying: SmallVec<[_; 1]> =

@@ -1,5 +1,5 @@
-//! Responses where no limiter's settings apply: to faults of the program, 500 and a log line that says what to mend,
-//! and to an error that a handler returns.
+//! Responses where no limiter's settings apply: to faults of the program, 500 and a log line that says what to
+//! mend; and to an error that a handler returns.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -89,7 +89,7 @@ impl Ledger {
     /// Gives back `cost`, but at most what this request has been charged, under `policy` or under all its
     /// policies.
     pub(super) async fn give_back(&self, policy: Option<&str>, cost: u32) -> Result<(), StoreError> {
-        self.give(self.returned(|entry| if entry.is_of(policy) { cost } else { 0 })).await
+        self.give_back_all(self.take_out(|entry| if entry.is_of(policy) { cost } else { 0 })).await
     }
 
     /// Notes that the response decides whether the charges stay.
@@ -117,10 +117,10 @@ impl Ledger {
             .map(|(name, _)| name)
             .collect();
         let returned =
-            self.returned(|entry| if given_back.contains(&entry.ask.policy.name()) { u32::MAX } else { 0 });
+            self.take_out(|entry| if given_back.contains(&entry.ask.policy.name()) { u32::MAX } else { 0 });
         async move {
             // The response is sent all the same; the log says why the store failed.
-            let _ = self.give(returned).await;
+            let _ = self.give_back_all(returned).await;
         }
     }
 
@@ -131,7 +131,7 @@ impl Ledger {
     }
 
     /// Takes out of each entry what is given back of its charge: at most the amount that `cost` returns for it.
-    fn returned(&self, cost: impl Fn(&Entry) -> u32) -> Returned {
+    fn take_out(&self, cost: impl Fn(&Entry) -> u32) -> Returned {
         self.with_entries(|entries| {
             let mut returned = Returned::default();
             for entry in entries.decided_mut() {
@@ -147,7 +147,7 @@ impl Ledger {
     }
 
     /// Gives everything back to where it was charged, even if the store has gone away or come back since.
-    async fn give(&self, returned: Returned) -> Result<(), StoreError> {
+    async fn give_back_all(&self, returned: Returned) -> Result<(), StoreError> {
         let Returned { to_store, to_process, late } = returned;
         let limiter = self.limiter();
         for (late, ask) in &late {
@@ -162,7 +162,7 @@ impl Ledger {
                 // Of several, some may have been given back. A single one that the store was not asked for can be
                 // tried again.
                 if let ([ask], true) = (&to_store[..], error.was_not_sent()) {
-                    self.hold(ask);
+                    self.put_back(ask);
                 }
                 return Err(error);
             }
@@ -170,8 +170,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Adds back to the ledger what the store was not asked to take.
-    fn hold(&self, ask: &Ask<'_>) {
+    /// Puts back into the entry what the store was not asked to take.
+    fn put_back(&self, ask: &Ask<'_>) {
         self.with_entries(|entries| {
             if let Some(entry) = entries.find_mut(ask.policy.name()) {
                 entry.charged.in_store = entry.charged.in_store.saturating_add(ask.cost);

@@ -1,8 +1,8 @@
 //! The layout of a key in the store: `rl:{policy::client::resource}`, with the limiter's prefix.
 //!
-//! The braces make it the hash tag of a Redis key, so that all quotas of a policy are in one slot of a cluster. No two
-//! keys have the same text: a policy's name contains no `:`, a part of the client contains no `,` and no `:` outside
-//! brackets, and the resource comes last.
+//! The braces make it the hash tag of a Redis key, so that all quotas of a policy are in one slot of a cluster. No
+//! two keys have the same text: a policy's name contains no `:`, a part of the client contains no `,` and no `:`
+//! outside brackets, and the resource comes last.
 
 use crate::inline_string::InlineString;
 

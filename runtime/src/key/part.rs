@@ -39,7 +39,8 @@ impl KeyPart {
         !bytes.is_empty()
     }
 
-    /// Whether two parts are the same, as far as a program can tell: see [`Policy::is_same_rule`](crate::Policy::is_same_rule).
+    /// Whether two parts are the same, as far as a program can tell: see
+    /// [`Policy::is_same_rule`](crate::Policy::is_same_rule).
     pub(crate) fn is_same(&self, other: &Self, one_declaration: bool) -> bool {
         match (self, other) {
             (Self::Ip, Self::Ip) | (Self::Global, Self::Global) => true,

@@ -65,7 +65,7 @@ fn forwarding(headers: &HeaderMap) -> Option<ClientIpHeader> {
     single(&CF_CONNECTING_IP).or_else(|| single(&X_REAL_IP))
 }
 
-impl<'a> Misconfiguration<'a> {
+impl Misconfiguration<'_> {
     /// Logs what `found` returns, unless this process has logged one of its kind. Not every request is inspected.
     pub(super) fn tell_once(found: impl FnOnce() -> Option<Self>) {
         static LOOKED: AtomicU32 = AtomicU32::new(0);
