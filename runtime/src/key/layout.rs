@@ -20,7 +20,6 @@ pub(super) struct KeyWriter<'k> {
 }
 
 impl<'k> KeyWriter<'k> {
-    #[inline]
     pub(super) fn begin(prefix: &str, policy: &str, key: &'k mut InlineString) -> Self {
         key.push_str(prefix);
         key.push_str(TAG_START);

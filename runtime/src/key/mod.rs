@@ -134,18 +134,24 @@ impl Key {
         let mut text = InlineString::default();
         let mut key = KeyWriter::begin(prefix, policy.name(), &mut text);
         for part in &self.parts {
-            match part {
-                Part::Ip(ip) => network_bits.write_network(*ip, key.part()),
-                Part::Global => encoding::write_global(key.part()),
-                Part::Text(text) => encoding::write_text(text, key.part()),
-                Part::Header(value) => encoding::write_header(value, key.part()),
-            }
+            part.write(network_bits, key.part());
         }
         if let Some(resource) = &self.resource {
             key.resource().push_str(resource.as_str());
         }
         key.end();
         text
+    }
+}
+
+impl Part {
+    fn write(&self, network_bits: NetworkBits, out: &mut InlineString) {
+        match self {
+            Self::Ip(ip) => network_bits.write_network(*ip, out),
+            Self::Global => encoding::write_global(out),
+            Self::Text(text) => encoding::write_text(text, out),
+            Self::Header(value) => encoding::write_header(value, out),
+        }
     }
 }
 
