@@ -16,7 +16,7 @@ use http::StatusCode;
 use crate::amendment::{self, Amend, Amendment};
 use crate::clock::Clock;
 use crate::http::{Answers, Denied, Headers, OnDenied};
-use crate::key::{ClientIpHeader, Prefixes};
+use crate::key::{ClientIpHeader, NetworkBits};
 use crate::policy::Policy;
 use crate::store::guarded::OnStoreError;
 #[cfg(feature = "redis")]
@@ -58,7 +58,7 @@ pub struct Builder {
     require_store: bool,
     deny_memory: bool,
     local_share: f64,
-    prefixes: Prefixes,
+    network_bits: NetworkBits,
     trusted_proxies: Vec<String>,
     client_ip_header: Option<ClientIpHeader>,
     access: Access,
@@ -97,7 +97,7 @@ impl Default for Builder {
             require_store: false,
             deny_memory: true,
             local_share: 1.0,
-            prefixes: Prefixes::default(),
+            network_bits: NetworkBits::default(),
             trusted_proxies: Vec::new(),
             client_ip_header: None,
             access: Access::default(),
@@ -266,14 +266,14 @@ impl Builder {
 
     /// Sets how many leading bits of an IPv4 address tell one client from another, from 0 to 32; default 32.
     pub fn ipv4_prefix(mut self, bits: u8) -> Self {
-        self.prefixes.ipv4 = bits;
+        self.network_bits.ipv4 = bits;
         self
     }
 
     /// Sets how many leading bits of an IPv6 address tell one client from another, from 0 to 128; default 56,
     /// since providers hand networks of that size to one subscriber.
     pub fn ipv6_prefix(mut self, bits: u8) -> Self {
-        self.prefixes.ipv6 = bits;
+        self.network_bits.ipv6 = bits;
         self
     }
 
@@ -352,7 +352,7 @@ impl fmt::Debug for Builder {
             .field("timeout", &self.timeout)
             .field("on_store_error", &self.on_store_error)
             .field("require_store", &self.require_store)
-            .field("prefixes", &self.prefixes)
+            .field("network_bits", &self.network_bits)
             .field("trusted_proxies", &self.trusted_proxies)
             .field("client_ip_header", &self.client_ip_header)
             .field("max_keys", &self.max_keys)

@@ -12,7 +12,7 @@ use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::in_force::{Effective, InForce};
 use crate::inline_string::InlineString;
-use crate::key::{Key, Prefixes, Proxies};
+use crate::key::{Key, NetworkBits, Proxies};
 use crate::policy::Policy;
 use crate::quota::{Quota, Quotas};
 use crate::store::guarded::{Guarded, OnStoreError};
@@ -24,7 +24,7 @@ use crate::telemetry::{self, Verdict};
 pub(crate) struct Limiter {
     pub(crate) store: Guarded,
     pub(crate) key_prefix: Cow<'static, str>,
-    pub(crate) prefixes: Prefixes,
+    pub(crate) network_bits: NetworkBits,
     pub(crate) proxies: Proxies,
     pub(crate) on_store_error: OnStoreError,
     pub(crate) policies: InForce,
@@ -129,7 +129,7 @@ impl Limiter {
     pub(crate) fn ask<'p>(&self, policy: &'p Policy, key: impl Into<Key>) -> Ask<'p> {
         let individual_quotas = policy.individual_quotas().map(Box::new);
         let policy = self.policies.effective(policy);
-        let key = key.into().in_store(&self.key_prefix, &policy, self.prefixes);
+        let key = key.into().in_store(&self.key_prefix, &policy, self.network_bits);
         Ask { individual_quotas, key, cost: policy.fixed_cost(), policy }
     }
 
@@ -265,10 +265,10 @@ fn only_counter<'a, 'p: 'a>(asks: impl IntoIterator<Item = &'a Ask<'p>>) -> Opti
 
 impl fmt::Debug for Limiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { store: _, key_prefix, prefixes, proxies, on_store_error, policies } = self;
+        let Self { store: _, key_prefix, network_bits, proxies, on_store_error, policies } = self;
         f.debug_struct("Limiter")
             .field("key_prefix", key_prefix)
-            .field("prefixes", prefixes)
+            .field("network_bits", network_bits)
             .field("proxies", proxies)
             .field("on_store_error", on_store_error)
             .field("amended", policies)

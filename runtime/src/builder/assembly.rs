@@ -112,7 +112,7 @@ impl Builder {
         let limiter = Limiter {
             store,
             key_prefix: self.key_prefix,
-            prefixes: self.prefixes,
+            network_bits: self.network_bits,
             proxies,
             on_store_error: self.on_store_error,
             policies,

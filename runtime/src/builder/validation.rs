@@ -65,8 +65,8 @@ impl Builder {
                 "every variable would be one: write `RATE_LIMIT_` or the like",
             ),
             (self.max_keys == 0, "max_keys", "no key could be counted: write at least 1"),
-            (self.prefixes.ipv4 > 32, "ipv4_prefix", "an IPv4 address has 32 bits: write 0 to 32"),
-            (self.prefixes.ipv6 > 128, "ipv6_prefix", "an IPv6 address has 128 bits: write 0 to 128"),
+            (self.network_bits.ipv4 > 32, "ipv4_prefix", "an IPv4 address has 32 bits: write 0 to 32"),
+            (self.network_bits.ipv6 > 128, "ipv6_prefix", "an IPv6 address has 128 bits: write 0 to 128"),
             (
                 !(status.is_client_error() || status.is_server_error()),
                 "status",

@@ -2,7 +2,6 @@
 
 #![allow(clippy::result_large_err)] // boxed, each denial would cost an allocation
 
-use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -11,16 +10,15 @@ use axum::response::Response;
 use http::request::Parts;
 use smallvec::SmallVec;
 
-use super::Answers;
-use super::denial::Denied;
 use super::entries::{Entries, Entry};
 use super::faults::{internal_error, no_layer, no_peer};
-use super::identity::{self, NoPeer};
 use super::ledger::Ledger;
+use super::{Answers, denial, identity, policy_functions};
 use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::in_force::Effective;
 use crate::inline_string::InlineString;
+use crate::key::NoPeer;
 use crate::limiter::Ask;
 use crate::policy::Policy;
 use crate::store::remote::{Begun, Concluded};
@@ -37,8 +35,8 @@ pub(super) enum Admission<'a> {
 }
 
 impl Admission<'_> {
-    fn denied(answer: Response) -> Self {
-        Self::Now(Some(Err(answer)))
+    fn refused(response: Response) -> Self {
+        Self::Now(Some(Err(response)))
     }
 }
 
@@ -69,7 +67,7 @@ pub(super) struct Undecided<'a> {
 impl<'a> Undecided<'a> {
     /// Settles the entries by the store's answer. The error is the response to the request.
     fn conclude(&self, ticket: &Ticket) -> Result<(), Response> {
-        let limiter = &self.ledger.limiter().0.limiter;
+        let limiter = self.ledger.limiter();
         self.settle(|entries| {
             let asks = entries.asked(self.admission).iter().map(|entry| &entry.ask);
             limiter.conclude(Operation::Take, asks, ticket)
@@ -82,8 +80,7 @@ impl<'a> Undecided<'a> {
         Box::pin(async move {
             // Moves all of `self` into the future: a drop at the end of `ask` would strike out the entries.
             let undecided = &self;
-            let limiter = &undecided.ledger.limiter().0.limiter;
-            let concluded = limiter.decide_later(Operation::Take, &asks).await;
+            let concluded = undecided.ledger.limiter().decide_later(Operation::Take, &asks).await;
             undecided.settle(|_| concluded)
         })
     }
@@ -97,7 +94,7 @@ impl<'a> Undecided<'a> {
             }
             settle(entries, self.admission, outcome, self.policies)
         });
-        settled.map_err(|refusal| refusal.answer(self.parts, &self.ledger.limiter().0.answers))
+        settled.map_err(|refusal| refusal.answer(self.parts, self.ledger.answers()))
     }
 }
 
@@ -112,15 +109,9 @@ impl Ledger {
     ///
     /// The error is the response to the request.
     pub(super) fn admit<'a>(parts: &'a Parts, policies: &'static [&'static Policy]) -> Admission<'a> {
-        match Self::around(parts) {
-            Some(ledger) => {
-                let asked = ledger.with_entries(|entries| ledger.ask(entries, parts, policies));
-                asked.unwrap_or_else(|refusal| {
-                    Admission::denied(refusal.answer(parts, &ledger.limiter().0.answers))
-                })
-            }
-            None => Admission::denied(no_layer(policies)),
-        }
+        let Some(ledger) = Self::around(parts) else { return Admission::refused(no_layer(policies)) };
+        let asked = ledger.with_entries(|entries| ledger.ask(entries, parts, policies));
+        asked.unwrap_or_else(|refusal| Admission::refused(refusal.answer(parts, ledger.answers())))
     }
 
     fn ask<'a>(
@@ -129,17 +120,17 @@ impl Ledger {
         parts: &'a Parts,
         policies: &'static [&'static Policy],
     ) -> Result<Admission<'a>, Refusal> {
-        let limiter = &self.limiter().0.limiter;
         // A denial stands, even if the same request is sent through a router again.
         if entries.has_denial() {
-            denied(entries, policies)?;
+            check_denials(entries, policies)?;
         }
         let admission = entries.begin();
         if self.enter(entries, admission, parts, policies).is_err() {
             entries.withdraw(admission);
             return Err(Refusal::NoPeer);
         }
-        let begun = limiter.begin(Operation::Take, entries.asked(admission).iter().map(|entry| &entry.ask));
+        let asks = entries.asked(admission).iter().map(|entry| &entry.ask);
+        let begun = self.limiter().begin(Operation::Take, asks);
         let undecided = || Undecided { ledger: self, parts, admission, policies };
         Ok(match begun {
             // Most are decided on the spot, without a future that would have to be moved around.
@@ -163,8 +154,8 @@ impl Ledger {
         parts: &Parts,
         policies: &'static [&'static Policy],
     ) -> Result<(), NoPeer> {
-        let limiter = &self.limiter().0.limiter;
-        let _in_policy_functions = InPolicyFunctions::begin();
+        let limiter = self.limiter();
+        let _running = policy_functions::Running::begin();
         for &policy in policies {
             // A request is charged once per policy, even if the policy stands on one item twice.
             let is_policy = |entry: &Entry| entry.ask.policy.name() == policy.name();
@@ -188,41 +179,14 @@ impl Ledger {
     }
 }
 
-thread_local! {
-    static IN_POLICY_FUNCTIONS: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether a function of a policy is running on this thread.
-pub(super) fn in_policy_functions() -> bool {
-    IN_POLICY_FUNCTIONS.get()
-}
-
-/// Marks this thread while functions of policies run. Nothing is decided yet that they could look at, and the
-/// ledger is locked: waiting for it would deadlock.
-struct InPolicyFunctions {
-    /// Whether this admission began inside of such a function.
-    was_in_one: bool,
-}
-
-impl InPolicyFunctions {
-    fn begin() -> Self {
-        Self { was_in_one: IN_POLICY_FUNCTIONS.replace(true) }
-    }
-}
-
-impl Drop for InPolicyFunctions {
-    fn drop(&mut self) {
-        IN_POLICY_FUNCTIONS.set(self.was_in_one);
-    }
-}
-
 /// Why a request may not go on. The response is made after the ledger is unlocked, since the user's code may make
 /// it and look at the ledger.
 pub(super) enum Refusal {
     /// All decisions that deny, each with its policy.
     Denied(SmallVec<[(Decision, Effective<'static>); 1]>),
-    /// The store failed. The policy is the first of those that were asked together.
-    Store(StoreError, Option<Effective<'static>>),
+    /// The store failed.
+    Store(StoreError),
+    /// A policy needs the client's address, and the request has none.
     NoPeer,
 }
 
@@ -237,13 +201,10 @@ impl Refusal {
                 };
                 denying.iter().max_by_key(wait).map_or_else(internal_error, |(longest, policy)| {
                     let deny = denying.iter().map(|(decision, _)| decision);
-                    Denied::by_quota(parts, longest, policy, deny, answers)
+                    denial::by_quota(parts, longest, policy, deny, answers)
                 })
             }
-            Self::Store(error, Some(policy)) => {
-                Denied::by_store(parts, error, &policy).into_response(answers)
-            }
-            Self::Store(_, None) => internal_error(),
+            Self::Store(error) => denial::by_store(parts, error, answers),
             Self::NoPeer => no_peer(),
         }
     }
@@ -259,27 +220,29 @@ fn settle(
     match outcome {
         Ok(outcome) => {
             entries.settle(admission, outcome);
-            if entries.has_denial() { denied(entries, policies) } else { Ok(()) }
+            if entries.has_denial() { check_denials(entries, policies) } else { Ok(()) }
         }
-        Err(error) => refused(entries, admission, error),
+        Err(error) => Err(refuse(entries, admission, error)),
     }
 }
 
-/// Strikes out the entries of `admission`, since the store has failed.
+/// Strikes out the entries of `admission`, since the store has failed, and returns the refusal.
 #[cold]
-fn refused(entries: &mut Entries, admission: u32, error: StoreError) -> Result<(), Refusal> {
+fn refuse(entries: &mut Entries, admission: u32, error: StoreError) -> Refusal {
     let asked = entries.asked(admission);
     for entry in asked {
         entry.ask.report_refused();
     }
-    let first = asked.first().map(|entry| entry.ask.policy.clone());
+    // The first stands for all that were asked together.
+    let policy = asked.first().map(|entry| entry.ask.policy.name());
+    tracing::debug!(policy, %error, "denied without a store");
     entries.withdraw(admission);
-    Err(Refusal::Store(error, first))
+    Refusal::Store(error)
 }
 
 /// Returns an error if one of `policies` has denied the request.
 #[cold] // most requests pass
-fn denied(entries: &Entries, policies: &[&'static Policy]) -> Result<(), Refusal> {
+fn check_denials(entries: &Entries, policies: &[&'static Policy]) -> Result<(), Refusal> {
     let is_asked = |entry: &&Entry| policies.iter().any(|policy| policy.name() == entry.ask.policy.name());
     let denying = entries.decided().filter(|entry| entry.is_denied()).filter(is_asked);
     let denying: SmallVec<[_; 1]> =

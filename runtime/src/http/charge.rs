@@ -83,7 +83,7 @@ impl Charge {
     /// Returns the policy that this charge is restricted to, if any.
     fn policy(&self) -> Result<Option<&str>, Error> {
         if let Some(policy) = &self.policy {
-            self.ledger.limiter().0.limiter.policies.find("Charge::of", policy)?;
+            self.ledger.limiter().policies.find("Charge::of", policy)?;
         }
         Ok(self.policy.as_deref())
     }

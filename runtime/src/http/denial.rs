@@ -12,12 +12,10 @@ use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
-use super::Answers;
-use super::fields;
 use super::problem::Problem;
+use super::{Answers, fields};
 use crate::decision::Decision;
-use crate::error::{Error, StoreError};
-use crate::log_throttle::LogThrottle;
+use crate::error::StoreError;
 use crate::policy::Policy;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -25,35 +23,6 @@ const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 const STORE_AWAY: &str = "The rate limit can't be checked at the moment.";
-
-/// The response when a handler returns the error of [`check`](crate::RateLimiter::check) or
-/// [`Charge`](crate::Charge): 503 if the store failed, 500 if the program is at fault. The limiter's settings for
-/// denials do not apply.
-impl IntoResponse for Error {
-    fn into_response(self) -> Response {
-        match self {
-            Self::Store(error) => {
-                tracing::debug!(%error, "answered without a store");
-                finished(
-                    detail(StatusCode::SERVICE_UNAVAILABLE, STORE_AWAY),
-                    Some(whole_seconds(Duration::ZERO)),
-                )
-            }
-            Self::Build(error) => {
-                // A fault of the program shows in every request, and clients may send any number of them.
-                static FAULTS: LogThrottle = LogThrottle::new();
-                if let Some(requests) = FAULTS.occurs() {
-                    tracing::error!(
-                        %error,
-                        requests,
-                        "answered with 500, since the program is at fault (logged at most once in ten seconds)"
-                    );
-                }
-                super::faults::internal_error()
-            }
-        }
-    }
-}
 
 /// How a denial is answered.
 #[derive(Clone, Default)]
@@ -114,55 +83,61 @@ pub enum Reason {
     Store(StoreError),
 }
 
+/// Returns the response to a denial by `decision` of `policy`, which has the longest wait of all that `deny`.
+pub(super) fn by_quota<'a>(
+    request: &Parts,
+    decision: &Decision,
+    policy: &Policy,
+    deny: impl Iterator<Item = &'a Decision>,
+    answers: &Answers,
+) -> Response {
+    let message: Cow<'static, str> = if decision.is_too_costly() && policy.message.is_none() {
+        let cost = decision.cost();
+        format!("This request costs {cost}, which is more than the limit ever allows.").into()
+    } else {
+        policy.denial_message().into()
+    };
+    let status = policy.denial_status().unwrap_or(answers.status);
+    if let OnDenied::Detail = answers.on_denied {
+        // Under a flood of requests, nothing is spent on a `Denied` that nobody reads, or on looking for fields that
+        // a new response does not have.
+        let mut response = detail(status, &message);
+        if let Some(wait) = decision.retry_after() {
+            response.headers_mut().insert(RETRY_AFTER, fields::number(whole_seconds(wait).as_secs()));
+        }
+        response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+        return response;
+    }
+    let exceeded = deny.flat_map(fields::items).filter(|(_, state)| state.exceeded);
+    let denied = Denied {
+        request,
+        violated: exceeded.map(|(name, _)| name.to_string()).collect(),
+        reason: Reason::Quota(Box::new(decision.clone())),
+        status,
+        message,
+    };
+    denied.into_response(answers)
+}
+
+/// Returns the response to a denial because the store failed.
+pub(super) fn by_store(request: &Parts, error: StoreError, answers: &Answers) -> Response {
+    let denied = Denied {
+        request,
+        violated: Vec::new(),
+        reason: Reason::Store(error),
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        message: STORE_AWAY.into(),
+    };
+    denied.into_response(answers)
+}
+
+/// Returns the response where the store failed and no limiter's settings apply.
+pub(super) fn store_away() -> Response {
+    let response = detail(StatusCode::SERVICE_UNAVAILABLE, STORE_AWAY);
+    finished(response, Some(whole_seconds(Duration::ZERO)))
+}
+
 impl<'r> Denied<'r> {
-    /// Returns the response to a denial by `decision` of `policy`, which has the longest wait of all that `deny`.
-    pub(super) fn by_quota<'a>(
-        request: &'r Parts,
-        decision: &Decision,
-        policy: &Policy,
-        deny: impl Iterator<Item = &'a Decision>,
-        answers: &Answers,
-    ) -> Response {
-        let message: Cow<'static, str> = if decision.is_too_costly() && policy.message.is_none() {
-            let cost = decision.cost();
-            format!("This request costs {cost}, which is more than the limit ever allows.").into()
-        } else {
-            policy.denial_message().into()
-        };
-        let status = policy.denial_status().unwrap_or(answers.status);
-        if let OnDenied::Detail = answers.on_denied {
-            // Under a flood of requests, nothing is spent on a `Denied` that nobody reads, or on looking for
-            // fields that a new response does not have.
-            let mut response = detail(status, &message);
-            if let Some(wait) = decision.retry_after() {
-                response.headers_mut().insert(RETRY_AFTER, fields::number(whole_seconds(wait).as_secs()));
-            }
-            response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
-            return response;
-        }
-        let exceeded = deny.flat_map(fields::items).filter(|(_, state)| state.exceeded);
-        let denied = Self {
-            request,
-            violated: exceeded.map(|(name, _)| name.to_string()).collect(),
-            reason: Reason::Quota(Box::new(decision.clone())),
-            status,
-            message,
-        };
-        denied.into_response(answers)
-    }
-
-    /// Makes a denial because the store failed when `policy` was asked.
-    pub(super) fn by_store(request: &'r Parts, error: StoreError, policy: &Policy) -> Self {
-        tracing::debug!(policy = policy.name(), %error, "denied without a store");
-        Self {
-            request,
-            violated: Vec::new(),
-            reason: Reason::Store(error),
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            message: STORE_AWAY.into(),
-        }
-    }
-
     /// Returns the request, without its body. It tells which page or language the client wants.
     pub fn request(&self) -> &'r Parts {
         self.request
@@ -199,7 +174,7 @@ impl<'r> Denied<'r> {
         self.violated.iter().map(String::as_str)
     }
 
-    pub(super) fn into_response(self, answers: &Answers) -> Response {
+    fn into_response(self, answers: &Answers) -> Response {
         let response = match &answers.on_denied {
             OnDenied::Detail => detail(self.status, &self.message),
             OnDenied::Problem => self.problem(),
@@ -239,27 +214,12 @@ pub(super) fn detail(status: StatusCode, text: &str) -> Response {
 
 /// Rounds a wait as clients are told it: up to whole seconds, and to at least one.
 fn whole_seconds(wait: Duration) -> Duration {
-    Duration::from_secs(ceil_seconds(wait).max(1))
-}
-
-/// Rounds up to whole seconds, so that a client that waits them does not come too early. Caps them at the 15
-/// digits that a number in a field may have, whatever a custom store returns.
-pub(super) fn ceil_seconds(duration: Duration) -> u64 {
-    const MOST: u64 = 999_999_999_999_999;
-    (duration.as_secs().min(MOST) + u64::from(duration.subsec_nanos() > 0)).min(MOST)
+    Duration::from_secs(fields::ceil_seconds(wait).max(1))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn seconds_are_rounded_up_and_have_an_end() {
-        for (nanos, seconds) in [(0, 0), (1, 1), (1_000_000_000, 1), (1_000_000_001, 2)] {
-            assert_eq!(ceil_seconds(Duration::from_nanos(nanos)), seconds);
-        }
-        assert_eq!(ceil_seconds(Duration::MAX).to_string().len(), 15);
-    }
 
     #[test]
     fn what_is_said_most_is_written_down() {

@@ -17,7 +17,7 @@ pub(super) struct Entry {
     outcome: Option<Outcome>,
     /// How much of the policy's quotas this request holds.
     pub(super) charged: Charged,
-    /// The check that was late, if it was decided without the store for that.
+    /// The store's check that missed its deadline, if this entry was decided without the store because of that.
     late: Option<Box<LatePart>>,
     /// The admission that it belongs to: policies of one admission are asked together.
     admission: u32,
@@ -172,7 +172,7 @@ impl Entry {
 
     /// Records that `cost` was charged, in the place that `part` tells.
     pub(super) fn charge(&mut self, cost: u32, part: &Outcome) {
-        let Charged { in_store, in_process, .. } = &mut self.charged;
+        let Charged { in_store, in_process } = &mut self.charged;
         let charged = if part.is_degraded() { in_process } else { in_store };
         *charged = charged.saturating_add(cost);
     }

@@ -1,13 +1,16 @@
-//! Responses for limited routes that lack a limiter or a peer address: 500, and a log line that says what to add.
+//! Responses where no limiter's settings apply: to faults of the program, 500 and a log line that says what to
+//! mend; and to an error that a handler returns.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use parking_lot::Mutex;
 
-use super::denial::detail;
+use super::denial::{detail, store_away};
+use crate::error::Error;
+use crate::log_throttle::LogThrottle;
 use crate::policy::Policy;
 
 /// Logs once, however many requests run into it.
@@ -44,6 +47,32 @@ pub(super) fn no_peer() -> Response {
         );
     });
     internal_error()
+}
+
+/// The response when a handler returns the error of [`check`](crate::RateLimiter::check) or
+/// [`Charge`](crate::Charge): 503 if the store failed, 500 if the program is at fault. The limiter's settings for
+/// denials do not apply.
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Store(error) => {
+                tracing::debug!(%error, "answered without a store");
+                store_away()
+            }
+            Self::Build(error) => {
+                // A fault of the program shows in every request, and clients may send any number of them.
+                static FAULTS: LogThrottle = LogThrottle::new();
+                if let Some(requests) = FAULTS.occurs() {
+                    tracing::error!(
+                        %error,
+                        requests,
+                        "answered with 500, since the program is at fault (logged at most once in ten seconds)"
+                    );
+                }
+                internal_error()
+            }
+        }
+    }
 }
 
 /// Answers 500 without the reason, which is in the log and is not the client's business.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::denial::ceil_seconds;
 use crate::decision::{Decision, QuotaState};
 use crate::inline_string::InlineString;
 
@@ -38,10 +37,10 @@ impl Headers {
     pub(super) fn write(self, decisions: &[Decision], headers: &mut HeaderMap) {
         let told = decisions.iter().filter(|decision| !decision.is_shadowed());
         if matches!(self, Self::Draft | Self::Both) {
-            draft(told.clone(), headers);
+            write_draft(told.clone(), headers);
         }
         if matches!(self, Self::Legacy | Self::Both) {
-            legacy(told, headers);
+            write_legacy(told, headers);
         }
     }
 }
@@ -68,12 +67,12 @@ pub(super) fn items(decision: &Decision) -> impl Iterator<Item = (ItemName, &Quo
 }
 
 /// Writes `"hardwork";q=5;w=60` and `"hardwork";r=4;t=60`.
-fn draft<'a>(decisions: impl Iterator<Item = &'a Decision>, headers: &mut HeaderMap) {
+fn write_draft<'a>(decisions: impl Iterator<Item = &'a Decision>, headers: &mut HeaderMap) {
     let (mut policies, mut limits) = (List::default(), List::default());
     for (name, state) in decisions.flat_map(items) {
         let quota = &state.quota;
         policies.item(name, (";q=", quota.limit().into()), (";w=", quota.window_seconds()));
-        limits.item(name, (";r=", told(state).into()), (";t=", ceil_seconds(until_more(state))));
+        limits.item(name, (";r=", left(state).into()), (";t=", ceil_seconds(until_more(state))));
     }
     // Appended, since a list may span several lines, and another limiter may have added one.
     if let Some(value) = policies.value() {
@@ -117,7 +116,7 @@ impl List {
 
 /// Returns what clients are told is left: at most the quota, though a bucket may hold more than it gets in a
 /// window.
-fn told(state: &QuotaState) -> u32 {
+fn left(state: &QuotaState) -> u32 {
     state.remaining.min(state.quota.limit())
 }
 
@@ -128,11 +127,12 @@ fn until_more(state: &QuotaState) -> Duration {
     next_try.map_or(state.reset, |wait| wait.min(state.reset))
 }
 
-fn legacy<'a>(decisions: impl Iterator<Item = &'a Decision> + Clone, headers: &mut HeaderMap) {
+/// Writes `x-ratelimit-limit` and its like for the quota that binds first.
+fn write_legacy<'a>(decisions: impl Iterator<Item = &'a Decision> + Clone, headers: &mut HeaderMap) {
     let states = decisions.flat_map(Decision::quotas);
     if let Some(state) = QuotaState::binding(states) {
         headers.insert(X_LIMIT, number(state.quota.limit().into()));
-        headers.insert(X_REMAINING, number(told(state).into()));
+        headers.insert(X_REMAINING, number(left(state).into()));
         headers.insert(X_RESET, number(ceil_seconds(until_more(state))));
     }
 }
@@ -140,6 +140,13 @@ fn legacy<'a>(decisions: impl Iterator<Item = &'a Decision> + Clone, headers: &m
 /// Makes a header value with one allocation; `HeaderValue::from(number)` makes two.
 pub(super) fn number(number: u64) -> HeaderValue {
     HeaderValue::from_str(itoa::Buffer::new().format(number)).unwrap_or_else(|_| number.into())
+}
+
+/// Rounds up to whole seconds, so that a client that waits them does not come too early. Caps them at the 15
+/// digits that a number in a field may have, whatever a custom store returns.
+pub(super) fn ceil_seconds(duration: Duration) -> u64 {
+    const MOST: u64 = 999_999_999_999_999;
+    (duration.as_secs().min(MOST) + u64::from(duration.subsec_nanos() > 0)).min(MOST)
 }
 
 #[cfg(test)]
@@ -177,6 +184,14 @@ mod tests {
             let written = written.as_ref().and_then(|value| value.to_str().ok());
             prop_assert_eq!(written, expected.as_deref());
         }
+    }
+
+    #[test]
+    fn seconds_are_rounded_up_and_have_an_end() {
+        for (nanos, seconds) in [(0, 0), (1, 1), (1_000_000_000, 1), (1_000_000_001, 2)] {
+            assert_eq!(ceil_seconds(Duration::from_nanos(nanos)), seconds);
+        }
+        assert_eq!(ceil_seconds(Duration::MAX).to_string().len(), 15);
     }
 
     #[test]

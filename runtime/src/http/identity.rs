@@ -8,7 +8,7 @@ use http::request::Parts;
 
 use super::ledger::Ledger;
 use crate::inline_string::InlineString;
-use crate::key::{self, Target};
+use crate::key::{self, NoPeer, Target};
 use crate::limiter::Limiter;
 use crate::policy::{Policy, Scope};
 use crate::rate_limiter::RateLimiter;
@@ -56,12 +56,8 @@ impl RateLimiter {
 /// async fn status() {}
 /// ```
 pub fn client_ip(request: &Parts) -> Option<IpAddr> {
-    Ledger::around(request)?.limiter().client_ip(request)
+    Ledger::around(request)?.rate_limiter().client_ip(request)
 }
-
-/// The request has no peer address.
-#[derive(Debug)]
-pub(super) struct NoPeer;
 
 /// Writes the key under which `policy` counts this request.
 pub(super) fn write_key(
@@ -70,8 +66,7 @@ pub(super) fn write_key(
     limiter: &Limiter,
     key: &mut InlineString,
 ) -> Result<(), NoPeer> {
-    let client = || client(parts, limiter);
-    let asked = match policy.scope() {
+    let target = match policy.scope() {
         Scope::Policy => Target::Anything,
         // A nested router strips its prefix from the path.
         Scope::Resource => {
@@ -84,7 +79,11 @@ pub(super) fn write_key(
             Target::Route(&parts.method, template)
         }
     };
-    key::of_request((&limiter.key_prefix, policy, limiter.prefixes), parts, &asked, client, key)
+    let write_client = |key: &mut InlineString| {
+        limiter.network_bits.write_network(client(parts, limiter)?, key);
+        Ok(())
+    };
+    key::of_request(&limiter.key_prefix, policy, parts, &target, write_client, key)
 }
 
 fn client(parts: &Parts, limiter: &Limiter) -> Result<IpAddr, NoPeer> {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::ServiceExt;
@@ -106,7 +107,7 @@ impl RateLimiter {
         let ledger = Ledger::new(self.clone());
         let outer = extensions.insert(ledger.clone());
         // If the same limiter is around a router and around one nested in it, the outer layer keeps the ledger.
-        if let Some(outer) = outer.filter(|outer| outer.limiter().is(self))
+        if let Some(outer) = outer.filter(|outer| outer.rate_limiter().is(self))
             && let Some(ledger) = extensions.get_mut()
         {
             *ledger = outer;
@@ -117,7 +118,7 @@ impl RateLimiter {
 
     /// Whether `other` is a clone of this one.
     fn is(&self, other: &Self) -> bool {
-        std::sync::Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
@@ -155,7 +156,7 @@ where
             let mut response = ready!(this.inner.poll(cx))?;
             let Some(ledger) = this.ledger.take() else { return Poll::Ready(Ok(response)) };
             if !ledger.depends_on_answer() {
-                tell(&ledger, response.headers_mut());
+                write_fields(&ledger, response.headers_mut());
                 return Poll::Ready(Ok(response));
             }
             Box::new(HeldResponse::of(response, ledger))
@@ -166,7 +167,7 @@ where
         }
         let HeldResponse { answer, ledger, .. } = *held;
         Poll::Ready(answer.map(|mut response| {
-            tell(&ledger, response.headers_mut());
+            write_fields(&ledger, response.headers_mut());
             response
         }))
     }
@@ -188,8 +189,8 @@ impl<F: Future + fmt::Debug> fmt::Debug for ResponseFuture<F> {
 
 /// Writes the response fields for what has been decided.
 #[inline(never)] // it is long, and needed only where fields are written
-fn tell(ledger: &Ledger, headers: &mut HeaderMap) {
-    let fields = ledger.limiter().0.answers.headers;
+fn write_fields(ledger: &Ledger, headers: &mut HeaderMap) {
+    let fields = ledger.answers().headers;
     if fields == Headers::Off {
         return;
     }

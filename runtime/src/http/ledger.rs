@@ -8,11 +8,12 @@ use http::response;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::admission::in_policy_functions;
+use super::Answers;
 use super::decisions::NoLayer;
 use super::entries::{Charged, Entries, Entry, LatePart};
+use super::policy_functions;
 use crate::error::StoreError;
-use crate::limiter::Ask;
+use crate::limiter::{Ask, Limiter};
 use crate::policy::GiveBackIf;
 use crate::rate_limiter::RateLimiter;
 use crate::store::{Operation, Outcome};
@@ -23,7 +24,7 @@ pub(crate) struct Ledger(Arc<Record>);
 
 #[derive(Debug)]
 struct Record {
-    limiter: RateLimiter,
+    rate_limiter: RateLimiter,
     entries: Mutex<Entries>,
     depends_on_answer: AtomicBool,
 }
@@ -41,9 +42,9 @@ struct Returned {
 }
 
 impl Ledger {
-    pub(super) fn new(limiter: RateLimiter) -> Self {
+    pub(super) fn new(rate_limiter: RateLimiter) -> Self {
         let (entries, depends_on_answer) = (Mutex::default(), AtomicBool::new(false));
-        Self(Arc::new(Record { limiter, entries, depends_on_answer }))
+        Self(Arc::new(Record { rate_limiter, entries, depends_on_answer }))
     }
 
     /// Returns the ledger of a request, if it has one.
@@ -54,12 +55,22 @@ impl Ledger {
     /// Returns the ledger of a request for its handler. A function of a policy gets none, since it runs before
     /// anything is decided.
     pub(super) fn of(parts: &Parts) -> Result<&Self, NoLayer> {
-        let ledger = Self::around(parts).filter(|_| !in_policy_functions());
+        let ledger = Self::around(parts).filter(|_| !policy_functions::are_running());
         ledger.ok_or(NoLayer)
     }
 
-    pub(super) fn limiter(&self) -> &RateLimiter {
-        &self.0.limiter
+    pub(super) fn rate_limiter(&self) -> &RateLimiter {
+        &self.0.rate_limiter
+    }
+
+    /// Returns the core of the rate limiter.
+    pub(super) fn limiter(&self) -> &Limiter {
+        &self.rate_limiter().0.limiter
+    }
+
+    /// Returns the response settings of the rate limiter.
+    pub(super) fn answers(&self) -> &Answers {
+        &self.rate_limiter().0.answers
     }
 
     /// Runs `work` on the entries, under the lock.
@@ -70,7 +81,7 @@ impl Ledger {
     /// Charges this request `cost` more under `policy`, or under all its policies if that is `None`.
     pub(super) async fn add(&self, policy: Option<&str>, cost: u32) -> Result<(), StoreError> {
         let asks = self.asks(|entry| if entry.is_of(policy) { cost } else { 0 });
-        let outcome = self.limiter().0.limiter.decide(Operation::Add, &asks).await?;
+        let outcome = self.limiter().decide(Operation::Add, &asks).await?;
         self.note(Operation::Add, &asks, outcome);
         Ok(())
     }
@@ -78,7 +89,7 @@ impl Ledger {
     /// Gives back `cost`, but at most what this request has been charged, under `policy` or under all its
     /// policies.
     pub(super) async fn give_back(&self, policy: Option<&str>, cost: u32) -> Result<(), StoreError> {
-        self.give(self.returned(|entry| if entry.is_of(policy) { cost } else { 0 })).await
+        self.give_back_all(self.take_out(|entry| if entry.is_of(policy) { cost } else { 0 })).await
     }
 
     /// Notes that the response decides whether the charges stay.
@@ -106,10 +117,10 @@ impl Ledger {
             .map(|(name, _)| name)
             .collect();
         let returned =
-            self.returned(|entry| if given_back.contains(&entry.ask.policy.name()) { u32::MAX } else { 0 });
+            self.take_out(|entry| if given_back.contains(&entry.ask.policy.name()) { u32::MAX } else { 0 });
         async move {
             // The response is sent all the same; the log says why the store failed.
-            let _ = self.give(returned).await;
+            let _ = self.give_back_all(returned).await;
         }
     }
 
@@ -120,7 +131,7 @@ impl Ledger {
     }
 
     /// Takes out of each entry what is given back of its charge: at most the amount that `cost` returns for it.
-    fn returned(&self, cost: impl Fn(&Entry) -> u32) -> Returned {
+    fn take_out(&self, cost: impl Fn(&Entry) -> u32) -> Returned {
         self.with_entries(|entries| {
             let mut returned = Returned::default();
             for entry in entries.decided_mut() {
@@ -136,9 +147,9 @@ impl Ledger {
     }
 
     /// Gives everything back to where it was charged, even if the store has gone away or come back since.
-    async fn give(&self, returned: Returned) -> Result<(), StoreError> {
+    async fn give_back_all(&self, returned: Returned) -> Result<(), StoreError> {
         let Returned { to_store, to_process, late } = returned;
-        let limiter = &self.limiter().0.limiter;
+        let limiter = self.limiter();
         for (late, ask) in &late {
             ask.renounce(&late.check, late.first);
         }
@@ -151,7 +162,7 @@ impl Ledger {
                 // Of several, some may have been given back. A single one that the store was not asked for can be
                 // tried again.
                 if let ([ask], true) = (&to_store[..], error.was_not_sent()) {
-                    self.hold(ask);
+                    self.put_back(ask);
                 }
                 return Err(error);
             }
@@ -159,8 +170,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Adds back to the ledger what the store was not asked to take.
-    fn hold(&self, ask: &Ask<'_>) {
+    /// Puts back into the entry what the store was not asked to take.
+    fn put_back(&self, ask: &Ask<'_>) {
         self.with_entries(|entries| {
             if let Some(entry) = entries.find_mut(ask.policy.name()) {
                 entry.charged.in_store = entry.charged.in_store.saturating_add(ask.cost);

@@ -1,9 +1,10 @@
 //! The Axum side of the limiter: checks requests on the way in, and tells clients of their quotas on the way out.
 //!
 //! [`layer`] puts a [`ledger`] into each request. A [`permit`] before a handler or a [`guard`](mod@guard) around a
-//! router asks for [`admission`], which checks the policies under keys made from the request's [`identity`]. The ledger
-//! keeps what was decided, and the layer turns it into response [`fields`]. A [`denial`], which may be a
-//! [`problem`], is answered at once, and so are [`faults`] of the program.
+//! router asks for [`admission`], which checks the policies under keys made from the request's [`identity`]. The
+//! ledger keeps what was decided in its [`entries`], which a handler reads as [`decisions`] and corrects through a
+//! [`charge`], and the layer turns it into response [`fields`]. A [`denial`], which may be a [`problem`], is
+//! answered at once, and so are [`faults`] of the program.
 
 mod admission;
 mod charge;
@@ -17,6 +18,7 @@ mod identity;
 mod layer;
 mod ledger;
 mod permit;
+mod policy_functions;
 mod problem;
 
 use http::StatusCode;

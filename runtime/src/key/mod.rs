@@ -1,36 +1,28 @@
 //! Keys: who shares a quota.
 
 mod client_ip;
-mod prefix;
+mod encoding;
+mod layout;
+mod network_bits;
+mod part;
 mod resource;
 
-use std::fmt::{self, Write as _};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use http::Method;
 use http::request::Parts;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use sha2::{Digest as _, Sha256};
 use smallvec::{SmallVec, smallvec};
 
+use self::layout::KeyWriter;
 use crate::inline_string::InlineString;
 use crate::policy::Policy;
 
 pub use client_ip::ClientIpHeader;
 pub(crate) use client_ip::Proxies;
 pub(crate) use client_ip::address::canonical_network;
-pub(crate) use prefix::Prefixes;
-
-const HEX: [u8; 16] = *b"0123456789abcdef";
-
-/// The part that all clients share.
-const GLOBAL: char = '*';
-
-/// The longest part of a key, as encoded. A longer one is hashed.
-const MAX_PART: usize = 200;
-
-/// What is encoded in a text: all that could end a part, leave the hash tag or spoil a line of `redis-cli`.
-const IN_TEXT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'@').remove(b'+');
+pub(crate) use layout::policy_of;
+pub(crate) use network_bits::NetworkBits;
+pub use part::KeyPart;
 
 /// Who shares a quota: a client and, where a policy tells resources apart, what it asks for.
 ///
@@ -62,88 +54,6 @@ enum Part {
     Header(Vec<u8>),
 }
 
-/// One part of a key: see [`Policy::key`].
-#[derive(Clone, Copy)]
-#[non_exhaustive]
-pub enum KeyPart {
-    /// The client's address.
-    Ip,
-    /// One quota that all share.
-    Global,
-    /// The value of a header. Whoever can send any value has any number of quotas, so use a header that something
-    /// before the limit has checked. The value is hashed in the store, since it may be a secret.
-    Header(&'static str),
-    /// What a function reads from the request; `None` if the request lacks it.
-    By(fn(&Parts) -> Option<String>),
-}
-
-impl KeyPart {
-    pub(crate) const fn is_valid(&self) -> bool {
-        let Self::Header(name) = self else { return true };
-        let bytes = name.as_bytes();
-        let mut index = 0;
-        while index < bytes.len() {
-            // A token of RFC 9110.
-            if !matches!(bytes[index], b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'!' | b'#'..=b'\'' | b'*' | b'+'
-                | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
-            {
-                return false;
-            }
-            index += 1;
-        }
-        !bytes.is_empty()
-    }
-
-    /// Whether two parts are the same, as far as a program can tell: see [`Policy::is_same_rule`].
-    pub(crate) fn is_same(&self, other: &Self, one_declaration: bool) -> bool {
-        match (self, other) {
-            (Self::Ip, Self::Ip) | (Self::Global, Self::Global) => true,
-            (Self::By(_), Self::By(_)) => one_declaration,
-            (Self::Header(one), Self::Header(other)) => one.eq_ignore_ascii_case(other),
-            _ => false,
-        }
-    }
-
-    /// Writes this part of the request or, if the request lacks it, the client's address.
-    fn write<E>(
-        &self,
-        request: &Parts,
-        client: impl Fn() -> Result<IpAddr, E>,
-        cut: Prefixes,
-        key: &mut InlineString,
-    ) -> Result<(), E> {
-        if matches!(self, Self::Ip) || !self.write_own(request, key) {
-            cut.write(client()?, key);
-        }
-        Ok(())
-    }
-
-    /// Writes this part of the request, and returns whether the request has it.
-    #[inline(never)] // most keys need none of it, and it is long
-    fn write_own(&self, request: &Parts, key: &mut InlineString) -> bool {
-        match self {
-            Self::Global => {
-                key.push(GLOBAL);
-                return true;
-            }
-            Self::Header(name) => {
-                if let Some(value) = request.headers.get(*name).filter(|value| !value.is_empty()) {
-                    write_hash('=', value.as_bytes(), key);
-                    return true;
-                }
-            }
-            Self::By(read) => {
-                if let Some(text) = read(request).filter(|text| !text.is_empty()) {
-                    write_text(&text, key);
-                    return true;
-                }
-            }
-            Self::Ip => {}
-        }
-        false
-    }
-}
-
 /// What a quota is kept for, besides the client.
 pub(crate) enum Target<'a> {
     /// Everything that the policy stands on.
@@ -154,58 +64,31 @@ pub(crate) enum Target<'a> {
     Route(&'a Method, &'a str),
 }
 
-/// Writes the key under which `policy` counts `request`. The address that `client` returns replaces the parts
-/// that the request lacks.
-pub(crate) fn of_request<E>(
-    (prefix, policy, cut): (&str, &Policy, Prefixes),
+/// A key needs the client's address, and the request has no peer address.
+#[derive(Debug)]
+pub(crate) struct NoPeer;
+
+/// Writes the key under which `policy` counts `request`. What `write_client` writes replaces the parts that the
+/// request lacks.
+pub(crate) fn of_request(
+    prefix: &str,
+    policy: &Policy,
     request: &Parts,
-    asked: &Target<'_>,
-    client: impl Fn() -> Result<IpAddr, E>,
+    target: &Target<'_>,
+    write_client: impl Fn(&mut InlineString) -> Result<(), NoPeer>,
     key: &mut InlineString,
-) -> Result<(), E> {
-    begin(prefix, policy, key);
-    for (index, part) in policy.key_parts().iter().enumerate() {
-        if index > 0 {
-            key.push(',');
-        }
-        part.write(request, &client, cut, key)?;
+) -> Result<(), NoPeer> {
+    let mut key = KeyWriter::begin(prefix, policy.name(), key);
+    for part in policy.key_parts() {
+        part.write(request, &write_client, key.part())?;
     }
-    match asked {
+    match target {
         Target::Anything => {}
-        Target::Resource(method, path) => {
-            key.push_str("::");
-            resource::write_path(method, path, key);
-        }
-        Target::Route(method, template) => {
-            key.push_str("::");
-            resource::write_route(method, template, key);
-        }
+        Target::Resource(method, path) => resource::write_path(method, path, key.resource()),
+        Target::Route(method, template) => resource::write_route(method, template, key.resource()),
     }
-    key.push_str("}");
+    key.end();
     Ok(())
-}
-
-/// Writes `rl:{name::`.
-///
-/// The key is `{name::client::resource}` with the limiter's prefix. The braces make it the hash tag of a Redis
-/// key, so that all quotas of a policy are in one slot of a cluster. No two keys have the same text: a name
-/// contains no `:`, a part contains no `,` and no `:` outside brackets, and the resource comes last.
-fn begin(prefix: &str, policy: &Policy, key: &mut InlineString) {
-    key.push_str(prefix);
-    key.push_str("{");
-    key.push_str(policy.name());
-    key.push_str("::");
-}
-
-impl fmt::Debug for KeyPart {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ip => f.write_str("Ip"),
-            Self::Global => f.write_str("Global"),
-            Self::Header(name) => f.debug_tuple("Header").field(name).finish(),
-            Self::By(_) => f.write_str("By(..)"),
-        }
-    }
 }
 
 impl Key {
@@ -247,26 +130,28 @@ impl Key {
     }
 
     /// Returns the text of the key under `policy`.
-    pub(crate) fn in_store(&self, prefix: &str, policy: &Policy, cut: Prefixes) -> InlineString {
-        let mut key = InlineString::default();
-        begin(prefix, policy, &mut key);
-        for (index, part) in self.parts.iter().enumerate() {
-            if index > 0 {
-                key.push(',');
-            }
-            match part {
-                Part::Ip(ip) => cut.write(*ip, &mut key),
-                Part::Global => key.push(GLOBAL),
-                Part::Text(text) => write_text(text, &mut key),
-                Part::Header(value) => write_hash('=', value, &mut key),
-            }
+    pub(crate) fn in_store(&self, prefix: &str, policy: &Policy, network_bits: NetworkBits) -> InlineString {
+        let mut text = InlineString::default();
+        let mut key = KeyWriter::begin(prefix, policy.name(), &mut text);
+        for part in &self.parts {
+            part.write(network_bits, key.part());
         }
         if let Some(resource) = &self.resource {
-            key.push_str("::");
-            key.push_str(resource.as_str());
+            key.resource().push_str(resource.as_str());
         }
-        key.push('}');
-        key
+        key.end();
+        text
+    }
+}
+
+impl Part {
+    fn write(&self, network_bits: NetworkBits, out: &mut InlineString) {
+        match self {
+            Self::Ip(ip) => network_bits.write_network(*ip, out),
+            Self::Global => encoding::write_global(out),
+            Self::Text(text) => encoding::write_text(text, out),
+            Self::Header(value) => encoding::write_header(value, out),
+        }
     }
 }
 
@@ -297,34 +182,6 @@ impl From<&str> for Key {
     }
 }
 
-fn write_text(text: &str, key: &mut InlineString) {
-    // An IPv6 address is written in brackets, which no text keeps. An IPv4 address is plain, so the first
-    // character of a text that looks like one is encoded.
-    let is_ipv4 = text.parse::<Ipv4Addr>().is_ok();
-    let (first, rest) = text.split_at(usize::from(is_ipv4));
-    let start = key.len();
-    for byte in first.bytes() {
-        let _ = write!(key, "%{byte:02X}");
-    }
-    utf8_percent_encode(rest, IN_TEXT).for_each(|piece| key.push_str(piece));
-    if key.len() - start > MAX_PART {
-        key.split_off(start);
-        write_hash('#', text.as_bytes(), key);
-    }
-}
-
-/// Writes `mark` and the first 128 bits of the SHA-256 of `bytes`. A text keeps no `#` or `=`, and a resource no
-/// `#`.
-fn write_hash(mark: char, bytes: &[u8], out: &mut InlineString) {
-    out.push(mark);
-    let mut digits = [0; 32];
-    for (pair, byte) in digits.chunks_exact_mut(2).zip(Sha256::digest(bytes)) {
-        pair[0] = HEX[usize::from(byte >> 4)];
-        pair[1] = HEX[usize::from(byte & 15)];
-    }
-    out.push_str(std::str::from_utf8(&digits).unwrap_or_default());
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -334,7 +191,7 @@ mod tests {
     const POLICY: Policy = Policy::new("p").per_minute(1).by_resource();
 
     fn stored(key: impl Into<Key>) -> String {
-        key.into().in_store("rl:", &POLICY, Prefixes::default()).as_str().to_owned()
+        key.into().in_store("rl:", &POLICY, NetworkBits::default()).as_str().to_owned()
     }
 
     #[test]
@@ -395,6 +252,7 @@ mod tests {
         #[test]
         fn a_key_stays_in_its_hash_tag(key in keys()) {
             let stored = stored(key);
+            prop_assert_eq!(policy_of(&stored), Some(POLICY.name()));
             let inner = stored.strip_prefix("rl:{").and_then(|rest| rest.strip_suffix('}'));
             let inner = inner.expect("braces around the key");
             let stays = inner.bytes().all(|byte| byte.is_ascii_graphic() && !b"{}".contains(&byte));

@@ -3,7 +3,7 @@
 use http::Method;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 
-use super::{MAX_PART, write_hash};
+use super::encoding::shorten;
 use crate::inline_string::InlineString;
 
 /// What is encoded in a segment: all but RFC 3986's `pchar`.
@@ -87,14 +87,6 @@ fn begin(method: &Method, out: &mut InlineString) -> usize {
     out.len()
 }
 
-/// Hashes what has been written since `start`, if it is long.
-fn shorten(start: usize, out: &mut InlineString) {
-    if out.len() - start > MAX_PART {
-        let long = out.split_off(start);
-        write_hash('#', long.as_bytes(), out);
-    }
-}
-
 /// Returns the name that a method counts as. `HEAD` is answered by the handler of `GET`. Invented methods share
 /// one name; otherwise a handler that serves any method would give each a quota of its own.
 fn name(method: &Method) -> &'static str {
@@ -116,6 +108,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::key::encoding::MAX_PART;
 
     fn of_path(method: &Method, path: &str) -> String {
         let mut out = InlineString::default();

@@ -9,6 +9,7 @@ use super::remote::{Backend, Begun, Concluded, Remote, in_one_line};
 use super::{Counter, MemoryStore, Operation, Outcome, Ticket};
 use crate::algorithm::Algorithm;
 use crate::error::StoreError;
+use crate::key;
 use crate::log_throttle::LogThrottle;
 use crate::telemetry;
 
@@ -240,10 +241,7 @@ impl Guarded {
 
 /// Returns the names of the policies that `counters` belong to, as their keys tell.
 pub(crate) fn policy_names(counters: &[Counter<'_>]) -> String {
-    let name = |counter: &Counter<'_>| {
-        let (_, tagged) = counter.key.split_once('{')?;
-        Some(tagged.split_once("::")?.0.to_owned())
-    };
+    let name = |counter: &Counter<'_>| key::policy_of(counter.key).map(str::to_owned);
     let mut names: Vec<String> = counters.iter().filter_map(name).collect();
     names.dedup();
     names.join(", ")

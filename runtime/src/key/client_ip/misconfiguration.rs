@@ -67,7 +67,7 @@ fn forwarding(headers: &HeaderMap) -> Option<ClientIpHeader> {
 
 impl Misconfiguration<'_> {
     /// Logs what `found` returns, unless this process has logged one of its kind. Not every request is inspected.
-    pub(super) fn tell_once<'a>(found: impl FnOnce() -> Option<Misconfiguration<'a>>) {
+    pub(super) fn tell_once(found: impl FnOnce() -> Option<Self>) {
         static LOOKED: AtomicU32 = AtomicU32::new(0);
         let looked = LOOKED.load(Ordering::Relaxed);
         if looked < FIRST_INSPECTED {
@@ -80,7 +80,7 @@ impl Misconfiguration<'_> {
     }
 
     #[cold]
-    fn tell<'a>(found: impl FnOnce() -> Option<Misconfiguration<'a>>) {
+    fn tell(found: impl FnOnce() -> Option<Self>) {
         static TOLD: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
         let Some(found) = found() else { return };
         if !TOLD[found.kind()].swap(true, Ordering::Relaxed) {

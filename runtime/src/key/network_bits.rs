@@ -1,37 +1,37 @@
-//! Address prefixes: how much of an address tells one client from another.
+//! The networks of clients: how much of an address tells one client from another.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::inline_string::InlineString;
 
-/// How many leading bits of an address tell one client from another.
+/// How many leading bits of an address tell one client from another: the length of a client's network.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Prefixes {
+pub(crate) struct NetworkBits {
     pub(crate) ipv4: u8,
     pub(crate) ipv6: u8,
 }
 
 /// A whole IPv4 address, and 56 bits of an IPv6 address: providers hand such a prefix to one subscriber
 /// (RIPE-690), who has all addresses below it.
-impl Default for Prefixes {
+impl Default for NetworkBits {
     fn default() -> Self {
         Self { ipv4: 32, ipv6: 56 }
     }
 }
 
-impl Prefixes {
+impl NetworkBits {
     /// Writes the network of `ip`, which is [canonical](super::client_ip::address::canonical): `192.0.2.7`,
     /// `192.0.2.0/24`, `[2001:db8::/56]`.
-    pub(super) fn write(self, ip: IpAddr, out: &mut InlineString) {
+    pub(crate) fn write_network(self, ip: IpAddr, out: &mut InlineString) {
         match ip {
             IpAddr::V4(ip) if self.ipv4 >= 32 => write_whole(ip, out),
-            ip => self.write_network(ip, out),
+            ip => self.write_masked(ip, out),
         }
     }
 
     #[inline(never)] // most addresses are written without the formatting machinery
-    fn write_network(self, ip: IpAddr, out: &mut InlineString) {
+    fn write_masked(self, ip: IpAddr, out: &mut InlineString) {
         let _ = match ip {
             IpAddr::V4(ip) => {
                 let mask = u32::MAX.checked_shl(32 - u32::from(self.ipv4)).unwrap_or(0);
@@ -83,9 +83,9 @@ fn write_whole(ip: Ipv4Addr, out: &mut InlineString) {
 mod tests {
     use super::*;
 
-    fn written(prefixes: Prefixes, ip: &str) -> String {
+    fn written(bits: NetworkBits, ip: &str) -> String {
         let mut out = InlineString::default();
-        prefixes.write(ip.parse().unwrap(), &mut out);
+        bits.write_network(ip.parse().unwrap(), &mut out);
         out.as_str().to_owned()
     }
 
@@ -93,18 +93,18 @@ mod tests {
     fn a_whole_address_is_written_as_elsewhere() {
         for octet in 0..=u8::MAX {
             let ip = Ipv4Addr::new(octet, 255, octet, octet).to_string();
-            assert_eq!(written(Prefixes::default(), &ip), ip);
+            assert_eq!(written(NetworkBits::default(), &ip), ip);
         }
     }
 
     #[test]
     fn addresses_are_cut() {
-        let cut = Prefixes { ipv4: 24, ipv6: 48 };
+        let cut = NetworkBits { ipv4: 24, ipv6: 48 };
         assert_eq!(written(cut, "192.0.2.7"), "192.0.2.0/24");
         assert_eq!(written(cut, "2001:db8:1:2::3"), "[2001:db8:1::/48]");
-        let whole = Prefixes { ipv4: 32, ipv6: 128 };
+        let whole = NetworkBits { ipv4: 32, ipv6: 128 };
         assert_eq!(written(whole, "2001:db8::3"), "[2001:db8::3]");
-        let nothing = Prefixes { ipv4: 0, ipv6: 0 };
+        let nothing = NetworkBits { ipv4: 0, ipv6: 0 };
         assert_eq!(written(nothing, "192.0.2.7"), "0.0.0.0/0");
         assert_eq!(written(nothing, "2001:db8::3"), "[::/0]");
     }

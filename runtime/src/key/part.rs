@@ -1,0 +1,95 @@
+//! The parts of a policy's key: what of a request tells who shares a quota.
+
+use std::fmt;
+
+use http::request::Parts;
+
+use super::{NoPeer, encoding};
+use crate::inline_string::InlineString;
+
+/// One part of a key: see [`Policy::key`](crate::Policy::key).
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub enum KeyPart {
+    /// The client's address.
+    Ip,
+    /// One quota that all share.
+    Global,
+    /// The value of a header. Whoever can send any value has any number of quotas, so use a header that something
+    /// before the limit has checked. The value is hashed in the store, since it may be a secret.
+    Header(&'static str),
+    /// What a function reads from the request; `None` if the request lacks it.
+    By(fn(&Parts) -> Option<String>),
+}
+
+impl KeyPart {
+    pub(crate) const fn is_valid(&self) -> bool {
+        let Self::Header(name) = self else { return true };
+        let bytes = name.as_bytes();
+        let mut index = 0;
+        while index < bytes.len() {
+            // A token of RFC 9110.
+            if !matches!(bytes[index], b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'!' | b'#'..=b'\'' | b'*' | b'+'
+                | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
+            {
+                return false;
+            }
+            index += 1;
+        }
+        !bytes.is_empty()
+    }
+
+    /// Whether two parts are the same, as far as a program can tell: see
+    /// [`Policy::is_same_rule`](crate::Policy::is_same_rule).
+    pub(crate) fn is_same(&self, other: &Self, one_declaration: bool) -> bool {
+        match (self, other) {
+            (Self::Ip, Self::Ip) | (Self::Global, Self::Global) => true,
+            (Self::By(_), Self::By(_)) => one_declaration,
+            (Self::Header(one), Self::Header(other)) => one.eq_ignore_ascii_case(other),
+            _ => false,
+        }
+    }
+
+    /// Writes this part of the request or, if the request lacks it, what `write_client` writes.
+    pub(super) fn write(
+        &self,
+        request: &Parts,
+        write_client: impl Fn(&mut InlineString) -> Result<(), NoPeer>,
+        key: &mut InlineString,
+    ) -> Result<(), NoPeer> {
+        if matches!(self, Self::Ip) || !self.write_own(request, key) {
+            write_client(key)?;
+        }
+        Ok(())
+    }
+
+    /// Writes this part of the request, and returns whether the request has it.
+    #[inline(never)] // most keys need none of it, and it is long
+    fn write_own(&self, request: &Parts, key: &mut InlineString) -> bool {
+        match self {
+            Self::Ip => return false,
+            Self::Global => encoding::write_global(key),
+            Self::Header(name) => {
+                let value = request.headers.get(*name).filter(|value| !value.is_empty());
+                let Some(value) = value else { return false };
+                encoding::write_header(value.as_bytes(), key);
+            }
+            Self::By(read) => {
+                let Some(text) = read(request).filter(|text| !text.is_empty()) else { return false };
+                encoding::write_text(&text, key);
+            }
+        }
+        true
+    }
+}
+
+impl fmt::Debug for KeyPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip => f.write_str("Ip"),
+            Self::Global => f.write_str("Global"),
+            Self::Header(name) => f.debug_tuple("Header").field(name).finish(),
+            Self::By(_) => f.write_str("By(..)"),
+        }
+    }
+}
