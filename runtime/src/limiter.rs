@@ -100,11 +100,11 @@ impl Ask<'_> {
         }
         match verdict {
             Verdict::Denied | Verdict::ShadowDenied => {
-                tell!("axum_rate_limit::denied", "rate limit exceeded")
+                tell!("axum_rate_limit::denied", "rate limit exceeded");
             }
             Verdict::Refused => tell!("axum_rate_limit::denied", "the rate limit can't be checked"),
             Verdict::Allowed | Verdict::NotCharged => {
-                tell!("axum_rate_limit::passed", "within the rate limit")
+                tell!("axum_rate_limit::passed", "within the rate limit");
             }
         }
         telemetry::decided(policy, verdict, degraded);

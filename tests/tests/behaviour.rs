@@ -37,6 +37,7 @@ on_both_stores!(
     an_alias_of_a_router_is_limited,
     a_denial_stands_when_the_request_is_sent_again,
     what_was_not_charged_is_asked_when_the_request_is_sent_elsewhere,
+    a_middleware_function_limits_all_that_it_is_around,
     a_wildcard_has_one_spelling,
     a_handler_sees_what_was_decided,
     a_denial_is_worded_by_its_policy,
@@ -473,6 +474,22 @@ async fn what_was_not_charged_is_asked_when_the_request_is_sent_elsewhere(limite
         assert_eq!(answer.status.as_u16(), status, "{body}");
         assert!(answer.body.contains(body), "{}", answer.body);
     }
+}
+
+#[rate_limit(name = "everything", per_minute = 2)]
+async fn everything(request: Request, next: Next) -> Response {
+    next.run(request).await
+}
+
+async fn a_middleware_function_limits_all_that_it_is_around(limiter: Instances) {
+    let router =
+        Router::new().route("/", get(|| async { "ok" })).fallback(|| async { StatusCode::NOT_FOUND });
+    let app = App::serve(router.layer(axum::middleware::from_fn(everything)).layer(limiter)).await;
+    let mut statuses = Vec::new();
+    for path in ["/", "/nowhere", "/", "/nowhere"] {
+        statuses.push(app.get(path).await.status.as_u16());
+    }
+    assert_eq!(statuses, [200, 404, 503, 503]);
 }
 
 async fn a_wildcard_has_one_spelling(limiter: Instances) {

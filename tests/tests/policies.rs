@@ -1,7 +1,9 @@
 //! Tests of keys, costs, tiers, shadows, charges and amendments over HTTP: the same on both stores.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use axum::body::Body;
 use axum::extract::{FromRequestParts as _, Path, Request};
 use axum::http::request::Parts;
 use axum::http::response;
@@ -11,11 +13,12 @@ use axum::routing::get;
 use axum::{Router, http::StatusCode};
 use axum_rate_limit::store::{Counter, Operation, Outcome, Store};
 use axum_rate_limit::{
-    Algorithm, Amendment, Charge, Decisions, Error, Headers, Key, KeyPart, ManualClock, OnStoreError, Policy,
-    Quota, Quotas, RateLimiter, StoreError, policies, rate_limit,
+    Algorithm, Amendment, Charge, Decision, Decisions, Error, Headers, Key, KeyPart, ManualClock,
+    OnStoreError, Policy, Quota, Quotas, RateLimiter, StoreError, policies, rate_limit,
 };
 use futures_util::FutureExt as _;
 use tests::{App, Instances, LIMIT_FIELDS, Log, RedisServer, built, on_both_stores};
+use tower::ServiceExt as _;
 
 on_both_stores!(
     a_key_is_what_the_policy_says,
@@ -397,6 +400,48 @@ async fn a_shadow_and_what_is_free_never_deny_whatever_fails() {
         assert_eq!(app.statuses("/trial", 3).await, [200; 3]);
         assert_eq!(app.statuses("/free", 3).await, [200; 3]);
     }
+}
+
+/// Where [`resent`] sends the request that it is called for.
+static RESENDING: OnceLock<Router> = OnceLock::new();
+
+fn resent(parts: &Parts) -> u32 {
+    let mut request = Request::new(Body::empty());
+    *request.extensions_mut() = parts.extensions.clone();
+    let answer = RESENDING.get().and_then(|router| router.clone().oneshot(request).now_or_never());
+    answer.map_or(0, |answer| answer.expect("it is infallible").status().as_u16().into())
+}
+
+#[rate_limit(name = "resending", per_hour = 1_000, cost = resent)]
+async fn resending(decisions: Decisions) -> String {
+    decisions.get("resending").map_or(0, Decision::cost).to_string()
+}
+
+/// Its record is locked while functions of policies run, and waiting for it would never end.
+#[tokio::test]
+async fn a_function_that_sends_its_own_request_is_told_so() {
+    let (log, _guard) = Log::of_this_thread();
+    let app = Router::new().route("/", get(resending)).layer(RateLimiter::memory());
+    let _ = RESENDING.set(app.clone());
+    assert_eq!(App::serve(app).await.get("/").await.body, "500");
+    assert_eq!(log.lines_with("ERROR", &["resending", "nothing is decided"]).len(), 1, "{:?}", log.lines());
+}
+
+const ENTITLED: Policy =
+    Policy::new("entitled").per_hour(1).key(&[KeyPart::Global]).with_quotas(Quotas::of(Quota::per_hour(3)));
+
+#[rate_limit(policy = ENTITLED)]
+async fn entitled() {}
+
+/// An amendment changes the quotas that are declared, not those that a constant has been given.
+#[tokio::test]
+async fn a_policy_with_quotas_of_somebody_has_them_in_a_handler_too() {
+    let amended = RateLimiter::builder().amend("entitled", |policy| policy.per_hour(2));
+    let limiter = amended.build().await.expect("it is valid");
+    let app = App::serve(Router::new().route("/", get(entitled)).layer(limiter.clone())).await;
+    assert_eq!(app.statuses("/", 2).await, [200; 2]);
+    assert_eq!(limiter.peek(&ENTITLED, Key::global()).await.expect("a decision").remaining(), 1);
+    assert_eq!(app.statuses("/", 2).await, [200, 503]);
 }
 
 #[tokio::test]

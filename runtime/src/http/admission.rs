@@ -11,7 +11,7 @@ use http::request::Parts;
 use smallvec::SmallVec;
 
 use super::entries::{Entries, Entry};
-use super::faults::{internal_error, no_layer, no_peer};
+use super::faults::{internal_error, no_layer, no_peer, sent_from_within};
 use super::ledger::Ledger;
 use super::{Answers, denial, identity, policy_functions};
 use crate::decision::Decision;
@@ -110,6 +110,9 @@ impl Ledger {
     /// The error is the response to the request.
     pub(super) fn admit<'a>(parts: &'a Parts, policies: &'static [&'static Policy]) -> Admission<'a> {
         let Some(ledger) = Self::around(parts) else { return Admission::refused(no_layer(policies)) };
+        if policy_functions::are_running() && ledger.is_locked() {
+            return Admission::refused(sent_from_within(policies));
+        }
         let asked = ledger.with_entries(|entries| ledger.ask(entries, parts, policies));
         asked.unwrap_or_else(|refusal| Admission::refused(refusal.answer(parts, ledger.answers())))
     }
@@ -123,6 +126,7 @@ impl Ledger {
         // A denial stands, even if the same request is sent through a router again.
         if entries.has_denial() {
             check_denials(entries, policies)?;
+            entries.strike_out_spared(policies);
         }
         let admission = entries.begin();
         if self.enter(entries, admission, parts, policies).is_err() {
@@ -162,14 +166,17 @@ impl Ledger {
             if entries.decided().chain(entries.asked(admission)).any(is_policy) {
                 continue;
             }
-            let policy = limiter.policies.effective(policy);
+            let declared = policy;
+            let policy = limiter.policies.effective(declared);
             if policy.skips(parts) {
                 continue;
             }
             if policy.given_back().is_some() {
                 self.depend_on_answer();
             }
-            let (individual_quotas, cost) = (policy.quotas_of(parts).map(Box::new), policy.cost_of(parts));
+            let individual_quotas =
+                policy.quotas_of(parts).or_else(|| declared.individual_quotas()).map(Box::new);
+            let cost = policy.cost_of(parts);
             let Ask { policy, key, .. } = &mut entries
                 .enter(admission, Ask { policy, individual_quotas, key: InlineString::default(), cost })
                 .ask;

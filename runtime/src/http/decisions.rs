@@ -1,15 +1,15 @@
 //! The extractor that tells a handler what has been decided for its request.
 
 use std::ops::Deref;
-use std::sync::atomic::AtomicBool;
 
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 
-use super::faults::{internal_error, once};
+use super::faults::internal_error;
 use super::ledger::Ledger;
 use crate::decision::Decision;
+use crate::log_throttle::LogThrottle;
 
 /// An extractor that tells what the policies before this handler have decided, in the order in which they were
 /// asked. A later [`Charge`](crate::Charge) does not change it.
@@ -22,6 +22,28 @@ use crate::decision::Decision;
 ///     let left = decisions.get("look-ups").map_or(0, |decision| decision.remaining());
 ///     format!("{left} left")
 /// }
+/// ```
+///
+/// Middleware between the limiter and the handler can read them afterwards, for an access log, say, or for response
+/// fields of its own:
+///
+/// ```
+/// use axum::extract::{FromRequestParts as _, Request};
+/// use axum::middleware::Next;
+/// use axum::response::Response;
+/// use axum_rate_limit::Decisions;
+///
+/// async fn log_decisions(request: Request, next: Next) -> Response {
+///     let (mut parts, body) = request.into_parts();
+///     let response = next.run(Request::from_parts(parts.clone(), body)).await;
+///     if let Ok(decisions) = Decisions::from_request_parts(&mut parts, &()).await {
+///         for decision in &decisions {
+///             println!("{}: {} left", decision.policy(), decision.remaining());
+///         }
+///     }
+///     response
+/// }
+/// # let _: axum::Router = axum::Router::new().layer(axum::middleware::from_fn(log_decisions));
 /// ```
 #[derive(Clone, Debug)]
 pub struct Decisions(Vec<Decision>);
@@ -78,8 +100,10 @@ pub struct NoLayer;
 
 impl IntoResponse for NoLayer {
     fn into_response(self) -> Response {
-        static LOGGED: AtomicBool = AtomicBool::new(false);
-        once(&LOGGED, || tracing::error!("a handler asks for `Decisions` or `Charge`: {self}"));
+        static REQUESTS: LogThrottle = LogThrottle::new();
+        if REQUESTS.occurs().is_some() {
+            tracing::error!("a handler asks for `Decisions` or `Charge`: {self}");
+        }
         internal_error()
     }
 }

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use crate::decision::Decision;
 use crate::limiter::Ask;
+use crate::policy::Policy;
 use crate::store::{LateCheck, Outcome};
 
 /// A policy, and what it decided.
@@ -126,6 +127,13 @@ impl Entries {
         }
     }
 
+    /// Strikes out the entries of `policies` that were spared, so that they are asked again.
+    #[cold] // the request has been denied, and is sent again all the same
+    pub(super) fn strike_out_spared(&mut self, policies: &[&'static Policy]) {
+        let is_asked = |entry: &Entry| policies.iter().any(|policy| entry.is_of(Some(policy.name())));
+        self.all.retain(|entry| !(entry.is_spared() && is_asked(entry)));
+    }
+
     /// Strikes out the entries of `admission` that will not be decided.
     pub(super) fn withdraw(&mut self, admission: u32) {
         self.all.retain(|entry| !entry.is_asked(admission));
@@ -204,6 +212,12 @@ impl Entry {
     /// Whether this is the entry of `policy`; always true if that is `None`.
     pub(super) fn is_of(&self, policy: Option<&str>) -> bool {
         policy.is_none_or(|policy| policy == self.ask.policy.name())
+    }
+
+    /// Whether the policy had room for the request but was not charged, since another one denied it.
+    fn is_spared(&self) -> bool {
+        let is_spared = |part: &Outcome| !part.taken() && !part.readings().is_empty() && !part.is_exceeded();
+        self.outcome.as_ref().is_some_and(is_spared) && !self.is_charged()
     }
 
     /// Whether this entry denies the request.

@@ -2,7 +2,6 @@
 //! mend; and to an error that a handler returns.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -13,19 +12,14 @@ use crate::error::Error;
 use crate::log_throttle::LogThrottle;
 use crate::policy::Policy;
 
-/// Logs once, however many requests run into it.
-pub(super) fn once(logged: &AtomicBool, log: impl FnOnce()) {
-    if !logged.swap(true, Ordering::Relaxed) {
-        log();
-    }
-}
-
 #[cold]
 pub(super) fn no_layer(policies: &[&'static Policy]) -> Response {
     /// The policies that have been logged.
     static TOLD: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    static REQUESTS: LogThrottle = LogThrottle::new();
+    let requests = REQUESTS.occurs();
     if let Some(policy) = policies.first().map(|policy| policy.name())
-        && TOLD.lock().insert(policy)
+        && (TOLD.lock().insert(policy) || requests.is_some())
     {
         tracing::error!(
             policy,
@@ -37,15 +31,29 @@ pub(super) fn no_layer(policies: &[&'static Policy]) -> Response {
 }
 
 #[cold]
+pub(super) fn sent_from_within(policies: &[&'static Policy]) -> Response {
+    static REQUESTS: LogThrottle = LogThrottle::new();
+    if REQUESTS.occurs().is_some() {
+        let policy = policies.first().map(|policy| policy.name());
+        tracing::error!(
+            policy,
+            "a function of a policy sends the request that it is called for through a rate-limited route, which is \
+             answered with 500, since nothing is decided for that request yet"
+        );
+    }
+    internal_error()
+}
+
+#[cold]
 pub(super) fn no_peer() -> Response {
-    static LOGGED: AtomicBool = AtomicBool::new(false);
-    once(&LOGGED, || {
+    static REQUESTS: LogThrottle = LogThrottle::new();
+    if REQUESTS.occurs().is_some() {
         tracing::error!(
             "a rate-limited request has no peer address, so it is answered with 500: serve the router with \
              `app.into_make_service_with_connect_info::<SocketAddr>()`, or in a test add \
              `.layer(MockConnectInfo(SocketAddr::from(([127, 0, 0, 1], 0))))`"
         );
-    });
+    }
     internal_error()
 }
 

@@ -73,6 +73,11 @@ impl Ledger {
         &self.rate_limiter().0.answers
     }
 
+    /// Whether somebody works on the entries.
+    pub(super) fn is_locked(&self) -> bool {
+        self.0.entries.is_locked()
+    }
+
     /// Runs `work` on the entries, under the lock.
     pub(super) fn with_entries<T>(&self, work: impl FnOnce(&mut Entries) -> T) -> T {
         work(&mut self.0.entries.lock())
