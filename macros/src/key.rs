@@ -26,6 +26,9 @@ pub(crate) enum Callback {
 
 impl Parse for Key {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        if input.peek(syn::token::Bracket) {
+            return Err(input.error("several parts are a tuple: write `key = (ip, header(\"x-api-key\"))`"));
+        }
         if !input.peek(syn::token::Paren) {
             return Ok(Self(vec![input.parse()?]));
         }
@@ -35,8 +38,30 @@ impl Parse for Key {
         if parts.is_empty() {
             return Err(syn::Error::new(content.span(), "a key has at least one part: write `key = ip`"));
         }
-        Ok(Self(parts.into_iter().collect()))
+        let parts: Vec<KeyPart> = parts.into_iter().collect();
+        match needless(&parts) {
+            Some((part, fault)) => Err(syn::Error::new_spanned(part, fault)),
+            None => Ok(Self(parts)),
+        }
     }
+}
+
+/// Returns a part that makes no difference to the others, if there is one, and what to do about it.
+fn needless(parts: &[KeyPart]) -> Option<(&KeyPart, &'static str)> {
+    for (index, part) in parts.iter().enumerate() {
+        if parts[..index].iter().any(|other| other.is_same(part)) {
+            return Some((
+                part,
+                "this part is in the key twice: write `key = (ip, header(\"x-api-key\"))` or the like, each part once",
+            ));
+        }
+        if let (KeyPart::Global(_), 2..) = (part, parts.len()) {
+            let fault = "`global` makes no difference beside other parts: leave it out, or write `key = global` in an \
+                         attribute of its own, for a quota that all share";
+            return Some((part, fault));
+        }
+    }
+    None
 }
 
 impl Parse for KeyPart {
@@ -85,7 +110,29 @@ fn parse_header_name(content: ParseStream<'_>) -> syn::Result<Expr> {
     }
 }
 
+impl ToTokens for KeyPart {
+    fn to_tokens(&self, tokens: &mut TokenStream) {
+        match self {
+            Self::Ip(word) | Self::Global(word) => word.to_tokens(tokens),
+            Self::Header(word, name) => {
+                word.to_tokens(tokens);
+                name.to_tokens(tokens);
+            }
+            Self::Function(function) => function.to_tokens(tokens),
+        }
+    }
+}
+
 impl KeyPart {
+    /// Whether two parts are written alike; the name of a header is the same in capitals.
+    fn is_same(&self, other: &Self) -> bool {
+        let text = |part: &Self| part.to_token_stream().to_string();
+        match (self, other) {
+            (Self::Header(..), Self::Header(..)) => text(self).eq_ignore_ascii_case(&text(other)),
+            _ => text(self) == text(other),
+        }
+    }
+
     /// Returns the name of a header, the only part that can turn out to be invalid when it is evaluated.
     pub(crate) fn header_name(&self) -> Option<&Expr> {
         match self {

@@ -113,6 +113,7 @@ pub(crate) const FOREIGN: &[(&[&str], Option<Kind>, &str)] = &[
             "by_ip",
             "per_ip",
             "key_func",
+            "key_generator",
             "key_extractor",
             "identifier",
             "client",

@@ -18,6 +18,7 @@
 
 mod algorithm;
 mod amendment;
+mod ask;
 mod builder;
 mod clock;
 mod decision;

@@ -1,24 +1,17 @@
-//! The core of a limiter: asks the store for the counters of policies and keys, and turns outcomes into
-//! decisions.
+//! The core of a limiter: asks the store, and does what is to be done when the store fails.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::future::poll_fn;
 
-use smallvec::SmallVec;
-use tracing::Level;
-
-use crate::decision::Decision;
+use crate::ask::{Ask, counters, only_counter};
 use crate::error::StoreError;
-use crate::in_force::{Effective, InForce};
-use crate::inline_string::InlineString;
+use crate::in_force::InForce;
 use crate::key::{Key, NetworkBits, Proxies};
 use crate::policy::Policy;
-use crate::quota::{Quota, Quotas};
 use crate::store::guarded::{Guarded, OnStoreError};
 use crate::store::remote::{Begun, Concluded};
-use crate::store::{Counter, LateCheck, Operation, Outcome, Ticket};
-use crate::telemetry::{self, Verdict};
+use crate::store::{Counter, Operation, Outcome, Ticket};
 
 /// Makes decisions. Knows nothing of HTTP.
 pub(crate) struct Limiter {
@@ -28,100 +21,6 @@ pub(crate) struct Limiter {
     pub(crate) proxies: Proxies,
     pub(crate) on_store_error: OnStoreError,
     pub(crate) policies: InForce,
-}
-
-/// One policy asked about one key.
-#[derive(Clone, Debug)]
-pub(crate) struct Ask<'p> {
-    pub(crate) policy: Effective<'p>,
-    /// The quotas of this client, if they are not those of the policy.
-    pub(crate) individual_quotas: Option<Box<Quotas>>,
-    pub(crate) key: InlineString,
-    pub(crate) cost: u32,
-}
-
-impl Ask<'_> {
-    fn quotas(&self) -> &[Quota] {
-        self.individual_quotas.as_ref().map_or(self.policy.quotas(), |quotas| quotas.as_slice())
-    }
-
-    /// The counters to ask for, where this is number `policy` of the policies that are asked together.
-    fn counters(&self, policy: usize) -> impl Iterator<Item = Counter<'_>> {
-        let quotas = self.quotas();
-        quotas.iter().map(move |quota| Counter {
-            key: self.key.as_str(),
-            quota: *quota,
-            algorithm: self.policy.algorithm.of(quota, quotas),
-            cost: self.cost,
-            policy,
-            shadow: self.policy.shadow,
-            varies: self.policy.has_quotas_by() || self.individual_quotas.is_some(),
-        })
-    }
-
-    /// Splits this policy's part off the outcome of several, which are split in the order in which they were
-    /// asked.
-    pub(crate) fn part_of(&self, outcome: &mut Outcome) -> Outcome {
-        outcome.split_off(self.quotas().len())
-    }
-
-    /// The decision that follows from this policy's part of the outcome.
-    pub(crate) fn decision(&self, part: &Outcome) -> Decision {
-        Decision::new(&self.policy, self.cost, self.quotas(), part)
-    }
-
-    /// Reports the decision to the log and the metrics.
-    pub(crate) fn report(&self, part: &Outcome) {
-        let verdict = match (part.is_exceeded(), self.policy.shadow) {
-            (true, false) => Verdict::Denied,
-            (true, true) => Verdict::ShadowDenied,
-            // Without readings nobody has decided, and everything passes.
-            (false, _) if part.taken() || part.readings().is_empty() => Verdict::Allowed,
-            (false, _) => Verdict::NotCharged,
-        };
-        self.tell(verdict, part.is_degraded());
-    }
-
-    /// Reports that the request was denied because the store failed.
-    pub(crate) fn report_refused(&self) {
-        if !self.policy.shadow {
-            self.tell(Verdict::Refused, true);
-        }
-    }
-
-    fn tell(&self, verdict: Verdict, degraded: bool) {
-        let policy = self.policy.name();
-        // The key is personal data, so it is logged only if level TRACE is enabled.
-        macro_rules! tell {
-            ($target:literal, $text:literal) => {{
-                let key = || tracing::enabled!(target: $target, Level::TRACE).then_some(self.key.as_str());
-                tracing::debug!(target: $target, policy, outcome = verdict.as_str(), degraded, key = key(), $text);
-            }};
-        }
-        match verdict {
-            Verdict::Denied | Verdict::ShadowDenied => {
-                tell!("axum_rate_limit::denied", "rate limit exceeded");
-            }
-            Verdict::Refused => tell!("axum_rate_limit::denied", "the rate limit can't be checked"),
-            Verdict::Allowed | Verdict::NotCharged => {
-                tell!("axum_rate_limit::passed", "within the rate limit");
-            }
-        }
-        telemetry::decided(policy, verdict, degraded);
-    }
-}
-
-impl Ask<'_> {
-    /// Gives back what the store may have charged for this after its deadline; `first` is the index of its first
-    /// counter in the check.
-    pub(crate) fn renounce(&self, late: &LateCheck, first: usize) {
-        late.renounce(first, &counters([self]));
-    }
-
-    /// Returns how many counters are asked for.
-    pub(crate) fn counter_count(&self) -> usize {
-        self.counters(0).count()
-    }
 }
 
 impl Limiter {
@@ -247,20 +146,6 @@ fn renounce_denied(operation: Operation, counters: &[Counter<'_>], concluded: Co
         late.renounce(0, counters);
     }
     Concluded { outcome, late }
-}
-
-fn counters<'a, 'p: 'a>(asks: impl IntoIterator<Item = &'a Ask<'p>>) -> SmallVec<[Counter<'a>; 2]> {
-    let of = |(policy, ask): (usize, &'a Ask<'p>)| ask.counters(policy);
-    asks.into_iter().enumerate().flat_map(of).collect()
-}
-
-/// The counter of `asks`, if they are a single ask with a single quota.
-fn only_counter<'a, 'p: 'a>(asks: impl IntoIterator<Item = &'a Ask<'p>>) -> Option<Counter<'a>> {
-    let mut asks = asks.into_iter();
-    let (only, None) = (asks.next()?, asks.next()) else { return None };
-    let mut counters = only.counters(0);
-    let (only, None) = (counters.next()?, counters.next()) else { return None };
-    Some(only)
 }
 
 impl fmt::Debug for Limiter {

@@ -7,12 +7,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::amendment::Amendment;
+use crate::ask::Ask;
 use crate::builder::Builder;
 use crate::decision::Decision;
 use crate::error::{BuildError, Error};
 use crate::http::Answers;
 use crate::key::Key;
-use crate::limiter::{Ask, Limiter};
+use crate::limiter::Limiter;
 use crate::policy::Policy;
 use crate::store::Operation;
 

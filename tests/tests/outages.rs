@@ -241,7 +241,13 @@ async fn why_a_store_is_away_is_told_anew_when_it_is_another_reason() {
     let mut server = RedisServer::start().await;
     let limiter = built(|| RateLimiter::builder().redis(server.url())).await;
     let _ = recovered(&limiter, &MANY, "x").await;
-    assert_eq!(log.lines_with("INFO", &["is connected to its store", "rl:"]).len(), 1, "{:?}", log.lines());
+    let address = format!("127.0.0.1:{}, database 0", server.port());
+    assert_eq!(
+        log.lines_with("INFO", &["is connected to its store", "rl:", &address]).len(),
+        1,
+        "{:?}",
+        log.lines()
+    );
     server.kill();
     until(|| !log.lines_with("WARN", &["the rate limiter's store is away"]).is_empty()).await;
     until(|| !log.lines_with("WARN", &["is still away", "refused", "away_for"]).is_empty()).await;

@@ -96,6 +96,9 @@ pub(super) fn quota(span: Span, input: ParseStream<'_>) -> syn::Result<Quota> {
     syn::parenthesized!(content in input);
     let read = || -> syn::Result<(Expr, LitStr)> {
         let count = content.parse()?;
+        if let Expr::Assign(_) = count {
+            return Err(syn::Error::new_spanned(count, ""));
+        }
         content.parse::<Token![,]>()?;
         let per: Ident = content.parse()?;
         if per != "per" {

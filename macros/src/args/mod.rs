@@ -13,7 +13,7 @@ use syn::parse::{ParseStream, Parser};
 use syn::{Expr, Ident, LitStr, Path, Token};
 
 use self::grammar::{ConstantPath, ModStyle, equals, no_value, quota, skip_argument, word};
-use self::table::{ALGORITHMS, ARGUMENTS, Argument, ON_STORE_ERROR, unknown_argument, usages};
+use self::table::{ALGORITHMS, ARGUMENTS, Argument, ON_STORE_ERROR, bare_string, unknown_argument, usages};
 pub(crate) use self::table::{Algorithm, Kind, OnStoreError};
 use crate::errors::Errors;
 use crate::key::{Callback, Key};
@@ -110,6 +110,11 @@ impl Args {
     }
 
     fn argument(&mut self, input: ParseStream<'_>, seen: &mut Vec<Ident>) -> syn::Result<()> {
+        if input.peek(LitStr) {
+            let (meant, error) = bare_string(&input.parse()?);
+            self.unread.push(meant);
+            return Err(error);
+        }
         let ident = Ident::parse_any(input)
             .map_err(|error| syn::Error::new(error.span(), format!("expected an argument: {}", usages())))?;
         let Some(argument) = ARGUMENTS.iter().find(|argument| ident == argument.name) else {
@@ -157,7 +162,8 @@ impl Args {
                 self.burst = Some(Given { argument: ident, value });
             }
             Kind::Key => {
-                let what = "`ip`, `global`, `header(\"x-api-key\")`, a function, or a tuple of these";
+                let what = "`ip`, `global`, `header(\"x-api-key\")`, a `fn(&Parts) -> Option<String>`, or a tuple of \
+                            these";
                 self.key = Some(equals(argument, &ident, input, what)?);
             }
             Kind::Cost => {

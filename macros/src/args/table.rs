@@ -1,7 +1,7 @@
 //! The table of all arguments, and the words that some of them take.
 
-use syn::Ident;
 use syn::ext::IdentExt;
+use syn::{Ident, LitStr};
 
 use crate::words;
 
@@ -113,15 +113,41 @@ pub(super) const ON_STORE_ERROR: &[(&str, OnStoreError)] =
 /// Returns what an unknown argument was probably meant to be, if anything, and the error to report.
 pub(super) fn unknown_argument(ident: &Ident) -> (Option<Kind>, syn::Error) {
     let word = ident.unraw().to_string();
-    let foreign = words::FOREIGN.iter().find(|(words, ..)| words.contains(&word.as_str()));
+    let snake_case = in_snake_case(&word);
+    let foreign = words::FOREIGN.iter().find(|(words, ..)| words.contains(&snake_case.as_str()));
     let (meant, instead) = if let Some((_, kind, instead)) = foreign {
         (*kind, (*instead).to_owned())
+    } else if word.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_') {
+        (Some(Kind::Policy), format!("for a constant, write `policy = {word}`"))
     } else if let Some(nearest) = nearest(&word.to_lowercase()) {
         (Some(nearest.kind), format!("did you mean `{}`?", nearest.usage))
     } else {
         (None, usages())
     };
     (meant, syn::Error::new(ident.span(), format!("unknown argument `{word}`: {instead}")))
+}
+
+/// `windowMs` is `window_ms`.
+fn in_snake_case(word: &str) -> String {
+    let mut snake_case = String::new();
+    for letter in word.chars() {
+        if letter.is_ascii_uppercase() && snake_case.ends_with(|last: char| last.is_ascii_lowercase()) {
+            snake_case.push('_');
+        }
+        snake_case.push(letter.to_ascii_lowercase());
+    }
+    snake_case
+}
+
+/// Returns what a string in the place of an argument was probably meant to be, and the error to report.
+pub(super) fn bare_string(text: &LitStr) -> (Kind, syn::Error) {
+    let value = text.value();
+    let (meant, fault) = if value.contains('/') || value.contains(' ') {
+        (Kind::Quota, "limits are arguments: write `per_second = 10, per_hour = 200` or the like".to_owned())
+    } else {
+        (Kind::Name, format!("the name is an argument: write `name = \"{value}\"`"))
+    };
+    (meant, syn::Error::new(text.span(), fault))
 }
 
 fn nearest(word: &str) -> Option<&'static Argument> {

@@ -51,7 +51,7 @@ pub(super) fn amend(
             _ if value.trim().is_empty() => {}
             Some(KEY_PREFIX | TRUSTED_PROXIES) | None => {}
             Some(ALL_IN_SHADOW) => all_in_shadow = truth(&variable, value.trim())?,
-            Some(rest) => apply(pending, &variable, rest, value.trim(), declared)?,
+            Some(rest) => apply(pending, prefix, &variable, rest, value.trim(), declared)?,
         }
     }
     // This variable is for when there is no time to look at the others, so it overrides them.
@@ -64,6 +64,7 @@ pub(super) fn amend(
 /// Applies one variable; `rest` is what follows the prefix in its name.
 fn apply(
     pending: &mut Pending,
+    prefix: &str,
     variable: &str,
     rest: &str,
     value: &str,
@@ -79,7 +80,11 @@ fn apply(
             let suffixes: Vec<&str> = SUFFIXES.iter().map(|(suffix, _)| *suffix).collect();
             return Err(fault(&format!("after the name comes one of {}", suffixes.join(", "))));
         }
-        tracing::warn!(variable, "this variable does not amend a rate limit and is ignored");
+        tracing::warn!(
+            variable,
+            "this variable neither amends a declared rate limit nor is one of {prefix}{KEY_PREFIX}, \
+             {prefix}{TRUSTED_PROXIES} and {prefix}{ALL_IN_SHADOW}, and is ignored"
+        );
         return Ok(());
     };
     let mut meant = declared.iter().filter(|policy| in_environment(policy.name()) == name);
@@ -91,7 +96,11 @@ fn apply(
     if meant.any(|other| other.name() != policy.name()) {
         return Err(fault("several policies have the same name here: rename one of them"));
     }
-    let number = || value.parse().map_err(|_| fault(&format!("`{value}` is not a whole number: write 20")));
+    let number = || {
+        value
+            .parse()
+            .map_err(|_| fault(&format!("`{value}` is not a whole number: write digits alone, as in 20")))
+    };
     match what {
         Setting::Per(window) => {
             let limit = number()?;

@@ -46,10 +46,15 @@ impl Builder {
         match store.start().await {
             Err(error) if require_store => return Err(error.into()),
             Err(error) => store.start_without(&error),
-            Ok(()) if store.is_remote() => {
-                tracing::info!(key_prefix = &**key_prefix, "the rate limiter is connected to its store");
+            Ok(()) => {
+                if let Some(at) = store.location() {
+                    tracing::info!(
+                        at,
+                        key_prefix = &**key_prefix,
+                        "the rate limiter is connected to its store"
+                    );
+                }
             }
-            Ok(()) => {}
         }
         Ok(limiter)
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::ask::Ask;
 use crate::decision::Decision;
-use crate::limiter::Ask;
 use crate::policy::Policy;
 use crate::store::{LateCheck, Outcome};
 

@@ -30,7 +30,7 @@ const IN_SEGMENT: &AsciiSet = &CONTROLS
 /// The path is decoded as a whole, loses its empty segments and those of one dot, and is encoded again. All
 /// spellings that axum's `Path` extractor, or a service that serves files, takes for one path are therefore one
 /// resource. Some that axum tells apart, such as `/a%2Fb` and `/a/b`, share it too; otherwise a client would have
-/// a quota for each way to spell a wildcard's path.
+/// a quota for each way to spell a wildcard's path. A slash at the end is kept: it makes another route for axum.
 #[inline(never)] // it is long, and most keys have none
 pub(super) fn write_path(method: &Method, path: &str, out: &mut InlineString) {
     if is_canonical(path) {

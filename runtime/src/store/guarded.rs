@@ -64,9 +64,9 @@ impl Guarded {
         Self { store: Some(Remote::new(backend, timeout)), local_share, ..Self::memory(fallback) }
     }
 
-    /// Whether the store is not this process's memory.
-    pub(crate) fn is_remote(&self) -> bool {
-        self.store.is_some()
+    /// Returns where the store is, for the log, unless it is this process's memory.
+    pub(crate) fn location(&self) -> Option<String> {
+        self.store.as_ref().map(|remote| remote.location())
     }
 
     /// Whether the store, or a part of it, is known to be away.

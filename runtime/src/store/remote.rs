@@ -87,6 +87,15 @@ impl Remote {
         }
     }
 
+    /// Returns where the store is, for the log.
+    pub(super) fn location(&self) -> String {
+        match &self.backend {
+            #[cfg(feature = "redis")]
+            Backend::Redis(store) => store.location(),
+            Backend::Custom(_) => "a store of the program's own".to_owned(),
+        }
+    }
+
     /// Whether the store, or a part of it, is known to be away, or the limiter is closed.
     pub(super) fn is_away(&self) -> bool {
         self.is_closed.load(Ordering::Relaxed) || self.outage.is_on() || self.backend.is_away()

@@ -43,4 +43,13 @@ async fn in_capitals() {}
 #[rate_limit(name = "capital", per_minute = 5, key = Global)]
 async fn global_in_capitals() {}
 
+#[rate_limit(name = "list", per_minute = 5, key = [ip, header("x-api-key")])]
+async fn a_list() {}
+
+#[rate_limit(name = "twice", per_minute = 5, key = (ip, header("a"), header("b"), header("A")))]
+async fn a_header_twice() {}
+
+#[rate_limit(name = "both", per_minute = 5, key = (ip, global))]
+async fn one_and_all() {}
+
 fn main() {}

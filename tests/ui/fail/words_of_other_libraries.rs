@@ -23,6 +23,21 @@ async fn requests_per_second() {}
 #[rate_limit(name = "x", max = 5, window_ms = 60_000)]
 async fn express_rate_limit() {}
 
+#[rate_limit(name = "x", max = 5, windowMs = 60_000, keyGenerator = address)]
+async fn in_camel_case() {}
+
+#[rate_limit("10/second;200/hour", name = "x")]
+async fn limits_as_a_string() {}
+
+#[rate_limit("hardwork", per_minute = 5)]
+async fn a_name_without_argument() {}
+
+#[rate_limit(HARDWORK)]
+async fn a_policy_without_argument() {}
+
+#[rate_limit(name = "x", quota(limit = 5, per = "90s"))]
+async fn named_count() {}
+
 // governor, tower_governor
 #[rate_limit(name = "x", per_second = 5, burst_size = 10)]
 async fn burst_size() {}

@@ -163,6 +163,15 @@ impl RedisStore {
         }
     }
 
+    /// Returns where the store is, without credentials.
+    pub(crate) fn location(&self) -> String {
+        match self {
+            Self::One(one) => one.server.location(),
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.location(),
+        }
+    }
+
     /// Opens new connections, makes sure that they serve, and uses them from now on.
     pub(crate) async fn connect(&self) -> Result<(), StoreError> {
         let connecting = async {

@@ -251,6 +251,12 @@ impl Cluster {
         Arc::clone(&self.topology.read())
     }
 
+    /// Returns where the nodes are that the user named.
+    pub(super) fn location(&self) -> String {
+        let seeds: Vec<String> = self.seeds.iter().map(Endpoint::address).collect();
+        format!("the cluster of {}", seeds.join(", "))
+    }
+
     /// Whether a node is known to be away.
     pub(super) fn is_away(&self) -> bool {
         self.outage.is_on()

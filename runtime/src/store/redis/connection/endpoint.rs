@@ -153,8 +153,13 @@ impl Endpoint {
             .map_err(|error| located(&self.address(), error))
     }
 
+    /// Returns the number of the database.
+    pub(in super::super) fn database(&self) -> i64 {
+        self.info.redis_settings().db()
+    }
+
     /// Returns the address: `host:port`, or the path of a socket.
-    pub(super) fn address(&self) -> String {
+    pub(in super::super) fn address(&self) -> String {
         match self.info.addr() {
             ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }
                 if host.contains(':') =>

@@ -48,6 +48,15 @@ impl Server {
         Ok(Self::Sentinels(Arc::new(Sentinels::parse(master, sentinels, access)?)))
     }
 
+    /// Returns where the server is, without credentials.
+    pub(super) fn location(&self) -> String {
+        match self {
+            Self::Single(endpoint) => format!("{}, database {}", endpoint.address(), endpoint.database()),
+            #[cfg(feature = "redis-sentinel")]
+            Self::Sentinels(sentinels) => sentinels.location(),
+        }
+    }
+
     /// Opens a connection to a server that takes writes to keys with this prefix. `timeout` bounds single steps;
     /// callers bound the whole.
     pub(super) async fn connect(&self, key_prefix: &str, timeout: Duration) -> RedisResult<Wire> {

@@ -38,6 +38,12 @@ struct Said {
 }
 
 impl Sentinels {
+    /// Returns which master this is, and whom it is learnt from.
+    pub(super) fn location(&self) -> String {
+        let asked: Vec<String> = self.asked.iter().map(Endpoint::address).collect();
+        format!("the master `{}` of {}, database {}", self.name, asked.join(", "), self.master.database())
+    }
+
     /// Parses the URLs of the sentinels, and `master`, which is a name or a URL whose host is the name.
     pub(super) fn parse(master: &str, sentinels: &[String], access: &Access) -> Result<Self, Fault> {
         if sentinels.is_empty() {
