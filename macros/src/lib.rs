@@ -74,6 +74,8 @@ use proc_macro::TokenStream;
 ///   module's limit is checked first, then that of a function, then that of a handler. A router that comes
 ///   inside another type, from an `impl`, a `const` or a `static`, or as a `&mut Router`, is an error there,
 ///   since it would not be limited.
+/// * On a **middleware function**, as `axum::middleware::from_fn` takes it: all that the middleware is around is
+///   limited, fallbacks included.
 ///
 /// Add the limiter as a layer outside of a limited function or module, to the router that merges or nests what
 /// it returns. A layer that is added inside runs after the limit, and each request is answered with 500.
