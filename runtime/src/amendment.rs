@@ -107,7 +107,7 @@ impl Amendment {
 
     /// Sets the text of a denial. For a text from a configuration, use [`String::leak`].
     pub fn message(mut self, message: &'static str) -> Self {
-        if let Some(fault) = fault::of_message(message) {
+        if let Some(fault) = fault::of_message(message.trim()) {
             return self.faulty(fault);
         }
         self.policy.message = Some(message);
@@ -197,7 +197,13 @@ pub(crate) fn amend<'p>(
 
 /// Logs that a policy is amended.
 pub(crate) fn log(policy: &Policy) {
-    let but = if policy.has_quotas_by() { ", but for those whom `quotas_by` gives other quotas" } else { "" };
+    let but = if policy.individual_quotas().is_some() {
+        ", but for its quotas, which `with_quotas` has set"
+    } else if policy.has_quotas_by() {
+        ", but for those whom `quotas_by` gives other quotas"
+    } else {
+        ""
+    };
     tracing::info!(
         policy = policy.name(),
         quotas = ?policy.quotas,

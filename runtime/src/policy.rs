@@ -233,12 +233,13 @@ impl Policy {
         self.checked()
     }
 
-    /// Returns the same policy with the quotas of a certain client, for use without a request.
+    /// Returns the same policy with the quotas of a certain client.
     ///
     /// This does for [`check`](crate::RateLimiter::check), [`peek`](crate::RateLimiter::peek),
     /// [`add`](crate::RateLimiter::add), [`give_back`](crate::RateLimiter::give_back) and
-    /// [`reset`](crate::RateLimiter::reset) what [`quotas_by`](Self::quotas_by) does for a request. An amendment
-    /// then changes everything but the quotas.
+    /// [`reset`](crate::RateLimiter::reset), which have no request, what [`quotas_by`](Self::quotas_by) does for a
+    /// request. A handler with this policy uses these quotas, too, unless `quotas_by` returns others. An amendment
+    /// changes everything but the quotas.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -296,8 +297,8 @@ impl Policy {
     /// between the limiter and the handler. A denial by this policy was not charged in the first place.
     ///
     /// A charge stays if the client disconnects before there is a response, or if the store fails to give it back.
-    /// If the store counted the request too late to decide it, its charge is given back once it answers, but stays if
-    /// there is no answer within five seconds.
+    /// If the store counted the request too late to decide it, its charge is given back once it answers, within five
+    /// seconds; SECURITY.md lists the exceptions.
     pub const fn give_back_if(mut self, give_back: fn(&response::Parts) -> bool) -> Self {
         self.give_back_if = Some(give_back);
         self

@@ -282,8 +282,8 @@ impl RateLimiter {
     /// it.
     ///
     /// Use this for a status page. It is no reason to take an instance out of service, since the instance works
-    /// without the store. A store that refuses single checks is not unavailable. Always false if this process is
-    /// the store.
+    /// without the store, as they also are once the limiter is closed. A store that refuses single checks is not
+    /// unavailable. Always false if this process is the store.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {

@@ -466,8 +466,8 @@ async fn or_cached(request: Request, next: Next) -> Response {
 }
 
 async fn what_was_not_charged_is_asked_when_the_request_is_sent_elsewhere(limiter: Instances) {
-    let routes = Router::new().route("/fresh", get(fresh)).route("/cached", get(cached));
-    let router = Router::new().fallback_service(routes).layer(axum::middleware::from_fn(or_cached));
+    let both = Router::new().route("/fresh", get(fresh)).route("/cached", get(cached));
+    let router = Router::new().fallback_service(both).layer(axum::middleware::from_fn(or_cached));
     let app = App::serve(router.layer(limiter)).await;
     for (status, body) in [(200, "fresh"), (200, "cached"), (200, "cached"), (503, "Rate limit exceeded.")] {
         let answer = app.get("/fresh").await;

@@ -37,7 +37,7 @@ async fn by_text() {}
 #[rate_limit(name = "by-all", per_hour = 1, key = (ip, header("x-api-key"), user))]
 async fn by_all() {}
 
-#[rate_limit(name = "by-two", per_hour = 1, key = (user, header("x-api-key"), global), by_route)]
+#[rate_limit(name = "by-two", per_hour = 1, key = (user, header("x-api-key")), by_route)]
 async fn by_two() {}
 
 #[rate_limit(name = "resource", per_hour = 1, key = global, by_resource)]
@@ -89,8 +89,8 @@ const PLACES: [Place; 15] = [
     place("by-header", "/by-header", &[Who::Header], Counts::Nothing),
     place("by-text", "/by-text", &[Who::User], Counts::Nothing),
     place("by-all", "/by-all", &[Who::Ip, Who::Header, Who::User], Counts::Nothing),
-    place("by-two", "/by-two/{id}", &[Who::User, Who::Header, Who::All], Counts::Template),
-    place("by-two", "/twice/by-two/{id}", &[Who::User, Who::Header, Who::All], Counts::Template),
+    place("by-two", "/by-two/{id}", &[Who::User, Who::Header], Counts::Template),
+    place("by-two", "/twice/by-two/{id}", &[Who::User, Who::Header], Counts::Template),
     place("resource", "/users/{id}", &[Who::All], Counts::Path),
     place("resource", "/api/users/{id}", &[Who::All], Counts::Path),
     place("file", "/files/{*path}", &[Who::User], Counts::Path),

@@ -117,9 +117,9 @@ pub(super) fn unknown_argument(ident: &Ident) -> (Option<Kind>, syn::Error) {
     let foreign = words::FOREIGN.iter().find(|(words, ..)| words.contains(&snake_case.as_str()));
     let (meant, instead) = if let Some((_, kind, instead)) = foreign {
         (*kind, (*instead).to_owned())
-    } else if word.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_') {
+    } else if is_constant(&word) {
         (Some(Kind::Policy), format!("for a constant, write `policy = {word}`"))
-    } else if let Some(nearest) = nearest(&word.to_lowercase()) {
+    } else if let Some(nearest) = nearest(&snake_case) {
         (Some(nearest.kind), format!("did you mean `{}`?", nearest.usage))
     } else {
         (None, usages())
@@ -127,14 +127,21 @@ pub(super) fn unknown_argument(ident: &Ident) -> (Option<Kind>, syn::Error) {
     (meant, syn::Error::new(ident.span(), format!("unknown argument `{word}`: {instead}")))
 }
 
-/// `windowMs` is `window_ms`.
+/// Whether a word is written like a constant, and is no argument in capitals.
+fn is_constant(word: &str) -> bool {
+    let is_capital = |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_';
+    word.chars().all(is_capital) && ARGUMENTS.iter().all(|argument| !argument.name.eq_ignore_ascii_case(word))
+}
+
+/// `windowMs` and `windowMS` are `window_ms`.
 fn in_snake_case(word: &str) -> String {
-    let mut snake_case = String::new();
+    let (mut snake_case, mut before) = (String::new(), 'A');
     for letter in word.chars() {
-        if letter.is_ascii_uppercase() && snake_case.ends_with(|last: char| last.is_ascii_lowercase()) {
+        if letter.is_ascii_uppercase() && before.is_ascii_lowercase() {
             snake_case.push('_');
         }
         snake_case.push(letter.to_ascii_lowercase());
+        before = letter;
     }
     snake_case
 }

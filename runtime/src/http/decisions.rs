@@ -101,8 +101,11 @@ pub struct NoLayer;
 impl IntoResponse for NoLayer {
     fn into_response(self) -> Response {
         static REQUESTS: LogThrottle = LogThrottle::new();
-        if REQUESTS.occurs().is_some() {
-            tracing::error!("a handler asks for `Decisions` or `Charge`: {self}");
+        if let Some(requests) = REQUESTS.occurs() {
+            tracing::error!(
+                requests,
+                "a handler asks for `Decisions` or `Charge`: {self} (logged at most once in ten seconds)"
+            );
         }
         internal_error()
     }

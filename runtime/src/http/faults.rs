@@ -23,8 +23,10 @@ pub(super) fn no_layer(policies: &[&'static Policy]) -> Response {
     {
         tracing::error!(
             policy,
+            requests,
             "a rate-limited route has no limiter, so its requests are answered with 500: \
-             add `.layer(limiter)` to the router, after its routes and outside of limited router functions and modules"
+             add `.layer(limiter)` to the router, after its routes and outside of limited router functions and modules \
+             (logged at most once in ten seconds, and once for each policy)"
         );
     }
     internal_error()
@@ -33,12 +35,13 @@ pub(super) fn no_layer(policies: &[&'static Policy]) -> Response {
 #[cold]
 pub(super) fn sent_from_within(policies: &[&'static Policy]) -> Response {
     static REQUESTS: LogThrottle = LogThrottle::new();
-    if REQUESTS.occurs().is_some() {
+    if let Some(requests) = REQUESTS.occurs() {
         let policy = policies.first().map(|policy| policy.name());
         tracing::error!(
             policy,
+            requests,
             "a function of a policy sends the request that it is called for through a rate-limited route, which is \
-             answered with 500, since nothing is decided for that request yet"
+             answered with 500, since nothing is decided for that request yet (logged at most once in ten seconds)"
         );
     }
     internal_error()
@@ -47,11 +50,12 @@ pub(super) fn sent_from_within(policies: &[&'static Policy]) -> Response {
 #[cold]
 pub(super) fn no_peer() -> Response {
     static REQUESTS: LogThrottle = LogThrottle::new();
-    if REQUESTS.occurs().is_some() {
+    if let Some(requests) = REQUESTS.occurs() {
         tracing::error!(
+            requests,
             "a rate-limited request has no peer address, so it is answered with 500: serve the router with \
              `app.into_make_service_with_connect_info::<SocketAddr>()`, or in a test add \
-             `.layer(MockConnectInfo(SocketAddr::from(([127, 0, 0, 1], 0))))`"
+             `.layer(MockConnectInfo(SocketAddr::from(([127, 0, 0, 1], 0))))` (logged at most once in ten seconds)"
         );
     }
     internal_error()

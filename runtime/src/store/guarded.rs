@@ -69,7 +69,7 @@ impl Guarded {
         self.store.as_ref().map(|remote| remote.location())
     }
 
-    /// Whether the store, or a part of it, is known to be away.
+    /// Whether the store, or a part of it, is known to be away, or the limiter is closed.
     pub(crate) fn is_away(&self) -> bool {
         self.store.as_ref().is_some_and(|remote| remote.is_away())
     }

@@ -23,7 +23,7 @@ async fn requests_per_second() {}
 #[rate_limit(name = "x", max = 5, window_ms = 60_000)]
 async fn express_rate_limit() {}
 
-#[rate_limit(name = "x", max = 5, windowMs = 60_000, keyGenerator = address)]
+#[rate_limit(name = "x", max = 5, windowMS = 60_000, keyGenerator = address)]
 async fn in_camel_case() {}
 
 #[rate_limit("10/second;200/hour", name = "x")]
@@ -32,8 +32,11 @@ async fn limits_as_a_string() {}
 #[rate_limit("hardwork", per_minute = 5)]
 async fn a_name_without_argument() {}
 
-#[rate_limit(HARDWORK)]
+#[rate_limit(HARDWORK_2)]
 async fn a_policy_without_argument() {}
+
+#[rate_limit(name = "x", PER_MINUTE = 5)]
+async fn in_capitals() {}
 
 #[rate_limit(name = "x", quota(limit = 5, per = "90s"))]
 async fn named_count() {}

@@ -242,7 +242,8 @@ impl Answers {
     }
 }
 
-/// Returns how long it may take until what Redis says will be the case after `told` is the case.
+/// Returns how long it may take until what Redis says will be the case after `told` is the case. That is the window at
+/// most, as it is declared, though one that has begun within this millisecond may last up to a millisecond longer.
 fn at_least_until(told: Duration, counter: &Counter<'_>) -> Duration {
     match counter.algorithm {
         Algorithm::FixedWindow => (told + ROUNDED_OFF).min(counter.quota.window()),

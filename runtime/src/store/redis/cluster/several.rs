@@ -176,7 +176,7 @@ async fn charge_in_turn(
         } else {
             (Err(Failure::Timeout), None)
         };
-        // The others are given back, too.
+        // The charges of the others are given back, too, whatever is decided without Redis.
         if let Some(late) = late {
             late.renounce(0, policies[index]);
         }
