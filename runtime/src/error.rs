@@ -63,7 +63,7 @@ impl StoreError {
     }
 }
 
-/// Any error. The text of the error that contains it includes its own text.
+/// Any error. The error that holds it shows its text.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An error that keeps a limiter from being built, or a policy from being amended.

@@ -44,7 +44,7 @@ impl InForce {
     ) -> Result<Self, BuildError> {
         let built: HashMap<_, _> =
             declared.iter().chain(amended.values()).map(|policy| (policy.name(), *policy)).collect();
-        registry::find_conflict(built.values())?;
+        registry::ensure_no_conflict(built.values())?;
         telemetry::begin(built.values());
         let has_amended = AtomicBool::new(!amended.is_empty() || *all_in_shadow);
         let amended = amended.iter().map(|(name, policy)| (*name, Arc::new(*policy))).collect();
@@ -93,7 +93,7 @@ impl InForce {
         let mut amended = HashMap::clone(&self.amended.load());
         amended.insert(policy.name(), Arc::new(policy));
         let others = self.built.values().filter(|built| !amended.contains_key(built.name()));
-        registry::find_conflict(others.chain(amended.values().map(|policy| &**policy)))?;
+        registry::ensure_no_conflict(others.chain(amended.values().map(|policy| &**policy)))?;
         self.amended.store(Arc::new(amended));
         self.has_amended.store(true, Ordering::Relaxed);
         amendment::log(&policy);

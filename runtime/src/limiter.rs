@@ -54,7 +54,7 @@ impl Limiter {
                 poll_fn(|context| ticket.poll(context)).await;
                 self.store.conclude(operation, &counters, &ticket, || on_error)
             }
-            Begun::Later => self.store.apply(operation, &counters, on_error).await,
+            Begun::Unasked => self.store.apply(operation, &counters, on_error).await,
         };
         renounce_denied(operation, &counters, concluded).outcome
     }
@@ -113,7 +113,7 @@ impl Limiter {
     }
 
     /// Applies `operation` to all of `asks` in one call of the store, and waits for the answer.
-    pub(crate) async fn decide_later(&self, operation: Operation, asks: &[Ask<'_>]) -> Concluded {
+    pub(crate) async fn apply(&self, operation: Operation, asks: &[Ask<'_>]) -> Concluded {
         let counters = counters(asks);
         let concluded = self.store.apply(operation, &counters, self.strictest(asks)).await;
         renounce_denied(operation, &counters, concluded)

@@ -41,7 +41,9 @@ pub fn policies() -> Vec<&'static Policy> {
 
 /// Returns an error if policies share a name, and so their counters, but are not the same rule; or if a client
 /// could not tell a policy's name from that of another policy's quota.
-pub(crate) fn find_conflict<'p>(policies: impl IntoIterator<Item = &'p Policy>) -> Result<(), BuildError> {
+pub(crate) fn ensure_no_conflict<'p>(
+    policies: impl IntoIterator<Item = &'p Policy>,
+) -> Result<(), BuildError> {
     let mut by_name: HashMap<&str, &Policy> = HashMap::new();
     for policy in policies {
         let first = *by_name.entry(policy.name()).or_insert(policy);
@@ -68,8 +70,8 @@ mod tests {
         let one = Policy::new("x").per_minute(5);
         let again = Policy::new("x").per_minute(5);
         let other = Policy::new("x").per_minute(6);
-        assert!(find_conflict(&[one, again]).is_ok());
-        let error = find_conflict(&[one, again, other]).unwrap_err().to_string();
+        assert!(ensure_no_conflict(&[one, again]).is_ok());
+        let error = ensure_no_conflict(&[one, again, other]).unwrap_err().to_string();
         assert!(error.contains("`x`"), "{error}");
         assert!(error.contains(&one.location().to_string()), "{error}");
         assert!(error.contains(&other.location().to_string()), "{error}");
@@ -78,18 +80,18 @@ mod tests {
     #[test]
     fn a_name_is_no_quota_of_another() {
         let one = Policy::new("api").per_minute(5).per_hour(50);
-        let error = find_conflict(&[one, Policy::new("api.2").per_minute(1)]).unwrap_err().to_string();
+        let error = ensure_no_conflict(&[one, Policy::new("api.2").per_minute(1)]).unwrap_err().to_string();
         assert!(error.contains("`api.2`"), "{error}");
-        assert!(find_conflict(&[one, Policy::new("api.3").per_minute(1)]).is_ok());
+        assert!(ensure_no_conflict(&[one, Policy::new("api.3").per_minute(1)]).is_ok());
     }
 
     #[test]
     fn a_name_is_none_of_the_quotas_that_depend_on_who_asks() {
         let one = Policy::new("api").per_minute(5).quotas_by(|_| None);
         for taken in ["api.2", "api.8"] {
-            let error = find_conflict(&[Policy::new(taken).per_minute(1), one]).unwrap_err().to_string();
+            let error = ensure_no_conflict(&[Policy::new(taken).per_minute(1), one]).unwrap_err().to_string();
             assert!(error.contains(taken), "{error}");
         }
-        assert!(find_conflict(&[one, Policy::new("api.9").per_minute(1)]).is_ok());
+        assert!(ensure_no_conflict(&[one, Policy::new("api.9").per_minute(1)]).is_ok());
     }
 }

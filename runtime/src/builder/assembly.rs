@@ -82,7 +82,7 @@ impl Builder {
         }
         let mut declared: Vec<Policy> = registry::policies().into_iter().copied().collect();
         declared.append(&mut self.declared);
-        registry::find_conflict(&declared)?;
+        registry::ensure_no_conflict(&declared)?;
         let variables = self.amend_from_env.then(std::env::vars_os).into_iter().flatten();
         let amended = amendment::apply(self.amendments, &self.env_prefix, variables, &declared)?;
         let policies = InForce::new(&declared, &amended)?;

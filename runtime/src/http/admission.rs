@@ -22,7 +22,7 @@ use crate::inline_string::InlineString;
 use crate::key::NoPeer;
 use crate::policy::Policy;
 use crate::store::remote::{Begun, Concluded};
-use crate::store::{Boxed, Operation, Outcome, Ticket};
+use crate::store::{BoxFuture, Operation, Outcome, Ticket};
 
 /// Whether a request may go on.
 pub(super) enum Admission<'a> {
@@ -31,7 +31,7 @@ pub(super) enum Admission<'a> {
     /// The store has been asked; its answer is awaited in place.
     Asked(Undecided<'a>, Ticket),
     /// A boxed future asks the store.
-    Later(Boxed<'a, Result<(), Response>>),
+    Boxed(BoxFuture<'a, Result<(), Response>>),
 }
 
 impl Admission<'_> {
@@ -51,7 +51,7 @@ impl Future for Admission<'_> {
                 ready!(ticket.poll(context));
                 Poll::Ready(undecided.conclude(ticket))
             }
-            Self::Later(future) => future.as_mut().poll(context),
+            Self::Boxed(future) => future.as_mut().poll(context),
         }
     }
 }
@@ -76,11 +76,11 @@ impl<'a> Undecided<'a> {
 
     /// Asks the store in a boxed future.
     #[inline(never)] // it is long, and counting in memory does not need it
-    fn ask(self, asks: SmallVec<[Ask<'static>; 1]>) -> Boxed<'a, Result<(), Response>> {
+    fn ask(self, asks: SmallVec<[Ask<'static>; 1]>) -> BoxFuture<'a, Result<(), Response>> {
         Box::pin(async move {
             // Moves all of `self` into the future: a drop at the end of `ask` would strike out the entries.
             let undecided = &self;
-            let concluded = undecided.ledger.limiter().decide_later(Operation::Take, &asks).await;
+            let concluded = undecided.ledger.limiter().apply(Operation::Take, &asks).await;
             undecided.settle(|_| concluded)
         })
     }
@@ -143,9 +143,9 @@ impl Ledger {
                 Admission::Now(Some(Ok(())))
             }
             Begun::Asked(ticket) => Admission::Asked(undecided(), ticket),
-            Begun::Later => {
+            Begun::Unasked => {
                 let asks = entries.asked(admission).iter().map(|entry| entry.ask.clone()).collect();
-                Admission::Later(undecided().ask(asks))
+                Admission::Boxed(undecided().ask(asks))
             }
         })
     }

@@ -19,7 +19,7 @@ use super::Headers;
 use super::ledger::Ledger;
 use crate::decision::Decision;
 use crate::rate_limiter::RateLimiter;
-use crate::store::Boxed;
+use crate::store::BoxFuture;
 
 /// A service whose requests a [`RateLimiter`] counts wherever an attribute below asks for it.
 ///
@@ -139,7 +139,7 @@ pin_project! {
 struct HeldResponse<A> {
     answer: A,
     ledger: Ledger,
-    giving_back: Boxed<'static, ()>,
+    giving_back: BoxFuture<'static, ()>,
 }
 
 impl<F, ResBody, E> Future for ResponseFuture<F>

@@ -258,23 +258,23 @@ pub(crate) trait AnyStore: Send + Sync + 'static {
         &'a self,
         operation: Operation,
         counters: &'a [Counter<'a>],
-    ) -> Boxed<'a, Result<Outcome, StoreError>>;
+    ) -> BoxFuture<'a, Result<Outcome, StoreError>>;
 
-    fn close(&self) -> Boxed<'_, ()>;
+    fn close(&self) -> BoxFuture<'_, ()>;
 }
 
-pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 impl<S: Store> AnyStore for S {
     fn apply<'a>(
         &'a self,
         operation: Operation,
         counters: &'a [Counter<'a>],
-    ) -> Boxed<'a, Result<Outcome, StoreError>> {
+    ) -> BoxFuture<'a, Result<Outcome, StoreError>> {
         Box::pin(Store::apply(self, operation, counters))
     }
 
-    fn close(&self) -> Boxed<'_, ()> {
+    fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(Store::close(self))
     }
 }

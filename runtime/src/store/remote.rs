@@ -25,7 +25,7 @@ pub(crate) enum Begun {
     #[cfg_attr(not(feature = "redis"), allow(dead_code))] // no other store gives tickets
     Asked(Ticket),
     /// The store has to be [asked](Remote::apply) by a future of its own.
-    Later,
+    Unasked,
 }
 
 /// What came of a check.
@@ -122,10 +122,10 @@ impl Remote {
                 match store.begin(&check) {
                     Some(Ok(ticket)) => Begun::Asked(ticket),
                     Some(Err(error)) => Begun::Decided(self.noted(Err(error))),
-                    None => Begun::Later,
+                    None => Begun::Unasked,
                 }
             }
-            Backend::Custom(_) => Begun::Later,
+            Backend::Custom(_) => Begun::Unasked,
         }
     }
 

@@ -221,7 +221,7 @@ impl RedisStore {
         match (self, lost) {
             (Self::One(_), _) => {}
             #[cfg(feature = "redis-cluster")]
-            (Self::Cluster(cluster), Some(error)) => cluster.lost(error),
+            (Self::Cluster(cluster), Some(error)) => cluster.report_lost(error),
             #[cfg(feature = "redis-cluster")]
             (Self::Cluster(cluster), None) => cluster.mend(),
         }

@@ -80,7 +80,7 @@ impl Cluster {
     }
 
     /// Has the mender look for a lost node at once.
-    pub(in super::super) fn lost(self: &Arc<Self>, error: &StoreError) {
+    pub(in super::super) fn report_lost(self: &Arc<Self>, error: &StoreError) {
         if self.closed.load(Ordering::Relaxed) {
             return;
         }

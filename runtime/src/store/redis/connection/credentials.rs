@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::BoxError;
-use crate::store::Boxed;
+use crate::store::BoxFuture;
 
 /// The user and password of a limiter at Redis: see [`redis_credentials`](crate::Builder::redis_credentials).
 #[derive(Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl fmt::Debug for RedisCredentials {
 #[derive(Clone)]
 pub(crate) struct Provider(Arc<dyn Fn() -> Answer + Send + Sync>);
 
-type Answer = Boxed<'static, Result<RedisCredentials, BoxError>>;
+type Answer = BoxFuture<'static, Result<RedisCredentials, BoxError>>;
 
 impl Provider {
     pub(crate) fn new<F, C>(provider: F) -> Self

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod endpoint;
+mod handshake;
 mod resp;
 #[cfg(feature = "redis-sentinel")]
 mod sentinels;

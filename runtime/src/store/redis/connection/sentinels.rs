@@ -84,18 +84,18 @@ impl Sentinels {
     /// report the master that they have replaced. So a dead or silent sentinel delays nothing as long as most of
     /// them answer.
     pub(super) async fn master(&self, timeout: Duration) -> RedisResult<Endpoint> {
-        Ok(self.tell(timeout).await?.master)
+        Ok(self.ask_all(timeout).await?.master)
     }
 
     /// Returns where the master is now, if most sentinels have answered: one of those knows of the latest
     /// failover.
     pub(super) async fn master_of_most(&self, timeout: Duration) -> RedisResult<Endpoint> {
-        let Said { master, by_most } = self.tell(timeout).await?;
+        let Said { master, by_most } = self.ask_all(timeout).await?;
         let too_few = || (ErrorKind::Io, "most sentinels do not answer").into();
         by_most.then_some(master).ok_or_else(too_few)
     }
 
-    async fn tell(&self, timeout: Duration) -> RedisResult<Said> {
+    async fn ask_all(&self, timeout: Duration) -> RedisResult<Said> {
         // Dropping the set cancels what has not been answered by then.
         let mut answers = JoinSet::new();
         for sentinel in &self.asked {

@@ -1,8 +1,8 @@
 //! A connection to a server, for a single caller.
 //!
 //! The connections of the `redis` crate are for many concurrent callers, and have a task that sends and receives
-//! for them. With a single caller, that task costs more than the call itself. So only the handshake and the
-//! parsing of answers are left to that crate.
+//! for them. With a single caller, that task costs more than the call itself. So only the
+//! [handshake](super::handshake) and the parsing of answers are left to that crate.
 //!
 //! Giving a call up leaves the connection usable: a call that has been sent in part is sent to its end, and its
 //! answers are discarded when they come. Nothing is sent twice.
@@ -14,19 +14,16 @@ use std::ops::Range;
 use std::pin::pin;
 use std::task::Poll;
 
-use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{
-    AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, RedisConnectionInfo, RedisError, RedisFuture,
-    RedisResult, Value,
-};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional, duplex};
+use redis::aio::ConnectionLike;
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Value};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::endpoint::located;
 use super::resp::{self, Requests};
 use super::socket::Socket;
 
 /// How much is read at once; longer answers take several reads.
-const CHUNK: usize = 8 * 1024;
+pub(super) const CHUNK: usize = 8 * 1024;
 
 /// A connection to a server.
 pub(in super::super) struct Wire {
@@ -39,12 +36,12 @@ pub(in super::super) struct Wire {
     input: Vec<u8>,
     /// How many bytes of the input have been consumed.
     read: usize,
-    /// How many answers to the current calls are still to come,
+    /// How many answers to the current calls are still to come.
     awaited: usize,
-    /// and, before them, to calls that were given up.
-    late: usize,
+    /// How many answers to calls that were given up are still to come, before those.
+    abandoned: usize,
     /// How many commands at the start of the last call were given up before any of it was sent.
-    unsent_late: usize,
+    unsent_abandoned: usize,
     database: i64,
     /// The address of the server.
     address: String,
@@ -53,35 +50,6 @@ pub(in super::super) struct Wire {
 }
 
 impl Wire {
-    /// Performs the handshake with the server behind `socket`.
-    pub(super) async fn greet(
-        mut socket: Socket,
-        greeting: &RedisConnectionInfo,
-        address: String,
-    ) -> RedisResult<Self> {
-        // The `redis` crate knows the handshake, but does not hand the connection out afterwards. So it gets one
-        // end of an in-memory stream, and the bytes are carried between the other end and the server. When the
-        // crate is ready, everything that it asked has been answered, so nothing is left in between.
-        let (near, mut far) = duplex(CHUNK);
-        let config = AsyncConnectionConfig::new().set_response_timeout(None);
-        let mut greeted = Box::pin(MultiplexedConnection::new_with_config(greeting, near, config));
-        let mut carried = Box::pin(copy_bidirectional(&mut far, &mut socket));
-        poll_fn(|context| {
-            if let Poll::Ready(greeted) = greeted.as_mut().poll(context) {
-                return Poll::Ready(greeted.map(|_| ()));
-            }
-            let Poll::Ready(ended) = carried.as_mut().poll(context) else { return Poll::Pending };
-            // The last bytes that were carried may say why.
-            match greeted.as_mut().poll(context) {
-                Poll::Ready(greeted) => Poll::Ready(greeted.map(|_| ())),
-                Poll::Pending => Poll::Ready(Err(ended.map_or_else(RedisError::from, |_| closed()))),
-            }
-        })
-        .await?;
-        drop(carried);
-        Ok(Self::over(socket, greeting.db(), address))
-    }
-
     /// Creates a connection from a socket whose server has been greeted and uses `database`.
     pub(in super::super) fn over(socket: Socket, database: i64, address: String) -> Self {
         Self {
@@ -92,8 +60,8 @@ impl Wire {
             input: Vec::with_capacity(CHUNK),
             read: 0,
             awaited: 0,
-            late: 0,
-            unsent_late: 0,
+            abandoned: 0,
+            unsent_abandoned: 0,
             database,
             address,
             transacts: false,
@@ -138,14 +106,14 @@ impl Wire {
         if self.sent <= self.begin {
             // Drops a call of which nothing has been sent.
             self.requests.truncate(self.begin);
-            self.unsent_late = 0;
+            self.unsent_abandoned = 0;
         }
         if self.sent == self.requests.bytes.len() {
             self.requests.truncate(0);
             self.sent = 0;
         }
         self.begin = self.requests.bytes.len();
-        self.late += std::mem::take(&mut self.awaited);
+        self.abandoned += std::mem::take(&mut self.awaited);
         &mut self.requests
     }
 
@@ -179,11 +147,11 @@ impl Wire {
         debug_assert!(self.requests.commands == 0 || self.sent <= self.begin, "what is sent is counted");
         let sent = answers.min(self.awaited);
         self.awaited -= sent;
-        self.late += sent;
+        self.abandoned += sent;
         // A call is sent as a whole, so commands that have not been sent yet still are.
         let unsent = (answers - sent).min(self.requests.commands);
         self.requests.commands -= unsent;
-        self.unsent_late += unsent;
+        self.unsent_abandoned += unsent;
     }
 
     /// Returns the answer to the next command of the current calls. An error from the server is one of the values.
@@ -226,7 +194,7 @@ impl Wire {
                 sent => self.sent += sent,
             }
             if self.sent > self.begin {
-                self.late += std::mem::take(&mut self.unsent_late);
+                self.abandoned += std::mem::take(&mut self.unsent_abandoned);
                 self.awaited += std::mem::take(&mut self.requests.commands);
             }
         }
@@ -241,10 +209,10 @@ impl Wire {
             if resp::is_push(&self.input[answer.clone()]) {
                 continue;
             }
-            if self.late == 0 {
+            if self.abandoned == 0 {
                 return Ok(Some(answer));
             }
-            self.late -= 1;
+            self.abandoned -= 1;
         }
         Ok(None)
     }
@@ -293,7 +261,7 @@ impl ConnectionLike for Wire {
     }
 }
 
-fn closed() -> RedisError {
+pub(super) fn closed() -> RedisError {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the server has closed the connection").into()
 }
 
@@ -303,7 +271,7 @@ fn unasked() -> RedisError {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::DuplexStream;
+    use tokio::io::{DuplexStream, duplex};
 
     use super::*;
 
