@@ -21,6 +21,12 @@ pub(crate) struct Ask<'p> {
 }
 
 impl Ask<'_> {
+    /// Returns the same, which outlives the declaration of its policy.
+    pub(crate) fn into_owned(self) -> Ask<'static> {
+        let Self { policy, individual_quotas, key, cost } = self;
+        Ask { policy: policy.into_owned(), individual_quotas, key, cost }
+    }
+
     /// The quotas of this client.
     pub(crate) fn quotas(&self) -> &[Quota] {
         self.individual_quotas.as_ref().map_or(self.policy.quotas(), |quotas| quotas.as_slice())

@@ -126,6 +126,12 @@ impl Decision {
         QuotaState::binding(self.quotas.iter())
     }
 
+    /// Whether the quota that binds first is one of this decision, rather than one of `other`.
+    pub(crate) fn binds_before(&self, other: &Self) -> bool {
+        let both = [other.binding(), self.binding()];
+        QuotaState::binding(both.into_iter().flatten()) == self.binding()
+    }
+
     /// Returns how much is left of the quota that binds first; `u32::MAX` if there is none.
     ///
     /// That of a token bucket with a [burst](crate::Policy::burst) may be more than the quota's limit. Response

@@ -33,7 +33,7 @@ pub(crate) struct InForce {
 #[derive(Clone, Debug)]
 pub(crate) enum Effective<'p> {
     Declared(&'p Policy),
-    Amended(Arc<Policy>),
+    Owned(Arc<Policy>),
 }
 
 impl InForce {
@@ -65,7 +65,7 @@ impl InForce {
             amended.or_else(|| is_shadowed().then(|| Arc::new(policy.shadow())))
         };
         let amended = if self.has_amended.load(Ordering::Relaxed) { amended() } else { None };
-        amended.map_or(Effective::Declared(policy), Effective::Amended)
+        amended.map_or(Effective::Declared(policy), Effective::Owned)
     }
 
     /// Returns the policy of that name as the limiter was built with it, or an error that blames `by`.
@@ -107,13 +107,23 @@ impl fmt::Debug for InForce {
     }
 }
 
+impl Effective<'_> {
+    /// Returns the same policy, which outlives its declaration.
+    pub(crate) fn into_owned(self) -> Effective<'static> {
+        Effective::Owned(match self {
+            Self::Declared(policy) => Arc::new(*policy),
+            Self::Owned(policy) => policy,
+        })
+    }
+}
+
 impl Deref for Effective<'_> {
     type Target = Policy;
 
     fn deref(&self) -> &Policy {
         match self {
             Self::Declared(policy) => policy,
-            Self::Amended(policy) => policy,
+            Self::Owned(policy) => policy,
         }
     }
 }

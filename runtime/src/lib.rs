@@ -6,7 +6,7 @@
 //! * [`RateLimiter`] is the layer that enforces the attributes; [`Builder`] configures it.
 //! * [`Policy`] and [`Quota`] are what the attribute declares; [`policies`] lists the declared policies.
 //! * [`Key`] identifies who shares a quota; [`Decision`] is the result of a check.
-//! * [`Decisions`] and [`Charge`] are extractors for handlers.
+//! * [`Decisions`], [`Charge`] and [`RequestLimiter`] are extractors for handlers.
 //! * [`client_ip`] is the client's address, for the functions of policies and for handlers.
 //! * [`guide`] helps to choose an algorithm, a key and limits.
 //! * [`Denied`] describes a denial, for custom responses; [`Headers`] selects the response fields that tell
@@ -50,7 +50,8 @@ pub use crate::clock::ManualClock;
 pub use crate::decision::{Decision, QuotaState};
 pub use crate::error::{BoxError, BuildError, Error, StoreError};
 pub use crate::http::{
-    Charge, Decisions, Denied, Headers, NoLayer, RateLimitService, Reason, ResponseFuture, client_ip,
+    Charge, Decisions, Denial, Denied, Headers, NoLayer, RateLimitService, Reason, RequestLimiter,
+    ResponseFuture, client_ip,
 };
 pub use crate::key::{ClientIpHeader, Key, KeyPart};
 pub use crate::policy::{Named, Policy, Scope};

@@ -34,29 +34,29 @@ impl Limiter {
 
     /// Applies `operation` to all of `asks` in one call of the store.
     pub(crate) async fn decide(&self, operation: Operation, asks: &[Ask<'_>]) -> Result<Outcome, StoreError> {
-        self.decide_or(operation, asks, self.strictest(asks)).await
+        self.decide_or(operation, asks, self.strictest(asks)).await.outcome
     }
 
-    /// Does the same, with `on_error` as what to do when the store fails.
-    async fn decide_or(
-        &self,
-        operation: Operation,
-        asks: &[Ask<'_>],
-        on_error: OnStoreError,
-    ) -> Result<Outcome, StoreError> {
+    /// Charges all of `asks` in one call of the store, if all of them have room.
+    pub(crate) async fn take(&self, asks: &[Ask<'_>]) -> Concluded {
+        self.decide_or(Operation::Take, asks, self.strictest(asks)).await
+    }
+
+    /// Applies `operation` with `on_error` as what to do when the store fails.
+    async fn decide_or(&self, operation: Operation, asks: &[Ask<'_>], on_error: OnStoreError) -> Concluded {
         let counters = counters(asks);
         if counters.is_empty() {
-            return Ok(Outcome::new(true, []));
+            return Concluded::in_time(Ok(Outcome::new(true, [])));
         }
         let concluded = match self.store.begin(operation, &counters, || on_error) {
-            Begun::Decided(outcome) => return outcome,
+            Begun::Decided(outcome) => return Concluded::in_time(outcome),
             Begun::Asked(mut ticket) => {
                 poll_fn(|context| ticket.poll(context)).await;
                 self.store.conclude(operation, &counters, &ticket, || on_error)
             }
             Begun::Unasked => self.store.apply(operation, &counters, on_error).await,
         };
-        renounce_denied(operation, &counters, concluded).outcome
+        renounce_denied(operation, &counters, concluded)
     }
 
     /// Gives back what was charged in the store. If the store is unavailable by now, the memory does not take its
@@ -66,7 +66,7 @@ impl Limiter {
             OnStoreError::Deny => OnStoreError::Deny,
             OnStoreError::Local | OnStoreError::Allow => OnStoreError::Allow,
         };
-        self.decide_or(Operation::GiveBack, asks, on_error).await
+        self.decide_or(Operation::GiveBack, asks, on_error).await.outcome
     }
 
     /// Gives back what was charged in this process while the store was unavailable.

@@ -96,8 +96,9 @@ impl RateLimiter {
 
     /// Checks `policy` for `key`, and charges the cost if the policy allows it.
     ///
-    /// Use this for jobs, sockets and anything else that is not a handler. There is no request, so the policy's
-    /// functions are not called. The key is `key` itself (with [`Key::resource`] for a policy that is
+    /// Use this for jobs, sockets and anything else that is not a handler, and
+    /// [`RequestLimiter`](crate::RequestLimiter) in a handler. There is no request, so the policy's functions are not
+    /// called. The key is `key` itself (with [`Key::resource`] for a policy that is
     /// [`by_resource`](Policy::by_resource), or [`Key::route`] for one that is [`by_route`](Policy::by_route)). The
     /// cost is the declared one, or 1 if a function determines it. The quotas are the declared ones, or those of
     /// [`with_quotas`](Policy::with_quotas).

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::routing::get;
 use axum_rate_limit::{
-    Algorithm, Builder, Charge, Decision, Error, Key, KeyPart, OnStoreError, Policy, RateLimiter, StoreError,
-    rate_limit,
+    Algorithm, Builder, Charge, Decision, Denial, Error, Key, KeyPart, OnStoreError, Policy, RateLimiter,
+    RequestLimiter, StoreError, rate_limit,
 };
 use futures_util::future::join_all;
 use http::StatusCode;
@@ -220,6 +220,14 @@ async fn gives_part_back(charge: Charge) {
     charge.of("parts").give_back(2).await.expect("it is given back");
 }
 
+const TWICE: Policy = Policy::new("twice").per_hour(50).give_back_if(|answer| answer.status.is_success());
+
+/// Charged twice, and both times too late: at once, since a connection with several late calls in a row is given up.
+async fn checks_twice(limiter: RequestLimiter) -> Result<(), Denial> {
+    let (one, other) = tokio::join!(limiter.check(&TWICE, "x"), limiter.check(&TWICE, "x"));
+    one.and(other)
+}
+
 #[tokio::test]
 async fn what_gives_its_charge_back_gives_it_back_to_both() {
     for (setup, parts, others) in [
@@ -228,12 +236,16 @@ async fn what_gives_its_charge_back_gives_it_back_to_both() {
         // Of several policies, none is charged on a cluster if one has no answer in time.
         (Setup::on_cluster(OnStoreError::Local).await, 0, 0),
     ] {
-        let router = Router::new().route("/log-in", get(log_in)).route("/part", get(gives_part_back));
+        let router = Router::new()
+            .route("/log-in", get(log_in))
+            .route("/part", get(gives_part_back))
+            .route("/twice", get(checks_twice));
         let app = App::serve(router.layer(setup.limiter.clone())).await;
-        for path in ["/log-in", "/part"] {
+        for path in ["/log-in", "/part", "/twice"] {
             assert_eq!(setup.late(app.get(path)).await.status, StatusCode::OK);
         }
         setup.expect_used(&LOG_INS, Key::global(), 0).await;
+        setup.expect_used(&TWICE, "x", 0).await;
         setup.expect_used(&PARTS, Key::global(), parts).await;
         setup.expect_used(&OTHERS, Key::global(), others).await;
     }

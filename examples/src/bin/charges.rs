@@ -1,4 +1,4 @@
-//! Shows requests of unequal cost: known beforehand, known only after the work, or given back on success.
+//! Shows requests of unequal cost, which is known beforehand, or only after the work.
 //!
 //! ```text
 //! cargo run --bin charges
@@ -10,9 +10,9 @@ use std::error::Error;
 
 use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
 use axum_rate_limit::{Charge, RateLimiter, rate_limit};
@@ -75,33 +75,6 @@ fn model(prompt: &str) -> Vec<&'static str> {
     MURMUR.into_iter().cycle().take(10 * words).collect()
 }
 
-/// Only failed log-ins count: each attempt is charged one unit, and a successful one gets it back.
-///
-/// The other way round (check first, charge on failure) would not work, since many concurrent attempts would
-/// all see a quota that is still whole. Here, at most five are in flight.
-///
-/// Calling `reset` on success would not work either: an attacker who has an account could log in to it after
-/// every four attempts on another. Here, a success gives back only what it was charged.
-///
-/// * The default key, the client's address, catches an attacker who tries many accounts. Attempts that come
-///   from many addresses need a second limit with the account as its key: another attribute if the account
-///   is in a header or in the path, or [`RateLimiter::check`] if it is in the body.
-/// * `on_store_error = deny`: otherwise, while Redis is away, each instance would allow five attempts of its
-///   own.
-#[rate_limit(
-    name = "failed-log-ins",
-    per_hour = 5,
-    give_back_if = |answer| answer.status.is_success(),
-    on_store_error = deny,
-    status = 429,
-    message = "Too many failed log-ins. Try again later."
-)]
-async fn log_in(headers: HeaderMap) -> StatusCode {
-    // A real service would take the password from the body, and compare it with a hash.
-    let is_right = headers.get("x-password").is_some_and(|password| password == "sesame");
-    if is_right { StatusCode::OK } else { StatusCode::UNAUTHORIZED }
-}
-
 /// Commands to try, within a minute.
 const TRIES: &str = "
     head -c 25000 /dev/zero | curl -i --data-binary @- http://ADDRESS/documents      # costs 3 of 20
@@ -110,9 +83,6 @@ const TRIES: &str = "
     curl -i -d 'a short one' http://ADDRESS/documents                                # costs 1: 6 are left
     for i in 1 2 3 4; do curl -i -d 'tell me everything' http://ADDRESS/complete; echo; done    # 30 each, the last on credit
     curl -i -d hm http://ADDRESS/complete               # 429
-    for i in $(seq 8); do curl -s -o /dev/null -w '%{http_code} ' -H 'x-password: sesame' -X POST http://ADDRESS/log-in; done; echo
-    for i in $(seq 6); do curl -s -o /dev/null -w '%{http_code} ' -X POST http://ADDRESS/log-in; done; echo    # the sixth failure: 429
-    curl -i -H 'x-password: sesame' -X POST http://ADDRESS/log-in                    # even the right password: 429
 ";
 
 #[tokio::main]
@@ -124,7 +94,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let app = Router::new()
         .route("/documents", post(store).layer(DefaultBodyLimit::max(longest)))
         .route("/complete", post(complete))
-        .route("/log-in", post(log_in))
         .layer(limiter.clone());
 
     Ok(examples::serve(app, limiter, TRIES).await?)

@@ -162,27 +162,33 @@ impl Ledger {
         let _running = policy_functions::Running::begin();
         for &policy in policies {
             // A request is charged once per policy, even if the policy stands on one item twice.
-            let is_policy = |entry: &Entry| entry.ask.policy.name() == policy.name();
-            if entries.decided().chain(entries.asked(admission)).any(is_policy) {
+            let is_policy = |entry: &Entry| entry.is_of(Some(policy.name()));
+            if entries.admitted(&[policy]).next().is_some() || entries.asked(admission).iter().any(is_policy)
+            {
                 continue;
             }
-            let declared = policy;
-            let policy = limiter.policies.effective(declared);
-            if policy.skips(parts) {
-                continue;
-            }
-            if policy.given_back().is_some() {
-                self.depend_on_answer();
-            }
-            let individual_quotas =
-                policy.quotas_of(parts).or_else(|| declared.individual_quotas()).map(Box::new);
-            let cost = policy.cost_of(parts);
-            let Ask { policy, key, .. } = &mut entries
-                .enter(admission, Ask { policy, individual_quotas, key: InlineString::default(), cost })
-                .ask;
+            let Some(ask) = self.ask_without_key(parts, policy) else { continue };
+            let Ask { policy, key, .. } = &mut entries.enter(admission, ask).ask;
             identity::write_key(parts, policy, limiter, key)?;
         }
         Ok(())
+    }
+
+    /// Returns what to ask `policy` about this request, but for the key; `None` if the policy skips the request.
+    #[inline] // so that nothing is moved around
+    pub(super) fn ask_without_key<'p>(&self, parts: &Parts, policy: &'p Policy) -> Option<Ask<'p>> {
+        let declared = policy;
+        let policy = self.limiter().policies.effective(declared);
+        if policy.skips(parts) {
+            return None;
+        }
+        if policy.given_back().is_some() {
+            self.depend_on_answer();
+        }
+        let individual_quotas =
+            policy.quotas_of(parts).or_else(|| declared.individual_quotas()).map(Box::new);
+        let cost = policy.cost_of(parts);
+        Some(Ask { policy, individual_quotas, key: InlineString::default(), cost })
     }
 }
 
@@ -250,8 +256,7 @@ fn refuse(entries: &mut Entries, admission: u32, error: StoreError) -> Refusal {
 /// Returns an error if one of `policies` has denied the request.
 #[cold] // most requests pass
 fn check_denials(entries: &Entries, policies: &[&'static Policy]) -> Result<(), Refusal> {
-    let is_asked = |entry: &&Entry| policies.iter().any(|policy| policy.name() == entry.ask.policy.name());
-    let denying = entries.decided().filter(|entry| entry.is_denied()).filter(is_asked);
+    let denying = entries.admitted(policies).filter(|entry| entry.is_denied());
     let denying: SmallVec<[_; 1]> =
         denying.filter_map(|entry| Some((entry.decision()?, entry.ask.policy.clone()))).collect();
     if denying.is_empty() { Ok(()) } else { Err(Refusal::Denied(denying)) }

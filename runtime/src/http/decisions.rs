@@ -55,6 +55,13 @@ impl Decisions {
     }
 }
 
+impl Ledger {
+    /// Returns what has been decided so far.
+    pub(super) fn decisions(&self) -> Decisions {
+        Decisions(self.with_entries(|entries| entries.decisions().collect()))
+    }
+}
+
 impl Deref for Decisions {
     type Target = [Decision];
 
@@ -85,12 +92,11 @@ impl<S: Sync> FromRequestParts<S> for Decisions {
     type Rejection = NoLayer;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
-        let ledger = Ledger::of(parts)?;
-        Ok(Self(ledger.with_entries(|entries| entries.decisions().collect())))
+        Ok(Ledger::of(parts)?.decisions())
     }
 }
 
-/// The rejection of [`Decisions`] and [`Charge`](crate::Charge) if no [`RateLimiter`](crate::RateLimiter) is
+/// The rejection of [`Decisions`], [`Charge`](crate::Charge) and [`RequestLimiter`](crate::RequestLimiter) if no [`RateLimiter`](crate::RateLimiter) is
 /// among the layers of the router: 500. A policy's function that runs these extractors gets it, too, since nothing is
 /// decided yet.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -104,7 +110,7 @@ impl IntoResponse for NoLayer {
         if let Some(requests) = REQUESTS.occurs() {
             tracing::error!(
                 requests,
-                "a handler asks for `Decisions` or `Charge`: {self} (logged at most once in ten seconds)"
+                "a handler asks for `Decisions`, `Charge` or `RequestLimiter`: {self} (logged at most once in ten seconds)"
             );
         }
         internal_error()

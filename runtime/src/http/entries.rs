@@ -18,10 +18,11 @@ pub(super) struct Entry {
     outcome: Option<Outcome>,
     /// How much of the policy's quotas this request holds.
     pub(super) charged: Charged,
-    /// The store's check that missed its deadline, if this entry was decided without the store because of that.
-    late: Option<Box<LatePart>>,
-    /// The admission that it belongs to: policies of one admission are asked together.
-    admission: u32,
+    /// The store's checks that missed their deadlines, if this entry was decided without the store because of that.
+    late: Vec<LatePart>,
+    /// The admission that it belongs to: policies of one admission are asked together. `None` if only a handler has
+    /// asked this policy about this key.
+    admission: Option<u32>,
 }
 
 /// The part of an entry in a check that was late.
@@ -51,6 +52,8 @@ pub(super) struct Charged {
 pub(super) struct Entries {
     all: SmallVec<[Entry; 1]>,
     admissions: u32,
+    /// Whether a handler has checked something by itself, so that a key may occur twice.
+    has_checked: bool,
 }
 
 impl Entries {
@@ -62,10 +65,21 @@ impl Entries {
 
     /// Enters what is to be asked. Its key is not written yet.
     pub(super) fn enter(&mut self, admission: u32, ask: Ask<'static>) -> &mut Entry {
-        let entry = Entry { ask, outcome: None, charged: Charged::default(), late: None, admission };
         let index = self.all.len();
-        self.all.push(entry);
+        self.all.push(Entry::new(ask, Some(admission)));
         &mut self.all[index]
+    }
+
+    /// Enters what a handler has checked by itself.
+    pub(super) fn enter_checked(&mut self, ask: Ask<'static>, outcome: Outcome, late: Option<LateCheck>) {
+        let mut entry = Entry::new(ask, None);
+        if let Some(late) = late {
+            entry.note_late(Arc::new(late), 0);
+        }
+        entry.settle(outcome);
+        self.all.push(entry);
+        self.has_checked = true;
+        self.join_same_keys();
     }
 
     /// Returns the entries that have been decided.
@@ -78,14 +92,33 @@ impl Entries {
         self.all.iter_mut().filter(|entry| entry.outcome.is_some())
     }
 
-    /// Returns the entry of `policy`, if it has been decided.
-    pub(super) fn find_mut(&mut self, policy: &str) -> Option<&mut Entry> {
-        self.decided_mut().find(|entry| entry.is_of(Some(policy)))
+    /// Returns the entry that `ask` is about, if it has been decided.
+    pub(super) fn find_mut(&mut self, ask: &Ask<'_>) -> Option<&mut Entry> {
+        self.decided_mut().find(|entry| entry.ask.key == ask.key)
+    }
+
+    /// Returns the entries of `policies` that an attribute has asked for and that have been decided.
+    pub(super) fn admitted(&self, policies: &[&Policy]) -> impl Iterator<Item = &Entry> {
+        self.decided().filter(|entry| entry.is_admitted_by(policies))
     }
 
     /// Returns the decisions so far.
     pub(super) fn decisions(&self) -> impl Iterator<Item = Decision> {
         self.all.iter().filter_map(Entry::decision)
+    }
+
+    /// Returns what to tell the client: a decision for each policy. Of a policy that was checked about several keys,
+    /// it is the one that binds first.
+    pub(super) fn told(&self) -> SmallVec<[Decision; 2]> {
+        let mut told: SmallVec<[Decision; 2]> = SmallVec::new();
+        for decision in self.decisions() {
+            match told.iter_mut().find(|other| other.policy() == decision.policy()) {
+                Some(other) if decision.binds_before(other) => *other = decision,
+                Some(_) => {}
+                None => told.push(decision),
+            }
+        }
+        told
     }
 
     /// Whether a policy has denied the request.
@@ -112,8 +145,7 @@ impl Entries {
         let places = self.places(admission);
         let mut first = 0;
         for entry in &mut self.all[places] {
-            let (check, charged) = (Arc::clone(late), entry.ask.cost);
-            entry.late = Some(Box::new(LatePart { check, first, charged }));
+            entry.note_late(Arc::clone(late), first);
             first += entry.ask.counter_count();
         }
     }
@@ -125,13 +157,31 @@ impl Entries {
             [entry] => entry.settle(outcome),
             entries => settle_each(entries, outcome),
         }
+        if self.has_checked {
+            self.join_same_keys();
+        }
+    }
+
+    /// Makes one entry of those that have been decided about the same key. The last decision is the one that counts.
+    #[cold]
+    fn join_same_keys(&mut self) {
+        for later in (1..self.all.len()).rev() {
+            let is_same = |entry: &Entry| entry.outcome.is_some() && entry.ask.key == self.all[later].ask.key;
+            if self.all[later].outcome.is_some()
+                && let Some(earlier) = self.all[..later].iter().rposition(is_same)
+            {
+                let later = self.all.remove(later);
+                let earlier = &mut self.all[earlier];
+                let replaced = std::mem::replace(earlier, later);
+                earlier.take_over(replaced);
+            }
+        }
     }
 
     /// Strikes out the entries of `policies` that were spared, so that they are asked again.
     #[cold] // the request has been denied, and is sent again all the same
     pub(super) fn strike_out_spared(&mut self, policies: &[&'static Policy]) {
-        let is_asked = |entry: &Entry| policies.iter().any(|policy| entry.is_of(Some(policy.name())));
-        self.all.retain(|entry| !(entry.is_spared() && is_asked(entry)));
+        self.all.retain(|entry| !(entry.is_spared() && entry.is_admitted_by(policies)));
     }
 
     /// Strikes out the entries of `admission` that will not be decided.
@@ -165,8 +215,32 @@ fn settle_each(entries: &mut [Entry], mut outcome: Outcome) {
 }
 
 impl Entry {
+    fn new(ask: Ask<'static>, admission: Option<u32>) -> Self {
+        Self { ask, outcome: None, charged: Charged::default(), late: Vec::new(), admission }
+    }
+
     fn is_asked(&self, admission: u32) -> bool {
-        self.outcome.is_none() && self.admission == admission
+        self.outcome.is_none() && self.admission == Some(admission)
+    }
+
+    /// Whether an attribute with one of `policies` has asked for this entry.
+    fn is_admitted_by(&self, policies: &[&Policy]) -> bool {
+        self.admission.is_some() && policies.iter().any(|policy| self.is_of(Some(policy.name())))
+    }
+
+    /// Records that the store may still charge what this entry asks for. Its first counter is number `first` of the
+    /// check.
+    fn note_late(&mut self, check: Arc<LateCheck>, first: usize) {
+        self.late.push(LatePart { check, first, charged: self.ask.cost });
+    }
+
+    /// Takes over what an earlier entry of the same key holds.
+    fn take_over(&mut self, earlier: Self) {
+        let Self { ask: _, outcome: _, charged, late, admission } = earlier;
+        self.charged.in_store = self.charged.in_store.saturating_add(charged.in_store);
+        self.charged.in_process = self.charged.in_process.saturating_add(charged.in_process);
+        self.late.extend(late);
+        self.admission = self.admission.or(admission);
     }
 
     fn settle(&mut self, part: Outcome) {
@@ -192,21 +266,25 @@ impl Entry {
 
     /// Whether the request may hold some of the policy's quotas.
     pub(super) fn is_charged(&self) -> bool {
-        !self.charged.is_none() || self.late.as_ref().is_some_and(|late| late.charged > 0)
+        !self.charged.is_none() || self.late.iter().any(|late| late.charged > 0)
     }
 
     /// Takes `cost` out of the charges, or as much as there is. What is not taken from the store is also taken from
-    /// what the store may have charged after the deadline, and that part is returned with its amount.
-    pub(super) fn take(&mut self, cost: u32) -> (Charged, Option<(LatePart, u32)>) {
+    /// what the store may have charged after the deadline, and these parts are returned with their amounts.
+    pub(super) fn take(&mut self, cost: u32) -> (Charged, Vec<(LatePart, u32)>) {
         let charged = self.charged.take(cost);
-        let still_held = self.charged.in_process;
-        let late = self.late.as_mut().map(|late| {
-            // What the request still holds in this process includes what was late.
-            let taken = (cost - charged.in_store).min(late.charged.saturating_sub(still_held));
-            late.charged -= taken;
-            (LatePart::clone(late), taken)
-        });
-        (charged, late)
+        // What the request still holds in this process includes what was late.
+        let mut kept = self.charged.in_process;
+        let mut wanted = cost - charged.in_store;
+        let mut taken = Vec::new();
+        for late in &mut self.late {
+            let part = wanted.min(late.charged.saturating_sub(kept));
+            kept = kept.saturating_sub(late.charged);
+            late.charged -= part;
+            wanted -= part;
+            taken.push((late.clone(), part));
+        }
+        (charged, taken)
     }
 
     /// Whether this is the entry of `policy`; always true if that is `None`.

@@ -66,7 +66,16 @@ pub(super) fn write_key(
     limiter: &Limiter,
     key: &mut InlineString,
 ) -> Result<(), NoPeer> {
-    let target = match policy.scope() {
+    let write_client = |key: &mut InlineString| {
+        limiter.network_bits.write_network(client(parts, limiter)?, key);
+        Ok(())
+    };
+    key::of_request(&limiter.key_prefix, policy, parts, &target(parts, policy), write_client, key)
+}
+
+/// Returns what this request asks for, as far as `policy` tells resources apart.
+pub(super) fn target<'r>(parts: &'r Parts, policy: &Policy) -> Target<'r> {
+    match policy.scope() {
         Scope::Policy => Target::Anything,
         // A nested router strips its prefix from the path.
         Scope::Resource => {
@@ -78,12 +87,7 @@ pub(super) fn write_key(
             let template = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
             Target::Route(&parts.method, template)
         }
-    };
-    let write_client = |key: &mut InlineString| {
-        limiter.network_bits.write_network(client(parts, limiter)?, key);
-        Ok(())
-    };
-    key::of_request(&limiter.key_prefix, policy, parts, &target, write_client, key)
+    }
 }
 
 fn client(parts: &Parts, limiter: &Limiter) -> Result<IpAddr, NoPeer> {

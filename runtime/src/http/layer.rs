@@ -11,13 +11,11 @@ use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use axum::routing::{IntoMakeService, Router};
 use http::{Extensions, HeaderMap, Response};
 use pin_project_lite::pin_project;
-use smallvec::SmallVec;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::Headers;
 use super::ledger::Ledger;
-use crate::decision::Decision;
 use crate::rate_limiter::RateLimiter;
 use crate::store::BoxFuture;
 
@@ -194,6 +192,6 @@ fn write_fields(ledger: &Ledger, headers: &mut HeaderMap) {
     if fields == Headers::Off {
         return;
     }
-    let decisions: SmallVec<[Decision; 2]> = ledger.with_entries(|entries| entries.decisions().collect());
-    fields.write(&decisions, headers);
+    let told = ledger.with_entries(|entries| entries.told());
+    fields.write(&told, headers);
 }

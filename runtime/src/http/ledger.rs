@@ -84,6 +84,11 @@ impl Ledger {
         work(&mut self.0.entries.lock())
     }
 
+    /// Whether this request has been checked under the policy of that name.
+    pub(super) fn has_asked(&self, policy: &str) -> bool {
+        self.with_entries(|entries| entries.decided().any(|entry| entry.is_of(Some(policy))))
+    }
+
     /// Charges this request `cost` more under `policy`, or under all its policies if that is `None`.
     pub(super) async fn add(&self, policy: Option<&str>, cost: u32) -> Result<(), StoreError> {
         let asks = self.asks(|entry| if entry.is_of(policy) { cost } else { 0 });
@@ -146,7 +151,8 @@ impl Ledger {
                 let (Charged { in_store, in_process }, late) = entry.take(cost);
                 returned.to_store.extend(entry.ask_for(in_store));
                 returned.to_process.extend(entry.ask_for(in_process));
-                returned.late.extend(late.and_then(|(late, cost)| Some((late, entry.ask_for(cost)?))));
+                let late = late.into_iter().filter_map(|(late, cost)| Some((late, entry.ask_for(cost)?)));
+                returned.late.extend(late);
             }
             returned
         })
@@ -179,7 +185,7 @@ impl Ledger {
     /// Puts back into the entry what the store was not asked to take.
     fn put_back(&self, ask: &Ask<'_>) {
         self.with_entries(|entries| {
-            if let Some(entry) = entries.find_mut(ask.policy.name()) {
+            if let Some(entry) = entries.find_mut(ask) {
                 entry.charged.in_store = entry.charged.in_store.saturating_add(ask.cost);
             }
         });
@@ -190,7 +196,7 @@ impl Ledger {
         self.with_entries(|entries| {
             for ask in asks {
                 let part = ask.part_of(&mut outcome);
-                if let Some(entry) = entries.find_mut(ask.policy.name()) {
+                if let Some(entry) = entries.find_mut(ask) {
                     if operation == Operation::Add && !part.readings().is_empty() {
                         entry.charge(ask.cost, &part);
                     }

@@ -2,8 +2,8 @@
 //!
 //! [`layer`] puts a [`ledger`] into each request. A [`permit`] before a handler or a [`guard`](mod@guard) around a
 //! router asks for [`admission`], which checks the policies under keys made from the request's [`identity`]. The
-//! ledger keeps what was decided in its [`entries`], which a handler reads as [`decisions`] and corrects through a
-//! [`charge`], and the layer turns it into response [`fields`]. A [`denial`], which may be a [`problem`], is
+//! ledger keeps what was decided in its [`entries`], which a handler reads as [`decisions`], corrects through a
+//! [`charge`] and adds to with a [`request_limiter`], and the layer turns it into response [`fields`]. A [`denial`], which may be a [`problem`], is
 //! answered at once, and so are [`faults`] of the program.
 
 mod admission;
@@ -20,6 +20,7 @@ mod ledger;
 mod permit;
 mod policy_functions;
 mod problem;
+mod request_limiter;
 
 use http::StatusCode;
 
@@ -34,6 +35,7 @@ pub use layer::{RateLimitService, ResponseFuture};
 pub use permit::Permit;
 #[cfg(feature = "openapi")]
 pub(crate) use problem::Problem;
+pub use request_limiter::{Denial, RequestLimiter};
 
 use crate::policy::Policy;
 

@@ -129,6 +129,16 @@ impl Key {
         Self { resource: Some(resource), ..self }
     }
 
+    /// Narrows the key to `target`, unless it is narrowed already.
+    pub(crate) fn narrowed_to(self, target: &Target<'_>) -> Self {
+        match *target {
+            _ if self.resource.is_some() => self,
+            Target::Anything => self,
+            Target::Resource(method, path) => self.resource(method, path),
+            Target::Route(method, template) => self.route(method, template),
+        }
+    }
+
     /// Returns the text of the key under `policy`.
     pub(crate) fn in_store(&self, prefix: &str, policy: &Policy, network_bits: NetworkBits) -> InlineString {
         let mut text = InlineString::default();

@@ -116,7 +116,7 @@ impl Guarded {
     ) -> Concluded {
         let Concluded { outcome, late } = match &self.store {
             Some(remote) => remote.conclude(operation, counters, ticket),
-            None => Concluded { outcome: Err(StoreError::Closed), late: None },
+            None => Concluded::in_time(Err(StoreError::Closed)),
         };
         let outcome = outcome.or_else(|error| self.fall_back(operation, counters, on_error(), error));
         Concluded { outcome, late }
@@ -185,7 +185,7 @@ impl Guarded {
     async fn ask(&self, operation: Operation, counters: &[Counter<'_>]) -> Concluded {
         let Concluded { outcome, late } = match &self.store {
             Some(remote) => remote.apply(operation, counters).await,
-            None => Concluded { outcome: self.memory.apply_now(operation, counters), late: None },
+            None => Concluded::in_time(self.memory.apply_now(operation, counters)),
         };
         let is_complete = |outcome: &Outcome| outcome.readings().len() == counters.len();
         let incomplete = "it answered for more counters or fewer than it was asked for";

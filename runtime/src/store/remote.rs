@@ -35,6 +35,13 @@ pub(crate) struct Concluded {
     pub(crate) late: Option<LateCheck>,
 }
 
+impl Concluded {
+    /// The store was not late, or was not asked.
+    pub(crate) fn in_time(outcome: Result<Outcome, StoreError>) -> Self {
+        Self { outcome, late: None }
+    }
+}
+
 /// The remote store itself: Redis, or a store of the user's.
 pub(crate) enum Backend {
     #[cfg(feature = "redis")]
@@ -146,13 +153,13 @@ impl Remote {
                 late: store.late(ticket),
             },
             // It gives no tickets.
-            Backend::Custom(_) => Concluded { outcome: Err(StoreError::Closed), late: None },
+            Backend::Custom(_) => Concluded::in_time(Err(StoreError::Closed)),
         }
     }
 
     pub(super) async fn apply(self: &Arc<Self>, operation: Operation, counters: &[Counter<'_>]) -> Concluded {
         if let Err(error) = self.ensure_usable() {
-            return Concluded { outcome: Err(error), late: None };
+            return Concluded::in_time(Err(error));
         }
         let (result, late) = match &self.backend {
             // Redis keeps the deadline by itself, with one timer for all checks that share a call.

@@ -1,0 +1,201 @@
+//! The extractor that lets a handler check what only the handler knows, and the denial that it returns then.
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::response::{IntoResponse, Response};
+use http::request::Parts;
+
+use super::decisions::{Decisions, NoLayer};
+use super::denial::{self, Reason};
+use super::ledger::Ledger;
+use super::{identity, policy_functions};
+use crate::ask::Ask;
+use crate::in_force::Effective;
+use crate::key::Key;
+use crate::policy::Policy;
+use crate::store::remote::Concluded;
+
+/// An extractor that checks policies in a handler, for keys that only the handler knows: a name in the body, say.
+///
+/// A denial is answered like that of an attribute, with the policy's status and text, `retry-after` and the response
+/// fields.
+///
+/// ```
+/// use axum::Json;
+/// use axum::http::StatusCode;
+/// use axum_rate_limit::{Denial, Policy, RequestLimiter, rate_limit};
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize)]
+/// struct LogIn {
+///     user: String,
+///     password: String,
+/// }
+///
+/// /// Five failed log-ins an hour as one user, wherever they come from.
+/// const FAILED_LOG_INS: Policy =
+///     Policy::new("failed-log-ins").per_hour(5).give_back_if(|response| response.status.is_success());
+///
+/// #[rate_limit(name = "log-ins", per_minute = 30)] // of one client
+/// async fn log_in(limiter: RequestLimiter, Json(log_in): Json<LogIn>) -> Result<StatusCode, Denial> {
+///     limiter.check(&FAILED_LOG_INS, log_in.user).await?;
+///     let is_right = log_in.password == "sesame";
+///     Ok(if is_right { StatusCode::OK } else { StatusCode::UNAUTHORIZED })
+/// }
+/// ```
+///
+/// Unlike a check by [`RateLimiter::check`](crate::RateLimiter::check), these are part of the request:
+///
+/// * The functions of the policy are called ([`skip_if`](Policy::skip_if), [`quotas_by`](Policy::quotas_by),
+///   [`cost_by`](Policy::cost_by), [`give_back_if`](Policy::give_back_if)), except for those of its key.
+/// * [`Decisions`] and the response fields tell what was decided, and [`Charge`](crate::Charge) changes what was
+///   charged. If one policy is checked about several keys, the fields tell of the one that binds first, and `Charge`
+///   applies to all of them.
+///
+/// Each call is charged, whatever has been checked before in the same request. A denial takes nothing, but what the
+/// attributes and earlier calls have charged stays.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is limited until `check` is called"]
+pub struct RequestLimiter {
+    ledger: Ledger,
+    request: Arc<Parts>,
+}
+
+impl RequestLimiter {
+    /// Checks `policy` for `key`, and charges the cost if the policy allows it.
+    ///
+    /// `key` takes the place of what the policy's own [key](Policy::key) would read from the request. The resource or
+    /// the route is the request's if the policy has a quota for each, unless `key` names another.
+    ///
+    /// # Errors
+    ///
+    /// Returns the denial if the policy denies, or if the store fails and the policy or the limiter is set to
+    /// [deny](crate::OnStoreError::Deny) in that case. It is a response, so a handler can return it with `?`.
+    pub async fn check(&self, policy: &Policy, key: impl Into<Key>) -> Result<(), Denial> {
+        let Some(ask) = self.ask(policy, key.into()) else { return Ok(()) };
+        let asks = [ask];
+        let Concluded { outcome, late } = self.ledger.limiter().take(&asks).await;
+        let [ask] = asks;
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                ask.report_refused();
+                return Err(self.denial(ask.policy, Reason::Store(error)));
+            }
+        };
+        let (decision, policy) = (ask.decision(&outcome), ask.policy.clone());
+        self.ledger.with_entries(|entries| entries.enter_checked(ask, outcome, late));
+        if decision.is_allowed() {
+            Ok(())
+        } else {
+            Err(self.denial(policy, Reason::Quota(Box::new(decision))))
+        }
+    }
+
+    /// Returns what has been decided about this request so far, by attributes and by [`check`](Self::check).
+    pub fn decisions(&self) -> Decisions {
+        self.ledger.decisions()
+    }
+
+    /// Returns what to ask `policy` about this request and `key`; `None` if the policy skips the request.
+    fn ask(&self, policy: &Policy, key: Key) -> Option<Ask<'static>> {
+        let _running = policy_functions::Running::begin();
+        let (request, limiter) = (&*self.request, self.ledger.limiter());
+        let mut ask = self.ledger.ask_without_key(request, policy)?.into_owned();
+        let key = key.narrowed_to(&identity::target(request, &ask.policy));
+        ask.key = key.in_store(&limiter.key_prefix, &ask.policy, limiter.network_bits);
+        Some(ask)
+    }
+
+    fn denial(&self, policy: Effective<'static>, reason: Reason) -> Denial {
+        Denial(Box::new(Denying { limiter: self.clone(), policy, reason }))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for RequestLimiter {
+    type Rejection = NoLayer;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
+        let ledger = Ledger::of(parts)?.clone();
+        Ok(Self { ledger, request: Arc::new(parts.clone()) })
+    }
+}
+
+/// A denial by [`RequestLimiter::check`]. It is an error, and the response of the limiter, as it would be to a request
+/// that an attribute denies.
+///
+/// ```
+/// use axum::response::{IntoResponse, Response};
+/// use axum_rate_limit::Denial;
+///
+/// /// The error of a handler that may fail in other ways, too.
+/// enum Failure {
+///     TooMany(Denial),
+///     NotFound,
+/// }
+///
+/// impl From<Denial> for Failure {
+///     fn from(denial: Denial) -> Self {
+///         Self::TooMany(denial)
+///     }
+/// }
+///
+/// impl IntoResponse for Failure {
+///     fn into_response(self) -> Response {
+///         match self {
+///             Self::TooMany(denial) => denial.into_response(),
+///             Self::NotFound => axum::http::StatusCode::NOT_FOUND.into_response(),
+///         }
+///     }
+/// }
+/// ```
+#[must_use = "a denial denies nothing unless it is the response"]
+pub struct Denial(Box<Denying>);
+
+struct Denying {
+    limiter: RequestLimiter,
+    policy: Effective<'static>,
+    reason: Reason,
+}
+
+impl Denial {
+    /// Returns why the request is denied: the decision, or how the store failed.
+    pub fn reason(&self) -> &Reason {
+        &self.0.reason
+    }
+}
+
+impl IntoResponse for Denial {
+    fn into_response(self) -> Response {
+        let Denying { limiter: RequestLimiter { ledger, request }, policy, reason } = *self.0;
+        match reason {
+            Reason::Quota(decision) => {
+                denial::by_quota(&request, &decision, &policy, std::iter::once(&*decision), ledger.answers())
+            }
+            Reason::Store(error) => denial::by_store(&request, error, ledger.answers()),
+        }
+    }
+}
+
+impl std::error::Error for Denial {}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let policy = self.0.policy.name();
+        match self.reason() {
+            Reason::Quota(_) => write!(f, "over the rate limit `{policy}`"),
+            Reason::Store(error) => write!(f, "the rate limit `{policy}` can't be checked: {error}"),
+        }
+    }
+}
+
+impl fmt::Debug for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Denial")
+            .field("policy", &self.0.policy.name())
+            .field("reason", self.reason())
+            .finish()
+    }
+}

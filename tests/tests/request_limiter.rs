@@ -1,0 +1,396 @@
+//! Tests of what a handler checks by itself: how denials are answered, what is charged, and what clients are told.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, FromRequestParts as _, Path, Request};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum_rate_limit::store::{Counter, Operation, Outcome, Store};
+use axum_rate_limit::{
+    Builder, Charge, Decisions, Denial, Error, Headers, Key, KeyPart, ManualClock, OnStoreError, Policy,
+    Quota, Quotas, RateLimiter, Reason, RequestLimiter, StoreError, rate_limit,
+};
+use http::StatusCode;
+use http::request::Parts;
+use http_body_util::BodyExt as _;
+use tests::{App, RedisServer};
+use tower::ServiceExt as _;
+
+/// An answer, read to its end.
+struct Answer {
+    status: u16,
+    head: http::HeaderMap,
+    body: String,
+}
+
+impl Answer {
+    fn field(&self, name: &str) -> &str {
+        self.head.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+async fn send(app: &Router, method: &str, path: &str, body: &str) -> Answer {
+    let mut request =
+        Request::builder().method(method).uri(path).body(Body::from(body.to_owned())).expect("a request");
+    request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 1234))));
+    let response: Response = app.clone().oneshot(request).await.expect("infallible");
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.expect("a body").to_bytes();
+    Answer {
+        status: parts.status.as_u16(),
+        head: parts.headers,
+        body: String::from_utf8(bytes.to_vec()).expect("UTF-8"),
+    }
+}
+
+const LOG_INS: Policy = Policy::new("log-ins").per_hour(2).status(429).message("One at a time, please.");
+
+#[rate_limit(name = "clients", per_hour = 100)]
+async fn log_in(limiter: RequestLimiter, user: String) -> Result<(), Denial> {
+    limiter.check(&LOG_INS, user).await
+}
+
+fn log_ins() -> Router {
+    Router::new().route("/log-in", post(log_in))
+}
+
+#[tokio::test]
+async fn a_denial_is_answered_like_that_of_an_attribute() {
+    let app = log_ins().layer(RateLimiter::memory());
+    for (user, status, left) in [("ada", 200, 1), ("ada", 200, 0), ("ada", 429, 0), ("bob", 200, 1)] {
+        let answer = send(&app, "POST", "/log-in", user).await;
+        assert_eq!(answer.status, status, "{user}");
+        assert_eq!(answer.field("ratelimit-policy"), r#""clients";q=100;w=3600, "log-ins";q=2;w=3600"#);
+        assert!(answer.field("ratelimit").contains(&format!(r#""log-ins";r={left};t="#)), "{left}");
+        if status == 429 {
+            assert_eq!(answer.body, r#"{"detail":"One at a time, please."}"#);
+            assert_eq!(answer.field("content-type"), "application/json");
+            assert_eq!(answer.field("cache-control"), "no-store");
+            let wait: u64 = answer.field("retry-after").parse().expect("seconds");
+            assert!((3590..=3600).contains(&wait), "{wait}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_denial_follows_the_settings_of_the_limiter() {
+    async fn plain(limiter: RequestLimiter) -> Result<(), Denial> {
+        const PLAIN: Policy = Policy::new("plain").per_hour(1);
+        limiter.check(&PLAIN, Key::global()).await
+    }
+    async fn denied(builder: Builder) -> Answer {
+        let limiter = builder.memory().build().await.expect("it builds");
+        let app = Router::new().route("/plain", get(plain)).layer(limiter);
+        assert_eq!(send(&app, "GET", "/plain", "").await.status, 200);
+        send(&app, "GET", "/plain", "").await
+    }
+    let builder = || RateLimiter::builder().status(StatusCode::TOO_MANY_REQUESTS);
+
+    let problem = denied(builder().problem_details()).await;
+    assert_eq!(problem.status, 429);
+    assert_eq!(problem.field("content-type"), "application/problem+json");
+    assert!(problem.body.contains(r#""violated-policies":["plain"]"#), "{}", problem.body);
+
+    let custom = denied(builder().on_denied(|denied| {
+        let Reason::Quota(decision) = denied.reason() else { return StatusCode::NOT_FOUND.into_response() };
+        format!("{} at {}", decision.policy(), denied.request().uri).into_response()
+    }));
+    assert_eq!(custom.await.body, "plain at /plain");
+
+    let legacy = denied(builder().headers(Headers::Legacy)).await;
+    assert_eq!(legacy.field("x-ratelimit-remaining"), "0");
+}
+
+/// A store that is never there.
+struct Away;
+
+impl Store for Away {
+    async fn apply(&self, _: Operation, _: &[Counter<'_>]) -> Result<Outcome, StoreError> {
+        Err(StoreError::Unreachable("nobody is there".into()))
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_denies_if_it_is_to() {
+    async fn checked(limiter: RequestLimiter) -> Result<(), Denial> {
+        const CHECKED: Policy = Policy::new("checked").per_hour(1).status(429);
+        let denial = limiter.check(&CHECKED, "x").await.expect_err("the store is away");
+        assert!(matches!(denial.reason(), Reason::Store(_)), "{denial:?}");
+        assert!(denial.to_string().starts_with("the rate limit `checked` can't be checked: "), "{denial}");
+        Err(denial)
+    }
+    let builder = RateLimiter::builder().store(Away).on_store_error(OnStoreError::Deny);
+    let limiter = builder.build().await.expect("it builds");
+    let app = Router::new().route("/", get(checked)).layer(limiter);
+    let refused = send(&app, "GET", "/", "").await;
+    assert_eq!((refused.status, refused.field("retry-after")), (503, "1"));
+    assert_eq!(refused.body, r#"{"detail":"The rate limit can't be checked at the moment."}"#);
+}
+
+const FAILURES: Policy =
+    Policy::new("failures").per_hour(2).give_back_if(|response| response.status.is_success());
+
+async fn log_in_as(limiter: RequestLimiter, form: String) -> Result<StatusCode, Denial> {
+    let (user, password) = form.split_once('&').expect("both are there");
+    limiter.check(&FAILURES, user).await?;
+    Ok(if password == "sesame" { StatusCode::OK } else { StatusCode::UNAUTHORIZED })
+}
+
+async fn only_failures_count(limiter: RateLimiter) {
+    let app = Router::new().route("/", post(log_in_as)).layer(limiter);
+    let attempts =
+        [("x", 401), ("sesame", 200), ("sesame", 200), ("x", 401), ("sesame", 503), ("sesame", 503)];
+    for (password, status) in attempts {
+        assert_eq!(send(&app, "POST", "/", &format!("ada&{password}")).await.status, status, "{password}");
+    }
+    assert_eq!(send(&app, "POST", "/", "bob&sesame").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_charge_is_given_back_for_some_responses() {
+    only_failures_count(RateLimiter::memory()).await;
+    let server = RedisServer::start().await;
+    only_failures_count(server.limiter().await).await;
+}
+
+const MAILS: Policy = Policy::new("mails").per_hour(10);
+
+async fn used(limiter: &RateLimiter, key: &str) -> u32 {
+    10 - limiter.peek(&MAILS, key).await.expect("a decision").remaining()
+}
+
+#[tokio::test]
+async fn each_check_is_charged_and_can_be_corrected() {
+    async fn mail(limiter: RequestLimiter, charge: Charge) -> Result<(), Denial> {
+        for key in ["ada", "bob", "ada", "ada"] {
+            limiter.check(&MAILS, key).await?;
+        }
+        // Once for each key, whatever has been checked how often.
+        charge.of("mails").add(4).await.expect("it is charged");
+        charge.of("mails").give_back(2).await.expect("it is given back");
+        let unknown = charge.of("males").give_back(1).await.expect_err("there is none");
+        assert!(matches!(unknown, Error::Build(_)), "{unknown}");
+        let left: Vec<u32> = limiter.decisions().iter().map(axum_rate_limit::Decision::remaining).collect();
+        assert_eq!(left, [5, 7]);
+        Ok(())
+    }
+    let server = RedisServer::start().await;
+    for limiter in [RateLimiter::memory(), server.limiter().await] {
+        let app = Router::new().route("/", get(mail)).layer(limiter.clone());
+        let answer = send(&app, "GET", "/", "").await;
+        assert_eq!(answer.status, 200);
+        assert_eq!((used(&limiter, "ada").await, used(&limiter, "bob").await), (5, 3));
+        // Of two keys of a policy, the one that binds first.
+        assert!(answer.field("ratelimit").starts_with(r#""mails";r=5;t="#), "{}", answer.field("ratelimit"));
+        assert_eq!(answer.field("ratelimit").matches("mails").count(), 1);
+    }
+}
+
+#[tokio::test]
+async fn no_more_is_given_back_than_was_charged() {
+    async fn gives_back(limiter: RequestLimiter, charge: Charge) -> Result<(), Denial> {
+        limiter.check(&MAILS, "carl").await?;
+        limiter.check(&MAILS, "carl").await?;
+        charge.give_back(100).await.expect("it is given back");
+        Ok(())
+    }
+    let limiter = RateLimiter::memory();
+    let _ = limiter.add(&MAILS, "carl", 5).await.expect("it is charged");
+    let app = Router::new().route("/", get(gives_back)).layer(limiter.clone());
+    assert_eq!(send(&app, "GET", "/", "").await.status, 200);
+    assert_eq!(used(&limiter, "carl").await, 5);
+}
+
+#[tokio::test]
+async fn a_denial_can_be_survived() {
+    async fn either(limiter: RequestLimiter) -> Result<&'static str, Denial> {
+        const DEAR: Policy = Policy::new("dear").per_hour(1);
+        const CHEAP: Policy = Policy::new("cheap").per_hour(1);
+        if limiter.check(&DEAR, "all").await.is_ok() {
+            return Ok("dear");
+        }
+        limiter.check(&CHEAP, "all").await?;
+        Ok("cheap")
+    }
+    let app = Router::new().route("/", get(either)).layer(RateLimiter::memory());
+    for (status, body) in [(200, "dear"), (200, "cheap"), (503, r#"{"detail":"Rate limit exceeded."}"#)] {
+        let answer = send(&app, "GET", "/", "").await;
+        assert_eq!((answer.status, answer.body.as_str()), (status, body));
+    }
+}
+
+const BOTH: Policy = Policy::new("both").per_hour(2);
+
+#[rate_limit(policy = BOTH)]
+async fn both() {}
+
+/// Checks the policy of the handler about another key, and goes on even if it denies, should the request ask for that.
+async fn check_before(limiter: RequestLimiter, request: Request, next: Next) -> Result<Response, Denial> {
+    if let Err(denial) = limiter.check(&BOTH, "everybody").await
+        && request.uri().query() != Some("all-the-same")
+    {
+        return Err(denial);
+    }
+    Ok(next.run(request).await)
+}
+
+#[tokio::test]
+async fn an_attribute_is_asked_whatever_was_checked_before() {
+    let limiter = RateLimiter::memory();
+    let _ = limiter.add(&BOTH, "everybody", 1).await.expect("it is charged");
+    let app = Router::new().route("/", get(both)).layer(from_fn(check_before)).layer(limiter);
+    for (path, status) in [("/", 200), ("/", 503), ("/?all-the-same", 200), ("/?all-the-same", 503)] {
+        let answer = send(&app, "GET", path, "").await;
+        assert_eq!(answer.status, status, "{path}");
+        assert_eq!(answer.field("ratelimit").matches("both").count(), 1, "{path}");
+    }
+}
+
+/// Checks the policy of the handler about the handler's key.
+async fn check_twice(limiter: RequestLimiter, request: Request, next: Next) -> Result<Response, Denial> {
+    let (mut parts, body) = request.into_parts();
+    let client = axum_rate_limit::client_ip(&parts).expect("it has an address");
+    limiter.check(&BOTH, client).await?;
+    let response = next.run(Request::from_parts(parts.clone(), body)).await;
+    let decisions = Decisions::from_request_parts(&mut parts, &()).await.expect("there is a limiter");
+    assert_eq!(decisions.len(), 1);
+    Ok(response)
+}
+
+#[tokio::test]
+async fn one_key_has_one_decision() {
+    let app = Router::new().route("/", get(both)).layer(from_fn(check_twice)).layer(RateLimiter::memory());
+    let answer = send(&app, "GET", "/", "").await;
+    assert_eq!((answer.status, answer.field("ratelimit").contains(r#""both";r=0"#)), (200, true));
+    assert_eq!(send(&app, "GET", "/", "").await.status, 503);
+}
+
+#[tokio::test]
+async fn the_functions_of_the_policy_are_called_about_the_request() {
+    fn is_free(request: &Parts) -> bool {
+        request.headers.contains_key("x-free")
+    }
+    fn cost(request: &Parts) -> u32 {
+        u32::try_from(request.uri.query().unwrap_or_default().len()).expect("it is short")
+    }
+    fn tier(request: &Parts) -> Option<Quotas> {
+        (request.uri.path() == "/gold").then_some(Quotas::of(Quota::per_hour(100)))
+    }
+    const FUNCTIONS: Policy = Policy::new("functions")
+        .per_hour(10)
+        .cost_by(cost)
+        .quotas_by(tier)
+        .skip_if(is_free)
+        .key(&[KeyPart::Ip]);
+    async fn checked(limiter: RequestLimiter) -> Result<String, Denial> {
+        limiter.check(&FUNCTIONS, "x").await?;
+        let decisions = limiter.decisions();
+        let decision = decisions.get("functions").expect("it was checked");
+        Ok(format!("{} of {}", decision.remaining(), decision.cost()))
+    }
+    let app = Router::new().route("/silver", get(checked)).route("/gold", get(checked));
+    let app = app.layer(RateLimiter::memory());
+    assert_eq!(send(&app, "GET", "/silver?abcd", "").await.body, "6 of 4");
+    // A tier's quota over the same window shares the counter.
+    assert_eq!(send(&app, "GET", "/gold?abcdef", "").await.body, "90 of 6");
+    assert_eq!(send(&app, "GET", "/silver?abcdefghijk", "").await.status, 503);
+
+    let mut free = Request::get("/silver?abcdefghijk").body(Body::empty()).expect("a request");
+    free.headers_mut().insert("x-free", http::HeaderValue::from_static("yes"));
+    let response = app.oneshot(free).await.expect("infallible");
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(!response.headers().contains_key("ratelimit"));
+}
+
+#[tokio::test]
+async fn resources_and_routes_are_those_of_the_request() {
+    const BY_RESOURCE: Policy = Policy::new("by-resource").per_hour(1).by_resource();
+    const BY_ROUTE: Policy = Policy::new("by-route").per_hour(1).by_route();
+    async fn by_resource(limiter: RequestLimiter, Path(_): Path<u32>) -> Result<(), Denial> {
+        limiter.check(&BY_RESOURCE, "x").await
+    }
+    async fn by_route(limiter: RequestLimiter, Path(_): Path<u32>) -> Result<(), Denial> {
+        limiter.check(&BY_ROUTE, "x").await
+    }
+    async fn another(limiter: RequestLimiter) -> Result<(), Denial> {
+        limiter.check(&BY_RESOURCE, Key::from("x").resource(&http::Method::GET, "/nest/resources/1")).await
+    }
+    let inner = Router::new().route("/resources/{id}", get(by_resource)).route("/routes/{id}", get(by_route));
+    let app = Router::new().nest("/nest", inner).route("/another", get(another));
+    let limiter = RateLimiter::memory();
+    let app = app.layer(limiter.clone());
+    for (path, status) in [
+        ("/nest/resources/1", 200),
+        ("/nest/resources/2", 200),
+        ("/nest/resources/1", 503),
+        ("/another", 503),
+        ("/nest/routes/1", 200),
+        ("/nest/routes/2", 503),
+    ] {
+        assert_eq!(send(&app, "GET", path, "").await.status, status, "{path}");
+    }
+    let same = Key::from("x").route(&http::Method::GET, "/nest/routes/{id}");
+    assert_eq!(limiter.peek(&BY_ROUTE, same).await.expect("a decision").remaining(), 0);
+}
+
+#[tokio::test]
+async fn amendments_and_shadows_hold_in_handlers() {
+    const AMENDED: Policy = Policy::new("amended").per_hour(1);
+    async fn checked(limiter: RequestLimiter) -> Result<String, Denial> {
+        limiter.check(&AMENDED, "x").await?;
+        let exceeded: Vec<bool> =
+            limiter.decisions().iter().map(axum_rate_limit::Decision::is_exceeded).collect();
+        Ok(format!("{exceeded:?}"))
+    }
+    let limiter = RateLimiter::builder().memory().declare([AMENDED]).build().await.expect("it builds");
+    let app = Router::new().route("/", get(checked)).layer(limiter.clone());
+    assert_eq!(send(&app, "GET", "/", "").await.status, 200);
+    assert_eq!(send(&app, "GET", "/", "").await.status, 503);
+    limiter.amend("amended", |policy| policy.per_hour(2)).expect("it is declared");
+    assert_eq!(send(&app, "GET", "/", "").await.body, "[false]");
+    limiter.amend("amended", |policy| policy.shadow(true)).expect("it is declared");
+    let answer = send(&app, "GET", "/", "").await;
+    assert_eq!((answer.body.as_str(), answer.field("ratelimit")), ("[true]", ""));
+}
+
+#[tokio::test]
+async fn a_later_window_is_told_instead_of_an_earlier_one() {
+    const SHORT: Policy = Policy::new("short").per_second(1);
+    async fn twice(limiter: RequestLimiter, clock: axum::Extension<ManualClock>) -> Result<(), Denial> {
+        limiter.check(&SHORT, "x").await?;
+        let _ = limiter.check(&SHORT, "x").await.expect_err("it is over the limit");
+        clock.advance(Duration::from_secs(1));
+        limiter.check(&SHORT, "x").await
+    }
+    let clock = ManualClock::default();
+    let limiter = RateLimiter::builder().memory().clock(&clock).build().await.expect("it builds");
+    let app = Router::new().route("/", get(twice)).layer(axum::Extension(clock)).layer(limiter);
+    let answer = send(&app, "GET", "/", "").await;
+    assert_eq!((answer.status, answer.field("ratelimit")), (200, r#""short";r=0;t=1"#));
+}
+
+#[tokio::test]
+async fn without_a_layer_nothing_is_checked_or_let_through() {
+    async fn unlimited(limiter: RequestLimiter) -> Result<(), Denial> {
+        limiter.check(&LOG_INS, "x").await
+    }
+    assert_eq!(send(&log_ins(), "POST", "/log-in", "ada").await.status, 500);
+    assert_eq!(send(&Router::new().route("/", get(unlimited)), "GET", "/", "").await.status, 500);
+}
+
+#[tokio::test]
+async fn over_http_concurrent_log_ins_are_exact() {
+    async fn name(limiter: RequestLimiter) -> Result<(), Denial> {
+        const EXACT: Policy = Policy::new("exact").per_hour(7);
+        limiter.check(&EXACT, "all").await
+    }
+    let server = RedisServer::start().await;
+    for limiter in [RateLimiter::memory(), server.limiter().await] {
+        let app = App::serve(Router::new().route("/", get(name)).layer(limiter)).await;
+        assert_eq!(app.admitted_at_once("/", 50).await, 7);
+    }
+}
