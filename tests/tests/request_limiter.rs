@@ -289,7 +289,7 @@ async fn the_functions_of_the_policy_are_called_about_the_request() {
     async fn checked(limiter: RequestLimiter) -> Result<String, Denial> {
         limiter.check(&FUNCTIONS, "x").await?;
         let decisions = limiter.decisions();
-        let decision = decisions.get("functions").expect("it was checked");
+        let Some(decision) = decisions.get("functions") else { return Ok("free".to_owned()) };
         Ok(format!("{} of {}", decision.remaining(), decision.cost()))
     }
     let app = Router::new().route("/silver", get(checked)).route("/gold", get(checked));
