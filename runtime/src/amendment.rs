@@ -80,6 +80,26 @@ impl Amendment {
         self
     }
 
+    /// Replaces all quotas, by those of a configuration, say.
+    ///
+    /// ```
+    /// use axum_rate_limit::{Policy, Quotas, RateLimiter};
+    ///
+    /// const SEARCH: Policy = Policy::new("search").per_second(5);
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let configured: Quotas = "10 per second, 1000 per hour".parse()?;
+    /// let builder = RateLimiter::builder().declare([SEARCH]);
+    /// let limiter = builder.amend("search", move |policy| policy.quotas(configured)).build().await?;
+    /// # let [search] = &limiter.policies()[..] else { panic!() };
+    /// # assert_eq!(search.quotas(), configured.as_slice());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn quotas(self, quotas: impl Into<Quotas>) -> Self {
+        Self { quotas: quotas.into().as_slice().to_vec(), ..self.without_quotas() }
+    }
+
     /// Removes all quotas, so that the policy has only those that are set after this call.
     pub fn without_quotas(mut self) -> Self {
         self.declared.clear();
@@ -139,7 +159,8 @@ impl Amendment {
             return Err(fault);
         }
         let Some((first, others)) = quotas.split_first() else {
-            return Err("a policy needs at least one quota: add `per_minute` or another one".to_owned());
+            return Err("a policy needs at least one quota: add one, or set `shadow` to let everybody pass"
+                .to_owned());
         };
         if let Algorithm::TokenBucket { burst } = &mut policy.algorithm
             && !has_burst
@@ -147,7 +168,7 @@ impl Amendment {
             *burst = burst.and_then(|burst| inherited_burst(burst, policy.quotas.as_slice(), &quotas));
         }
         let in_context = |fault: &dyn fmt::Display| {
-            let each = quotas.iter().map(|quota| format!("{} in {:?}", quota.limit(), quota.window()));
+            let each = quotas.iter().map(Quota::to_string);
             format!("{fault} (it would have {})", each.collect::<Vec<_>>().join(", "))
         };
         let all = others.iter().try_fold(Quotas::of(*first), |all, quota| all.try_and(*quota));
@@ -206,7 +227,7 @@ pub(crate) fn log(policy: &Policy) {
     };
     tracing::info!(
         policy = policy.name(),
-        quotas = ?policy.quotas,
+        quotas = %policy.quotas,
         shadow = policy.shadow,
         "rate limit amended{but}"
     );

@@ -1,5 +1,9 @@
 //! Quotas: how many requests may pass per window of time.
 
+#[cfg(feature = "serde")]
+mod serde;
+mod text;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -20,6 +24,7 @@ pub(crate) const MAX_WINDOW: Duration = Duration::from_secs(366 * DAY.as_secs())
 /// assert_eq!(SEARCHES.limit(), 30);
 /// assert_eq!(SEARCHES.to_string(), "30 per 90s");
 /// assert_eq!(Quota::per_minute(5).to_string(), "5 per minute");
+/// assert_eq!("5 per minute".parse(), Ok(Quota::per_minute(5)));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Quota {
@@ -150,20 +155,6 @@ impl Quota {
     }
 }
 
-/// `30 per 90s`, `5 per minute`
-impl fmt::Display for Quota {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = match self.window() {
-            SECOND => "second",
-            MINUTE => "minute",
-            HOUR => "hour",
-            DAY => "day",
-            _ => return write!(f, "{} per {:?}", self.limit, self.window()),
-        };
-        write!(f, "{} per {unit}", self.limit)
-    }
-}
-
 impl fmt::Debug for Quota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Quota({self})")
@@ -185,6 +176,7 @@ pub struct InvalidQuota(&'static str);
 ///
 /// const GOLD: Quotas = Quotas::of(Quota::per_second(50)).and(Quota::per_day(100_000));
 /// assert_eq!(GOLD.as_slice().len(), 2);
+/// assert_eq!("50 per second, 100000 per day".parse(), Ok(GOLD)); // as in a table of tiers
 /// assert!(Quotas::UNLIMITED.as_slice().is_empty());
 /// ```
 #[derive(Clone, Copy)]

@@ -7,7 +7,7 @@ use super::lookup::{setting, unknown};
 use super::pending::Pending;
 use crate::error::BuildError;
 use crate::policy::Policy;
-use crate::quota::{DAY, HOUR, MINUTE, SECOND};
+use crate::quota::{DAY, HOUR, MINUTE, Quotas, SECOND};
 
 /// The setting that errors blame.
 const FROM_ENV: &str = "amend_from_env";
@@ -18,8 +18,11 @@ pub(crate) const KEY_PREFIX: &str = "KEY_PREFIX";
 pub(crate) const TRUSTED_PROXIES: &str = "TRUSTED_PROXIES";
 /// The variable that puts all policies in shadow, without the prefix.
 const ALL_IN_SHADOW: &str = "SHADOW";
+/// The suffix that comes before all others.
+const ALL_QUOTAS: &str = "_QUOTAS";
 /// The suffixes that may follow a policy's name in a variable, and what they set.
-const SUFFIXES: [(&str, Setting); 6] = [
+const SUFFIXES: [(&str, Setting); 7] = [
+    (ALL_QUOTAS, Setting::Quotas),
     ("_PER_SECOND", Setting::Per(SECOND)),
     ("_PER_MINUTE", Setting::Per(MINUTE)),
     ("_PER_HOUR", Setting::Per(HOUR)),
@@ -30,6 +33,8 @@ const SUFFIXES: [(&str, Setting); 6] = [
 
 #[derive(Clone, Copy)]
 enum Setting {
+    /// All quotas, in place of those that the policy has.
+    Quotas,
     Per(Duration),
     Burst,
     Shadow,
@@ -44,6 +49,9 @@ pub(super) fn amend(
     declared: &[Policy],
 ) -> Result<bool, BuildError> {
     let mut all_in_shadow = false;
+    let mut variables: Vec<_> = variables.into_iter().collect();
+    // What replaces all quotas must not replace those of other variables.
+    variables.sort_by_key(|(variable, _)| !variable.to_string_lossy().ends_with(ALL_QUOTAS));
     for (variable, value) in variables {
         // What is not UTF-8 is treated below like any other invalid name or value.
         let (variable, value) = (variable.to_string_lossy(), value.to_string_lossy());
@@ -102,6 +110,10 @@ fn apply(
             .map_err(|_| fault(&format!("`{value}` is not a whole number: write digits alone, as in 20")))
     };
     match what {
+        Setting::Quotas => {
+            let quotas: Quotas = value.parse().map_err(|error| fault(&format!("`{value}`: {error}")))?;
+            pending.change(FROM_ENV, variable, policy, |amendment| amendment.quotas(quotas))
+        }
         Setting::Per(window) => {
             let limit = number()?;
             pending.change(FROM_ENV, variable, policy, |amendment| amendment.quota(limit, window))
@@ -170,6 +182,18 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_replaces_all_quotas() {
+        let all = ("RATE_LIMIT_HARD_WORK_QUOTAS", "30 per 90s, 600/hour");
+        let quotas = |variables: &[(&str, &str)]| env(variables).unwrap()["hard-work"].quotas().to_vec();
+        let ninety = Quota::new(30, Duration::from_secs(90));
+        assert_eq!(quotas(&[all]), [ninety, Quota::per_hour(600)]);
+        let day = ("RATE_LIMIT_HARD_WORK_PER_DAY", "900");
+        for variables in [[all, day], [day, all]] {
+            assert_eq!(quotas(&variables), [ninety, Quota::per_hour(600), Quota::per_day(900)]);
+        }
+    }
+
+    #[test]
     fn a_stricter_quota_leaves_out_what_can_not_bind_beside_it() {
         for (variables, expected) in [
             (&[("RATE_LIMIT_HARD_WORK_PER_HOUR", "5")][..], &[Quota::per_hour(5)][..]),
@@ -203,16 +227,19 @@ mod tests {
                 "`Builder::declare` adds others (if it is another program's",
             ),
             ("RATE_LIMIT_SHADOW", "on", "neither `true` nor `false`"),
-            ("RATE_LIMIT_HARD_WORK_PER_MINUT", "20", "one of _PER_SECOND, _PER_MINUTE"),
-            ("RATE_LIMIT_HARD_WORK", "20", "one of _PER_SECOND, _PER_MINUTE"),
+            ("RATE_LIMIT_HARD_WORK_PER_MINUT", "20", "one of _QUOTAS, _PER_SECOND, _PER_MINUTE"),
+            ("RATE_LIMIT_HARD_WORK", "20", "one of _QUOTAS, _PER_SECOND"),
             ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "0", "deny every request"),
             ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "many", "`many` is not a whole number"),
             ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "-1", "`-1` is not a whole number"),
             ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "60", "can never bind"),
-            ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "60", "(it would have 60 in 60s, 50 in 3600s)"),
+            ("RATE_LIMIT_HARD_WORK_PER_MINUTE", "60", "(it would have 60 per minute, 50 per hour)"),
             ("RATE_LIMIT_HARD_WORK_BURST", "3", "belongs to a token bucket"),
             ("RATE_LIMIT_HARD_WORK_SHADOW", "maybe", "neither `true` nor `false`"),
             ("RATE_LIMIT_BUCKET_BURST", "0", "a burst of 0"),
+            ("RATE_LIMIT_BUCKET_QUOTAS", "9", "`9`: a quota reads `5 per minute`"),
+            ("RATE_LIMIT_BUCKET_QUOTAS", "9 per second, 9 per minute", "can never bind"),
+            ("RATE_LIMIT_BUCKET_QUOTAS", "unlimited", "set `shadow` to let everybody pass"),
         ] {
             let fault = fault(&[(name, value)]);
             assert!(fault.contains(text), "{name}={value}: {fault}");
@@ -250,7 +277,7 @@ mod tests {
         let error = fault(b"RATE_LIMIT_HARD_WORK_PER_MINUTE", b"2\xff").expect_err("it is no number");
         assert!(error.contains("not a whole number"), "{error}");
         let error = fault(b"RATE_LIMIT_HARD_WORK_PER_\xff", b"20").expect_err("it is not a window");
-        assert!(error.contains("one of _PER_SECOND"), "{error}");
+        assert!(error.contains("one of _QUOTAS"), "{error}");
         for other in [b"RATE_LIMIT_\xff".as_slice(), b"\xff"] {
             assert_eq!(fault(other, b"\xff"), Ok(()), "it is not meant");
         }
