@@ -8,6 +8,7 @@ use crate::ask::{Ask, counters, only_counter};
 use crate::error::StoreError;
 use crate::in_force::InForce;
 use crate::key::{Key, NetworkBits, Proxies};
+use crate::log_throttle::LogThrottle;
 use crate::policy::Policy;
 use crate::store::guarded::{Guarded, OnStoreError};
 use crate::store::remote::{Begun, Concluded};
@@ -28,7 +29,11 @@ impl Limiter {
     pub(crate) fn ask<'p>(&self, policy: &'p Policy, key: impl Into<Key>) -> Ask<'p> {
         let individual_quotas = policy.individual_quotas().map(Box::new);
         let policy = self.policies.effective(policy);
-        let key = key.into().in_store(&self.key_prefix, &policy, self.network_bits);
+        let key = key.into();
+        if let Some(misfit) = key.misfit(&policy) {
+            warn_of(misfit, &policy);
+        }
+        let key = key.in_store(&self.key_prefix, &policy, self.network_bits);
         Ask { individual_quotas, key, cost: policy.fixed_cost(), policy }
     }
 
@@ -132,6 +137,20 @@ impl Limiter {
             asks.into_iter().filter(|ask| !ask.policy.shadow && ask.cost > 0 && !ask.quotas().is_empty());
         let of = |ask: &Ask<'_>| ask.policy.on_store_error.unwrap_or(self.on_store_error);
         can_deny.map(of).max_by_key(|choice| choice.strictness()).unwrap_or(OnStoreError::Allow)
+    }
+}
+
+/// Warns of a key that no request has under `policy`, so that what it counts is counted apart.
+#[cold]
+fn warn_of(misfit: &'static str, policy: &Policy) {
+    static CHECKS: LogThrottle = LogThrottle::new();
+    if let Some(checks) = CHECKS.occurs() {
+        tracing::warn!(
+            policy = policy.name(),
+            checks,
+            "a key does not fit its policy, and shares no counter with requests: {misfit} \
+             (logged at most once in ten seconds)"
+        );
     }
 }
 

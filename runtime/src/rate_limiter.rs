@@ -214,7 +214,7 @@ impl RateLimiter {
     /// can't tell whether there was anything to forget, so `key` must be exactly what the policy keeps its
     /// counters by: an address as an [`IpAddr`](std::net::IpAddr) rather than as text, one part for each part of
     /// the policy's [key](Policy::key), and the [resource](Key::resource) or the [route](Key::route) if the policy
-    /// has a quota for each.
+    /// has a quota for each. The log warns of a key that has too few of these, or too many.
     ///
     /// # Errors
     ///

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::connect_info::MockConnectInfo;
 use axum::routing::get;
-use axum_rate_limit::{Decisions, RateLimiter, rate_limit};
+use axum_rate_limit::{Decisions, Key, Policy, RateLimiter, rate_limit};
 use http::{Request, StatusCode};
 use tests::{App, Log};
 use tower::ServiceExt as _;
@@ -100,4 +100,19 @@ async fn decisions_without_a_layer_are_an_error() {
     let router =
         Router::new().route("/", get(|decisions: Decisions| async move { decisions.len().to_string() }));
     assert_eq!(status(&router).await, StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+#[tokio::test]
+async fn a_key_that_no_request_has_is_warned_of() {
+    const BY_RESOURCE: Policy = Policy::new("by-resource").per_minute(5).by_resource();
+    let (log, _guard) = Log::of_this_thread();
+    let limiter = RateLimiter::memory();
+    let fitting = Key::from("x").resource(&http::Method::GET, "/");
+    limiter.reset(&BY_RESOURCE, fitting).await.expect("it is reset");
+    assert!(log.lines().is_empty(), "{:?}", log.lines());
+    for _ in 0..2 {
+        limiter.reset(&BY_RESOURCE, "x").await.expect("it is reset");
+    }
+    let lines = log.lines_with("WARN", &["by-resource", "add `Key::resource`"]);
+    assert_eq!(lines.len(), 1, "{:?}", log.lines());
 }

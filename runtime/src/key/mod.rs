@@ -15,7 +15,7 @@ use smallvec::{SmallVec, smallvec};
 
 use self::layout::KeyWriter;
 use crate::inline_string::InlineString;
-use crate::policy::Policy;
+use crate::policy::{Policy, Scope};
 
 pub use client_ip::ClientIpHeader;
 pub(crate) use client_ip::Proxies;
@@ -129,6 +129,21 @@ impl Key {
         Self { resource: Some(resource), ..self }
     }
 
+    /// Returns why no request has this key under `policy`, and what to write instead; `None` if one may have it.
+    pub(crate) fn misfit(&self, policy: &Policy) -> Option<&'static str> {
+        let (own, declared) = (self.parts.len(), policy.key_parts().len());
+        match (policy.scope(), &self.resource) {
+            _ if own > declared => Some("it has more parts than the policy's key"),
+            _ if own < declared => Some("it has fewer parts than the policy's key: add one with `Key::and`"),
+            (Scope::Resource, None) => Some("the policy has a quota for each resource: add `Key::resource`"),
+            (Scope::Route, None) => Some("the policy has a quota for each route: add `Key::route`"),
+            (Scope::Policy, Some(_)) => {
+                Some("the policy has no quota for each resource or route: leave that out")
+            }
+            _ => None,
+        }
+    }
+
     /// Narrows the key to `target`, unless it is narrowed already.
     pub(crate) fn narrowed_to(self, target: &Target<'_>) -> Self {
         match *target {
@@ -224,6 +239,30 @@ mod tests {
             for ip in ["192.0.2.7", "2001:db8:1::", "::1"] {
                 assert_ne!(stored_text, stored(Key::from(ip.parse::<IpAddr>().unwrap())));
             }
+        }
+    }
+
+    #[test]
+    fn a_key_that_no_request_has_is_told_what_it_lacks() {
+        const PAIRS: &[KeyPart] = &[KeyPart::Ip, KeyPart::Header("x-api-key")];
+        let plain = Policy::new("p").per_minute(1);
+        let key = || Key::from("x");
+        let narrow = || key().resource(&Method::GET, "/");
+        for (policy, key, misfit) in [
+            (plain, key(), None),
+            (plain, narrow(), Some("leave that out")),
+            (plain, key().and("y"), Some("more parts")),
+            (plain.key(PAIRS), key().and("y"), None),
+            (plain.key(PAIRS), key(), Some("add one with `Key::and`")),
+            (plain.by_resource(), narrow(), None),
+            (plain.by_resource(), key(), Some("add `Key::resource`")),
+            (plain.by_route(), key().route(&Method::GET, "/"), None),
+            (plain.by_route(), key(), Some("add `Key::route`")),
+        ] {
+            let told = key.misfit(&policy);
+            let is_right =
+                told.map_or(misfit.is_none(), |told| misfit.is_some_and(|misfit| told.contains(misfit)));
+            assert!(is_right, "{policy:?} {key:?}: {told:?}");
         }
     }
 
