@@ -15,7 +15,7 @@ use crate::algorithm::Algorithm;
 use crate::error::BuildError;
 use crate::policy::{Policy, fault};
 use crate::quota::{DAY, HOUR, MINUTE, Quota, Quotas, SECOND};
-use crate::store::guarded::OnStoreError;
+use crate::store::fallback::OnStoreError;
 
 /// The setting that errors blame.
 const AMEND: &str = "amend";

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::http::{Answers, Denied, Headers, OnDenied};
 use crate::key::{ClientIpHeader, NetworkBits};
 use crate::policy::Policy;
-use crate::store::guarded::OnStoreError;
+use crate::store::fallback::OnStoreError;
 #[cfg(feature = "redis")]
 use crate::store::redis::Access;
 use crate::store::{AnyStore, Store};

@@ -58,7 +58,7 @@ pub use crate::policy::{Named, Policy, Scope};
 pub use crate::quota::{InvalidQuota, Quota, Quotas};
 pub use crate::rate_limiter::RateLimiter;
 pub use crate::registry::policies;
-pub use crate::store::guarded::OnStoreError;
+pub use crate::store::fallback::OnStoreError;
 #[cfg(feature = "redis")]
 pub use crate::store::redis::RedisCredentials;
 #[cfg(feature = "redis-tls")]

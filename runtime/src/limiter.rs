@@ -10,13 +10,13 @@ use crate::in_force::InForce;
 use crate::key::{Key, NetworkBits, Proxies};
 use crate::log_throttle::LogThrottle;
 use crate::policy::Policy;
-use crate::store::guarded::{Guarded, OnStoreError};
+use crate::store::fallback::{OnStoreError, StoreWithFallback};
 use crate::store::remote::{Begun, Concluded};
 use crate::store::{Counter, Operation, Outcome, Ticket};
 
 /// Makes decisions. Knows nothing of HTTP.
 pub(crate) struct Limiter {
-    pub(crate) store: Guarded,
+    pub(crate) store: StoreWithFallback,
     pub(crate) key_prefix: Cow<'static, str>,
     pub(crate) network_bits: NetworkBits,
     pub(crate) proxies: Proxies,

@@ -17,7 +17,7 @@ use self::named::units;
 use crate::algorithm::Algorithm;
 use crate::key::KeyPart;
 use crate::quota::{Quota, Quotas};
-use crate::store::guarded::OnStoreError;
+use crate::store::fallback::OnStoreError;
 
 /// A named rule: one or more [`Quota`]s, who shares them, and how a denial is answered.
 ///

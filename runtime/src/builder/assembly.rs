@@ -13,7 +13,7 @@ use crate::limiter::Limiter;
 use crate::policy::Policy;
 use crate::rate_limiter::{RateLimiter, Shared};
 use crate::registry;
-use crate::store::guarded::Guarded;
+use crate::store::fallback::StoreWithFallback;
 #[cfg(feature = "redis")]
 use crate::store::redis::Server;
 use crate::store::remote::Backend;
@@ -111,8 +111,8 @@ impl Builder {
             Choice::Custom(store) => Some(Backend::Custom(store)),
         };
         let store = match backend {
-            Some(backend) => Guarded::remote(backend, self.timeout, memory, self.local_share),
-            None => Guarded::memory(memory),
+            Some(backend) => StoreWithFallback::remote(backend, self.timeout, memory, self.local_share),
+            None => StoreWithFallback::memory(memory),
         };
         let limiter = Limiter {
             store,

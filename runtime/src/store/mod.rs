@@ -16,7 +16,7 @@
 //! when nothing that was taken counts any longer; a fixed window lasts its length even if everything has been
 //! given back.
 
-pub(crate) mod guarded;
+pub(crate) mod fallback;
 mod memory;
 #[cfg(not(feature = "redis"))]
 mod no_redis;

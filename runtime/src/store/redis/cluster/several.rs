@@ -32,7 +32,7 @@ use smallvec::SmallVec;
 
 use super::Cluster;
 use crate::algorithm::Reading;
-use crate::store::guarded::policy_names;
+use crate::store::fallback::policy_names;
 use crate::store::redis::answers::untouched;
 use crate::store::redis::batch::Check;
 use crate::store::redis::failure::Failure;

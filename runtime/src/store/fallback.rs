@@ -39,7 +39,7 @@ impl OnStoreError {
 }
 
 /// A store with its breaker and its fallback. If there is no remote store, the memory is the store.
-pub(crate) struct Guarded {
+pub(crate) struct StoreWithFallback {
     store: Option<Arc<Remote>>,
     memory: MemoryStore,
     /// How much of each quota the memory admits when it stands in for the store.
@@ -49,7 +49,7 @@ pub(crate) struct Guarded {
     delays: LogThrottle,
 }
 
-impl Guarded {
+impl StoreWithFallback {
     pub(crate) fn memory(memory: MemoryStore) -> Self {
         let (complaints, delays) = (LogThrottle::new(), LogThrottle::new());
         Self { store: None, memory, local_share: 1.0, complaints, delays }
