@@ -21,6 +21,9 @@
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 //!
+//! With the feature `openapi-router`, the attribute also goes on functions and modules that return utoipa-axum's
+//! `OpenApiRouter`.
+//!
 //! The documented response fields are those of a limiter with [`Headers::Draft`](crate::Headers::Draft), the
 //! default. Document the responses of a custom [`on_denied`](crate::Builder::on_denied) yourself.
 
@@ -31,8 +34,12 @@ use utoipa::IntoResponses;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::schema::{ArrayBuilder, Object, ObjectBuilder, Type};
 use utoipa::openapi::{ContentBuilder, RefOr, Response, ResponseBuilder};
+#[cfg(feature = "openapi-router")]
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::http::Problem;
+#[cfg(feature = "openapi-router")]
+use crate::http::{GuardLayer, Guarded};
 use crate::policy::Policy;
 
 /// A denial: `{"detail": "Rate limit exceeded."}`.
@@ -91,7 +98,7 @@ fn denial<const STATUS: u16>(
         );
     }
     let field = |schema: ObjectBuilder, description: &str| {
-        HeaderBuilder::new().schema(schema).description(Some(description)).build()
+        HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()
     };
     let string = || ObjectBuilder::new().schema_type(Type::String);
     let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
@@ -110,4 +117,14 @@ fn denial<const STATUS: u16>(
 
 fn text(description: &str) -> Object {
     ObjectBuilder::new().schema_type(Type::String).description(Some(description)).build()
+}
+
+#[cfg(feature = "openapi-router")]
+impl<S: Clone + Send + Sync + 'static> Guarded for OpenApiRouter<S> {
+    fn guarded(self, guard: GuardLayer) -> Self {
+        let (router, document) = self.split_for_parts();
+        let mut guarded = Self::from(router.guarded(guard));
+        *guarded.get_openapi_mut() = document;
+        guarded
+    }
 }

@@ -9,6 +9,8 @@ use axum_rate_limit::{Builder, RateLimiter, rate_limit};
 use serde_json::{Value, json};
 use tests::App;
 use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 #[utoipa::path(get, path = "/plain", responses((status = 200, body = str), RateLimited))]
 #[rate_limit(name = "plain", per_minute = 1)]
@@ -97,5 +99,36 @@ async fn a_problem_is_as_it_is_described() {
     for (path, handler) in [("/problem", get(problem)), ("/too-many-problems", get(too_many_problems))] {
         let builder = RateLimiter::builder().problem_details();
         is_as_described(builder, Router::new().route(path, handler), path).await;
+    }
+}
+
+#[utoipa::path(get, path = "/routed", responses((status = 200, body = str)))]
+async fn routed() -> &'static str {
+    "ok"
+}
+
+#[rate_limit(name = "function", per_minute = 1)]
+fn limited() -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(routed))
+}
+
+#[rate_limit(name = "module", per_minute = 1)]
+mod limited {
+    use utoipa_axum::router::OpenApiRouter;
+    use utoipa_axum::routes;
+
+    pub(super) fn router() -> OpenApiRouter {
+        OpenApiRouter::new().routes(routes!(super::routed))
+    }
+}
+
+#[tokio::test]
+async fn a_router_with_its_document_is_limited() {
+    for (router, policy) in [(limited(), "function"), (limited::router(), "module")] {
+        let (router, document) = router.split_for_parts();
+        assert!(document.paths.paths.contains_key("/routed"), "{policy}");
+        let app = App::serve(router.layer(RateLimiter::memory())).await;
+        assert_eq!(app.statuses("/routed", 2).await, [200, 503]);
+        assert!(app.get("/routed").await.field("ratelimit").contains(policy));
     }
 }

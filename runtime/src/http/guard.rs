@@ -23,7 +23,8 @@ pub fn guard<P: Policies, R: Guarded>(make: impl FnOnce() -> R) -> R {
 #[diagnostic::on_unimplemented(
     message = "`#[rate_limit]` can't guard a `{Self}`",
     label = "this function must return `axum::Router` or `axum::routing::MethodRouter`",
-    note = "put the attribute on a handler (`async fn`), or on a function that returns one of axum's routers"
+    note = "put the attribute on a handler (`async fn`), or on a function that returns one of axum's routers, or \
+            utoipa-axum's `OpenApiRouter` (feature `openapi-router`)"
 )]
 pub trait Guarded {
     /// Returns the same router, with `guard` before its routes.

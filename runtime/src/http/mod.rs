@@ -29,6 +29,8 @@ pub use decisions::{Decisions, NoLayer};
 pub(crate) use denial::OnDenied;
 pub use denial::{Denied, Reason};
 pub use fields::Headers;
+#[cfg(feature = "openapi-router")]
+pub(crate) use guard::GuardLayer;
 pub use guard::{Guarded, guard};
 pub use identity::client_ip;
 pub use layer::{RateLimitService, ResponseFuture};
