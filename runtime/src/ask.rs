@@ -27,6 +27,13 @@ impl Ask<'_> {
         Ask { policy: policy.into_owned(), individual_quotas, key, cost }
     }
 
+    /// Whether this is about the same counters as `other`.
+    pub(crate) fn is_about(&self, other: &Ask<'_>) -> bool {
+        self.key == other.key
+            && self.quotas() == other.quotas()
+            && self.policy.algorithm == other.policy.algorithm
+    }
+
     /// The quotas of this client.
     pub(crate) fn quotas(&self) -> &[Quota] {
         self.individual_quotas.as_ref().map_or(self.policy.quotas(), |quotas| quotas.as_slice())

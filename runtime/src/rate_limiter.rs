@@ -116,6 +116,23 @@ impl RateLimiter {
         self.decide(Operation::Take, self.0.limiter.ask(policy, key)).await
     }
 
+    /// Checks as [`check`](Self::check) does, for a `cost` that is known only now, whatever the policy's
+    /// [cost](Policy::cost) is.
+    ///
+    /// A cost that no quota ever allows is denied, and [`is_too_costly`](Decision::is_too_costly).
+    ///
+    /// # Errors
+    ///
+    /// Returns an error as [`check`](Self::check) does.
+    pub async fn check_with_cost(
+        &self,
+        policy: &Policy,
+        key: impl Into<Key>,
+        cost: u32,
+    ) -> Result<Decision, Error> {
+        self.decide(Operation::Take, Ask { cost, ..self.0.limiter.ask(policy, key) }).await
+    }
+
     /// Checks as [`check`](Self::check) does, but waits until the policy allows the request or `patience` runs
     /// out.
     ///

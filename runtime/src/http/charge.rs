@@ -28,7 +28,10 @@ use crate::error::Error;
 /// Where the status or a header of the response tells whether to give back, use
 /// [`give_back_if`](crate::Policy::give_back_if) instead.
 ///
-/// Each change is one atomic call of the store, and the response fields tell what is left after it. What is added
+/// What a handler has checked with [`RequestLimiter`](crate::RequestLimiter) is changed as well, under each key that was
+/// not denied.
+///
+/// Each change is one atomic call of the store (up to 32 keys; more take several calls), and the response fields tell what is left after it. What is added
 /// can't be denied any more: it may exceed the quota, and the requests that follow wait for it. What is given
 /// back is at most what this request was charged. It goes to the counter that was charged, as that stands then:
 /// if the window has ended meanwhile, the next window gets it, and if the store has gone away since, nobody does.

@@ -8,11 +8,12 @@ use http::request::Parts;
 
 use super::faults::internal_error;
 use super::ledger::Ledger;
+use super::policy_functions;
 use crate::decision::Decision;
 use crate::log_throttle::LogThrottle;
 
 /// An extractor that tells what the policies before this handler have decided, in the order in which they were
-/// asked. A later [`Charge`](crate::Charge) does not change it.
+/// asked: those of attributes, then those that a [`RequestLimiter`](crate::RequestLimiter) has checked. A later [`Charge`](crate::Charge) does not change it.
 ///
 /// ```
 /// use axum_rate_limit::{Decisions, rate_limit};
@@ -49,15 +50,20 @@ use crate::log_throttle::LogThrottle;
 pub struct Decisions(Vec<Decision>);
 
 impl Decisions {
-    /// Returns what the policy of that name has decided, if it was asked.
+    /// Returns what the policy of that name has decided, if it was asked. If a handler has checked it under several
+    /// keys, this is the decision that binds first, as in the response fields.
     pub fn get(&self, policy: &str) -> Option<&Decision> {
-        self.0.iter().find(|decision| decision.policy() == policy)
+        let of_policy = self.0.iter().filter(|decision| decision.policy() == policy);
+        of_policy.reduce(|first, other| if other.binds_before(first) { other } else { first })
     }
 }
 
 impl Ledger {
-    /// Returns what has been decided so far.
+    /// Returns what has been decided so far; nothing in a function of a policy, which runs before anything is decided.
     pub(super) fn decisions(&self) -> Decisions {
+        if policy_functions::are_running() {
+            return Decisions(Vec::new());
+        }
         Decisions(self.with_entries(|entries| entries.decisions().collect()))
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::checks::Checks;
 use crate::ask::Ask;
 use crate::decision::Decision;
 use crate::policy::Policy;
@@ -20,9 +21,9 @@ pub(super) struct Entry {
     pub(super) charged: Charged,
     /// The store's checks that missed their deadlines, if this entry was decided without the store because of that.
     late: Vec<LatePart>,
-    /// The admission that it belongs to: policies of one admission are asked together. `None` if only a handler has
-    /// asked this policy about this key.
-    admission: Option<u32>,
+    /// The admission that it belongs to: policies of one admission are asked together. 0 if a handler has checked it by
+    /// itself.
+    admission: u32,
 }
 
 /// The part of an entry in a check that was late.
@@ -50,10 +51,11 @@ pub(super) struct Charged {
 /// Most requests meet one policy, whose entry is kept inline.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
+    /// Those of the attributes.
     all: SmallVec<[Entry; 1]>,
     admissions: u32,
-    /// Whether a handler has checked something by itself, so that a key may occur twice.
-    has_checked: bool,
+    /// Those of the handler. They never change what the attributes have decided.
+    checks: Option<Box<Checks>>,
 }
 
 impl Entries {
@@ -66,52 +68,70 @@ impl Entries {
     /// Enters what is to be asked. Its key is not written yet.
     pub(super) fn enter(&mut self, admission: u32, ask: Ask<'static>) -> &mut Entry {
         let index = self.all.len();
-        self.all.push(Entry::new(ask, Some(admission)));
+        self.all.push(Entry::new(ask, admission));
         &mut self.all[index]
     }
 
-    /// Enters what a handler has checked by itself.
+    /// Returns what the handler has checked by itself.
+    pub(super) fn checks(&self) -> Option<&Checks> {
+        self.checks.as_deref()
+    }
+
+    /// Enters what the handler has checked by itself.
     pub(super) fn enter_checked(&mut self, ask: Ask<'static>, outcome: Outcome, late: Option<LateCheck>) {
-        let mut entry = Entry::new(ask, None);
-        if let Some(late) = late {
-            entry.note_late(Arc::new(late), 0);
+        for entry in self.about_mut(&ask) {
+            entry.update(&outcome);
         }
-        entry.settle(outcome);
-        self.all.push(entry);
-        self.has_checked = true;
-        self.join_same_keys();
+        self.checks.get_or_insert_default().enter(ask, outcome, late);
+    }
+
+    /// Notes that the handler has checked a policy that skips the request.
+    pub(super) fn note_skipped(&mut self, policy: &'static str) {
+        self.checks.get_or_insert_default().note(policy);
     }
 
     /// Returns the entries that have been decided.
-    pub(super) fn decided(&self) -> impl Iterator<Item = &Entry> + Clone {
-        self.all.iter().filter(|entry| entry.outcome.is_some())
+    pub(super) fn decided(&self) -> impl Iterator<Item = &Entry> {
+        let checked = self.checks().map_or(&[][..], Checks::entries);
+        self.all.iter().filter(|entry| entry.outcome.is_some()).chain(checked)
     }
 
     /// Returns the entries that have been decided, to be changed.
     pub(super) fn decided_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.all.iter_mut().filter(|entry| entry.outcome.is_some())
+        let checked = self.checks.as_deref_mut().map_or(&mut [][..], Checks::entries_mut);
+        self.all.iter_mut().filter(|entry| entry.outcome.is_some()).chain(checked)
     }
 
-    /// Returns the entry that `ask` is about, if it has been decided.
-    pub(super) fn find_mut(&mut self, ask: &Ask<'_>) -> Option<&mut Entry> {
-        self.decided_mut().find(|entry| entry.ask.key == ask.key)
+    /// Returns the decided entries about the same counters as `ask`.
+    pub(super) fn about_mut(&mut self, ask: &Ask<'_>) -> impl Iterator<Item = &mut Entry> {
+        let admitted = self.all.iter_mut().filter(|entry| entry.outcome.is_some() && entry.ask.is_about(ask));
+        admitted.chain(self.checks.as_deref_mut().and_then(|checks| checks.find_mut(ask)))
+    }
+
+    /// Returns an entry for each key, but for those under which a handler's check was denied.
+    pub(super) fn passed(&self) -> impl Iterator<Item = &Entry> {
+        let admitted = || self.all.iter().filter(|entry| entry.outcome.is_some());
+        let is_other = move |entry: &&Entry| admitted().all(|other| other.ask.key != entry.ask.key);
+        let has_passed = |entry: &&Entry| !entry.is_denied() || entry.is_charged();
+        let checked = self.checks().into_iter().flat_map(Checks::latest);
+        admitted().chain(checked.filter(is_other).filter(has_passed))
     }
 
     /// Returns the entries of `policies` that an attribute has asked for and that have been decided.
     pub(super) fn admitted(&self, policies: &[&Policy]) -> impl Iterator<Item = &Entry> {
-        self.decided().filter(|entry| entry.is_admitted_by(policies))
+        self.all.iter().filter(|entry| entry.outcome.is_some() && entry.is_of_any(policies))
     }
 
     /// Returns the decisions so far.
     pub(super) fn decisions(&self) -> impl Iterator<Item = Decision> {
-        self.all.iter().filter_map(Entry::decision)
+        self.decided().filter_map(Entry::decision)
     }
 
-    /// Returns what to tell the client: a decision for each policy. Of a policy that was checked about several keys,
-    /// it is the one that binds first.
+    /// Returns what to tell the client: a decision for each policy that is not in shadow. Of a policy that was checked
+    /// under several keys, it is the one that binds first.
     pub(super) fn told(&self) -> SmallVec<[Decision; 2]> {
         let mut told: SmallVec<[Decision; 2]> = SmallVec::new();
-        for decision in self.decisions() {
+        for decision in self.decisions().filter(|decision| !decision.is_shadowed()) {
             match told.iter_mut().find(|other| other.policy() == decision.policy()) {
                 Some(other) if decision.binds_before(other) => *other = decision,
                 Some(_) => {}
@@ -157,31 +177,15 @@ impl Entries {
             [entry] => entry.settle(outcome),
             entries => settle_each(entries, outcome),
         }
-        if self.has_checked {
-            self.join_same_keys();
-        }
-    }
-
-    /// Makes one entry of those that have been decided about the same key. The last decision is the one that counts.
-    #[cold]
-    fn join_same_keys(&mut self) {
-        for later in (1..self.all.len()).rev() {
-            let is_same = |entry: &Entry| entry.outcome.is_some() && entry.ask.key == self.all[later].ask.key;
-            if self.all[later].outcome.is_some()
-                && let Some(earlier) = self.all[..later].iter().rposition(is_same)
-            {
-                let later = self.all.remove(later);
-                let earlier = &mut self.all[earlier];
-                let replaced = std::mem::replace(earlier, later);
-                earlier.take_over(replaced);
-            }
+        if let Some(checks) = &mut self.checks {
+            checks.follow(&self.all);
         }
     }
 
     /// Strikes out the entries of `policies` that were spared, so that they are asked again.
     #[cold] // the request has been denied, and is sent again all the same
     pub(super) fn strike_out_spared(&mut self, policies: &[&'static Policy]) {
-        self.all.retain(|entry| !(entry.is_spared() && entry.is_admitted_by(policies)));
+        self.all.retain(|entry| !(entry.is_spared() && entry.is_of_any(policies)));
     }
 
     /// Strikes out the entries of `admission` that will not be decided.
@@ -191,10 +195,6 @@ impl Entries {
 }
 
 impl Charged {
-    fn is_none(self) -> bool {
-        self.in_store == 0 && self.in_process == 0
-    }
-
     /// Takes out `cost`, or as much as there is: first from the store, which all share, then from this process.
     fn take(&mut self, cost: u32) -> Self {
         let in_store = cost.min(self.in_store);
@@ -215,32 +215,47 @@ fn settle_each(entries: &mut [Entry], mut outcome: Outcome) {
 }
 
 impl Entry {
-    fn new(ask: Ask<'static>, admission: Option<u32>) -> Self {
+    fn new(ask: Ask<'static>, admission: u32) -> Self {
         Self { ask, outcome: None, charged: Charged::default(), late: Vec::new(), admission }
     }
 
-    fn is_asked(&self, admission: u32) -> bool {
-        self.outcome.is_none() && self.admission == Some(admission)
+    /// Makes the entry of what a handler has checked by itself.
+    pub(super) fn checked(ask: Ask<'static>, outcome: Outcome, late: Option<LateCheck>) -> Self {
+        let mut entry = Self::new(ask, 0);
+        entry.note_check(outcome, late);
+        entry
     }
 
-    /// Whether an attribute with one of `policies` has asked for this entry.
-    fn is_admitted_by(&self, policies: &[&Policy]) -> bool {
-        self.admission.is_some() && policies.iter().any(|policy| self.is_of(Some(policy.name())))
+    /// Records that a handler has checked the same again. Without readings, nobody knows where the counters stand, and
+    /// the entry goes on telling what is known.
+    pub(super) fn check_again(&mut self, ask: Ask<'static>, outcome: Outcome, late: Option<LateCheck>) {
+        self.ask = ask;
+        let known = self.outcome.take().filter(|_| outcome.readings().is_empty());
+        self.note_check(outcome, late);
+        if known.is_some() {
+            self.outcome = known;
+        }
+    }
+
+    fn note_check(&mut self, outcome: Outcome, late: Option<LateCheck>) {
+        if let Some(late) = late {
+            self.note_late(Arc::new(late), 0);
+        }
+        self.settle(outcome);
+    }
+
+    fn is_asked(&self, admission: u32) -> bool {
+        self.outcome.is_none() && self.admission == admission
+    }
+
+    fn is_of_any(&self, policies: &[&Policy]) -> bool {
+        policies.iter().any(|policy| self.is_of(Some(policy.name())))
     }
 
     /// Records that the store may still charge what this entry asks for. Its first counter is number `first` of the
     /// check.
     fn note_late(&mut self, check: Arc<LateCheck>, first: usize) {
         self.late.push(LatePart { check, first, charged: self.ask.cost });
-    }
-
-    /// Takes over what an earlier entry of the same key holds.
-    fn take_over(&mut self, earlier: Self) {
-        let Self { ask: _, outcome: _, charged, late, admission } = earlier;
-        self.charged.in_store = self.charged.in_store.saturating_add(charged.in_store);
-        self.charged.in_process = self.charged.in_process.saturating_add(charged.in_process);
-        self.late.extend(late);
-        self.admission = self.admission.or(admission);
     }
 
     fn settle(&mut self, part: Outcome) {
@@ -266,7 +281,13 @@ impl Entry {
 
     /// Whether the request may hold some of the policy's quotas.
     pub(super) fn is_charged(&self) -> bool {
-        !self.charged.is_none() || self.late.iter().any(|late| late.charged > 0)
+        self.held() > 0
+    }
+
+    /// Returns how much the request holds of the policy's quotas, as far as that is known.
+    pub(super) fn held(&self) -> u32 {
+        let late = self.late.iter().fold(0_u32, |sum, late| sum.saturating_add(late.charged));
+        self.charged.in_store.saturating_add(self.charged.in_process.max(late))
     }
 
     /// Takes `cost` out of the charges, or as much as there is. What is not taken from the store is also taken from
@@ -308,7 +329,13 @@ impl Entry {
         self.outcome.as_ref().map(|part| self.ask.decision(part))
     }
 
-    /// Updates where the counters stand, after a handler has added to the cost or given some of it back.
+    /// Returns what the store answered.
+    pub(super) fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.as_ref()
+    }
+
+    /// Updates where the counters stand, after a handler has added to the cost, given some of it back, or checked the
+    /// same.
     pub(super) fn update(&mut self, later: &Outcome) {
         if let Some(part) = &mut self.outcome {
             part.update(later);

@@ -1,5 +1,8 @@
 //! The ledger of a request: its decisions so far, with one charge per policy.
 
+use std::collections::HashMap;
+use std::fmt;
+use std::ptr::fn_addr_eq;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,16 +17,19 @@ use super::entries::{Charged, Entries, Entry, LatePart};
 use super::policy_functions;
 use crate::ask::Ask;
 use crate::error::StoreError;
+use crate::inline_string::InlineString;
 use crate::limiter::Limiter;
 use crate::policy::GiveBackIf;
 use crate::rate_limiter::RateLimiter;
 use crate::store::{Operation, Outcome};
 
+/// How many entries are charged or given back in one call of the store: a handler may have made any number of checks.
+const MOST_AT_ONCE: usize = 32;
+
 /// The record of one request, shared by the layer and by the permits and guards that the request meets.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Ledger(Arc<Record>);
 
-#[derive(Debug)]
 struct Record {
     rate_limiter: RateLimiter,
     entries: Mutex<Entries>,
@@ -86,21 +92,40 @@ impl Ledger {
 
     /// Whether this request has been checked under the policy of that name.
     pub(super) fn has_asked(&self, policy: &str) -> bool {
-        self.with_entries(|entries| entries.decided().any(|entry| entry.is_of(Some(policy))))
+        self.with_entries(|entries| {
+            entries.decided().any(|entry| entry.is_of(Some(policy)))
+                || entries.checks().is_some_and(|checks| checks.has(policy))
+        })
     }
 
     /// Charges this request `cost` more under `policy`, or under all its policies if that is `None`.
     pub(super) async fn add(&self, policy: Option<&str>, cost: u32) -> Result<(), StoreError> {
-        let asks = self.asks(|entry| if entry.is_of(policy) { cost } else { 0 });
-        let outcome = self.limiter().decide(Operation::Add, &asks).await?;
-        self.note(Operation::Add, &asks, outcome);
+        let asks: Asks = self.with_entries(|entries| {
+            let of_policy = entries.passed().filter(|entry| entry.is_of(policy));
+            of_policy.filter_map(|entry| entry.ask_for(cost)).collect()
+        });
+        for asks in asks.chunks(MOST_AT_ONCE) {
+            let outcome = self.limiter().decide(Operation::Add, asks).await?;
+            self.note(Operation::Add, asks, outcome);
+        }
         Ok(())
     }
 
     /// Gives back `cost`, but at most what this request has been charged, under `policy` or under all its
     /// policies.
     pub(super) async fn give_back(&self, policy: Option<&str>, cost: u32) -> Result<(), StoreError> {
-        self.give_back_all(self.take_out(|entry| if entry.is_of(policy) { cost } else { 0 })).await
+        // A key may have several entries.
+        let mut left: HashMap<InlineString, u32> = HashMap::new();
+        let returned = self.take_out(|entry| {
+            if !entry.is_of(policy) {
+                return 0;
+            }
+            let left = left.entry(entry.ask.key.clone()).or_insert(cost);
+            let taken = entry.held().min(*left);
+            *left -= taken;
+            taken
+        });
+        self.give_back_all(returned).await
     }
 
     /// Notes that the response decides whether the charges stay.
@@ -115,34 +140,30 @@ impl Ledger {
 
     /// Gives back all that this request was charged under policies whose `give_back_if` accepts the response.
     pub(super) fn give_back_for(self, answer: &response::Parts) -> impl Future<Output = ()> + Send + use<> {
-        let functions: SmallVec<[(&str, GiveBackIf); 1]> = self.with_entries(|entries| {
+        let functions: SmallVec<[GiveBackIf; 1]> = self.with_entries(|entries| {
             let charged = entries.decided().filter(|entry| entry.is_charged());
-            charged
-                .filter_map(|Entry { ask, .. }| Some((ask.policy.name(), ask.policy.given_back()?)))
-                .collect()
+            let mut functions = SmallVec::new();
+            for function in charged.filter_map(|entry| entry.ask.policy.given_back()) {
+                if !contains(&functions, function) {
+                    functions.push(function);
+                }
+            }
+            functions
         });
         // Called without the lock, since these functions may ask for what is under it.
-        let given_back: SmallVec<[&str; 1]> = functions
-            .into_iter()
-            .filter(|(_, is_given_back)| is_given_back(answer))
-            .map(|(name, _)| name)
-            .collect();
-        let returned =
-            self.take_out(|entry| if given_back.contains(&entry.ask.policy.name()) { u32::MAX } else { 0 });
+        let accept: SmallVec<[GiveBackIf; 1]> =
+            functions.into_iter().filter(|is_given_back| is_given_back(answer)).collect();
+        let is_given_back =
+            |entry: &Entry| entry.ask.policy.given_back().is_some_and(|function| contains(&accept, function));
+        let returned = self.take_out(|entry| if is_given_back(entry) { u32::MAX } else { 0 });
         async move {
             // The response is sent all the same; the log says why the store failed.
             let _ = self.give_back_all(returned).await;
         }
     }
 
-    /// Returns an ask for each decided entry, of the amount that `cost` returns for it.
-    fn asks(&self, cost: impl Fn(&Entry) -> u32) -> Asks {
-        let ask = |entry: &Entry| entry.ask_for(cost(entry));
-        self.with_entries(|entries| entries.decided().filter_map(ask).collect())
-    }
-
     /// Takes out of each entry what is given back of its charge: at most the amount that `cost` returns for it.
-    fn take_out(&self, cost: impl Fn(&Entry) -> u32) -> Returned {
+    fn take_out(&self, mut cost: impl FnMut(&Entry) -> u32) -> Returned {
         self.with_entries(|entries| {
             let mut returned = Returned::default();
             for entry in entries.decided_mut() {
@@ -168,15 +189,17 @@ impl Ledger {
         if !to_process.is_empty() {
             self.note(Operation::GiveBack, &to_process, limiter.give_back_in_process(&to_process)?);
         }
-        match limiter.give_back(&to_store).await {
-            Ok(outcome) => self.note(Operation::GiveBack, &to_store, outcome),
-            Err(error) => {
-                // Of several, some may have been given back. A single one that the store was not asked for can be
-                // tried again.
-                if let ([ask], true) = (&to_store[..], error.was_not_sent()) {
-                    self.put_back(ask);
+        for asks in to_store.chunks(MOST_AT_ONCE) {
+            match limiter.give_back(asks).await {
+                Ok(outcome) => self.note(Operation::GiveBack, asks, outcome),
+                Err(error) => {
+                    // Of several, some may have been given back. A single one that the store was not asked for can be
+                    // tried again.
+                    if let ([ask], true) = (&to_store[..], error.was_not_sent()) {
+                        self.put_back(ask);
+                    }
+                    return Err(error);
                 }
-                return Err(error);
             }
         }
         Ok(())
@@ -185,24 +208,38 @@ impl Ledger {
     /// Puts back into the entry what the store was not asked to take.
     fn put_back(&self, ask: &Ask<'_>) {
         self.with_entries(|entries| {
-            if let Some(entry) = entries.find_mut(ask) {
+            if let Some(entry) = entries.about_mut(ask).next() {
                 entry.charged.in_store = entry.charged.in_store.saturating_add(ask.cost);
             }
         });
     }
 
     /// Records in the entries what came of an operation.
-    fn note(&self, operation: Operation, asks: &Asks, mut outcome: Outcome) {
+    fn note(&self, operation: Operation, asks: &[Ask<'_>], mut outcome: Outcome) {
         self.with_entries(|entries| {
             for ask in asks {
                 let part = ask.part_of(&mut outcome);
-                if let Some(entry) = entries.find_mut(ask) {
-                    if operation == Operation::Add && !part.readings().is_empty() {
+                let mut is_charged = operation == Operation::Add && !part.readings().is_empty();
+                for entry in entries.about_mut(ask) {
+                    // Only one of them, if there are several.
+                    if std::mem::take(&mut is_charged) {
                         entry.charge(ask.cost, &part);
                     }
                     entry.update(&part);
                 }
             }
         });
+    }
+}
+
+/// Whether `function` is one of `functions`. Two that are the same machine code accept the same answers.
+fn contains(functions: &[GiveBackIf], function: GiveBackIf) -> bool {
+    functions.iter().any(|other| fn_addr_eq(*other, function))
+}
+
+/// Tells nothing, since keys are personal data, and users log the arguments of their handlers.
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger").finish_non_exhaustive()
     }
 }

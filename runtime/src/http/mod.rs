@@ -2,12 +2,13 @@
 //!
 //! [`layer`] puts a [`ledger`] into each request. A [`permit`] before a handler or a [`guard`](mod@guard) around a
 //! router asks for [`admission`], which checks the policies under keys made from the request's [`identity`]. The
-//! ledger keeps what was decided in its [`entries`], which a handler reads as [`decisions`], corrects through a
-//! [`charge`] and adds to with a [`request_limiter`], and the layer turns it into response [`fields`]. A [`denial`], which may be a [`problem`], is
-//! answered at once, and so are [`faults`] of the program.
+//! ledger keeps what was decided in its [`entries`] and [`checks`], which a handler reads as [`decisions`], corrects
+//! through a [`charge`] and adds to with a [`request_limiter`], and the layer turns it into response [`fields`]. A
+//! [`denial`], which may be a [`problem`], is answered at once, and so are [`faults`] of the program.
 
 mod admission;
 mod charge;
+mod checks;
 mod decisions;
 mod denial;
 mod entries;

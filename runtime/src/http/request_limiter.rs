@@ -34,13 +34,14 @@ use crate::store::remote::Concluded;
 ///     password: String,
 /// }
 ///
-/// /// Five failed log-ins an hour as one user, wherever they come from.
+/// /// Five failed log-ins an hour as one user, wherever they come from. (Whoever knows a user's name can use them up:
+/// /// leave that user another way in.)
 /// const FAILED_LOG_INS: Policy =
 ///     Policy::new("failed-log-ins").per_hour(5).give_back_if(|response| response.status.is_success());
 ///
 /// #[rate_limit(name = "log-ins", per_minute = 30)] // of one client
 /// async fn log_in(limiter: RequestLimiter, Json(log_in): Json<LogIn>) -> Result<StatusCode, Denial> {
-///     limiter.check(&FAILED_LOG_INS, log_in.user).await?;
+///     limiter.check(&FAILED_LOG_INS, log_in.user.to_lowercase()).await?;
 ///     let is_right = log_in.password == "sesame";
 ///     Ok(if is_right { StatusCode::OK } else { StatusCode::UNAUTHORIZED })
 /// }
@@ -49,14 +50,20 @@ use crate::store::remote::Concluded;
 /// Unlike a check by [`RateLimiter::check`](crate::RateLimiter::check), these are part of the request:
 ///
 /// * The functions of the policy are called ([`skip_if`](Policy::skip_if), [`quotas_by`](Policy::quotas_by),
-///   [`cost_by`](Policy::cost_by), [`give_back_if`](Policy::give_back_if)), except for those of its key.
-/// * [`Decisions`] and the response fields tell what was decided, and [`Charge`](crate::Charge) changes what was
-///   charged. If one policy is checked about several keys, the fields tell of the one that binds first, and `Charge`
-///   applies to all of them.
+///   [`cost_by`](Policy::cost_by), [`give_back_if`](Policy::give_back_if)), except for those of its key. They see the
+///   request as it was when this was extracted.
+/// * [`Decisions`] and the response fields tell what was decided. If one policy is checked under several keys, the fields
+///   tell of the one that binds first. (They tell whoever asks how much is left of that account or phone. Where nobody
+///   may know, use [`Headers::Off`](crate::Headers::Off).)
+/// * [`Charge`](crate::Charge) changes what was charged, under each key that was not denied.
 ///
 /// Each call is charged, whatever has been checked before in the same request. A denial takes nothing, but what the
-/// attributes and earlier calls have charged stays.
-#[derive(Clone, Debug)]
+/// attributes and earlier calls have charged stays. A check that is abandoned before it is decided, or made after the
+/// response, may be charged, and is not given back. What is checked is remembered until then, so a handler that checks
+/// the items of a list should bound it.
+///
+/// Policies that no attribute declares can be amended once they are [declared](crate::Builder::declare).
+#[derive(Clone)]
 #[must_use = "nothing is limited until `check` is called"]
 pub struct RequestLimiter {
     ledger: Ledger,
@@ -66,15 +73,51 @@ pub struct RequestLimiter {
 impl RequestLimiter {
     /// Checks `policy` for `key`, and charges the cost if the policy allows it.
     ///
-    /// `key` takes the place of what the policy's own [key](Policy::key) would read from the request. The resource or
-    /// the route is the request's if the policy has a quota for each, unless `key` names another.
+    /// `key` takes the place of what the policy's own [key](Policy::key) would read from the request. Write it in one way
+    /// only (in lower case, say), or each spelling has a quota of its own. Texts are stored as they are, unless they are
+    /// long; a secret belongs in [`Key::header`], which is hashed. In place of an empty text the client's address is
+    /// used, as for a request that lacks a part of the key. The resource or the route is the request's if the policy has
+    /// a quota for each, unless `key` names another.
     ///
     /// # Errors
     ///
     /// Returns the denial if the policy denies, or if the store fails and the policy or the limiter is set to
     /// [deny](crate::OnStoreError::Deny) in that case. It is a response, so a handler can return it with `?`.
     pub async fn check(&self, policy: &Policy, key: impl Into<Key>) -> Result<(), Denial> {
-        let Some(ask) = self.ask(policy, key.into()) else { return Ok(()) };
+        self.decide(policy, self.ask(policy, key.into())).await
+    }
+
+    /// Does the same with a cost that the handler knows, whatever the policy's [cost](Policy::cost) is.
+    ///
+    /// ```
+    /// use axum_rate_limit::{Denial, Policy, RequestLimiter};
+    ///
+    /// const RECIPIENTS: Policy = Policy::new("recipients").per_day(1_000).status(429);
+    ///
+    /// async fn send(limiter: RequestLimiter, recipients: String) -> Result<(), Denial> {
+    ///     let count = u32::try_from(recipients.lines().count()).unwrap_or(u32::MAX);
+    ///     limiter.check_with_cost(&RECIPIENTS, "newsletter", count).await
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`check`](Self::check). The denial of a cost that no quota ever allows says so, and has no `retry-after`.
+    pub async fn check_with_cost(
+        &self,
+        policy: &Policy,
+        key: impl Into<Key>,
+        cost: u32,
+    ) -> Result<(), Denial> {
+        let ask = self.ask(policy, key.into());
+        self.decide(policy, ask.map(|ask| Ask { cost, ..ask })).await
+    }
+
+    async fn decide(&self, policy: &Policy, ask: Option<Ask<'static>>) -> Result<(), Denial> {
+        let Some(ask) = ask else {
+            self.ledger.with_entries(|entries| entries.note_skipped(policy.name()));
+            return Ok(());
+        };
         let asks = [ask];
         let Concluded { outcome, late } = self.ledger.limiter().take(&asks).await;
         let [ask] = asks;
@@ -104,13 +147,21 @@ impl RequestLimiter {
         let _running = policy_functions::Running::begin();
         let (request, limiter) = (&*self.request, self.ledger.limiter());
         let mut ask = self.ledger.ask_without_key(request, policy)?.into_owned();
-        let key = key.narrowed_to(&identity::target(request, &ask.policy));
+        let client = || self.ledger.rate_limiter().client_ip(request);
+        let key = key.or_client(client).narrowed_to(&identity::target(request, &ask.policy));
         ask.key = key.in_store(&limiter.key_prefix, &ask.policy, limiter.network_bits);
         Some(ask)
     }
 
     fn denial(&self, policy: Effective<'static>, reason: Reason) -> Denial {
         Denial(Box::new(Denying { limiter: self.clone(), policy, reason }))
+    }
+}
+
+/// Tells nothing of the request, which may hold secrets, since users log the arguments of their handlers.
+impl fmt::Debug for RequestLimiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestLimiter").finish_non_exhaustive()
     }
 }
 
@@ -125,6 +176,9 @@ impl<S: Sync> FromRequestParts<S> for RequestLimiter {
 
 /// A denial by [`RequestLimiter::check`]. It is an error, and the response of the limiter, as it would be to a request
 /// that an attribute denies.
+///
+/// An error type that takes it over has to answer with it. (`anyhow::Error` and `Box<dyn Error>` forget that it is a
+/// response, and handlers usually answer these with 500.)
 ///
 /// ```
 /// use axum::response::{IntoResponse, Response};

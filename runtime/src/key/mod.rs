@@ -144,6 +144,17 @@ impl Key {
         }
     }
 
+    /// Puts the client's address in place of what is empty, as for a request that lacks a part of the key: all who leave
+    /// it out must not share a quota.
+    pub(crate) fn or_client(mut self, client: impl Fn() -> Option<IpAddr>) -> Self {
+        for part in self.parts.iter_mut().filter(|part| part.is_empty()) {
+            if let Some(ip) = client() {
+                *part = Part::Ip(ip);
+            }
+        }
+        self
+    }
+
     /// Narrows the key to `target`, unless it is narrowed already.
     pub(crate) fn narrowed_to(self, target: &Target<'_>) -> Self {
         match *target {
@@ -170,6 +181,14 @@ impl Key {
 }
 
 impl Part {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Ip(_) | Self::Global => false,
+            Self::Text(text) => text.is_empty(),
+            Self::Header(value) => value.is_empty(),
+        }
+    }
+
     fn write(&self, network_bits: NetworkBits, out: &mut InlineString) {
         match self {
             Self::Ip(ip) => network_bits.write_network(*ip, out),
@@ -204,6 +223,33 @@ impl From<String> for Key {
 impl From<&str> for Key {
     fn from(text: &str) -> Self {
         text.to_owned().into()
+    }
+}
+
+/// Identifies a client, or anything else, by a text of yours. It is never the same as an address.
+impl From<&String> for Key {
+    fn from(text: &String) -> Self {
+        text.as_str().into()
+    }
+}
+
+macro_rules! from_number {
+    ($($number:ty),*) => {$(
+        /// Identifies a client, or anything else, by a number of yours: the same as its text.
+        impl From<$number> for Key {
+            fn from(number: $number) -> Self {
+                number.to_string().into()
+            }
+        }
+    )*};
+}
+
+from_number!(i32, i64, u32, u64);
+
+/// Identifies a client by two parts: the same as [`Key::and`].
+impl<A: Into<Self>, B: Into<Self>> From<(A, B)> for Key {
+    fn from((one, other): (A, B)) -> Self {
+        one.into().and(other)
     }
 }
 

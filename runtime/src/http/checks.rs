@@ -1,0 +1,75 @@
+//! What a handler has checked by itself. There may be many checks, of items in a list, say.
+
+use std::collections::HashMap;
+
+use smallvec::SmallVec;
+
+use super::entries::Entry;
+use crate::ask::Ask;
+use crate::inline_string::InlineString;
+use crate::store::{LateCheck, Outcome};
+
+/// The checks of a handler. Those of the same counters share an entry.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    entries: Vec<Entry>,
+    /// The index of the latest entry about each key. There are several if the quotas change in between.
+    latest: HashMap<InlineString, usize>,
+    /// The names of the policies, including those that skip the request.
+    policies: SmallVec<[&'static str; 1]>,
+}
+
+impl Checks {
+    /// Notes that a policy was checked.
+    pub(super) fn note(&mut self, policy: &'static str) {
+        if !self.has(policy) {
+            self.policies.push(policy);
+        }
+    }
+
+    /// Whether a policy of that name was checked.
+    pub(super) fn has(&self, policy: &str) -> bool {
+        self.policies.contains(&policy)
+    }
+
+    pub(super) fn enter(&mut self, ask: Ask<'static>, outcome: Outcome, late: Option<LateCheck>) {
+        self.note(ask.policy.name());
+        if let Some(entry) = self.find_mut(&ask) {
+            return entry.check_again(ask, outcome, late);
+        }
+        self.latest.insert(ask.key.clone(), self.entries.len());
+        self.entries.push(Entry::checked(ask, outcome, late));
+    }
+
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    pub(super) fn entries_mut(&mut self) -> &mut [Entry] {
+        &mut self.entries
+    }
+
+    /// Returns the entry about the same counters as `ask`, unless it has been replaced.
+    pub(super) fn find_mut(&mut self, ask: &Ask<'_>) -> Option<&mut Entry> {
+        let index = *self.latest.get(&ask.key)?;
+        self.entries.get_mut(index).filter(|entry| entry.ask.is_about(ask))
+    }
+
+    /// Returns the latest entry about each key.
+    pub(super) fn latest(&self) -> impl Iterator<Item = &Entry> {
+        let is_latest = |(index, entry): &(usize, &Entry)| self.latest.get(&entry.ask.key) == Some(index);
+        self.entries.iter().enumerate().filter(is_latest).map(|(_, entry)| entry)
+    }
+
+    /// Updates where the counters stand that attributes have asked for as well.
+    #[cold]
+    pub(super) fn follow(&mut self, admitted: &[Entry]) {
+        for entry in admitted {
+            if let Some(outcome) = entry.outcome()
+                && let Some(own) = self.find_mut(&entry.ask)
+            {
+                own.update(outcome);
+            }
+        }
+    }
+}
