@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{BinOp, Expr, ExprClosure, ExprPath, Ident, Token};
+use syn::{BinOp, Expr, ExprClosure, ExprPath, Ident, LitStr, Token};
 
 /// The parts of a key. Requests share a quota only if all parts are equal.
 pub(crate) struct Key(pub(crate) Vec<KeyPart>);
@@ -29,6 +29,9 @@ impl Parse for Key {
         if input.peek(syn::token::Bracket) {
             return Err(input.error("several parts are a tuple: write `key = (ip, header(\"x-api-key\"))`"));
         }
+        if let Ok(text) = input.fork().parse::<LitStr>() {
+            return Err(syn::Error::new_spanned(&text, quoted(&text.value())));
+        }
         if !input.peek(syn::token::Paren) {
             return Ok(Self(vec![input.parse()?]));
         }
@@ -43,6 +46,14 @@ impl Parse for Key {
             Some((part, fault)) => Err(syn::Error::new_spanned(part, fault)),
             None => Ok(Self(parts)),
         }
+    }
+}
+
+/// Says what to write instead of a string.
+fn quoted(text: &str) -> String {
+    match text {
+        "ip" | "global" => format!("this is a word: write `key = {text}`"),
+        header => format!("write `key = header({header:?})` for the header of that name"),
     }
 }
 

@@ -10,6 +10,7 @@ const BY_RESOURCE: &str = "write `by_resource` for a quota for each path as aske
                            for each route template";
 const KEY: &str = "a quota is kept for each client address; for another key write `key = header(\"x-api-key\")`, `key = global` \
                    or the path of a function";
+const IP: &str = "leave it out, since a quota is kept for each client address anyway";
 const ALGORITHM: &str = "write `algorithm = fixed_window`, `sliding_window`, `sliding_log` or `token_bucket`";
 const ON_ERROR: &str = "write `on_store_error = local`, `allow` or `deny`";
 const BURST: &str = "write `algorithm = token_bucket, burst = 10`";
@@ -109,16 +110,11 @@ pub(crate) const FOREIGN: &[(&[&str], Option<Kind>, &str)] = &[
     (&["route", "per_route", "by_template", "by_matched_path"], None, "write `by_route`"),
     (
         &[
-            "ip",
-            "by_ip",
-            "per_ip",
+            "by",
             "key_func",
             "key_generator",
             "key_extractor",
             "identifier",
-            "client",
-            "by_client",
-            "per_client",
             "user",
             "by_user",
             "per_user",
@@ -132,6 +128,7 @@ pub(crate) const FOREIGN: &[(&[&str], Option<Kind>, &str)] = &[
         None,
         KEY,
     ),
+    (&["ip", "by_ip", "per_ip", "client", "by_client", "per_client"], None, IP),
     (&["krate", "crate_path", "crate_name"], None, "write `crate = path`"),
     (
         &[

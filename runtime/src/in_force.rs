@@ -68,6 +68,19 @@ impl InForce {
         amended.map_or(Effective::Declared(policy), Effective::Owned)
     }
 
+    /// Returns the error if `policy` has the name of a declared one, and is another rule.
+    pub(crate) fn conflict(&self, policy: &Policy) -> Option<BuildError> {
+        let built = self.built.get(policy.name())?;
+        let is_same = built.declaration() == policy.declaration() || built.is_same_rule(policy);
+        (!is_same).then(|| BuildError::Conflict { first: Box::new(*built), second: Box::new(*policy) })
+    }
+
+    /// Returns the declared policy of that name as it is in force, or an error that blames `by`.
+    pub(crate) fn get(&self, by: &'static str, name: &str) -> Result<Policy, BuildError> {
+        let built = self.find(by, name)?;
+        Ok(self.amended.load().get(built.name()).map_or(*built, |policy| **policy))
+    }
+
     /// Returns the policy of that name as the limiter was built with it, or an error that blames `by`.
     pub(crate) fn find(&self, by: &'static str, name: &str) -> Result<&Policy, BuildError> {
         amendment::find(by, name, self.built.values())

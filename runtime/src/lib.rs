@@ -54,7 +54,7 @@ pub use crate::http::{
     ResponseFuture, client_ip,
 };
 pub use crate::key::{ClientIpHeader, Key, KeyPart};
-pub use crate::policy::{Named, Policy, Scope};
+pub use crate::policy::{Policy, PolicyWithoutQuota, Scope};
 pub use crate::quota::{InvalidQuota, Quota, Quotas};
 pub use crate::rate_limiter::RateLimiter;
 pub use crate::registry::policies;

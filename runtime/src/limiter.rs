@@ -27,6 +27,7 @@ pub(crate) struct Limiter {
 impl Limiter {
     /// What to ask when there is no request.
     pub(crate) fn ask<'p>(&self, policy: &'p Policy, key: impl Into<Key>) -> Ask<'p> {
+        self.warn_of_conflict(policy);
         let individual_quotas = policy.individual_quotas().map(Box::new);
         let policy = self.policies.effective(policy);
         let key = key.into();
@@ -35,6 +36,19 @@ impl Limiter {
         }
         let key = key.in_store(&self.key_prefix, &policy, self.network_bits);
         Ask { individual_quotas, key, cost: policy.fixed_cost(), policy }
+    }
+
+    /// Logs an error if `policy` has the name of a declared one and is another rule: then they share counters.
+    pub(crate) fn warn_of_conflict(&self, policy: &Policy) {
+        static CHECKS: LogThrottle = LogThrottle::new();
+        if let Some(conflict) = self.policies.conflict(policy)
+            && let Some(checks) = CHECKS.occurs()
+        {
+            tracing::error!(
+                checks,
+                "{conflict}; `Builder::declare` finds this at start-up (logged at most once in ten seconds)"
+            );
+        }
     }
 
     /// Applies `operation` to all of `asks` in one call of the store.

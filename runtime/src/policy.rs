@@ -3,7 +3,7 @@
 mod equality;
 mod facts;
 pub(crate) mod fault;
-mod named;
+mod without_quota;
 
 use std::panic::Location;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use std::time::Duration;
 use http::request::Parts;
 use http::response;
 
-pub use self::named::Named;
-use self::named::units;
+pub use self::without_quota::PolicyWithoutQuota;
+use self::without_quota::units;
 
 use crate::algorithm::Algorithm;
 use crate::key::KeyPart;
@@ -101,7 +101,7 @@ impl Policy {
     /// Panics if `name` is not 1 to 64 characters of `A-Z a-z 0-9 _ - .`. In a constant, this is a compile error.
     #[track_caller]
     #[allow(clippy::new_ret_no_self)] // a policy without a quota must not exist
-    pub const fn new(name: &'static str) -> Named {
+    pub const fn new(name: &'static str) -> PolicyWithoutQuota {
         let bytes = name.as_bytes();
         assert!(
             !bytes.is_empty() && bytes.len() <= 64,
@@ -115,7 +115,7 @@ impl Policy {
             );
             index += 1;
         }
-        Named { name, location: Location::caller() }
+        PolicyWithoutQuota { name, location: Location::caller() }
     }
 
     units!(Self);

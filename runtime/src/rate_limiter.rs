@@ -227,11 +227,12 @@ impl RateLimiter {
 
     /// Forgets what `key` has used of the quotas of `policy`.
     ///
-    /// Quotas that the policy does not have are left alone (see [`with_quotas`](Policy::with_quotas)). A reset
+    /// Quotas that the policy does not have are left alone: of a client with a [tier](Policy::quotas_by), reset
+    /// `policy.with_quotas(tier)` (see [`with_quotas`](Policy::with_quotas)). A reset
     /// can't tell whether there was anything to forget, so `key` must be exactly what the policy keeps its
     /// counters by: an address as an [`IpAddr`](std::net::IpAddr) rather than as text, one part for each part of
     /// the policy's [key](Policy::key), and the [resource](Key::resource) or the [route](Key::route) if the policy
-    /// has a quota for each. The log warns of a key that has too few of these, or too many.
+    /// has a quota for each. The log warns of a key that has too few of these, or others.
     ///
     /// # Errors
     ///
@@ -254,6 +255,16 @@ impl RateLimiter {
         Ok(ask.decision(&if operation == Operation::GiveBack { outcome.with_room() } else { outcome }))
     }
 
+    /// Returns the policy of that name as it is in force, for an admin route, say: one that attributes or
+    /// [`Builder::declare`](Builder::declare) declare, as [amended](Self::amend).
+    ///
+    /// # Errors
+    ///
+    /// If there is none. The error says which name may be meant.
+    pub fn policy(&self, name: &str) -> Result<Policy, BuildError> {
+        self.0.limiter.policies.get("RateLimiter::policy", name)
+    }
+
     /// Returns the policies in force, sorted by name: those that attributes or
     /// [`Builder::declare`](Builder::declare) declare, as [amended](Self::amend).
     ///
@@ -268,8 +279,8 @@ impl RateLimiter {
     /// This does what [`Builder::amend`](Builder::amend) does, without a restart. It applies to policies that
     /// attributes or [`Builder::declare`](Builder::declare) declare.
     ///
-    /// `change` gets the policy that the limiter was built with, whatever it has been amended to since, so
-    /// `|policy| policy` restores that policy. What has been counted so far stays. All clones of this limiter
+    /// `change` gets the policy that the limiter was built with, whatever it has been amended to since: of two
+    /// amendments, only the later one counts, and `|policy| policy` restores that policy. What has been counted so far stays. All clones of this limiter
     /// follow, but other instances do not: have each of them amend its own policy when it is told to, or when it
     /// sees a file change.
     ///

@@ -44,8 +44,8 @@ impl Verdict {
     }
 }
 
-/// Describes the metrics, and starts the counters of `policies` at zero, so that the first denial shows in a
-/// rate.
+/// Describes the metrics, and starts the counters of `policies` and of errors at zero, so that the first denial shows
+/// in a rate.
 pub(crate) fn begin<'p>(policies: impl IntoIterator<Item = &'p Policy>) {
     #[cfg(feature = "metrics")]
     {
@@ -66,6 +66,9 @@ pub(crate) fn begin<'p>(policies: impl IntoIterator<Item = &'p Policy>) {
             "Counters in this process's memory, with expired ones that have not been dropped yet."
         );
         metrics::gauge!(MEMORY_COUNTERS).increment(0.0);
+        for kind in ["unreachable", "timeout", "refused", "overloaded", "full", "closed"] {
+            count_failed(kind, 0);
+        }
         for policy in policies {
             let denied = if policy.is_shadow() { Verdict::ShadowDenied } else { Verdict::Denied };
             for verdict in [Verdict::Allowed, denied] {
@@ -100,8 +103,13 @@ pub(crate) fn failed(error: &StoreError) {
             StoreError::Full { .. } => "full",
             StoreError::Closed => "closed",
         };
-        metrics::counter!(STORE_ERRORS, "kind" => kind).increment(1);
+        count_failed(kind, 1);
     }
+}
+
+#[cfg(feature = "metrics")]
+fn count_failed(kind: &'static str, by: u64) {
+    metrics::counter!(STORE_ERRORS, "kind" => kind).increment(by);
 }
 
 /// Records whether the store is available.

@@ -11,7 +11,9 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::routing::get;
 use axum_rate_limit::store::{Counter, MemoryStore, Operation, Outcome, Store};
-use axum_rate_limit::{Builder, ManualClock, OnStoreError, Policy, RateLimiter, StoreError, rate_limit};
+use axum_rate_limit::{
+    Builder, Denial, ManualClock, OnStoreError, Policy, RateLimiter, RequestLimiter, StoreError, rate_limit,
+};
 use http::Request;
 use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
@@ -48,8 +50,9 @@ struct Told {
     /// Without those that were announced with a count of zero.
     decisions: Counts,
     begun: usize,
-    /// By kind.
+    /// By kind, without those that were announced with a count of zero.
     errors: BTreeMap<String, u64>,
+    kinds_begun: usize,
     is_up: Option<bool>,
 }
 
@@ -90,7 +93,10 @@ fn told_by(work: impl Future<Output = ()>) -> Told {
                 &[("kind", kind)],
                 DebugValue::Counter(count),
             ) => {
-                told.errors.insert(kind.to_owned(), count);
+                told.kinds_begun += 1;
+                if count > 0 {
+                    told.errors.insert(kind.to_owned(), count);
+                }
             }
             (MetricKind::Gauge, "rate_limit_store_up", [], DebugValue::Gauge(value)) => {
                 told.is_up = Some(value.into_inner() > 0.0);
@@ -240,10 +246,34 @@ fn what_was_decided_without_the_store_is_counted_apart() {
 }
 
 #[test]
+fn what_a_handler_checks_is_counted() {
+    const CHECKED: Policy = Policy::new("checked").per_hour(1);
+    async fn checked(limiter: RequestLimiter) -> Result<(), Denial> {
+        limiter.check(&CHECKED, "x").await
+    }
+    let counted = |builder: Builder| {
+        told_by(async {
+            let limiter = builder.build().await.expect("it builds");
+            let app = Router::new().route("/", get(checked)).layer(limiter);
+            for _ in 0..3 {
+                let request = Request::get("/").body(Body::empty()).expect("a request");
+                let _ = app.clone().oneshot(request).await.expect("infallible");
+            }
+        })
+        .decisions
+    };
+    let expected = counts(&[("checked", "allowed", "false", 1), ("checked", "denied", "false", 2)]);
+    assert_eq!(counted(RateLimiter::builder()), expected);
+    let denying = RateLimiter::builder().store(Away).on_store_error(OnStoreError::Deny);
+    assert_eq!(counted(denying), counts(&[("checked", "refused", "true", 3)]));
+}
+
+#[test]
 fn all_begin_with_zero() {
     let told = told(RateLimiter::builder(), &[]);
     assert_eq!((told.decisions.len(), told.begun), (0, 10), "five policies, allowed and denied");
-    assert_eq!((told.errors.len(), told.is_up), (0, None), "there is no store to be away");
+    assert_eq!((told.errors.len(), told.kinds_begun), (0, 6), "each kind of error");
+    assert_eq!(told.is_up, None, "there is no store to be away");
 }
 
 #[test]

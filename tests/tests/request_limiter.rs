@@ -387,14 +387,83 @@ async fn a_cost_that_the_handler_knows_counts_whatever_is_amended() {
     assert_eq!((decision.is_allowed(), decision.remaining()), (true, 0));
 }
 
+const SENDERS: Policy = Policy::new("senders").per_hour(2);
+const RECIPIENTS: Policy = Policy::new("recipients").per_day(2).status(429).message("Too many to this one.");
+
+async fn send_mail(
+    limiter: RequestLimiter,
+    Path((sender, recipient)): Path<(String, String)>,
+) -> Result<(), Denial> {
+    limiter.check_all([(&SENDERS, sender), (&RECIPIENTS, recipient)]).await
+}
+
+#[tokio::test]
+async fn several_checks_are_all_or_nothing() {
+    let server = RedisServer::start().await;
+    for limiter in [RateLimiter::memory(), server.limiter().await] {
+        let app = Router::new().route("/{sender}/{recipient}", post(send_mail)).layer(limiter.clone());
+        for (path, status) in [("/ada/bob", 200), ("/cleo/bob", 200), ("/ada/bob", 429), ("/ada/dan", 200)] {
+            assert_eq!(send(&app, "POST", path, "").await.status, status, "{path}");
+        }
+        let left = limiter.peek(&SENDERS, "cleo").await.expect("a decision").remaining();
+        assert_eq!(left, 1);
+        // Both deny; the one with the longer wait is told of.
+        for recipient in ["eve", "eve"] {
+            let _ = limiter.add(&RECIPIENTS, recipient, 1).await.expect("it is charged");
+        }
+        let denied = send(&app, "POST", "/ada/eve", "").await;
+        assert_eq!((denied.status, denied.body.as_str()), (429, r#"{"detail":"Too many to this one."}"#));
+        for policy in ["senders", "recipients"] {
+            let exhausted = format!(r#""{policy}";r=0;"#);
+            assert!(denied.field("ratelimit").contains(&exhausted), "{}", denied.field("ratelimit"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn checks_of_the_same_add_up() {
+    async fn same(limiter: RequestLimiter) -> Result<(), Denial> {
+        limiter.check_all([(&SENDERS, "x"), (&SENDERS, "x"), (&SENDERS, "x")]).await
+    }
+    let limiter = RateLimiter::memory();
+    let app = Router::new().route("/", get(same)).layer(limiter.clone());
+    let denied = send(&app, "GET", "/", "").await;
+    assert_eq!(denied.status, 503);
+    assert!(denied.body.contains("costs 3"), "{}", denied.body);
+    assert_eq!(limiter.peek(&SENDERS, "x").await.expect("a decision").remaining(), 2);
+}
+
+#[tokio::test]
+async fn a_denial_tells_what_a_body_of_its_own_needs() {
+    async fn own_body(limiter: RequestLimiter) -> Result<(), (StatusCode, String)> {
+        const OWN: Policy =
+            Policy::new("own").quota(1, Duration::from_millis(2_500)).status(429).message("Slowly.");
+        let Err(denial) = limiter.check(&OWN, "x").await else { return Ok(()) };
+        let limits = limiter.rate_limiter().peek(&OWN, "x").await.expect("a decision").quotas().len();
+        let wait = denial.retry_after().expect("it may try again").as_secs();
+        let client = limiter.client_ip().expect("it has an address");
+        Err((denial.status(), format!("{} {client} {wait} {limits}", denial.message())))
+    }
+    let clock = ManualClock::default();
+    let limiter = RateLimiter::builder().clock(&clock).build().await.expect("it builds");
+    let app = Router::new().route("/", get(own_body)).layer(limiter);
+    assert_eq!(send(&app, "GET", "/", "").await.status, 200);
+    let denied = send(&app, "GET", "/", "").await;
+    assert_eq!((denied.status, denied.body.as_str()), (429, "Slowly. 192.0.2.7 3 1"));
+}
+
 /// Otherwise a function of a policy would wait for its own thread.
 #[tokio::test]
 async fn a_function_of_a_policy_may_hold_the_limiter() {
     fn looks(request: &Parts) -> bool {
         request.extensions.get::<RequestLimiter>().is_some_and(|limiter| !limiter.decisions().is_empty())
     }
-    #[rate_limit(name = "looked", per_hour = 1, skip_if = looks)]
-    async fn looked() {}
+    const LOOKED: Policy = Policy::new("looked").per_hour(2).skip_if(looks);
+    #[rate_limit(policy = LOOKED)]
+    async fn looked(limiter: RequestLimiter) -> Result<(), Denial> {
+        let client = limiter.client_ip().expect("it has an address");
+        limiter.check(&LOOKED, client).await
+    }
     async fn hand_on(limiter: RequestLimiter, mut request: Request, next: Next) -> Response {
         request.extensions_mut().insert(limiter);
         next.run(request).await

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::connect_info::MockConnectInfo;
 use axum::routing::get;
-use axum_rate_limit::{Decisions, Key, Policy, RateLimiter, rate_limit};
+use axum::{Extension, Router};
+use axum_rate_limit::{Decisions, Key, Policy, Quota, RateLimiter, rate_limit};
+use http::request::Parts;
 use http::{Request, StatusCode};
 use tests::{App, Log};
 use tower::ServiceExt as _;
@@ -61,6 +62,7 @@ async fn what_is_missing_is_500_and_one_line_that_says_what_to_add() {
     let lines = log.lines();
     assert_eq!(lines.len(), 4, "{lines:?}");
     assert!(lines[3].contains("into_make_service_with_connect_info::<SocketAddr>()"), "{lines:?}");
+    assert!(lines[3].contains("policy=\"handler\""), "{lines:?}");
 }
 
 /// This holds wherever the routes come from, and also if the same limiter is a layer of some of them.
@@ -100,6 +102,50 @@ async fn decisions_without_a_layer_are_an_error() {
     let router =
         Router::new().route("/", get(|decisions: Decisions| async move { decisions.len().to_string() }));
     assert_eq!(status(&router).await, StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+fn user(request: &Parts) -> Option<String> {
+    request.extensions.get::<String>().cloned()
+}
+
+#[rate_limit(name = "by-user", per_minute = 5, key = user)]
+async fn by_user() {}
+
+/// An authentication that comes too late goes unnoticed otherwise.
+#[tokio::test]
+async fn a_key_that_is_not_there_is_told_once() {
+    let (log, _guard) = Log::of_this_thread();
+    let router = Router::new().route("/", get(by_user)).layer(RateLimiter::memory());
+    let signed_in = router.clone().layer(Extension("ada".to_owned()));
+    let peer = || MockConnectInfo(SocketAddr::from(([127, 0, 0, 1], 0)));
+    assert_eq!(status(&signed_in.layer(peer())).await, StatusCode::OK);
+    assert!(log.lines().is_empty(), "{:?}", log.lines());
+    let router = router.layer(peer());
+    for _ in 0..2 {
+        assert_eq!(status(&router).await, StatusCode::OK);
+    }
+    let lines = log.lines_with("INFO", &["by-user", "counted by its client's address"]);
+    assert_eq!((lines.len(), log.lines().len()), (1, 1), "{:?}", log.lines());
+}
+
+#[tokio::test]
+async fn a_policy_that_nobody_declares_must_be_the_one_of_its_name() {
+    const OTHER: Policy = Policy::new("handler").per_minute(100);
+    let (log, _guard) = Log::of_this_thread();
+    let limiter = RateLimiter::memory();
+    let declared = limiter.policy("handler").expect("an attribute declares it");
+    for policy in [declared, declared.with_quotas(Quota::per_minute(9).into())] {
+        assert!(limiter.check(&policy, "x").await.expect("a decision").is_allowed());
+    }
+    assert!(log.lines().is_empty(), "{:?}", log.lines());
+    for _ in 0..2 {
+        assert!(limiter.check(&OTHER, "x").await.expect("a decision").is_allowed());
+    }
+    let lines =
+        log.lines_with("ERROR", &["two different policies are named `handler`", "`Builder::declare`"]);
+    assert_eq!(lines.len(), 1, "{:?}", log.lines());
+    let unknown = limiter.policy("handle").expect_err("there is none").to_string();
+    assert!(unknown.contains("did you mean `handler`?"), "{unknown}");
 }
 
 #[tokio::test]

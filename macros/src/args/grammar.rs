@@ -1,11 +1,12 @@
 //! Parses the value of one argument.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::{Expr, ExprPath, Ident, LitStr, Path, Token};
 
-use super::table::Argument;
+use super::table::{Argument, in_snake_case};
 use super::{Quota, Window};
 
 pub(super) fn no_value(ident: &Ident, input: ParseStream<'_>) -> syn::Result<()> {
@@ -25,6 +26,10 @@ pub(super) fn word<T: Copy>(
 ) -> syn::Result<(Ident, T)> {
     let list: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
     let list = list.join(", ");
+    if let Some((value, word)) = written_otherwise(input, words) {
+        let message = format!("`{0}` takes a word: write `{0} = {word}`", argument.name);
+        return Err(syn::Error::new_spanned(value, message));
+    }
     let value: Ident = equals(argument, ident, input, &format!("one of {list}"))?;
     match words.iter().find(|(word, _)| value == word) {
         Some((_, meaning)) => Ok((value, *meaning)),
@@ -33,6 +38,22 @@ pub(super) fn word<T: Copy>(
             format!("`{value}` is not a value of `{}`: there are {list}", argument.name),
         )),
     }
+}
+
+/// Returns the word that is meant by `= "word"` or `= Type::Word`, if one of the list is, and how it is written.
+fn written_otherwise<T>(input: ParseStream<'_>, words: &[(&str, T)]) -> Option<(TokenStream, String)> {
+    let input = input.fork();
+    input.parse::<Token![=]>().ok()?;
+    let (written, word) = if input.peek(LitStr) {
+        let text: LitStr = input.parse().ok()?;
+        (text.to_token_stream(), text.value())
+    } else {
+        let path: Path = input.parse().ok()?;
+        let last = path.segments.iter().skip(1).last()?.ident.to_string();
+        (path.to_token_stream(), last)
+    };
+    let word = in_snake_case(word.trim());
+    words.iter().any(|(known, _)| *known == word).then_some((written, word))
 }
 
 /// A path without generic arguments.

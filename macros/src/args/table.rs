@@ -134,7 +134,7 @@ fn is_constant(word: &str) -> bool {
 }
 
 /// `windowMs` and `windowMS` are `window_ms`.
-fn in_snake_case(word: &str) -> String {
+pub(super) fn in_snake_case(word: &str) -> String {
     let (mut snake_case, mut before) = (String::new(), 'A');
     for letter in word.chars() {
         if letter.is_ascii_uppercase() && before.is_ascii_lowercase() {

@@ -129,9 +129,9 @@ impl Ledger {
             entries.strike_out_spared(policies);
         }
         let admission = entries.begin();
-        if self.enter(entries, admission, parts, policies).is_err() {
+        if let Err(refusal) = self.enter(entries, admission, parts, policies) {
             entries.withdraw(admission);
-            return Err(Refusal::NoPeer);
+            return Err(refusal);
         }
         let asks = entries.asked(admission).iter().map(|entry| &entry.ask);
         let begun = self.limiter().begin(Operation::Take, asks);
@@ -157,7 +157,7 @@ impl Ledger {
         admission: u32,
         parts: &Parts,
         policies: &'static [&'static Policy],
-    ) -> Result<(), NoPeer> {
+    ) -> Result<(), Refusal> {
         let limiter = self.limiter();
         let _running = policy_functions::Running::begin();
         for &policy in policies {
@@ -169,7 +169,8 @@ impl Ledger {
             }
             let Some(ask) = self.ask_without_key(parts, policy) else { continue };
             let Ask { policy, key, .. } = &mut entries.enter(admission, ask).ask;
-            identity::write_key(parts, policy, limiter, key)?;
+            let written = identity::write_key(parts, policy, limiter, key);
+            written.map_err(|NoPeer| Refusal::NoPeer(policy.name()))?;
         }
         Ok(())
     }
@@ -199,8 +200,8 @@ pub(super) enum Refusal {
     Denied(SmallVec<[(Decision, Effective<'static>); 1]>),
     /// The store failed.
     Store(StoreError),
-    /// A policy needs the client's address, and the request has none.
-    NoPeer,
+    /// This policy needs the client's address, and the request has none.
+    NoPeer(&'static str),
 }
 
 impl Refusal {
@@ -209,18 +210,22 @@ impl Refusal {
     fn answer(self, parts: &Parts, answers: &Answers) -> Response {
         match self {
             Self::Denied(denying) => {
-                let wait = |(decision, _): &&(Decision, Effective<'_>)| {
-                    (decision.is_too_costly(), decision.retry_after())
-                };
-                denying.iter().max_by_key(wait).map_or_else(internal_error, |(longest, policy)| {
+                longest_wait(&denying).map_or_else(internal_error, |(longest, policy)| {
                     let deny = denying.iter().map(|(decision, _)| decision);
                     denial::by_quota(parts, longest, policy, deny, answers)
                 })
             }
             Self::Store(error) => denial::by_store(parts, error, answers),
-            Self::NoPeer => no_peer(),
+            Self::NoPeer(policy) => no_peer(policy),
         }
     }
+}
+
+/// Returns the decision with the longest wait, with its policy.
+pub(super) fn longest_wait<'d, 'p>(
+    denying: &'d [(Decision, Effective<'p>)],
+) -> Option<&'d (Decision, Effective<'p>)> {
+    denying.iter().max_by_key(|(decision, _)| (decision.is_too_costly(), decision.retry_after()))
 }
 
 /// Records the outcome for all entries of `admission`. The error is why the request may not go on.

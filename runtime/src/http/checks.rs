@@ -1,6 +1,7 @@
 //! What a handler has checked by itself. There may be many checks, of items in a list, say.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -32,7 +33,12 @@ impl Checks {
         self.policies.contains(&policy)
     }
 
-    pub(super) fn enter(&mut self, ask: Ask<'static>, outcome: Outcome, late: Option<LateCheck>) {
+    pub(super) fn enter(
+        &mut self,
+        ask: Ask<'static>,
+        outcome: Outcome,
+        late: Option<(Arc<LateCheck>, usize)>,
+    ) {
         self.note(ask.policy.name());
         if let Some(entry) = self.find_mut(&ask) {
             return entry.check_again(ask, outcome, late);

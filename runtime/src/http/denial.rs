@@ -22,7 +22,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-const STORE_AWAY: &str = "The rate limit can't be checked at the moment.";
+pub(super) const STORE_AWAY: &str = "The rate limit can't be checked at the moment.";
 
 /// How a denial is answered.
 #[derive(Clone, Default)]
@@ -91,13 +91,7 @@ pub(super) fn by_quota<'a>(
     deny: impl Iterator<Item = &'a Decision>,
     answers: &Answers,
 ) -> Response {
-    let message: Cow<'static, str> = if decision.is_too_costly() && policy.message.is_none() {
-        let cost = decision.cost();
-        format!("This request costs {cost}, which is more than the limit ever allows.").into()
-    } else {
-        policy.denial_message().into()
-    };
-    let status = policy.denial_status().unwrap_or(answers.status);
+    let (status, message) = (status(policy, answers), message(decision, policy));
     if let OnDenied::Detail = answers.on_denied {
         // Under a flood of requests, nothing is spent on a `Denied` that nobody reads, or on looking for fields that
         // a new response does not have.
@@ -119,6 +113,20 @@ pub(super) fn by_quota<'a>(
     denied.into_response(answers)
 }
 
+/// Returns the status of a denial by `policy`.
+pub(super) fn status(policy: &Policy, answers: &Answers) -> StatusCode {
+    policy.denial_status().unwrap_or(answers.status)
+}
+
+/// Returns the text of a denial by `decision` of `policy`.
+pub(super) fn message(decision: &Decision, policy: &Policy) -> Cow<'static, str> {
+    if decision.is_too_costly() && policy.message.is_none() {
+        let cost = decision.cost();
+        return format!("This request costs {cost}, which is more than the limit ever allows.").into();
+    }
+    policy.denial_message().into()
+}
+
 /// Returns the response to a denial because the store failed.
 pub(super) fn by_store(request: &Parts, error: StoreError, answers: &Answers) -> Response {
     let denied = Denied {
@@ -135,6 +143,17 @@ pub(super) fn by_store(request: &Parts, error: StoreError, answers: &Answers) ->
 pub(super) fn store_away() -> Response {
     let response = detail(StatusCode::SERVICE_UNAVAILABLE, STORE_AWAY);
     finished(response, Some(whole_seconds(Duration::ZERO)))
+}
+
+impl Reason {
+    /// Returns how long to wait before the next try, in whole seconds and at least one, unless waiting is in vain.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        let wait = match self {
+            Self::Quota(decision) => decision.retry_after()?,
+            Self::Store(_) => Duration::ZERO,
+        };
+        Some(whole_seconds(wait))
+    }
 }
 
 impl<'r> Denied<'r> {
@@ -161,11 +180,7 @@ impl<'r> Denied<'r> {
     /// Returns how long to wait before the next try, in whole seconds and at least one. `None` means that waiting
     /// is in vain, since the request costs more than the quota.
     pub fn retry_after(&self) -> Option<Duration> {
-        let wait = match &self.reason {
-            Reason::Quota(decision) => decision.retry_after()?,
-            Reason::Store(_) => Duration::ZERO,
-        };
-        Some(whole_seconds(wait))
+        self.reason.retry_after()
     }
 
     /// Returns the exceeded quotas by their names in response fields: `hardwork`, `hardwork.2`; none if the store

@@ -78,7 +78,12 @@ impl Entries {
     }
 
     /// Enters what the handler has checked by itself.
-    pub(super) fn enter_checked(&mut self, ask: Ask<'static>, outcome: Outcome, late: Option<LateCheck>) {
+    pub(super) fn enter_checked(
+        &mut self,
+        ask: Ask<'static>,
+        outcome: Outcome,
+        late: Option<(Arc<LateCheck>, usize)>,
+    ) {
         for entry in self.about_mut(&ask) {
             entry.update(&outcome);
         }
@@ -220,7 +225,11 @@ impl Entry {
     }
 
     /// Makes the entry of what a handler has checked by itself.
-    pub(super) fn checked(ask: Ask<'static>, outcome: Outcome, late: Option<LateCheck>) -> Self {
+    pub(super) fn checked(
+        ask: Ask<'static>,
+        outcome: Outcome,
+        late: Option<(Arc<LateCheck>, usize)>,
+    ) -> Self {
         let mut entry = Self::new(ask, 0);
         entry.note_check(outcome, late);
         entry
@@ -228,7 +237,12 @@ impl Entry {
 
     /// Records that a handler has checked the same again. Without readings, nobody knows where the counters stand, and
     /// the entry goes on telling what is known.
-    pub(super) fn check_again(&mut self, ask: Ask<'static>, outcome: Outcome, late: Option<LateCheck>) {
+    pub(super) fn check_again(
+        &mut self,
+        ask: Ask<'static>,
+        outcome: Outcome,
+        late: Option<(Arc<LateCheck>, usize)>,
+    ) {
         self.ask = ask;
         let known = self.outcome.take().filter(|_| outcome.readings().is_empty());
         self.note_check(outcome, late);
@@ -237,9 +251,9 @@ impl Entry {
         }
     }
 
-    fn note_check(&mut self, outcome: Outcome, late: Option<LateCheck>) {
-        if let Some(late) = late {
-            self.note_late(Arc::new(late), 0);
+    fn note_check(&mut self, outcome: Outcome, late: Option<(Arc<LateCheck>, usize)>) {
+        if let Some((check, first)) = late {
+            self.note_late(check, first);
         }
         self.settle(outcome);
     }

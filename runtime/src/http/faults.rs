@@ -48,10 +48,11 @@ pub(super) fn sent_from_within(policies: &[&'static Policy]) -> Response {
 }
 
 #[cold]
-pub(super) fn no_peer() -> Response {
+pub(super) fn no_peer(policy: &'static str) -> Response {
     static REQUESTS: LogThrottle = LogThrottle::new();
     if let Some(requests) = REQUESTS.occurs() {
         tracing::error!(
+            policy,
             requests,
             "a rate-limited request has no peer address, so it is answered with 500: serve the router with \
              `app.into_make_service_with_connect_info::<SocketAddr>()`, or in a test add \

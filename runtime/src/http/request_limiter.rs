@@ -1,20 +1,28 @@
 //! The extractor that lets a handler check what only the handler knows, and the denial that it returns then.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use http::request::Parts;
+use smallvec::SmallVec;
 
+use super::admission::longest_wait;
 use super::decisions::{Decisions, NoLayer};
 use super::denial::{self, Reason};
 use super::ledger::Ledger;
 use super::{identity, policy_functions};
 use crate::ask::Ask;
+use crate::decision::Decision;
 use crate::in_force::Effective;
 use crate::key::Key;
 use crate::policy::Policy;
+use crate::rate_limiter::RateLimiter;
 use crate::store::remote::Concluded;
 
 /// An extractor that checks policies in a handler, for keys that only the handler knows: a name in the body, say.
@@ -70,6 +78,8 @@ pub struct RequestLimiter {
     request: Arc<Parts>,
 }
 
+type Asks = SmallVec<[Ask<'static>; 1]>;
+
 impl RequestLimiter {
     /// Checks `policy` for `key`, and charges the cost if the policy allows it.
     ///
@@ -84,7 +94,7 @@ impl RequestLimiter {
     /// Returns the denial if the policy denies, or if the store fails and the policy or the limiter is set to
     /// [deny](crate::OnStoreError::Deny) in that case. It is a response, so a handler can return it with `?`.
     pub async fn check(&self, policy: &Policy, key: impl Into<Key>) -> Result<(), Denial> {
-        self.decide(policy, self.ask(policy, key.into())).await
+        self.decide(self.ask(policy, key.into()).into_iter().collect()).await
     }
 
     /// Does the same with a cost that the handler knows, whatever the policy's [cost](Policy::cost) is.
@@ -109,32 +119,51 @@ impl RequestLimiter {
         key: impl Into<Key>,
         cost: u32,
     ) -> Result<(), Denial> {
-        let ask = self.ask(policy, key.into());
-        self.decide(policy, ask.map(|ask| Ask { cost, ..ask })).await
+        let ask = self.ask(policy, key.into()).map(|ask| Ask { cost, ..ask });
+        self.decide(ask.into_iter().collect()).await
     }
 
-    async fn decide(&self, policy: &Policy, ask: Option<Ask<'static>>) -> Result<(), Denial> {
-        let Some(ask) = ask else {
-            self.ledger.with_entries(|entries| entries.note_skipped(policy.name()));
-            return Ok(());
-        };
-        let asks = [ask];
-        let Concluded { outcome, late } = self.ledger.limiter().take(&asks).await;
-        let [ask] = asks;
-        let outcome = match outcome {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                ask.report_refused();
-                return Err(self.denial(ask.policy, Reason::Store(error)));
+    /// Checks several policies in one call of the store (on a cluster, one call for each): all must allow, and a denial
+    /// by one takes nothing from any. It is for a handful of checks; for the items of a list, call [`check`](Self::check).
+    ///
+    /// ```
+    /// use axum_rate_limit::{Denial, Policy, RequestLimiter};
+    ///
+    /// const SENDERS: Policy = Policy::new("senders").per_hour(20);
+    /// const RECIPIENTS: Policy = Policy::new("recipients").per_hour(5);
+    ///
+    /// async fn send(limiter: &RequestLimiter, sender: &str, recipient: &str) -> Result<(), Denial> {
+    ///     limiter.check_all([(&SENDERS, sender), (&RECIPIENTS, recipient)]).await
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`check`](Self::check). If several deny, the denial is that of the longest wait.
+    pub async fn check_all<'p, K: Into<Key>>(
+        &self,
+        checks: impl IntoIterator<Item = (&'p Policy, K)>,
+    ) -> Result<(), Denial> {
+        let mut asks = Asks::new();
+        for (policy, key) in checks {
+            let Some(ask) = self.ask(policy, key.into()) else { continue };
+            match asks.iter_mut().find(|other| other.is_about(&ask)) {
+                Some(same) => same.cost = same.cost.saturating_add(ask.cost),
+                None => asks.push(ask),
             }
-        };
-        let (decision, policy) = (ask.decision(&outcome), ask.policy.clone());
-        self.ledger.with_entries(|entries| entries.enter_checked(ask, outcome, late));
-        if decision.is_allowed() {
-            Ok(())
-        } else {
-            Err(self.denial(policy, Reason::Quota(Box::new(decision))))
         }
+        self.decide(asks).await
+    }
+
+    /// Returns the client's address: see [`client_ip`](crate::client_ip).
+    pub fn client_ip(&self) -> Option<IpAddr> {
+        self.rate_limiter().client_ip(&self.request)
+    }
+
+    /// Returns the rate limiter around this handler, to [`peek`](RateLimiter::peek) or [`reset`](RateLimiter::reset),
+    /// say.
+    pub fn rate_limiter(&self) -> &RateLimiter {
+        self.ledger.rate_limiter()
     }
 
     /// Returns what has been decided about this request so far, by attributes and by [`check`](Self::check).
@@ -144,17 +173,54 @@ impl RequestLimiter {
 
     /// Returns what to ask `policy` about this request and `key`; `None` if the policy skips the request.
     fn ask(&self, policy: &Policy, key: Key) -> Option<Ask<'static>> {
-        let _running = policy_functions::Running::begin();
         let (request, limiter) = (&*self.request, self.ledger.limiter());
-        let mut ask = self.ledger.ask_without_key(request, policy)?.into_owned();
+        limiter.warn_of_conflict(policy);
+        let running = policy_functions::Running::begin();
+        let ask = self.ledger.ask_without_key(request, policy).map(Ask::into_owned);
+        drop(running);
+        let Some(mut ask) = ask else {
+            self.ledger.with_entries(|entries| entries.note_skipped(policy.name()));
+            return None;
+        };
         let client = || self.ledger.rate_limiter().client_ip(request);
         let key = key.or_client(client).narrowed_to(&identity::target(request, &ask.policy));
         ask.key = key.in_store(&limiter.key_prefix, &ask.policy, limiter.network_bits);
         Some(ask)
     }
 
-    fn denial(&self, policy: Effective<'static>, reason: Reason) -> Denial {
-        Denial(Box::new(Denying { limiter: self.clone(), policy, reason }))
+    /// Asks all of `asks` at once.
+    async fn decide(&self, asks: Asks) -> Result<(), Denial> {
+        let Concluded { outcome, late } = self.ledger.limiter().take(&asks).await;
+        let mut outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                asks.iter().for_each(Ask::report_refused);
+                // The first stands for all that were asked together.
+                let Some(first) = asks.into_iter().next() else { return Ok(()) };
+                return Err(self.denial(first.policy, Reason::Store(error), Vec::new()));
+            }
+        };
+        let (late, mut first) = (late.map(Arc::new), 0);
+        let mut denying: Vec<(Decision, Effective<'static>)> = Vec::new();
+        self.ledger.with_entries(|entries| {
+            for ask in asks {
+                let part = ask.part_of(&mut outcome);
+                let decision = ask.decision(&part);
+                if !decision.is_allowed() {
+                    denying.push((decision, ask.policy.clone()));
+                }
+                let count = ask.counter_count();
+                entries.enter_checked(ask, part, late.clone().map(|check| (check, first)));
+                first += count;
+            }
+        });
+        let Some((longest, policy)) = longest_wait(&denying).cloned() else { return Ok(()) };
+        let deny = denying.into_iter().map(|(decision, _)| decision).collect();
+        Err(self.denial(policy, Reason::Quota(Box::new(longest)), deny))
+    }
+
+    fn denial(&self, policy: Effective<'static>, reason: Reason, deny: Vec<Decision>) -> Denial {
+        Denial(Box::new(Denying { limiter: self.clone(), policy, reason, deny }))
     }
 }
 
@@ -176,6 +242,9 @@ impl<S: Sync> FromRequestParts<S> for RequestLimiter {
 
 /// A denial by [`RequestLimiter::check`]. It is an error, and the response of the limiter, as it would be to a request
 /// that an attribute denies.
+///
+/// For another body in all places, use [`Builder::on_denied`](crate::Builder::on_denied); for one of this handler, replace
+/// that of the response, so that its fields stay.
 ///
 /// An error type that takes it over has to answer with it. (`anyhow::Error` and `Box<dyn Error>` forget that it is a
 /// response, and handlers usually answer these with 500.)
@@ -210,8 +279,11 @@ pub struct Denial(Box<Denying>);
 
 struct Denying {
     limiter: RequestLimiter,
+    /// The policy with the longest wait.
     policy: Effective<'static>,
     reason: Reason,
+    /// All decisions that deny.
+    deny: Vec<Decision>,
 }
 
 impl Denial {
@@ -219,14 +291,36 @@ impl Denial {
     pub fn reason(&self) -> &Reason {
         &self.0.reason
     }
+
+    /// Returns the status of the response: see [`Denied::status`](super::Denied::status).
+    pub fn status(&self) -> StatusCode {
+        match self.reason() {
+            Reason::Quota(_) => denial::status(&self.0.policy, self.0.limiter.ledger.answers()),
+            Reason::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Returns the text of the denial: see [`Denied::message`](super::Denied::message).
+    pub fn message(&self) -> Cow<'static, str> {
+        match self.reason() {
+            Reason::Quota(decision) => denial::message(decision, &self.0.policy),
+            Reason::Store(_) => denial::STORE_AWAY.into(),
+        }
+    }
+
+    /// Returns how long to wait before the next try, in whole seconds: see
+    /// [`Denied::retry_after`](super::Denied::retry_after).
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.reason().retry_after()
+    }
 }
 
 impl IntoResponse for Denial {
     fn into_response(self) -> Response {
-        let Denying { limiter: RequestLimiter { ledger, request }, policy, reason } = *self.0;
+        let Denying { limiter: RequestLimiter { ledger, request }, policy, reason, deny } = *self.0;
         match reason {
-            Reason::Quota(decision) => {
-                denial::by_quota(&request, &decision, &policy, std::iter::once(&*decision), ledger.answers())
+            Reason::Quota(longest) => {
+                denial::by_quota(&request, &longest, &policy, deny.iter(), ledger.answers())
             }
             Reason::Store(error) => denial::by_store(&request, error, ledger.answers()),
         }

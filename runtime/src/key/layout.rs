@@ -28,6 +28,11 @@ impl<'k> KeyWriter<'k> {
         Self { key, has_part: false }
     }
 
+    /// Writes no prefix, policy and braces.
+    pub(super) fn bare(key: &'k mut InlineString) -> Self {
+        Self { key, has_part: false }
+    }
+
     /// Returns where to write the next part of the client.
     #[inline]
     pub(super) fn part(&mut self) -> &mut InlineString {

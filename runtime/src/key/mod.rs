@@ -2,11 +2,13 @@
 
 mod client_ip;
 mod encoding;
+mod lack;
 mod layout;
 mod network_bits;
 mod part;
 mod resource;
 
+use std::fmt;
 use std::net::IpAddr;
 
 use http::Method;
@@ -40,13 +42,13 @@ pub use part::KeyPart;
 /// network (by [`ipv6_prefix`](crate::Builder::ipv6_prefix), 56 bits by default, and
 /// [`ipv4_prefix`](crate::Builder::ipv4_prefix)). What could end a part is percent-encoded. A header, or a part
 /// that is longer than 200 bytes when encoded, is replaced by the first 128 bits of its SHA-256.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Key {
     parts: SmallVec<[Part; 1]>,
     resource: Option<InlineString>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 enum Part {
     Ip(IpAddr),
     Global,
@@ -80,7 +82,9 @@ pub(crate) fn of_request(
 ) -> Result<(), NoPeer> {
     let mut key = KeyWriter::begin(prefix, policy.name(), key);
     for part in policy.key_parts() {
-        part.write(request, &write_client, key.part())?;
+        if !part.write(request, &write_client, key.part())? {
+            lack::tell(policy.name(), part);
+        }
     }
     match target {
         Target::Anything => {}
@@ -93,6 +97,9 @@ pub(crate) fn of_request(
 
 impl Key {
     /// Adds a part, for a policy whose [key](Policy::key) has several. Of two resources the first counts.
+    ///
+    /// The address takes the place of each part that a request lacks, so a request without either has the key
+    /// `Key::from(ip).and(ip)`.
     #[must_use]
     pub fn and(mut self, other: impl Into<Self>) -> Self {
         let other = other.into();
@@ -140,7 +147,7 @@ impl Key {
             (Scope::Policy, Some(_)) => {
                 Some("the policy has no quota for each resource or route: leave that out")
             }
-            _ => None,
+            _ => policy.key_parts().iter().zip(&self.parts).find_map(|(declared, own)| own.misfit(declared)),
         }
     }
 
@@ -169,18 +176,40 @@ impl Key {
     pub(crate) fn in_store(&self, prefix: &str, policy: &Policy, network_bits: NetworkBits) -> InlineString {
         let mut text = InlineString::default();
         let mut key = KeyWriter::begin(prefix, policy.name(), &mut text);
+        self.write(network_bits, &mut key);
+        key.end();
+        text
+    }
+
+    fn write(&self, network_bits: NetworkBits, key: &mut KeyWriter<'_>) {
         for part in &self.parts {
             part.write(network_bits, key.part());
         }
         if let Some(resource) = &self.resource {
             key.resource().push_str(resource.as_str());
         }
-        key.end();
-        text
     }
 }
 
 impl Part {
+    /// Returns why no request has this in place of a `declared` part, and what to write instead. A request that lacks a
+    /// part has the client's address there; and in place of an address, jobs and the like have texts of their own.
+    fn misfit(&self, declared: &KeyPart) -> Option<&'static str> {
+        match (declared, self) {
+            (KeyPart::Header(_), Self::Text(_)) => {
+                Some("the policy's key has a header there: write `Key::header(value)`")
+            }
+            (KeyPart::Global, own) if *own != Self::Global => {
+                Some("the policy's key is the same for all there: write `Key::global()`")
+            }
+            (KeyPart::Ip | KeyPart::By(_), Self::Header(_)) => Some("the policy's key has no header there"),
+            (KeyPart::Ip | KeyPart::By(_) | KeyPart::Header(_), Self::Global) => {
+                Some("the policy's key is not the same for all there")
+            }
+            _ => None,
+        }
+    }
+
     fn is_empty(&self) -> bool {
         match self {
             Self::Ip(_) | Self::Global => false,
@@ -196,6 +225,15 @@ impl Part {
             Self::Text(text) => encoding::write_text(text, out),
             Self::Header(value) => encoding::write_header(value, out),
         }
+    }
+}
+
+/// Tells the key as it is in the store, where headers are hashed.
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = InlineString::default();
+        self.write(NetworkBits::default(), &mut KeyWriter::bare(&mut text));
+        write!(f, "Key({})", text.as_str())
     }
 }
 
@@ -298,18 +336,33 @@ mod tests {
             (plain, key(), None),
             (plain, narrow(), Some("leave that out")),
             (plain, key().and("y"), Some("more parts")),
-            (plain.key(PAIRS), key().and("y"), None),
             (plain.key(PAIRS), key(), Some("add one with `Key::and`")),
             (plain.by_resource(), narrow(), None),
             (plain.by_resource(), key(), Some("add `Key::resource`")),
             (plain.by_route(), key().route(&Method::GET, "/"), None),
             (plain.by_route(), key(), Some("add `Key::route`")),
+            (plain, Key::header("x"), Some("no header there")),
+            (plain.key(PAIRS), key().and(Key::header("x")), None),
+            (plain.key(&[KeyPart::Header("x-api-key")]), key(), Some("write `Key::header(value)`")),
+            (plain.key(&[KeyPart::Header("x-api-key")]), IpAddr::from([192, 0, 2, 7]).into(), None),
+            (plain.key(&[KeyPart::Global]), key(), Some("write `Key::global()`")),
+            (plain.key(&[KeyPart::By(|_| None)]), key(), None),
+            (plain.key(&[KeyPart::By(|_| None)]), Key::global(), Some("not the same for all")),
         ] {
             let told = key.misfit(&policy);
             let is_right =
                 told.map_or(misfit.is_none(), |told| misfit.is_some_and(|misfit| told.contains(misfit)));
             assert!(is_right, "{policy:?} {key:?}: {told:?}");
         }
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        let key = Key::header("s3cret").and("x").resource(&Method::GET, "/");
+        let shown = format!("{key:?}");
+        assert!(shown.starts_with("Key(=") && shown.ends_with(",x::GET:/)"), "{shown}");
+        assert!(!shown.contains("s3cret"), "{shown}");
+        assert_eq!(format!("{:?}", Key::from(IpAddr::from([192, 0, 2, 7]))), "Key(192.0.2.7)");
     }
 
     #[test]

@@ -51,17 +51,22 @@ impl KeyPart {
         }
     }
 
-    /// Writes this part of the request or, if the request lacks it, what `write_client` writes.
+    /// Writes this part of the request or, if the request lacks it, what `write_client` writes. Returns whether the
+    /// request has it.
     pub(super) fn write(
         &self,
         request: &Parts,
         write_client: impl Fn(&mut InlineString) -> Result<(), NoPeer>,
         key: &mut InlineString,
-    ) -> Result<(), NoPeer> {
-        if matches!(self, Self::Ip) || !self.write_own(request, key) {
+    ) -> Result<bool, NoPeer> {
+        if matches!(self, Self::Ip) {
+            return write_client(key).map(|()| true);
+        }
+        let has_it = self.write_own(request, key);
+        if !has_it {
             write_client(key)?;
         }
-        Ok(())
+        Ok(has_it)
     }
 
     /// Writes this part of the request, and returns whether the request has it.

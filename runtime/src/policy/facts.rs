@@ -70,7 +70,8 @@ impl Policy {
         (self.location, self.functions)
     }
 
-    pub(crate) fn key_parts(&self) -> &'static [KeyPart] {
+    /// Returns the parts of the [key](Self::key), which a [`Key`](crate::Key) has to have as well.
+    pub const fn key_parts(&self) -> &'static [KeyPart] {
         self.key
     }
 
@@ -94,8 +95,9 @@ impl Policy {
         self.has_individual_quotas.then_some(self.quotas)
     }
 
-    /// Whether the quotas depend on the request.
-    pub(crate) const fn has_quotas_by(&self) -> bool {
+    /// Whether the quotas depend on the request: see [`quotas_by`](Self::quotas_by). Where there is no request, pass
+    /// those of a client by [`with_quotas`](Self::with_quotas).
+    pub const fn has_quotas_by(&self) -> bool {
         self.quotas_by.is_some()
     }
 

@@ -1,9 +1,9 @@
 //! `policy` names something else than a `Policy`.
 
-use axum_rate_limit::{Named, Policy, rate_limit};
+use axum_rate_limit::{PolicyWithoutQuota, Policy, rate_limit};
 
 const NUMBER: u32 = 5;
-const NAMED: Named = Policy::new("login");
+const NAMED: PolicyWithoutQuota = Policy::new("login");
 static REFERENCE: &Policy = &Policy::new("login").per_minute(5);
 
 fn function() -> Policy {

@@ -12,12 +12,12 @@ use crate::quota::{Quota, Quotas};
 /// A policy that has a name, and needs a quota to become a [`Policy`].
 #[derive(Clone, Copy)]
 #[must_use = "a name is no policy yet: call `per_minute` or another quota"]
-pub struct Named {
+pub struct PolicyWithoutQuota {
     pub(super) name: &'static str,
     pub(super) location: &'static Location<'static>,
 }
 
-/// The methods of [`Named`] and [`Policy`] that add a quota over a unit of time.
+/// The methods of [`PolicyWithoutQuota`] and [`Policy`] that add a quota over a unit of time.
 macro_rules! units {
     ($result:ty) => {
         /// Adds a quota of `limit` requests per second.
@@ -64,7 +64,7 @@ macro_rules! units {
 
 pub(super) use units;
 
-impl Named {
+impl PolicyWithoutQuota {
     units!(Policy);
 
     /// Adds a quota of `limit` requests per `window`.
@@ -96,8 +96,8 @@ impl Named {
     }
 }
 
-impl fmt::Debug for Named {
+impl fmt::Debug for PolicyWithoutQuota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Named").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("PolicyWithoutQuota").field("name", &self.name).finish_non_exhaustive()
     }
 }
