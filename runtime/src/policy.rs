@@ -219,6 +219,9 @@ impl Policy {
 
     /// Sets a function that chooses the quotas for a request, or returns `None` for the declared ones.
     ///
+    /// A function captures nothing. Where the tiers are read from a file, let the authentication put a client's
+    /// [`Quotas`] into the request's extensions, and return `parts.extensions.get::<Quotas>().copied()` here.
+    ///
     /// The quotas that it returns can't be amended. Quotas that come from elsewhere, such as a table of tiers,
     /// are best built with [`Quota::try_new`] and [`Quotas::try_and`] when that source is read: a panic in this
     /// function happens while a request is served.

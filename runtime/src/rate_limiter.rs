@@ -190,6 +190,9 @@ impl RateLimiter {
 
     /// Checks `policy` for `key` as [`check`](Self::check) does, but charges nothing.
     ///
+    /// For a client with a [tier](Policy::quotas_by), pass `policy.with_quotas(tier)`, or the declared quotas are looked
+    /// at.
+    ///
     /// # Errors
     ///
     /// Returns an error as [`check`](Self::check) does.

@@ -48,6 +48,8 @@ fn has_succeeded(response: &response::Parts) -> bool {
 /// Five failed log-ins an hour from each address, which catches an attacker who tries many accounts, and ten to each
 /// account.
 ///
+/// An attempt that the account's limit denies was a failure of the address, too, so it counts here.
+///
 /// With `on_store_error = deny` nobody can log in while Redis is away. Otherwise, each instance would allow five
 /// attempts of its own.
 #[rate_limit(

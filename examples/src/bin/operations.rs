@@ -13,12 +13,13 @@
 use std::error::Error;
 use std::net::IpAddr;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, put};
 use axum::{Json, Router};
-use axum_rate_limit::{Amendment, Policy, RateLimiter, rate_limit};
+use axum_rate_limit::{Amendment, Policy, Quotas, RateLimiter, rate_limit};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -32,7 +33,7 @@ async fn list(State(limiter): State<RateLimiter>) -> Json<Value> {
     let describe = |policy: &Policy| {
         json!({
             "name": policy.name(),
-            "quotas": policy.quotas().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "quotas": policy.quotas(),
             "shadow": policy.is_shadow(),
             "declared": policy.location().to_string(),
         })
@@ -40,54 +41,78 @@ async fn list(State(limiter): State<RateLimiter>) -> Json<Value> {
     limiter.policies().iter().map(describe).collect::<Value>().into()
 }
 
-async fn per_minute(
-    State(limiter): State<RateLimiter>,
-    Path((name, limit)): Path<(String, u32)>,
-) -> Response {
-    amend(&limiter, &name, |policy| policy.per_minute(limit))
-}
-
-/// Puts a policy in shadow: it goes on counting, but denies nobody.
-async fn shadow(State(limiter): State<RateLimiter>, Path(name): Path<String>) -> Response {
-    amend(&limiter, &name, |policy| policy.shadow(true))
-}
-
-/// Restores the policy that the program was started with.
-async fn restore(State(limiter): State<RateLimiter>, Path(name): Path<String>) -> Response {
-    amend(&limiter, &name, |policy| policy)
+/// What to change in a policy.
+#[derive(Deserialize)]
+struct Change {
+    /// All its quotas, such as `20 per minute, 100 per hour`.
+    quotas: Option<Quotas>,
+    /// Whether it only counts, and denies nobody.
+    shadow: Option<bool>,
 }
 
 /// Amends a policy. An amendment that is refused changes nothing, and the answer says why.
-fn amend(limiter: &RateLimiter, name: &str, change: impl FnOnce(Amendment) -> Amendment) -> Response {
-    match limiter.amend(name, change) {
-        Ok(()) => "amended\n".into_response(),
-        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
-    }
+///
+/// Each amendment starts from the policy that the program was started with, so this one undoes the one before.
+async fn amend(
+    State(limiter): State<RateLimiter>,
+    Path(name): Path<String>,
+    Query(Change { quotas, shadow }): Query<Change>,
+) -> Result<&'static str, Refusal> {
+    limiter.amend(&name, |policy| {
+        let policy = quotas.into_iter().fold(policy, Amendment::quotas);
+        shadow.into_iter().fold(policy, Amendment::shadow)
+    })?;
+    Ok("amended\n")
+}
+
+/// Restores the policy that the program was started with.
+async fn restore(
+    State(limiter): State<RateLimiter>,
+    Path(name): Path<String>,
+) -> Result<&'static str, Refusal> {
+    limiter.amend(&name, |policy| policy)?;
+    Ok("restored\n")
 }
 
 /// Tells how much a client has left.
-async fn peek(State(limiter): State<RateLimiter>, Path((name, client)): Path<(String, IpAddr)>) -> Response {
-    let Some(policy) = named(&limiter, &name) else { return StatusCode::NOT_FOUND.into_response() };
-    match limiter.peek(&policy, client).await {
-        Ok(decision) => format!("{} left\n", decision.remaining()).into_response(),
-        Err(error) => error.into_response(),
-    }
+///
+/// A client is an address here, which fits the policies of this program. For others, see [`Policy::key_parts`],
+/// [`Policy::scope`] and [`Policy::has_quotas_by`]: a client that has quotas of its own is looked up by
+/// [`Policy::with_quotas`].
+async fn peek(
+    State(limiter): State<RateLimiter>,
+    Path((name, client)): Path<(String, IpAddr)>,
+) -> Result<String, Refusal> {
+    let decision = limiter.peek(&limiter.policy(&name)?, client).await?;
+    Ok(format!("{} left\n", decision.remaining()))
 }
 
 /// Resets what a client has used.
 async fn forget(
     State(limiter): State<RateLimiter>,
     Path((name, client)): Path<(String, IpAddr)>,
-) -> Response {
-    let Some(policy) = named(&limiter, &name) else { return StatusCode::NOT_FOUND.into_response() };
-    match limiter.reset(&policy, client).await {
-        Ok(()) => "forgotten\n".into_response(),
-        Err(error) => error.into_response(),
+) -> Result<&'static str, Refusal> {
+    limiter.reset(&limiter.policy(&name)?, client).await?;
+    Ok("forgotten\n")
+}
+
+/// An error of the limiter that an operator may read.
+struct Refusal(axum_rate_limit::Error);
+
+impl<E: Into<axum_rate_limit::Error>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self(error.into())
     }
 }
 
-fn named(limiter: &RateLimiter, name: &str) -> Option<Policy> {
-    limiter.policies().into_iter().find(|policy| policy.name() == name)
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = match self.0 {
+            axum_rate_limit::Error::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        (status, format!("{}\n", self.0)).into_response()
+    }
 }
 
 /// Commands to try, within a minute.
@@ -96,9 +121,10 @@ const TRIES: &str = "
     curl http://127.0.0.1:3001/policies    # what is in force
     curl http://127.0.0.1:3001/policies/search/clients/127.0.0.1    # how much is left
     curl -X DELETE http://127.0.0.1:3001/policies/search/clients/127.0.0.1    # forgotten: three more pass
-    curl -X POST http://127.0.0.1:3001/policies/search/per_minute/20    # twenty from now on
-    curl -X POST http://127.0.0.1:3001/policies/search/per_minute/0    # refused, with the reason
-    curl -X POST http://127.0.0.1:3001/policies/search/restore    # back to three
+    curl -X PUT 'http://127.0.0.1:3001/policies/search?quotas=20+per+minute,100+per+hour'    # from now on
+    curl -X PUT 'http://127.0.0.1:3001/policies/search?shadow=true'    # three again, but nobody is denied
+    curl -X PUT 'http://127.0.0.1:3001/policies/search?quotas=0+per+minute'    # refused, with the reason
+    curl -X DELETE http://127.0.0.1:3001/policies/search    # back to three
 ";
 
 #[tokio::main]
@@ -111,9 +137,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // A separate listener that no proxy leads to: whoever reaches it can lift every limit.
     let operations = Router::new()
         .route("/policies", get(list))
-        .route("/policies/{name}/per_minute/{limit}", post(per_minute))
-        .route("/policies/{name}/shadow", post(shadow))
-        .route("/policies/{name}/restore", post(restore))
+        .route("/policies/{name}", put(amend).delete(restore))
         .route("/policies/{name}/clients/{address}", get(peek).delete(forget))
         .with_state(limiter.clone());
     let listener = TcpListener::bind("127.0.0.1:3001").await?;

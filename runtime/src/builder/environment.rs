@@ -41,8 +41,8 @@ impl Builder {
     /// Sets the prefix of the variables that [`amend_from_env`](Self::amend_from_env) and
     /// [`from_env`](Self::from_env) read, except `REDIS_URL`; default `RATE_LIMIT_`.
     ///
-    /// Programs that share an environment need a prefix each: a program does not start if a variable names a
-    /// policy that it does not declare.
+    /// Programs that share an environment need a prefix each, such as `SHOP_RATE_LIMIT_`: a program does not start if a
+    /// variable names a policy that it does not declare.
     pub fn env_prefix(mut self, prefix: impl Into<Cow<'static, str>>) -> Self {
         self.env_prefix = prefix.into();
         self
