@@ -185,7 +185,12 @@ pub(super) fn located(address: &str, error: RedisError) -> RedisError {
         return said.err().unwrap_or(error);
     }
     let detail = error.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
-    (error.kind(), "the server does not serve", format!("{address}: {}{detail}", reason(&error))).into()
+    let text = format!("{address}: {}{detail}", reason(&error));
+    match error.kind() {
+        // Such an error is its text alone; others name their kind.
+        ErrorKind::Io => io::Error::other(text).into(),
+        kind => (kind, "the server does not serve", text).into(),
+    }
 }
 
 /// An error that is not the `redis` crate's own, as a [`RedisError`] holds it behind an [`Arc`].
@@ -291,6 +296,7 @@ mod tests {
         for error in [
             io::Error::from(io::ErrorKind::ConnectionRefused).into(),
             io::Error::from(io::ErrorKind::TimedOut).into(),
+            (ErrorKind::Io, "it is silent").into(),
             (ErrorKind::AuthenticationFailed, "it failed").into(),
             (ErrorKind::Client, "it failed", "in detail".to_owned()).into(),
             said(b"-NOAUTH Authentication required.\r\n"),
@@ -305,6 +311,7 @@ mod tests {
             assert!(text.contains("[::1]:7: ") && !text.contains("secret"), "{text}");
             let what = error.detail().map_or_else(|| reason(&error), str::to_owned);
             assert!(text.contains(&what), "{text}");
+            assert!(!text.contains("Io"), "{text}");
         }
     }
 
