@@ -10,7 +10,7 @@ use axum::response::Response;
 use http::request::Parts;
 use smallvec::SmallVec;
 
-use super::entries::{Entries, Entry};
+use super::entries::Entries;
 use super::faults::{internal_error, no_layer, no_peer, sent_from_within};
 use super::ledger::Ledger;
 use super::{Answers, denial, identity, policy_functions};
@@ -162,9 +162,7 @@ impl Ledger {
         let _running = policy_functions::Running::begin();
         for &policy in policies {
             // A request is charged once per policy, even if the policy stands on one item twice.
-            let is_policy = |entry: &Entry| entry.is_of(Some(policy.name()));
-            if entries.admitted(&[policy]).next().is_some() || entries.asked(admission).iter().any(is_policy)
-            {
+            if entries.has_asked(policy, admission) {
                 continue;
             }
             let Some(ask) = self.ask_without_key(parts, policy) else { continue };

@@ -122,6 +122,12 @@ impl Entries {
         admitted().chain(checked.filter(is_other).filter(has_passed))
     }
 
+    /// Whether an attribute with this policy has been asked, or is being asked in `admission`.
+    pub(super) fn has_asked(&self, policy: &Policy, admission: u32) -> bool {
+        let is_known = |entry: &Entry| entry.outcome.is_some() || entry.admission == admission;
+        self.all.iter().any(|entry| is_known(entry) && entry.is_of(Some(policy.name())))
+    }
+
     /// Returns the entries of `policies` that an attribute has asked for and that have been decided.
     pub(super) fn admitted(&self, policies: &[&Policy]) -> impl Iterator<Item = &Entry> {
         self.all.iter().filter(|entry| entry.outcome.is_some() && entry.is_of_any(policies))
@@ -135,6 +141,14 @@ impl Entries {
     /// Returns what to tell the client: a decision for each policy that is not in shadow. Of a policy that was checked
     /// under several keys, it is the one that binds first.
     pub(super) fn told(&self) -> SmallVec<[Decision; 2]> {
+        if self.checks.is_some() {
+            return self.told_of_checks();
+        }
+        self.all.iter().filter_map(Entry::decision).filter(|decision| !decision.is_shadowed()).collect()
+    }
+
+    #[cold]
+    fn told_of_checks(&self) -> SmallVec<[Decision; 2]> {
         let mut told: SmallVec<[Decision; 2]> = SmallVec::new();
         for decision in self.decisions().filter(|decision| !decision.is_shadowed()) {
             match told.iter_mut().find(|other| other.policy() == decision.policy()) {

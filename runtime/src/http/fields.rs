@@ -34,14 +34,13 @@ pub enum Headers {
 }
 
 impl Headers {
-    /// Adds the fields for `decisions` to a response.
+    /// Adds the fields for `decisions`, none of which is of a policy in shadow, to a response.
     pub(super) fn write(self, decisions: &[Decision], headers: &mut HeaderMap) {
-        let told = decisions.iter().filter(|decision| !decision.is_shadowed());
         if matches!(self, Self::Draft | Self::Both) {
-            write_draft(told.clone(), headers);
+            write_draft(decisions.iter(), headers);
         }
         if matches!(self, Self::Legacy | Self::Both) {
-            write_legacy(told, headers);
+            write_legacy(decisions.iter(), headers);
         }
     }
 }
