@@ -246,7 +246,8 @@ impl<S: Sync> FromRequestParts<S> for RequestLimiter {
 /// For another body in all places, use [`Builder::on_denied`](crate::Builder::on_denied); for one of this handler, replace
 /// that of the response, so that its fields stay.
 ///
-/// An error type that takes it over has to answer with it. (`anyhow::Error` and `Box<dyn Error>` forget that it is a
+/// A handler that may fail in other ways, too, can return [`axum::response::Result`], which takes any error that is a
+/// response. An error type that takes it over has to answer with it. (`anyhow::Error` and `Box<dyn Error>` forget that it is a
 /// response, and handlers usually answer these with 500.)
 ///
 /// ```
