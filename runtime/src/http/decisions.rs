@@ -12,8 +12,9 @@ use super::policy_functions;
 use crate::decision::Decision;
 use crate::log_throttle::LogThrottle;
 
-/// An extractor that tells what the policies before this handler have decided, in the order in which they were
-/// asked: those of attributes, then those that a [`RequestLimiter`](crate::RequestLimiter) has checked. A later [`Charge`](crate::Charge) does not change it.
+/// An extractor that tells what the policies before this handler have decided, in the order in which they were asked:
+/// those of attributes, then those that a [`RequestLimiter`](crate::RequestLimiter) has checked. A later
+/// [`Charge`](crate::Charge) does not change it.
 ///
 /// ```
 /// use axum_rate_limit::{Decisions, rate_limit};
@@ -102,9 +103,9 @@ impl<S: Sync> FromRequestParts<S> for Decisions {
     }
 }
 
-/// The rejection of [`Decisions`], [`Charge`](crate::Charge) and [`RequestLimiter`](crate::RequestLimiter) if no [`RateLimiter`](crate::RateLimiter) is
-/// among the layers of the router: 500. A policy's function that runs these extractors gets it, too, since nothing is
-/// decided yet.
+/// The rejection of [`Decisions`], [`Charge`](crate::Charge) and [`RequestLimiter`](crate::RequestLimiter) if no
+/// [`RateLimiter`](crate::RateLimiter) is among the layers of the router: 500. A policy's function that runs these
+/// extractors gets it, too, since nothing is decided yet.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("there is no rate limiter: add `.layer(limiter)` to the router, after its routes")]
 #[non_exhaustive]

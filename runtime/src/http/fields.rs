@@ -18,10 +18,10 @@ const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Headers {
-    /// `ratelimit-policy` and `ratelimit`, as in draft-ietf-httpapi-ratelimit-headers-11, for every quota of
-    /// every policy that is not in shadow. The time they tell is until the quota is whole again or, for an
-    /// exceeded quota, until the next try if that is sooner. What is left is told as at most the quota's count, also of a
-    /// token bucket that lets more pass at once.
+    /// `ratelimit-policy` and `ratelimit`, as in draft-ietf-httpapi-ratelimit-headers-11, for every quota of every
+    /// policy that is not in shadow. The time they tell is until the quota is whole again or, for an exceeded quota,
+    /// until the next try if that is sooner. What is left is told as at most the quota's count, also of a token
+    /// bucket that lets more pass at once.
     #[default]
     Draft,
     /// `x-ratelimit-limit`, `x-ratelimit-remaining` and `x-ratelimit-reset` (in seconds from now) of

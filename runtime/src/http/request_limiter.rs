@@ -60,9 +60,9 @@ use crate::store::remote::Concluded;
 /// * The functions of the policy are called ([`skip_if`](Policy::skip_if), [`quotas_by`](Policy::quotas_by),
 ///   [`cost_by`](Policy::cost_by), [`give_back_if`](Policy::give_back_if)), except for those of its key. They see the
 ///   request as it was when this was extracted.
-/// * [`Decisions`] and the response fields tell what was decided. If one policy is checked under several keys, the fields
-///   tell of the one that binds first. (They tell whoever asks how much is left of that account or phone. Where nobody
-///   may know, use [`Headers::Off`](crate::Headers::Off).)
+/// * [`Decisions`] and the response fields tell what was decided. If one policy is checked under several keys, the
+///   fields tell of the one that binds first. (They tell whoever asks how much is left of that account or phone.
+///   Where nobody may know, use [`Headers::Off`](crate::Headers::Off).)
 /// * [`Charge`](crate::Charge) changes what was charged, under each key that was not denied.
 ///
 /// Each call is charged, whatever has been checked before in the same request. A denial takes nothing, but what the
@@ -83,11 +83,11 @@ type Asks = SmallVec<[Ask<'static>; 1]>;
 impl RequestLimiter {
     /// Checks `policy` for `key`, and charges the cost if the policy allows it.
     ///
-    /// `key` takes the place of what the policy's own [key](Policy::key) would read from the request. Write it in one way
-    /// only (in lower case, say), or each spelling has a quota of its own. Texts are stored as they are, unless they are
-    /// long; a secret belongs in [`Key::header`], which is hashed. In place of an empty text the client's address is
-    /// used, as for a request that lacks a part of the key. The resource or the route is the request's if the policy has
-    /// a quota for each, unless `key` names another.
+    /// `key` takes the place of what the policy's own [key](Policy::key) would read from the request. Write it in one
+    /// way only (in lower case, say), or each spelling has a quota of its own. Texts are stored as they are, unless
+    /// they are long; a secret belongs in [`Key::header`], which is hashed. In place of an empty text the client's
+    /// address is used, as for a request that lacks a part of the key. The resource or the route is the request's if
+    /// the policy has a quota for each, unless `key` names another.
     ///
     /// # Errors
     ///
@@ -123,8 +123,9 @@ impl RequestLimiter {
         self.decide(ask.into_iter().collect()).await
     }
 
-    /// Checks several policies in one call of the store (on a cluster, one call for each): all must allow, and a denial
-    /// by one takes nothing from any. It is for a handful of checks; for the items of a list, call [`check`](Self::check).
+    /// Checks several policies in one call of the store (on a cluster, one call for each): all must allow, and a
+    /// denial by one takes nothing from any. It is for a handful of checks; for the items of a list, call
+    /// [`check`](Self::check).
     ///
     /// ```
     /// use axum_rate_limit::{Denial, Policy, RequestLimiter};
@@ -243,12 +244,12 @@ impl<S: Sync> FromRequestParts<S> for RequestLimiter {
 /// A denial by [`RequestLimiter::check`]. It is an error, and the response of the limiter, as it would be to a request
 /// that an attribute denies.
 ///
-/// For another body in all places, use [`Builder::on_denied`](crate::Builder::on_denied); for one of this handler, replace
-/// that of the response, so that its fields stay.
+/// For another body in all places, use [`Builder::on_denied`](crate::Builder::on_denied); for one of this handler,
+/// replace that of the response, so that its fields stay.
 ///
 /// A handler that may fail in other ways, too, can return [`axum::response::Result`], which takes any error that is a
-/// response. An error type that takes it over has to answer with it. (`anyhow::Error` and `Box<dyn Error>` forget that it is a
-/// response, and handlers usually answer these with 500.)
+/// response. An error type that takes it over has to answer with it. (`anyhow::Error` and `Box<dyn Error>` forget
+/// that it is a response, and handlers usually answer these with 500.)
 ///
 /// ```
 /// use axum::response::{IntoResponse, Response};

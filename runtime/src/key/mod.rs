@@ -151,8 +151,8 @@ impl Key {
         }
     }
 
-    /// Puts the client's address in place of what is empty, as for a request that lacks a part of the key: all who leave
-    /// it out must not share a quota.
+    /// Puts the client's address in place of what is empty, as for a request that lacks a part of the key: all who
+    /// leave it out must not share a quota.
     pub(crate) fn or_client(mut self, client: impl Fn() -> Option<IpAddr>) -> Self {
         for part in self.parts.iter_mut().filter(|part| part.is_empty()) {
             if let Some(ip) = client() {

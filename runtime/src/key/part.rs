@@ -16,8 +16,8 @@ pub enum KeyPart {
     /// One quota that all share.
     Global,
     /// The value of a header. Whoever can send any value has any number of quotas, so use a header that something
-    /// before the limit has checked. The value is hashed in the store, since it may be a secret. Of several lines of that
-    /// name, the first counts.
+    /// before the limit has checked. The value is hashed in the store, since it may be a secret. Of several lines of
+    /// that name, the first counts.
     Header(&'static str),
     /// What a function reads from the request; `None` if the request lacks it.
     By(fn(&Parts) -> Option<String>),
