@@ -29,9 +29,6 @@ impl Parse for Key {
         if input.peek(syn::token::Bracket) {
             return Err(input.error("several parts are a tuple: write `key = (ip, header(\"x-api-key\"))`"));
         }
-        if let Ok(text) = input.fork().parse::<LitStr>() {
-            return Err(syn::Error::new_spanned(&text, quoted(&text.value())));
-        }
         if !input.peek(syn::token::Paren) {
             return Ok(Self(vec![input.parse()?]));
         }
@@ -46,14 +43,6 @@ impl Parse for Key {
             Some((part, fault)) => Err(syn::Error::new_spanned(part, fault)),
             None => Ok(Self(parts)),
         }
-    }
-}
-
-/// Says what to write instead of a string.
-fn quoted(text: &str) -> String {
-    match text {
-        "ip" | "global" => format!("this is a word: write `key = {text}`"),
-        header => format!("write `key = header({header:?})` for the header of that name"),
     }
 }
 
@@ -75,8 +64,26 @@ fn needless(parts: &[KeyPart]) -> Option<(&KeyPart, &'static str)> {
     None
 }
 
+/// Says what to write instead of a string.
+fn quoted(text: &str) -> String {
+    let is_name = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+    match text.to_ascii_lowercase().as_str() {
+        word @ ("ip" | "global") => format!("this is a word: write `key = {word}`"),
+        "" => "a part of a key is no string: write `key = ip` or the like".to_owned(),
+        _ if text.contains("::") => format!("a function is given by its path: write `key = {text}`"),
+        _ if text.chars().all(is_name) => {
+            format!("a header is written `header({text:?})`: write `key = header({text:?})`")
+        }
+        _ => "a part of a key is no string: write `key = header(\"x-api-key\")`, or the path of a function"
+            .to_owned(),
+    }
+}
+
 impl Parse for KeyPart {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        if let Ok(text) = input.fork().parse::<LitStr>() {
+            return Err(syn::Error::new_spanned(&text, quoted(&text.value())));
+        }
         let function: Callback = input.parse()?;
         let Some(word) = function.word() else {
             return match function.key_part_variant() {

@@ -10,7 +10,8 @@ const BY_RESOURCE: &str = "write `by_resource` for a quota for each path as aske
                            for each route template";
 const KEY: &str = "a quota is kept for each client address; for another key write `key = header(\"x-api-key\")`, `key = global` \
                    or the path of a function";
-const IP: &str = "leave it out, since a quota is kept for each client address anyway";
+const IP: &str = "leave it out, since a quota is kept for each client address; for another key write \
+                  `key = header(\"x-api-key\")` or the like";
 const ALGORITHM: &str = "write `algorithm = fixed_window`, `sliding_window`, `sliding_log` or `token_bucket`";
 const ON_ERROR: &str = "write `on_store_error = local`, `allow` or `deny`";
 const BURST: &str = "write `algorithm = token_bucket, burst = 10`";

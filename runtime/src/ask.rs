@@ -34,6 +34,11 @@ impl Ask<'_> {
             && self.policy.algorithm == other.policy.algorithm
     }
 
+    /// Whether this asks the same as `other`, but for the cost.
+    pub(crate) fn is_same(&self, other: &Ask<'_>) -> bool {
+        self.is_about(other) && self.policy.has_same_terms(&other.policy)
+    }
+
     /// The quotas of this client.
     pub(crate) fn quotas(&self) -> &[Quota] {
         self.individual_quotas.as_ref().map_or(self.policy.quotas(), |quotas| quotas.as_slice())

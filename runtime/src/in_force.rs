@@ -1,6 +1,6 @@
 //! The policies in force: as declared, or as amended.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -17,8 +17,12 @@ use crate::telemetry;
 
 /// The policies of a limiter.
 pub(crate) struct InForce {
+    /// The policies as they are declared.
+    declared: HashMap<&'static str, Policy>,
     /// The declared policies, as the limiter was built with them.
     built: HashMap<&'static str, Policy>,
+    /// The names of those that attributes declare.
+    of_attributes: HashSet<&'static str>,
     /// The amended policies, by name.
     amended: ArcSwap<HashMap<&'static str, Arc<Policy>>>,
     /// Whether a policy may differ from its declaration; most programs amend nothing.
@@ -42,14 +46,16 @@ impl InForce {
         declared: &[Policy],
         Amended { policies: amended, all_in_shadow }: &Amended,
     ) -> Result<Self, BuildError> {
-        let built: HashMap<_, _> =
-            declared.iter().chain(amended.values()).map(|policy| (policy.name(), *policy)).collect();
+        let by_name = |policy: &Policy| (policy.name(), *policy);
+        let built: HashMap<_, _> = declared.iter().chain(amended.values()).map(by_name).collect();
         registry::ensure_no_conflict(built.values())?;
         telemetry::begin(built.values());
         let has_amended = AtomicBool::new(!amended.is_empty() || *all_in_shadow);
         let amended = amended.iter().map(|(name, policy)| (*name, Arc::new(*policy))).collect();
         Ok(Self {
+            declared: declared.iter().map(by_name).collect(),
             built,
+            of_attributes: registry::policies().into_iter().map(Policy::name).collect(),
             amended: ArcSwap::from_pointee(amended),
             has_amended,
             shadows_others: *all_in_shadow,
@@ -70,9 +76,14 @@ impl InForce {
 
     /// Returns the error if `policy` has the name of a declared one, and is another rule.
     pub(crate) fn conflict(&self, policy: &Policy) -> Option<BuildError> {
-        let built = self.built.get(policy.name())?;
-        let is_same = built.declaration() == policy.declaration() || built.is_same_rule(policy);
-        (!is_same).then(|| BuildError::Conflict { first: Box::new(*built), second: Box::new(*policy) })
+        let declared = self.declared.get(policy.name())?;
+        let is_same = declared.declaration() == policy.declaration() || declared.is_same_rule(policy);
+        (!is_same).then(|| BuildError::Conflict { first: Box::new(*declared), second: Box::new(*policy) })
+    }
+
+    /// Whether an attribute declares a policy of that name.
+    pub(crate) fn is_of_attribute(&self, name: &str) -> bool {
+        self.of_attributes.contains(name)
     }
 
     /// Returns the declared policy of that name as it is in force, or an error that blames `by`.

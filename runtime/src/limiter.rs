@@ -8,7 +8,7 @@ use crate::ask::{Ask, counters, only_counter};
 use crate::error::StoreError;
 use crate::in_force::InForce;
 use crate::key::{Key, NetworkBits, Proxies};
-use crate::log_throttle::LogThrottle;
+use crate::log_throttle::OncePerPolicy;
 use crate::policy::Policy;
 use crate::store::fallback::{OnStoreError, StoreWithFallback};
 use crate::store::remote::{Begun, Concluded};
@@ -31,22 +31,34 @@ impl Limiter {
         let individual_quotas = policy.individual_quotas().map(Box::new);
         let policy = self.policies.effective(policy);
         let key = key.into();
-        if let Some(misfit) = key.misfit(&policy) {
-            warn_of(misfit, &policy);
-        }
+        self.warn_of_misfit(&key, &policy);
         let key = key.in_store(&self.key_prefix, &policy, self.network_bits);
         Ask { individual_quotas, key, cost: policy.fixed_cost(), policy }
     }
 
     /// Logs an error if `policy` has the name of a declared one and is another rule: then they share counters.
     pub(crate) fn warn_of_conflict(&self, policy: &Policy) {
-        static CHECKS: LogThrottle = LogThrottle::new();
+        static TOLD: OncePerPolicy = OncePerPolicy::new();
         if let Some(conflict) = self.policies.conflict(policy)
-            && let Some(checks) = CHECKS.occurs()
+            && TOLD.is_first(policy.name())
         {
             tracing::error!(
-                checks,
-                "{conflict}; `Builder::declare` finds this at start-up (logged at most once in ten seconds)"
+                "{conflict}; `Builder::declare` finds this at start-up (logged once for each policy)"
+            );
+        }
+    }
+
+    /// Warns of a key that no request has that an attribute limits, so that what it counts is counted apart.
+    fn warn_of_misfit(&self, key: &Key, policy: &Policy) {
+        static TOLD: OncePerPolicy = OncePerPolicy::new();
+        if let Some(misfit) = key.misfit(policy)
+            && self.policies.is_of_attribute(policy.name())
+            && TOLD.is_first(policy.name())
+        {
+            tracing::warn!(
+                policy = policy.name(),
+                "a key does not fit its policy, and shares no counter with the requests that an attribute limits: \
+                 {misfit} (logged once for each policy)"
             );
         }
     }
@@ -151,20 +163,6 @@ impl Limiter {
             asks.into_iter().filter(|ask| !ask.policy.shadow && ask.cost > 0 && !ask.quotas().is_empty());
         let of = |ask: &Ask<'_>| ask.policy.on_store_error.unwrap_or(self.on_store_error);
         can_deny.map(of).max_by_key(|choice| choice.strictness()).unwrap_or(OnStoreError::Allow)
-    }
-}
-
-/// Warns of a key that no request has under `policy`, so that what it counts is counted apart.
-#[cold]
-fn warn_of(misfit: &'static str, policy: &Policy) {
-    static CHECKS: LogThrottle = LogThrottle::new();
-    if let Some(checks) = CHECKS.occurs() {
-        tracing::warn!(
-            policy = policy.name(),
-            checks,
-            "a key does not fit its policy, and shares no counter with requests: {misfit} \
-             (logged at most once in ten seconds)"
-        );
     }
 }
 

@@ -1,5 +1,6 @@
 //! Throttles log lines about events that may occur with each request.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -36,6 +37,21 @@ impl LogThrottle {
         }
         came.last = Some(Instant::now());
         Some(std::mem::take(&mut came.since))
+    }
+}
+
+/// Says when to log what is to be logged once for each policy.
+#[derive(Debug)]
+pub(crate) struct OncePerPolicy(Mutex<BTreeSet<&'static str>>);
+
+impl OncePerPolicy {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(BTreeSet::new()))
+    }
+
+    /// Whether this is the first time for `policy`.
+    pub(crate) fn is_first(&self, policy: &'static str) -> bool {
+        self.0.lock().insert(policy)
     }
 }
 

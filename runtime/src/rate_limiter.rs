@@ -121,6 +121,16 @@ impl RateLimiter {
     ///
     /// A cost that no quota ever allows is denied, and [`is_too_costly`](Decision::is_too_costly).
     ///
+    /// ```
+    /// use axum_rate_limit::{Error, Policy, RateLimiter};
+    ///
+    /// const ROWS: Policy = Policy::new("rows-exported").per_day(1_000_000);
+    ///
+    /// async fn may_export(limiter: &RateLimiter, customer: &str, rows: u32) -> Result<bool, Error> {
+    ///     Ok(limiter.check_with_cost(&ROWS, customer, rows).await?.is_allowed())
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Returns an error as [`check`](Self::check) does.

@@ -10,7 +10,7 @@ use axum::extract::{ConnectInfo, FromRequestParts as _, Path, Request};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use axum_rate_limit::store::{Counter, Operation, Outcome, Reading, Store};
+use axum_rate_limit::store::{Counter, MemoryStore, Operation, Outcome, Reading, Store};
 use axum_rate_limit::{
     Builder, Charge, Decision, Decisions, Denial, Error, Headers, Key, KeyPart, ManualClock, OnStoreError,
     Policy, Quota, Quotas, RateLimiter, Reason, RequestLimiter, StoreError, rate_limit,
@@ -160,7 +160,7 @@ async fn a_charge_is_given_back_for_some_responses() {
 
 const MAILS: Policy = Policy::new("mails").per_hour(10);
 
-async fn used(limiter: &RateLimiter, key: &str) -> u32 {
+async fn used(limiter: &RateLimiter, key: impl Into<Key>) -> u32 {
     10 - limiter.peek(&MAILS, key).await.expect("a decision").remaining()
 }
 
@@ -372,7 +372,9 @@ async fn a_cost_that_the_handler_knows_counts_whatever_is_amended() {
     async fn weighed(limiter: RequestLimiter, cost: String) -> Result<(), Denial> {
         limiter.check_with_cost(&WEIGHED, "x", cost.parse().expect("a number")).await
     }
-    let limiter = RateLimiter::builder().declare([WEIGHED]).build().await.expect("it builds");
+    let clock = ManualClock::default();
+    let builder = RateLimiter::builder().memory().clock(&clock).declare([WEIGHED]);
+    let limiter = builder.build().await.expect("it builds");
     let app = Router::new().route("/", post(weighed)).layer(limiter.clone());
     assert_eq!(send(&app, "POST", "/", "4").await.status, 200);
     limiter.amend("weighed", |policy| policy.per_minute(20)).expect("it is declared");
@@ -528,17 +530,93 @@ async fn a_policy_that_skips_the_request_is_charged_nothing() {
     assert_eq!(send(&app, "GET", "/", "").await.body, "Ok(())");
 }
 
-/// Each is given back by the function of its own policy.
+/// Each is given back by the function of its own policy, and denies as it says.
 #[tokio::test]
 async fn a_name_may_stand_for_two_policies_that_nobody_has_declared() {
-    async fn both(limiter: RequestLimiter) -> Result<(), Denial> {
+    async fn several(limiter: RequestLimiter) -> Result<(), Denial> {
+        let returned = MAILS.give_back_if(|_| true);
         limiter.check(&MAILS, "kept").await?;
-        limiter.check(&MAILS.give_back_if(|_| true), "given back").await
+        limiter.check(&returned, "given back").await?;
+        limiter.check(&MAILS, "one of each").await?;
+        limiter.check(&returned, "one of each").await?;
+        limiter.check(&MAILS, "one of each").await?;
+        limiter.check_all([(&MAILS.shadow(), "full"), (&MAILS, "full")]).await
     }
     let limiter = RateLimiter::memory();
-    let app = Router::new().route("/", get(both)).layer(limiter.clone());
-    assert_eq!(send(&app, "GET", "/", "").await.status, 200);
-    assert_eq!((used(&limiter, "kept").await, used(&limiter, "given back").await), (1, 0));
+    let _ = limiter.add(&MAILS, "full", 10).await.expect("it is charged");
+    let app = Router::new().route("/", get(several)).layer(limiter.clone());
+    assert_eq!(send(&app, "GET", "/", "").await.status, 503);
+    for (key, expected) in [("kept", 1), ("given back", 0), ("one of each", 2), ("full", 10)] {
+        assert_eq!(used(&limiter, key).await, expected, "{key}");
+    }
+}
+
+/// A store whose first give-back fails.
+struct FailsOnce {
+    store: MemoryStore,
+    has_failed: AtomicBool,
+}
+
+impl Store for FailsOnce {
+    async fn apply(&self, operation: Operation, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
+        if operation == Operation::GiveBack && !self.has_failed.swap(true, Ordering::Relaxed) {
+            return Err(StoreError::Refused("not now".into()));
+        }
+        self.store.apply(operation, counters).await
+    }
+}
+
+#[tokio::test]
+async fn one_give_back_that_fails_does_not_keep_others_from_theirs() {
+    async fn many(limiter: RequestLimiter, charge: Charge) -> Result<String, Denial> {
+        for key in 0..100_u64 {
+            limiter.check(&MAILS, key).await?;
+        }
+        Ok(charge.give_back(1).await.is_err().to_string())
+    }
+    for on_store_error in [OnStoreError::Deny, OnStoreError::Local] {
+        let store = FailsOnce { store: MemoryStore::new(1_000), has_failed: AtomicBool::default() };
+        let builder = RateLimiter::builder().store(store).on_store_error(on_store_error);
+        let limiter = builder.build().await.expect("it builds");
+        let app = Router::new().route("/", get(many)).layer(limiter.clone());
+        let failed = on_store_error == OnStoreError::Deny;
+        assert_eq!(send(&app, "GET", "/", "").await.body, failed.to_string());
+        let mut kept = 0;
+        for key in 0..100_u64 {
+            kept += used(&limiter, key).await;
+        }
+        assert_eq!(kept, 32, "those of the call that failed");
+    }
+}
+
+/// The key is perhaps that of another client than the one that asks.
+#[tokio::test]
+async fn quotas_that_the_handler_names_come_before_those_of_who_asks() {
+    async fn recipient(limiter: RequestLimiter) -> Result<(), Denial> {
+        let tiered = MAILS.quotas_by(|_| Some(Quotas::of(Quota::per_hour(100))));
+        limiter.check(&tiered.with_quotas(Quotas::of(Quota::per_hour(2))), "somebody else").await
+    }
+    let app = Router::new().route("/", get(recipient)).layer(RateLimiter::memory());
+    let answer = send(&app, "GET", "/", "").await;
+    assert_eq!(answer.field("ratelimit-policy"), r#""mails";q=2;w=3600"#);
+}
+
+#[tokio::test]
+async fn the_latest_quotas_of_a_key_are_told() {
+    async fn changes(limiter: RequestLimiter, charge: Charge) -> Result<(), Denial> {
+        let more = MAILS.with_quotas(Quotas::of(Quota::per_hour(20)));
+        for _ in 0..3 {
+            limiter.check(&MAILS, "x").await?;
+            limiter.check(&more, "x").await?;
+        }
+        charge.give_back(3).await.expect("it is given back");
+        Ok(())
+    }
+    let limiter = RateLimiter::memory();
+    let app = Router::new().route("/", get(changes)).layer(limiter.clone());
+    let answer = send(&app, "GET", "/", "").await;
+    assert!(answer.field("ratelimit").starts_with(r#""mails";r=17;"#), "{}", answer.field("ratelimit"));
+    assert_eq!(used(&limiter, "x").await, 3);
 }
 
 /// Users log the arguments of their handlers.

@@ -131,6 +131,7 @@ async fn a_key_that_is_not_there_is_told_once() {
 #[tokio::test]
 async fn a_policy_that_nobody_declares_must_be_the_one_of_its_name() {
     const OTHER: Policy = Policy::new("handler").per_minute(100);
+    const SAME: Policy = Policy::new("merged").per_minute(5);
     let (log, _guard) = Log::of_this_thread();
     let limiter = RateLimiter::memory();
     let declared = limiter.policy("handler").expect("an attribute declares it");
@@ -144,15 +145,29 @@ async fn a_policy_that_nobody_declares_must_be_the_one_of_its_name() {
     let lines =
         log.lines_with("ERROR", &["two different policies are named `handler`", "`Builder::declare`"]);
     assert_eq!(lines.len(), 1, "{:?}", log.lines());
+    // As declared, whatever it is amended to.
+    let (log, _guard) = Log::of_this_thread();
+    let builder = RateLimiter::builder().declare([SAME]).amend("merged", |policy| policy.per_minute(9));
+    let amended = builder.build().await.expect("they are the same");
+    assert!(amended.check(&SAME, "x").await.expect("a decision").is_allowed());
+    assert!(log.lines_with("ERROR", &[]).is_empty(), "{:?}", log.lines());
     let unknown = limiter.policy("handle").expect_err("there is none").to_string();
     assert!(unknown.contains("did you mean `handler`?"), "{unknown}");
 }
 
+const BY_RESOURCE: Policy = Policy::new("by-resource").per_minute(5).by_resource();
+
+#[rate_limit(policy = BY_RESOURCE)]
+#[allow(dead_code)]
+async fn by_resource() {}
+
 #[tokio::test]
 async fn a_key_that_no_request_has_is_warned_of() {
-    const BY_RESOURCE: Policy = Policy::new("by-resource").per_minute(5).by_resource();
+    const JOBS: Policy = Policy::new("jobs").per_minute(5);
     let (log, _guard) = Log::of_this_thread();
     let limiter = RateLimiter::memory();
+    // No attribute declares it, so no request has another key.
+    assert!(limiter.check(&JOBS, Key::global()).await.expect("a decision").is_allowed());
     let fitting = Key::from("x").resource(&http::Method::GET, "/");
     limiter.reset(&BY_RESOURCE, fitting).await.expect("it is reset");
     assert!(log.lines().is_empty(), "{:?}", log.lines());

@@ -40,7 +40,8 @@ pub(super) fn word<T: Copy>(
     }
 }
 
-/// Returns the word that is meant by `= "word"` or `= Type::Word`, if one of the list is, and how it is written.
+/// Returns the word that is meant by `= "word"`, `= Word` or `= Type::Word`, if one of the list is, and how it is
+/// written.
 fn written_otherwise<T>(input: ParseStream<'_>, words: &[(&str, T)]) -> Option<(TokenStream, String)> {
     let input = input.fork();
     input.parse::<Token![=]>().ok()?;
@@ -49,8 +50,10 @@ fn written_otherwise<T>(input: ParseStream<'_>, words: &[(&str, T)]) -> Option<(
         (text.to_token_stream(), text.value())
     } else {
         let path: Path = input.parse().ok()?;
-        let last = path.segments.iter().skip(1).last()?.ident.to_string();
-        (path.to_token_stream(), last)
+        if path.get_ident().is_some_and(|ident| words.iter().any(|(known, _)| ident == known)) {
+            return None;
+        }
+        (path.to_token_stream(), path.segments.last()?.ident.to_string())
     };
     let word = in_snake_case(word.trim());
     words.iter().any(|(known, _)| *known == word).then_some((written, word))

@@ -24,11 +24,11 @@ impl Builder {
 
     /// Amends policies by environment variables, and takes some settings from them.
     ///
-    /// `RATE_LIMIT_<NAME>_PER_SECOND`, `_PER_MINUTE`, `_PER_HOUR`, `_PER_DAY` and `_BURST` take a number;
-    /// `_SHADOW` takes `true` or `false`; `_QUOTAS` takes all quotas of the policy, such as
-    /// `10 per 90s, 1000 per day`. The name is in capitals, with `_` for `-` and `.`.
-    /// `RATE_LIMIT_SHADOW=true` puts all policies in shadow, including those that are not declared: they count,
-    /// and deny nobody. Empty variables are ignored.
+    /// `RATE_LIMIT_<NAME>_PER_SECOND`, `_PER_MINUTE`, `_PER_HOUR`, `_PER_DAY` and `_BURST` take a number; `_SHADOW`
+    /// takes `true` or `false`; `_QUOTAS` takes all quotas of the policy, such as `10 per 90s, 1000 per day`, before
+    /// the other variables change or add some. The name is in capitals, with `_` for `-` and `.`.
+    /// `RATE_LIMIT_SHADOW=true` puts all policies in shadow, including those that are not declared: they count, and
+    /// deny nobody. Empty variables are ignored.
     ///
     /// Variables are applied after [`amend`](Self::amend). They change the declared quotas, not those that
     /// [`quotas_by`](crate::Policy::quotas_by) returns or [`with_quotas`](crate::Policy::with_quotas) sets. Like

@@ -48,8 +48,9 @@ impl Charge {
     ///
     /// # Errors
     ///
-    /// If the store fails and the limiter or the policy [denies](crate::OnStoreError::Deny) in that case, if the
-    /// memory that stands in for the store is full, or if this charge is [of](Self::of) a policy that does not exist.
+    /// If several keys are concerned, some may have been charged all the same. If the store fails and the limiter or
+    /// the policy [denies](crate::OnStoreError::Deny) in that case, if the memory that stands in for the store is
+    /// full, or if this charge is [of](Self::of) a policy that does not exist.
     pub async fn add(&self, cost: u32) -> Result<(), Error> {
         Ok(self.ledger.add(self.policy()?, cost).await?)
     }
@@ -58,9 +59,9 @@ impl Charge {
     ///
     /// # Errors
     ///
-    /// As for [`add`](Self::add). If the store was not asked at all, being overloaded or closed, and only one policy is
-    /// concerned (see [`of`](Self::of)), the call can be repeated. After any other failure it can't, since nobody
-    /// knows whether the store has given it back.
+    /// As for [`add`](Self::add). If the store was not asked at all, being overloaded or closed, and only one key of
+    /// one policy is concerned (see [`of`](Self::of)), the call can be repeated. After any other failure it can't,
+    /// since nobody knows whether the store has given it back.
     pub async fn give_back(&self, cost: u32) -> Result<(), Error> {
         Ok(self.ledger.give_back(self.policy()?, cost).await?)
     }

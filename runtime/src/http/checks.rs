@@ -10,12 +10,12 @@ use crate::ask::Ask;
 use crate::inline_string::InlineString;
 use crate::store::{LateCheck, Outcome};
 
-/// The checks of a handler. Those of the same counters share an entry.
+/// The checks of a handler. Those of the same policy and key share an entry.
 #[derive(Debug, Default)]
 pub(super) struct Checks {
     entries: Vec<Entry>,
-    /// The index of the latest entry about each key. There are several if the quotas change in between.
-    latest: HashMap<InlineString, usize>,
+    /// The indices of the entries about each key. There are several if the policy changes in between.
+    by_key: HashMap<InlineString, SmallVec<[usize; 1]>>,
     /// The names of the policies, including those that skip the request.
     policies: SmallVec<[&'static str; 1]>,
 }
@@ -40,10 +40,13 @@ impl Checks {
         late: Option<(Arc<LateCheck>, usize)>,
     ) {
         self.note(ask.policy.name());
-        if let Some(entry) = self.find_mut(&ask) {
-            return entry.check_again(ask, outcome, late);
+        let indices = self.by_key.entry(ask.key.clone()).or_default();
+        if let Some(place) = indices.iter().position(|index| self.entries[*index].ask.is_same(&ask)) {
+            let index = indices.remove(place);
+            indices.push(index);
+            return self.entries[index].check_again(ask, outcome, late);
         }
-        self.latest.insert(ask.key.clone(), self.entries.len());
+        indices.push(self.entries.len());
         self.entries.push(Entry::checked(ask, outcome, late));
     }
 
@@ -55,15 +58,18 @@ impl Checks {
         &mut self.entries
     }
 
-    /// Returns the entry about the same counters as `ask`, unless it has been replaced.
+    /// Returns the latest entry about the same counters as `ask`.
     pub(super) fn find_mut(&mut self, ask: &Ask<'_>) -> Option<&mut Entry> {
-        let index = *self.latest.get(&ask.key)?;
-        self.entries.get_mut(index).filter(|entry| entry.ask.is_about(ask))
+        let indices = self.by_key.get(&ask.key)?;
+        let index = indices.iter().rev().find(|index| self.entries[**index].ask.is_about(ask))?;
+        self.entries.get_mut(*index)
     }
 
     /// Returns the latest entry about each key.
     pub(super) fn latest(&self) -> impl Iterator<Item = &Entry> {
-        let is_latest = |(index, entry): &(usize, &Entry)| self.latest.get(&entry.ask.key) == Some(index);
+        let is_latest = |(index, entry): &(usize, &Entry)| {
+            self.by_key.get(&entry.ask.key).is_some_and(|indices| indices.last() == Some(index))
+        };
         self.entries.iter().enumerate().filter(is_latest).map(|(_, entry)| entry)
     }
 

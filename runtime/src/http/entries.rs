@@ -102,7 +102,7 @@ impl Entries {
     }
 
     /// Returns the entries that have been decided, to be changed.
-    pub(super) fn decided_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+    pub(super) fn decided_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Entry> {
         let checked = self.checks.as_deref_mut().map_or(&mut [][..], Checks::entries_mut);
         self.all.iter_mut().filter(|entry| entry.outcome.is_some()).chain(checked)
     }
@@ -150,7 +150,8 @@ impl Entries {
     #[cold]
     fn told_of_checks(&self) -> SmallVec<[Decision; 2]> {
         let mut told: SmallVec<[Decision; 2]> = SmallVec::new();
-        for decision in self.decisions().filter(|decision| !decision.is_shadowed()) {
+        let latest = self.all.iter().chain(self.checks().into_iter().flat_map(Checks::latest));
+        for decision in latest.filter_map(Entry::decision).filter(|decision| !decision.is_shadowed()) {
             match told.iter_mut().find(|other| other.policy() == decision.policy()) {
                 Some(other) if decision.binds_before(other) => *other = decision,
                 Some(_) => {}

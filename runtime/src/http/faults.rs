@@ -1,25 +1,22 @@
 //! Responses where no limiter's settings apply: to faults of the program, 500 and a log line that says what to
 //! mend; and to an error that a handler returns.
 
-use std::collections::BTreeSet;
-
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use parking_lot::Mutex;
 
 use super::denial::{detail, store_away};
 use crate::error::Error;
-use crate::log_throttle::LogThrottle;
+use crate::log_throttle::{LogThrottle, OncePerPolicy};
 use crate::policy::Policy;
 
 #[cold]
 pub(super) fn no_layer(policies: &[&'static Policy]) -> Response {
     /// The policies that have been logged.
-    static TOLD: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    static TOLD: OncePerPolicy = OncePerPolicy::new();
     static REQUESTS: LogThrottle = LogThrottle::new();
     let requests = REQUESTS.occurs();
     if let Some(policy) = policies.first().map(|policy| policy.name())
-        && (TOLD.lock().insert(policy) || requests.is_some())
+        && (TOLD.is_first(policy) || requests.is_some())
     {
         tracing::error!(
             policy,

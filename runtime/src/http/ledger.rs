@@ -104,11 +104,14 @@ impl Ledger {
             let of_policy = entries.passed().filter(|entry| entry.is_of(policy));
             of_policy.filter_map(|entry| entry.ask_for(cost)).collect()
         });
+        let mut result = Ok(());
         for asks in asks.chunks(MOST_AT_ONCE) {
-            let outcome = self.limiter().decide(Operation::Add, asks).await?;
-            self.note(Operation::Add, asks, outcome);
+            match self.limiter().decide(Operation::Add, asks).await {
+                Ok(outcome) => self.note(Operation::Add, asks, outcome),
+                Err(error) => result = result.and(Err(error)),
+            }
         }
-        Ok(())
+        result
     }
 
     /// Gives back `cost`, but at most what this request has been charged, under `policy` or under all its
@@ -166,7 +169,8 @@ impl Ledger {
     fn take_out(&self, mut cost: impl FnMut(&Entry) -> u32) -> Returned {
         self.with_entries(|entries| {
             let mut returned = Returned::default();
-            for entry in entries.decided_mut() {
+            // From the latest first, which tells the client where its key stands.
+            for entry in entries.decided_mut().rev() {
                 let cost = cost(entry);
                 // Taken out at once, so that no other call gives it back meanwhile.
                 let (Charged { in_store, in_process }, late) = entry.take(cost);
@@ -189,20 +193,21 @@ impl Ledger {
         if !to_process.is_empty() {
             self.note(Operation::GiveBack, &to_process, limiter.give_back_in_process(&to_process)?);
         }
+        let mut result = Ok(());
         for asks in to_store.chunks(MOST_AT_ONCE) {
             match limiter.give_back(asks).await {
                 Ok(outcome) => self.note(Operation::GiveBack, asks, outcome),
                 Err(error) => {
                     // Of several, some may have been given back. A single one that the store was not asked for can be
                     // tried again.
-                    if let ([ask], true) = (&to_store[..], error.was_not_sent()) {
+                    if let ([ask], true) = (asks, error.was_not_sent()) {
                         self.put_back(ask);
                     }
-                    return Err(error);
+                    result = result.and(Err(error));
                 }
             }
         }
-        Ok(())
+        result
     }
 
     /// Puts back into the entry what the store was not asked to take.

@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use super::admission::longest_wait;
 use super::decisions::{Decisions, NoLayer};
 use super::denial::{self, Reason};
+use super::faults::no_peer;
 use super::ledger::Ledger;
 use super::{identity, policy_functions};
 use crate::ask::Ask;
@@ -59,7 +60,7 @@ use crate::store::remote::Concluded;
 ///
 /// * The functions of the policy are called ([`skip_if`](Policy::skip_if), [`quotas_by`](Policy::quotas_by),
 ///   [`cost_by`](Policy::cost_by), [`give_back_if`](Policy::give_back_if)), except for those of its key. They see the
-///   request as it was when this was extracted.
+///   request as it was when this was extracted. The quotas of [`with_quotas`](Policy::with_quotas) come first.
 /// * [`Decisions`] and the response fields tell what was decided. If one policy is checked under several keys, the
 ///   fields tell of the one that binds first. (They tell whoever asks how much is left of that account or phone.
 ///   Where nobody may know, use [`Headers::Off`](crate::Headers::Off).)
@@ -67,8 +68,8 @@ use crate::store::remote::Concluded;
 ///
 /// Each call is charged, whatever has been checked before in the same request. A denial takes nothing, but what the
 /// attributes and earlier calls have charged stays. A check that is abandoned before it is decided, or made after the
-/// response, may be charged, and is not given back. What is checked is remembered until then, so a handler that checks
-/// the items of a list should bound it.
+/// response, may be charged, and is not given back. What is checked is remembered until the response, so a handler that
+/// checks the items of a list should bound it.
 ///
 /// Policies that no attribute declares can be amended once they are [declared](crate::Builder::declare).
 #[derive(Clone)]
@@ -86,7 +87,8 @@ impl RequestLimiter {
     /// `key` takes the place of what the policy's own [key](Policy::key) would read from the request. Write it in one
     /// way only (in lower case, say), or each spelling has a quota of its own. Texts are stored as they are, unless
     /// they are long; a secret belongs in [`Key::header`], which is hashed. In place of an empty text the client's
-    /// address is used, as for a request that lacks a part of the key. The resource or the route is the request's if
+    /// address is used, as for a request that lacks a part of the key (without a peer address, all share one quota, and
+    /// the log says what to add). The resource or the route is the request's if
     /// the policy has a quota for each, unless `key` names another.
     ///
     /// # Errors
@@ -123,9 +125,9 @@ impl RequestLimiter {
         self.decide(ask.into_iter().collect()).await
     }
 
-    /// Checks several policies in one call of the store (on a cluster, one call for each): all must allow, and a
-    /// denial by one takes nothing from any. It is for a handful of checks; for the items of a list, call
-    /// [`check`](Self::check).
+    /// Checks several policies in one call of the store (on a cluster, one for each policy: see the README): all must
+    /// allow, and a denial by one takes nothing from any. Of one policy and key, the costs add up. It is for a
+    /// handful of checks; for the items of a list, call [`check`](Self::check).
     ///
     /// ```
     /// use axum_rate_limit::{Denial, Policy, RequestLimiter};
@@ -141,6 +143,8 @@ impl RequestLimiter {
     /// # Errors
     ///
     /// As for [`check`](Self::check). If several deny, the denial is that of the longest wait.
+    ///
+    /// Check no key under two sets of quotas at once: neither check would see the other's charge.
     pub async fn check_all<'p, K: Into<Key>>(
         &self,
         checks: impl IntoIterator<Item = (&'p Policy, K)>,
@@ -148,7 +152,7 @@ impl RequestLimiter {
         let mut asks = Asks::new();
         for (policy, key) in checks {
             let Some(ask) = self.ask(policy, key.into()) else { continue };
-            match asks.iter_mut().find(|other| other.is_about(&ask)) {
+            match asks.iter_mut().find(|other| other.is_same(&ask)) {
                 Some(same) => same.cost = same.cost.saturating_add(ask.cost),
                 None => asks.push(ask),
             }
@@ -183,7 +187,18 @@ impl RequestLimiter {
             self.ledger.with_entries(|entries| entries.note_skipped(policy.name()));
             return None;
         };
-        let client = || self.ledger.rate_limiter().client_ip(request);
+        if let Some(quotas) = policy.individual_quotas() {
+            // Of a certain client, who may be another than the one that asks.
+            ask.individual_quotas = Some(Box::new(quotas));
+        }
+        let client = || {
+            let ip = self.client_ip();
+            if ip.is_none() {
+                // This is no attribute that could answer so, but the log says what lacks.
+                let _ = no_peer(policy.name());
+            }
+            ip
+        };
         let key = key.or_client(client).narrowed_to(&identity::target(request, &ask.policy));
         ask.key = key.in_store(&limiter.key_prefix, &ask.policy, limiter.network_bits);
         Some(ask)
@@ -196,9 +211,10 @@ impl RequestLimiter {
             Ok(outcome) => outcome,
             Err(error) => {
                 asks.iter().for_each(Ask::report_refused);
-                // The first stands for all that were asked together.
-                let Some(first) = asks.into_iter().next() else { return Ok(()) };
-                return Err(self.denial(first.policy, Reason::Store(error), Vec::new()));
+                // The first that can deny stands for all that were asked together.
+                let first = asks.iter().find(|ask| !ask.policy.is_shadow()).or(asks.first());
+                let Some(policy) = first.map(|ask| ask.policy.clone()) else { return Ok(()) };
+                return Err(self.denial(policy, Reason::Store(error), Vec::new()));
             }
         };
         let (late, mut first) = (late.map(Arc::new), 0);

@@ -4,9 +4,8 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use parking_lot::Mutex;
-
 use super::KeyPart;
+use crate::log_throttle::OncePerPolicy;
 
 thread_local! {
     /// The policies that this thread has told of.
@@ -17,9 +16,8 @@ thread_local! {
 #[cold]
 pub(super) fn tell(policy: &'static str, part: &KeyPart) {
     /// The policies that any thread has told of. Most requests need not look here.
-    static TOLD: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
-    let is_first = TOLD_HERE.with_borrow_mut(|told| told.insert(policy)) && TOLD.lock().insert(policy);
-    if is_first {
+    static TOLD: OncePerPolicy = OncePerPolicy::new();
+    if TOLD_HERE.with_borrow_mut(|told| told.insert(policy)) && TOLD.is_first(policy) {
         tracing::info!(
             policy,
             lacks = ?part,

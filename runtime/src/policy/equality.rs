@@ -1,5 +1,7 @@
 //! Whether two policies are the same rule.
 
+use std::ptr::fn_addr_eq;
+
 use super::{Cost, Policy};
 
 impl Policy {
@@ -29,6 +31,17 @@ impl Policy {
             && agree(give_back_if.is_some(), other.give_back_if.is_some())
             && keys_agree()
             && costs_agree()
+    }
+}
+
+impl Policy {
+    /// Whether `other`, which counts the same, denies and gives back as this one does.
+    pub(crate) fn has_same_terms(&self, other: &Self) -> bool {
+        let gives_back_alike = match (self.give_back_if, other.give_back_if) {
+            (Some(one), Some(other)) => fn_addr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        gives_back_alike && (self.shadow, self.on_store_error) == (other.shadow, other.on_store_error)
     }
 }
 

@@ -70,7 +70,8 @@ impl Policy {
         (self.location, self.functions)
     }
 
-    /// Returns the parts of the [key](Self::key), which a [`Key`](crate::Key) has to have as well.
+    /// Returns the parts of the [key](Self::key). The [`Key`](crate::Key) of a request that an attribute limits has
+    /// them as well.
     pub const fn key_parts(&self) -> &'static [KeyPart] {
         self.key
     }
