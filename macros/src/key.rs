@@ -72,7 +72,7 @@ fn quoted(text: &str) -> String {
         "" => "a part of a key is no string: write `key = ip` or the like".to_owned(),
         _ if text.contains("::") => format!("a function is given by its path: write `key = {text}`"),
         _ if text.chars().all(is_name) => {
-            format!("a header is written `header({text:?})`: write `key = header({text:?})`")
+            format!("write `key = header({text:?})` for the header of that name")
         }
         _ => "a part of a key is no string: write `key = header(\"x-api-key\")`, or the path of a function"
             .to_owned(),
