@@ -1,14 +1,13 @@
 //! What a handler has checked by itself. There may be many checks, of items in a list, say.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::entries::Entry;
+use super::entries::{Entry, LatePart};
 use crate::ask::Ask;
 use crate::inline_string::InlineString;
-use crate::store::{LateCheck, Outcome};
+use crate::store::Outcome;
 
 /// The checks of a handler. Those of the same policy and key share an entry.
 #[derive(Debug, Default)]
@@ -33,12 +32,7 @@ impl Checks {
         self.policies.contains(&policy)
     }
 
-    pub(super) fn enter(
-        &mut self,
-        ask: Ask<'static>,
-        outcome: Outcome,
-        late: Option<(Arc<LateCheck>, usize)>,
-    ) {
+    pub(super) fn enter(&mut self, ask: Ask<'static>, outcome: Outcome, late: Option<LatePart>) {
         self.note(ask.policy.name());
         let indices = self.by_key.entry(ask.key.clone()).or_default();
         if let Some(place) = indices.iter().position(|index| self.entries[*index].ask.is_same(&ask)) {

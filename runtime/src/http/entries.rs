@@ -36,6 +36,13 @@ pub(super) struct LatePart {
     charged: u32,
 }
 
+impl LatePart {
+    /// Returns the part of `ask`, whose first counter is number `first` of the check.
+    pub(super) fn of(ask: &Ask<'_>, check: &Arc<LateCheck>, first: usize) -> Self {
+        Self { check: Arc::clone(check), first, charged: ask.cost }
+    }
+}
+
 /// How much a request holds, by where it was charged. If the store goes away or comes back meanwhile, it may hold
 /// some in both places.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,12 +85,7 @@ impl Entries {
     }
 
     /// Enters what the handler has checked by itself.
-    pub(super) fn enter_checked(
-        &mut self,
-        ask: Ask<'static>,
-        outcome: Outcome,
-        late: Option<(Arc<LateCheck>, usize)>,
-    ) {
+    pub(super) fn enter_checked(&mut self, ask: Ask<'static>, outcome: Outcome, late: Option<LatePart>) {
         for entry in self.about_mut(&ask) {
             entry.update(&outcome);
         }
@@ -185,7 +187,7 @@ impl Entries {
         let places = self.places(admission);
         let mut first = 0;
         for entry in &mut self.all[places] {
-            entry.note_late(Arc::clone(late), first);
+            entry.late.push(LatePart::of(&entry.ask, late, first));
             first += entry.ask.counter_count();
         }
     }
@@ -240,11 +242,7 @@ impl Entry {
     }
 
     /// Makes the entry of what a handler has checked by itself.
-    pub(super) fn checked(
-        ask: Ask<'static>,
-        outcome: Outcome,
-        late: Option<(Arc<LateCheck>, usize)>,
-    ) -> Self {
+    pub(super) fn checked(ask: Ask<'static>, outcome: Outcome, late: Option<LatePart>) -> Self {
         let mut entry = Self::new(ask, 0);
         entry.note_check(outcome, late);
         entry
@@ -252,12 +250,7 @@ impl Entry {
 
     /// Records that a handler has checked the same again. Without readings, nobody knows where the counters stand, and
     /// the entry goes on telling what is known.
-    pub(super) fn check_again(
-        &mut self,
-        ask: Ask<'static>,
-        outcome: Outcome,
-        late: Option<(Arc<LateCheck>, usize)>,
-    ) {
+    pub(super) fn check_again(&mut self, ask: Ask<'static>, outcome: Outcome, late: Option<LatePart>) {
         self.ask = ask;
         let known = self.outcome.take().filter(|_| outcome.readings().is_empty());
         self.note_check(outcome, late);
@@ -266,10 +259,8 @@ impl Entry {
         }
     }
 
-    fn note_check(&mut self, outcome: Outcome, late: Option<(Arc<LateCheck>, usize)>) {
-        if let Some((check, first)) = late {
-            self.note_late(check, first);
-        }
+    fn note_check(&mut self, outcome: Outcome, late: Option<LatePart>) {
+        self.late.extend(late);
         self.settle(outcome);
     }
 
@@ -279,12 +270,6 @@ impl Entry {
 
     fn is_of_any(&self, policies: &[&Policy]) -> bool {
         policies.iter().any(|policy| self.is_of(Some(policy.name())))
-    }
-
-    /// Records that the store may still charge what this entry asks for. Its first counter is number `first` of the
-    /// check.
-    fn note_late(&mut self, check: Arc<LateCheck>, first: usize) {
-        self.late.push(LatePart { check, first, charged: self.ask.cost });
     }
 
     fn settle(&mut self, part: Outcome) {

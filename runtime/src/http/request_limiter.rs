@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use super::admission::longest_wait;
 use super::decisions::{Decisions, NoLayer};
 use super::denial::{self, Reason};
+use super::entries::LatePart;
 use super::faults::no_peer;
 use super::ledger::Ledger;
 use super::{identity, policy_functions};
@@ -226,9 +227,9 @@ impl RequestLimiter {
                 if !decision.is_allowed() {
                     denying.push((decision, ask.policy.clone()));
                 }
-                let count = ask.counter_count();
-                entries.enter_checked(ask, part, late.clone().map(|check| (check, first)));
-                first += count;
+                let late = late.as_ref().map(|check| LatePart::of(&ask, check, first));
+                first += ask.counter_count();
+                entries.enter_checked(ask, part, late);
             }
         });
         let Some((longest, policy)) = longest_wait(&denying).cloned() else { return Ok(()) };
