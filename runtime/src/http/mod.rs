@@ -4,13 +4,15 @@
 //! router asks for [`admission`], which checks the policies under keys made from the request's [`identity`]. The
 //! ledger keeps what was decided in its [`entries`] and [`checks`], which a handler reads as [`decisions`], corrects
 //! through a [`charge`] and adds to with a [`request_limiter`], and the layer turns it into response [`fields`]. A
-//! [`denial`], which may be a [`problem`], is answered at once, and so are [`faults`] of the program.
+//! [`denial`], which may be a [`problem`], is answered at once, and so are [`faults`] of the program; a denial of what
+//! the handler has checked is an [error](denial_error) that the handler returns.
 
 mod admission;
 mod charge;
 mod checks;
 mod decisions;
 mod denial;
+mod denial_error;
 mod entries;
 mod faults;
 mod fields;
@@ -29,6 +31,7 @@ pub use charge::Charge;
 pub use decisions::{Decisions, NoLayer};
 pub(crate) use denial::OnDenied;
 pub use denial::{Denied, Reason};
+pub use denial_error::Denial;
 pub use fields::Headers;
 #[cfg(feature = "openapi-router")]
 pub(crate) use guard::GuardLayer;
@@ -38,7 +41,7 @@ pub use layer::{RateLimitService, ResponseFuture};
 pub use permit::Permit;
 #[cfg(feature = "openapi")]
 pub(crate) use problem::Problem;
-pub use request_limiter::{Denial, RequestLimiter};
+pub use request_limiter::RequestLimiter;
 
 use crate::policy::Policy;
 

@@ -1,20 +1,17 @@
-//! The extractor that lets a handler check what only the handler knows, and the denial that it returns then.
+//! The extractor that lets a handler check what only the handler knows.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::FromRequestParts;
-use axum::response::{IntoResponse, Response};
-use http::StatusCode;
 use http::request::Parts;
 use smallvec::SmallVec;
 
 use super::admission::longest_wait;
 use super::decisions::{Decisions, NoLayer};
-use super::denial::{self, Reason};
+use super::denial::Reason;
+use super::denial_error::{Denial, Denying};
 use super::entries::LatePart;
 use super::faults::no_peer;
 use super::ledger::Ledger;
@@ -238,7 +235,13 @@ impl RequestLimiter {
     }
 
     fn denial(&self, policy: Effective<'static>, reason: Reason, deny: Vec<Decision>) -> Denial {
-        Denial(Box::new(Denying { limiter: self.clone(), policy, reason, deny }))
+        Denial::new(Denying {
+            ledger: self.ledger.clone(),
+            request: Arc::clone(&self.request),
+            policy,
+            reason,
+            deny,
+        })
     }
 }
 
@@ -255,114 +258,5 @@ impl<S: Sync> FromRequestParts<S> for RequestLimiter {
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
         let ledger = Ledger::of(parts)?.clone();
         Ok(Self { ledger, request: Arc::new(parts.clone()) })
-    }
-}
-
-/// A denial by [`RequestLimiter::check`]. It is an error, and the response of the limiter, as it would be to a request
-/// that an attribute denies.
-///
-/// For another body in all places, use [`Builder::on_denied`](crate::Builder::on_denied); for one of this handler,
-/// replace that of the response, so that its fields stay.
-///
-/// A handler that may fail in other ways, too, can return [`axum::response::Result`], which takes any error that is a
-/// response. An error type that takes it over has to answer with it. (`anyhow::Error` and `Box<dyn Error>` forget
-/// that it is a response, and handlers usually answer these with 500.)
-///
-/// ```
-/// use axum::response::{IntoResponse, Response};
-/// use axum_rate_limit::Denial;
-///
-/// /// The error of a handler that may fail in other ways, too.
-/// enum Failure {
-///     TooMany(Denial),
-///     NotFound,
-/// }
-///
-/// impl From<Denial> for Failure {
-///     fn from(denial: Denial) -> Self {
-///         Self::TooMany(denial)
-///     }
-/// }
-///
-/// impl IntoResponse for Failure {
-///     fn into_response(self) -> Response {
-///         match self {
-///             Self::TooMany(denial) => denial.into_response(),
-///             Self::NotFound => axum::http::StatusCode::NOT_FOUND.into_response(),
-///         }
-///     }
-/// }
-/// ```
-#[must_use = "a denial denies nothing unless it is the response"]
-pub struct Denial(Box<Denying>);
-
-struct Denying {
-    limiter: RequestLimiter,
-    /// The policy with the longest wait.
-    policy: Effective<'static>,
-    reason: Reason,
-    /// All decisions that deny.
-    deny: Vec<Decision>,
-}
-
-impl Denial {
-    /// Returns why the request is denied: the decision, or how the store failed.
-    pub fn reason(&self) -> &Reason {
-        &self.0.reason
-    }
-
-    /// Returns the status of the response: see [`Denied::status`](super::Denied::status).
-    pub fn status(&self) -> StatusCode {
-        match self.reason() {
-            Reason::Quota(_) => denial::status(&self.0.policy, self.0.limiter.ledger.answers()),
-            Reason::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-
-    /// Returns the text of the denial: see [`Denied::message`](super::Denied::message).
-    pub fn message(&self) -> Cow<'static, str> {
-        match self.reason() {
-            Reason::Quota(decision) => denial::message(decision, &self.0.policy),
-            Reason::Store(_) => denial::STORE_AWAY.into(),
-        }
-    }
-
-    /// Returns how long to wait before the next try, in whole seconds: see
-    /// [`Denied::retry_after`](super::Denied::retry_after).
-    pub fn retry_after(&self) -> Option<Duration> {
-        self.reason().retry_after()
-    }
-}
-
-impl IntoResponse for Denial {
-    fn into_response(self) -> Response {
-        let Denying { limiter: RequestLimiter { ledger, request }, policy, reason, deny } = *self.0;
-        match reason {
-            Reason::Quota(longest) => {
-                denial::by_quota(&request, &longest, &policy, deny.iter(), ledger.answers())
-            }
-            Reason::Store(error) => denial::by_store(&request, error, ledger.answers()),
-        }
-    }
-}
-
-impl std::error::Error for Denial {}
-
-impl fmt::Display for Denial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let policy = self.0.policy.name();
-        match self.reason() {
-            Reason::Quota(_) => write!(f, "over the rate limit `{policy}`"),
-            Reason::Store(error) => write!(f, "the rate limit `{policy}` can't be checked: {error}"),
-        }
-    }
-}
-
-impl fmt::Debug for Denial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Denial")
-            .field("policy", &self.0.policy.name())
-            .field("reason", self.reason())
-            .finish()
     }
 }
