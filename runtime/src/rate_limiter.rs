@@ -143,6 +143,44 @@ impl RateLimiter {
         self.decide(Operation::Take, Ask { cost, ..self.0.limiter.ask(policy, key) }).await
     }
 
+    /// Checks several policies in one call of the store (on a cluster, one for each policy: see the README): all must
+    /// allow, and a denial by one takes nothing from any.
+    ///
+    /// Returns a decision for each, in their order. Check each policy and key once, since neither of two such checks
+    /// would see the other's charge.
+    ///
+    /// ```
+    /// use axum_rate_limit::{Decision, Error, Policy, RateLimiter};
+    ///
+    /// const SENDERS: Policy = Policy::new("senders").per_hour(20);
+    /// const RECIPIENTS: Policy = Policy::new("recipients").per_hour(5);
+    ///
+    /// async fn may_send(limiter: &RateLimiter, sender: &str, recipient: &str) -> Result<bool, Error> {
+    ///     let decisions = limiter.check_all([(&SENDERS, sender), (&RECIPIENTS, recipient)]).await?;
+    ///     Ok(decisions.iter().all(Decision::is_allowed))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns an error as [`check`](Self::check) does, if one of the policies or the limiter is set to deny.
+    pub async fn check_all<'p, K: Into<Key>>(
+        &self,
+        checks: impl IntoIterator<Item = (&'p Policy, K)>,
+    ) -> Result<Vec<Decision>, Error> {
+        let limiter = &self.0.limiter;
+        let checks = checks.into_iter();
+        let asks: Vec<Ask<'p>> = checks.map(|(policy, key)| limiter.ask(policy, key)).collect();
+        let decided = limiter.decide(Operation::Take, &asks).await;
+        let mut outcome = decided.inspect_err(|_| asks.iter().for_each(Ask::report_refused))?;
+        let decide = |ask: &Ask<'_>| {
+            let part = ask.part_of(&mut outcome);
+            ask.report(&part);
+            ask.decision(&part)
+        };
+        Ok(asks.iter().map(decide).collect())
+    }
+
     /// Checks as [`check`](Self::check) does, but waits until the policy allows the request or `patience` runs
     /// out.
     ///

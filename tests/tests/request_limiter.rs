@@ -422,6 +422,28 @@ async fn several_checks_are_all_or_nothing() {
     }
 }
 
+/// The same without a request.
+#[tokio::test]
+async fn several_checks_of_a_job_are_all_or_nothing() {
+    let server = RedisServer::start().await;
+    for limiter in [RateLimiter::memory(), server.limiter().await] {
+        let check = async |sender: &str, recipient: &str| {
+            let checks = [(&SENDERS, sender), (&RECIPIENTS, recipient)];
+            let decisions = limiter.check_all(checks).await.expect("they are decided");
+            decisions.iter().map(|decision| (decision.is_allowed(), decision.remaining())).collect::<Vec<_>>()
+        };
+        assert_eq!(check("ada", "bob").await, [(true, 1), (true, 1)]);
+        assert_eq!(check("cleo", "bob").await, [(true, 1), (true, 0)]);
+        assert_eq!(check("cleo", "bob").await, [(true, 1), (false, 0)]);
+        let none: [(&Policy, &str); 0] = [];
+        assert!(limiter.check_all(none).await.expect("there is nothing to decide").is_empty());
+    }
+    let away = RateLimiter::builder().store(Away).on_store_error(OnStoreError::Deny).build().await;
+    let away = away.expect("it builds");
+    let refused = away.check_all([(&SENDERS, "ada")]).await.expect_err("the store is away");
+    assert!(matches!(refused, Error::Store(_)), "{refused}");
+}
+
 #[tokio::test]
 async fn checks_of_the_same_add_up() {
     async fn same(limiter: RequestLimiter) -> Result<(), Denial> {
