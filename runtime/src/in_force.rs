@@ -77,7 +77,11 @@ impl InForce {
     /// Returns the error if `policy` has the name of a declared one, and is another rule.
     pub(crate) fn conflict(&self, policy: &Policy) -> Option<BuildError> {
         let declared = self.declared.get(policy.name())?;
-        let is_same = declared.declaration() == policy.declaration() || declared.is_same_rule(policy);
+        // The same rule may be declared in several places, and an amended one comes from any of them.
+        let is_declared_there = |known: &Policy| known.declaration() == policy.declaration();
+        let is_same = is_declared_there(declared)
+            || self.built.get(policy.name()).is_some_and(is_declared_there)
+            || declared.is_same_rule(policy);
         (!is_same).then(|| BuildError::Conflict { first: Box::new(*declared), second: Box::new(*policy) })
     }
 

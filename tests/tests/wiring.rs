@@ -149,7 +149,9 @@ async fn a_policy_that_nobody_declares_must_be_the_one_of_its_name() {
     let (log, _guard) = Log::of_this_thread();
     let builder = RateLimiter::builder().declare([SAME]).amend("merged", |policy| policy.per_minute(9));
     let amended = builder.build().await.expect("they are the same");
-    assert!(amended.check(&SAME, "x").await.expect("a decision").is_allowed());
+    for policy in [SAME, amended.policy("merged").expect("it is declared")] {
+        assert!(amended.check(&policy, "x").await.expect("a decision").is_allowed());
+    }
     assert!(log.lines_with("ERROR", &[]).is_empty(), "{:?}", log.lines());
     let unknown = limiter.policy("handle").expect_err("there is none").to_string();
     assert!(unknown.contains("did you mean `handler`?"), "{unknown}");
