@@ -3,6 +3,7 @@
 mod app;
 mod client;
 mod cluster;
+mod in_process;
 mod instances;
 mod log;
 mod member;
@@ -16,6 +17,7 @@ mod tls;
 pub use app::App;
 pub use client::{Answer, Client, LIMIT_FIELDS};
 pub use cluster::RedisCluster;
+pub use in_process::{Reply, send};
 pub use instances::{Balanced, Instances};
 pub use log::Log;
 pub use proxy::{Fault, FaultProxy};

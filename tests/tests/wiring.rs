@@ -160,7 +160,6 @@ async fn a_policy_that_nobody_declares_must_be_the_one_of_its_name() {
 const BY_RESOURCE: Policy = Policy::new("by-resource").per_minute(5).by_resource();
 
 #[rate_limit(policy = BY_RESOURCE)]
-#[allow(dead_code)]
 async fn by_resource() {}
 
 #[tokio::test]
@@ -168,6 +167,7 @@ async fn a_key_that_no_request_has_is_warned_of() {
     const JOBS: Policy = Policy::new("jobs").per_minute(5);
     let (log, _guard) = Log::of_this_thread();
     let limiter = RateLimiter::memory();
+    let _: Router = Router::new().route("/", get(by_resource)).layer(limiter.clone());
     // No attribute declares it, so no request has another key.
     assert!(limiter.check(&JOBS, Key::global()).await.expect("a decision").is_allowed());
     let fitting = Key::from("x").resource(&http::Method::GET, "/");

@@ -1,4 +1,5 @@
-//! The ledger of a request: its decisions so far, with one charge per policy.
+//! The ledger of a request: its decisions so far, with one charge for each policy of its attributes, and what its
+//! handler has checked by itself.
 
 use std::collections::HashMap;
 use std::fmt;

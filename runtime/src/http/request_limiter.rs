@@ -127,6 +127,8 @@ impl RequestLimiter {
     /// allow, and a denial by one takes nothing from any. Of one policy and key, the costs add up. It is for a
     /// handful of checks; for the items of a list, call [`check`](Self::check).
     ///
+    /// Check no key under two sets of quotas at once: neither check would see the other's charge.
+    ///
     /// ```
     /// use axum_rate_limit::{Denial, Policy, RequestLimiter};
     ///
@@ -141,8 +143,6 @@ impl RequestLimiter {
     /// # Errors
     ///
     /// As for [`check`](Self::check). If several deny, the denial is that of the longest wait.
-    ///
-    /// Check no key under two sets of quotas at once: neither check would see the other's charge.
     pub async fn check_all<'p, K: Into<Key>>(
         &self,
         checks: impl IntoIterator<Item = (&'p Policy, K)>,
