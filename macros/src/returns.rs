@@ -101,7 +101,7 @@ impl RouterNames {
             Type::Reference(reference) => self.holds_router(&reference.elem),
             Type::ImplTrait(bounds) => bounds.bounds.iter().any(|bound| self.gives_router(bound)),
             Type::TraitObject(bounds) => bounds.bounds.iter().any(|bound| self.gives_router(bound)),
-            Type::BareFn(function) => self.returns_router(&function.output),
+            Type::FnPtr(function) => self.returns_router(&function.output),
             _ => false,
         }
     }
