@@ -33,31 +33,13 @@ use proc_macro::TokenStream;
 ///
 /// # Arguments
 ///
-/// | argument | meaning |
-/// |---|---|
-/// | `name = "…"` | required. 1 to 64 of `A-Z a-z 0-9 _ - .`. Names the policy in the store, the headers and the logs. Attributes of the same name share their counters, and must declare the same policy |
-/// | `per_second`, `per_minute`, `per_hour`, `per_day` `= N` | a quota; `N` is a literal or a constant expression, 1 … `u32::MAX` |
-/// | `quota(N, per = "90s")` | a quota over any other window, `1ms` … `366d`; may be given several times |
-/// | `algorithm = …` | `fixed_window` (default), `sliding_window` (two weighted counters), `sliding_log` (exact, counts up to 10,000), `token_bucket` (GCRA) |
-/// | `burst = N` | `token_bucket` only: how many requests the quota with the shortest window lets pass at once; default its own count, as for all other quotas |
-/// | `by_resource` | a quota for each `METHOD:path` as requested; `HEAD` counts as `GET` |
-/// | `by_route` | a quota for each `METHOD:template`, e.g. `GET:/users/{id}`. Requests without a template (`nest_service` inside a limited router) share one quota per method |
-/// | `key = …` | who shares a quota: `ip` (default), `global`, `header("x-api-key")`, a `fn(&Parts) -> Option<String>`, or a tuple of these. A part that a request lacks is replaced by the client's address. A header that clients can set freely gives them any number of quotas. A function with one of these names is written as `self::ip` |
-/// | `cost = …` | how much of the quotas a request takes: a constant, or a `fn(&Parts) -> u32`; default 1; 0 is free. A path whose last segment is in capitals is a constant |
-/// | `quotas_by = function` | `fn(&Parts) -> Option<Quotas>`: the quotas for a request, or `None` for the declared ones |
-/// | `skip_if = function` | `fn(&Parts) -> bool`; a request for which it returns true is not counted and never denied |
-/// | `give_back_if = function` | `fn(&response::Parts) -> bool`; a response for which it returns true gives the charge back |
-/// | `status = 429` | the status of a denial, 400 … 599; default 503, or that of the limiter |
-/// | `message = "…"` | the text of a denial; default `Rate limit exceeded.` |
-/// | `on_store_error = …` | `local`, `allow`, `deny`; default that of the limiter |
-/// | `shadow` | count and report, never deny |
-/// | `policy = PATH` | a `const` or `static` [`Policy`] instead of all the above |
-/// | `crate = path` | where the runtime is, if it is not the dependency `axum_rate_limit` |
+#[doc = include_str!("../arguments.md")]
 ///
 /// A function is given by its path, or as a closure that captures nothing.
 ///
 /// Several quotas, and several attributes on one item, are decided together: all must allow, and a denial by one
 /// takes nothing from any of them.
+/// Attributes of the same name share their counters, and must declare the same policy.
 ///
 /// # Where it can be placed
 ///
@@ -96,7 +78,6 @@ use proc_macro::TokenStream;
 /// once. A zero in a constant is a compile error, too.
 ///
 /// [`RateLimiter`]: https://docs.rs/axum-rate-limit/latest/axum_rate_limit/struct.RateLimiter.html
-/// [`Policy`]: https://docs.rs/axum-rate-limit/latest/axum_rate_limit/struct.Policy.html
 #[proc_macro_attribute]
 pub fn rate_limit(args: TokenStream, item: TokenStream) -> TokenStream {
     expand::rate_limit(args.into(), &item.into()).into()

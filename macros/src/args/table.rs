@@ -170,3 +170,20 @@ pub(super) fn usages() -> String {
     let usages: Vec<String> = ARGUMENTS.iter().map(|argument| format!("`{}`", argument.usage)).collect();
     format!("there are {}", usages.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ARGUMENTS;
+
+    #[test]
+    fn all_arguments_are_documented() {
+        for argument in ARGUMENTS {
+            let documented = include_str!("../../arguments.md")
+                .lines()
+                .filter_map(|row| row.split('|').nth(1))
+                .flat_map(|usages| usages.split('`'))
+                .any(|usage| usage.split(&[' ', '(']).next() == Some(argument.name));
+            assert!(documented, "`{}` is not in arguments.md", argument.name);
+        }
+    }
+}
