@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use axum::http::{Uri, response};
 use axum::routing::get;
 use axum::{Extension, Router};
-use axum_rate_limit::{Decisions, OnStoreError, Policy, RateLimiter, rate_limit};
+use axum_rate_limit::{Algorithm, Decisions, ManualClock, OnStoreError, Policy, RateLimiter, rate_limit};
 use reqwest::StatusCode;
 use tests::{App, Fault, FaultProxy, LIMIT_FIELDS, Log, RedisServer, built, recovered};
 
@@ -161,6 +161,24 @@ async fn a_share_of_the_limit_is_kept_while_the_server_is_away() {
     assert_eq!(admitted, 3, "a quarter of ten, rounded up");
     assert!(limiter.check(&DEAR, "x").await.expect("a decision").is_allowed(), "what can pass passes once");
     assert!(!limiter.check(&DEAR, "x").await.expect("a decision").is_too_costly());
+}
+
+#[tokio::test]
+async fn a_bucket_is_refilled_at_its_share_whatever_its_charges_cost() {
+    const BUCKET: Policy =
+        Policy::new("bucket").per_second(100).algorithm(Algorithm::TokenBucket { burst: None });
+    let mut server = RedisServer::start().await;
+    let clock = ManualClock::default();
+    let builder = RateLimiter::builder().redis(server.url()).local_share(0.1).clock(&clock).require_store();
+    let limiter = builder.build().await.expect("Redis is there");
+    server.kill();
+    let dear = limiter.check_with_cost(&BUCKET, "x", 100).await.expect("a decision");
+    assert!(dear.is_allowed() && dear.is_degraded(), "what can pass passes once");
+    // Ten come back in a second, and ninety more than the share were taken.
+    for (after, allowed) in [(8_900, false), (200, true)] {
+        clock.advance(Duration::from_millis(after));
+        assert_eq!(limiter.check(&BUCKET, "x").await.expect("a decision").is_allowed(), allowed, "{after}");
+    }
 }
 
 #[tokio::test]

@@ -163,21 +163,24 @@ impl StoreWithFallback {
     /// Returns `counters` with the limits that this process may admit by itself.
     fn share<'k>(&self, counters: &[Counter<'k>]) -> SmallVec<[Counter<'k>; 2]> {
         let share = |counter: &Counter<'k>| {
-            // A limit of 0 would deny everything, and a cost that fits the whole limit must fit some time.
-            let share_of = |limit: u32| self.share_of(limit).max(counter.cost.min(limit)).max(1);
-            let algorithm = match counter.algorithm {
-                Algorithm::TokenBucket { burst: Some(burst) } => {
-                    Algorithm::TokenBucket { burst: Some(share_of(burst)) }
+            // A cost that fits the whole limit must fit some time.
+            let depth = |limit: u32| self.share_of(limit).max(counter.cost.min(limit));
+            let limit = counter.quota.limit();
+            let (limit, algorithm) = match counter.algorithm {
+                // The limit is also the rate, by which charges of all costs are measured.
+                Algorithm::TokenBucket { burst } => {
+                    let burst = Some(depth(burst.unwrap_or(limit)));
+                    (self.share_of(limit), Algorithm::TokenBucket { burst })
                 }
-                other => other,
+                other => (depth(limit), other),
             };
-            let quota = counter.quota.with_limit(share_of(counter.quota.limit()));
-            Counter { quota, algorithm, ..*counter }
+            Counter { quota: counter.quota.with_limit(limit), algorithm, ..*counter }
         };
         counters.iter().map(share).collect()
     }
 
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a share is from 0 to 1
+    /// Returns this process's share of `limit`, rounded up, so that it is never 0.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a share is more than 0, and at most 1
     fn share_of(&self, limit: u32) -> u32 {
         (f64::from(limit) * self.local_share).ceil() as u32
     }
