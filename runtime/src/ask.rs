@@ -61,7 +61,7 @@ impl Ask<'_> {
     /// Splits this policy's part off the outcome of several, which are split in the order in which they were
     /// asked.
     pub(crate) fn part_of(&self, outcome: &mut Outcome) -> Outcome {
-        outcome.split_off(self.quotas().len())
+        outcome.split_off(self.counter_count())
     }
 
     /// The decision that follows from this policy's part of the outcome.
@@ -117,7 +117,7 @@ impl Ask<'_> {
 
     /// Returns how many counters are asked for.
     pub(crate) fn counter_count(&self) -> usize {
-        self.counters(0).count()
+        self.quotas().len()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::store::fallback::{OnStoreError, StoreWithFallback};
 use crate::store::remote::{Begun, Concluded};
 use crate::store::{Counter, Operation, Outcome, Ticket};
 
-/// Makes decisions. Knows nothing of HTTP.
+/// Makes decisions about keys.
 pub(crate) struct Limiter {
     pub(crate) store: StoreWithFallback,
     pub(crate) key_prefix: Cow<'static, str>,
@@ -64,21 +64,13 @@ impl Limiter {
     }
 
     /// Applies `operation` to all of `asks` in one call of the store.
-    pub(crate) async fn decide(&self, operation: Operation, asks: &[Ask<'_>]) -> Result<Outcome, StoreError> {
-        self.decide_or(operation, asks, self.strictest(asks)).await.outcome
-    }
-
-    /// Charges all of `asks` in one call of the store, if all of them have room.
-    pub(crate) async fn take(&self, asks: &[Ask<'_>]) -> Concluded {
-        self.decide_or(Operation::Take, asks, self.strictest(asks)).await
+    pub(crate) async fn decide(&self, operation: Operation, asks: &[Ask<'_>]) -> Concluded {
+        self.decide_or(operation, asks, self.strictest(asks)).await
     }
 
     /// Applies `operation` with `on_error` as what to do when the store fails.
     async fn decide_or(&self, operation: Operation, asks: &[Ask<'_>], on_error: OnStoreError) -> Concluded {
         let counters = counters(asks);
-        if counters.is_empty() {
-            return Concluded::in_time(Ok(Outcome::new(true, [])));
-        }
         let concluded = match self.store.begin(operation, &counters, || on_error) {
             Begun::Decided(outcome) => return Concluded::in_time(outcome),
             Begun::Asked(mut ticket) => {
@@ -87,7 +79,10 @@ impl Limiter {
             }
             Begun::Unasked => self.store.apply(operation, &counters, on_error).await,
         };
-        renounce_denied(operation, &counters, concluded)
+        match operation {
+            Operation::Take => renounce_denied(&counters, concluded),
+            _ => concluded,
+        }
     }
 
     /// Gives back what was charged in the store. If the store is unavailable by now, the memory does not take its
@@ -101,60 +96,45 @@ impl Limiter {
     }
 
     /// Gives back what was charged in this process while the store was unavailable.
-    pub(crate) fn give_back_in_process(&self, asks: &[Ask<'_>]) -> Result<Outcome, StoreError> {
+    pub(crate) fn give_back_in_process(&self, asks: &[Ask<'_>]) -> Outcome {
         self.store.give_back_in_process(&counters(asks))
     }
 
-    /// Applies `operation` to all of `asks` in one call of the store, or begins to.
-    pub(crate) fn begin<'a, 'p: 'a>(
-        &self,
-        operation: Operation,
-        asks: impl IntoIterator<Item = &'a Ask<'p>> + Clone,
-    ) -> Begun {
+    /// Charges all of `asks` in one call of the store, if all of them have room, or begins to.
+    pub(crate) fn begin<'a, 'p: 'a>(&self, asks: impl IntoIterator<Item = &'a Ask<'p>> + Clone) -> Begun {
         // Most requests ask one policy with one quota.
         if let Some(counter) = only_counter(asks.clone()) {
-            return self.store.begin(operation, &[counter], || self.strictest(asks));
+            return self.store.begin(Operation::Take, &[counter], || self.strictest(asks));
         }
-        self.begin_all(operation, asks)
+        self.begin_all(asks)
     }
 
     #[inline(never)] // most requests ask for one counter
-    fn begin_all<'a, 'p: 'a>(
-        &self,
-        operation: Operation,
-        asks: impl IntoIterator<Item = &'a Ask<'p>> + Clone,
-    ) -> Begun {
+    fn begin_all<'a, 'p: 'a>(&self, asks: impl IntoIterator<Item = &'a Ask<'p>> + Clone) -> Begun {
         let counters = counters(asks.clone());
-        if counters.is_empty() {
-            return Begun::Decided(Ok(Outcome::new(true, [])));
-        }
-        self.store.begin(operation, &counters, || self.strictest(asks))
+        self.store.begin(Operation::Take, &counters, || self.strictest(asks))
     }
 
-    /// Returns what the store has answered. `asks` are those that the call was begun with.
+    /// Returns what the store has answered to what was [begun](Self::begin) for `asks`.
     pub(crate) fn conclude<'a, 'p: 'a>(
         &self,
-        operation: Operation,
         asks: impl IntoIterator<Item = &'a Ask<'p>> + Clone,
         ticket: &Ticket,
     ) -> Concluded {
         let counters = counters(asks.clone());
-        let concluded = self.store.conclude(operation, &counters, ticket, || self.strictest(asks));
-        renounce_denied(operation, &counters, concluded)
+        let concluded = self.store.conclude(Operation::Take, &counters, ticket, || self.strictest(asks));
+        renounce_denied(&counters, concluded)
     }
 
-    /// Applies `operation` to all of `asks` in one call of the store, and waits for the answer.
-    pub(crate) async fn apply(&self, operation: Operation, asks: &[Ask<'_>]) -> Concluded {
+    /// Does what [`begin`](Self::begin) has left unasked.
+    pub(crate) async fn take(&self, asks: &[Ask<'_>]) -> Concluded {
         let counters = counters(asks);
-        let concluded = self.store.apply(operation, &counters, self.strictest(asks)).await;
-        renounce_denied(operation, &counters, concluded)
+        let concluded = self.store.apply(Operation::Take, &counters, self.strictest(asks)).await;
+        renounce_denied(&counters, concluded)
     }
 
     pub(crate) async fn reset(&self, asks: &[Ask<'_>]) -> Result<(), StoreError> {
-        match &counters(asks)[..] {
-            [] => Ok(()),
-            counters => self.store.reset(counters).await,
-        }
+        self.store.reset(&counters(asks)).await
     }
 
     /// What to do when the store fails: the strictest choice of the policies that can deny.
@@ -167,13 +147,10 @@ impl Limiter {
 }
 
 /// Sees to it that what is denied because the store was late is not charged there.
-fn renounce_denied(operation: Operation, counters: &[Counter<'_>], concluded: Concluded) -> Concluded {
+fn renounce_denied(counters: &[Counter<'_>], concluded: Concluded) -> Concluded {
     let Concluded { outcome, mut late } = concluded;
     let is_denied = outcome.as_ref().map_or(true, Outcome::is_denial);
-    if operation == Operation::Take
-        && is_denied
-        && let Some(late) = late.take()
-    {
+    if is_denied && let Some(late) = late.take() {
         late.renounce(0, counters);
     }
     Concluded { outcome, late }

@@ -171,7 +171,7 @@ impl RateLimiter {
         let limiter = &self.0.limiter;
         let checks = checks.into_iter();
         let asks: Vec<Ask<'p>> = checks.map(|(policy, key)| limiter.ask(policy, key)).collect();
-        let decided = limiter.decide(Operation::Take, &asks).await;
+        let decided = limiter.decide(Operation::Take, &asks).await.outcome;
         let mut outcome = decided.inspect_err(|_| asks.iter().for_each(Ask::report_refused))?;
         let decide = |ask: &Ask<'_>| {
             let part = ask.part_of(&mut outcome);
@@ -222,7 +222,7 @@ impl RateLimiter {
         loop {
             // Looked up in each round, since an amendment may have changed the policy.
             let asks = [self.0.limiter.ask(policy, key.clone())];
-            let decided = self.0.limiter.decide(Operation::Take, &asks).await;
+            let decided = self.0.limiter.decide(Operation::Take, &asks).await.outcome;
             let [ask] = &asks;
             let outcome = decided.inspect_err(|_| ask.report_refused())?;
             let decision = ask.decision(&outcome);
@@ -294,7 +294,7 @@ impl RateLimiter {
 
     async fn decide(&self, operation: Operation, ask: Ask<'_>) -> Result<Decision, Error> {
         let asks = [ask];
-        let decided = self.0.limiter.decide(operation, &asks).await;
+        let decided = self.0.limiter.decide(operation, &asks).await.outcome;
         let [ask] = &asks;
         if operation == Operation::Take {
             match &decided {
@@ -362,8 +362,8 @@ impl RateLimiter {
     /// it.
     ///
     /// Use this for a status page. It is no reason to take an instance out of service, since the instance works
-    /// without the store, as they also are once the limiter is closed. A store that refuses single checks is not
-    /// unavailable. Always false if this process is the store.
+    /// without the store. A store that refuses single checks is not unavailable. Also true once the limiter is
+    /// [closed](Self::close). Always false if this process is the store.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {

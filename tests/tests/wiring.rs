@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::connect_info::MockConnectInfo;
 use axum::routing::get;
 use axum::{Extension, Router};
-use axum_rate_limit::{Decisions, Key, Policy, Quota, RateLimiter, rate_limit};
+use axum_rate_limit::{Decisions, Denial, Key, Policy, Quota, RateLimiter, RequestLimiter, rate_limit};
 use http::request::Parts;
 use http::{Request, StatusCode};
 use tests::{App, Log};
@@ -66,6 +66,24 @@ async fn what_is_missing_is_500_and_one_line_that_says_what_to_add() {
 }
 
 /// This holds wherever the routes come from, and also if the same limiter is a layer of some of them.
+const MAILS: Policy = Policy::new("mails").per_minute(2);
+
+async fn without_a_name(limiter: RequestLimiter) -> Result<(), Denial> {
+    limiter.check(&MAILS, "").await
+}
+
+#[tokio::test]
+async fn an_empty_key_of_a_handler_is_shared_where_nobody_is_told_apart() {
+    let (log, _guard) = Log::of_this_thread();
+    let router = Router::new().route("/", get(without_a_name)).layer(RateLimiter::memory());
+    for expected in [StatusCode::OK, StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE] {
+        assert_eq!(status(&router).await, expected);
+    }
+    let lines = log.lines_with("ERROR", &["mails", "no peer address", "share one quota"]);
+    assert_eq!(lines.len(), 1, "{:?}", log.lines());
+    assert!(!lines[0].contains("500"), "{lines:?}");
+}
+
 #[tokio::test]
 async fn a_limiter_around_the_router_serves_all_its_routes() {
     let limiter = RateLimiter::memory();

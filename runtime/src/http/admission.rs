@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use super::entries::Entries;
 use super::faults::{internal_error, no_layer, no_peer, sent_from_within};
 use super::ledger::Ledger;
-use super::{Answers, denial, identity, policy_functions};
+use super::{Answers, denied, identity, policy_functions};
 use crate::ask::Ask;
 use crate::decision::Decision;
 use crate::error::StoreError;
@@ -22,7 +22,7 @@ use crate::inline_string::InlineString;
 use crate::key::NoPeer;
 use crate::policy::Policy;
 use crate::store::remote::{Begun, Concluded};
-use crate::store::{BoxFuture, Operation, Outcome, Ticket};
+use crate::store::{BoxFuture, Outcome, Ticket};
 
 /// Whether a request may go on.
 pub(super) enum Admission<'a> {
@@ -56,7 +56,8 @@ impl Future for Admission<'_> {
     }
 }
 
-/// A request that waits for a decision. Dropping it strikes out the entries that are still undecided.
+/// A request that waits for a decision. Dropping it strikes out the entries that are still undecided, under the
+/// ledger's lock. So it must not be dropped where the ledger is locked, and is made only when it leaves the lock.
 pub(super) struct Undecided<'a> {
     ledger: &'a Ledger,
     parts: &'a Parts,
@@ -70,7 +71,7 @@ impl<'a> Undecided<'a> {
         let limiter = self.ledger.limiter();
         self.settle(|entries| {
             let asks = entries.asked(self.admission).iter().map(|entry| &entry.ask);
-            limiter.conclude(Operation::Take, asks, ticket)
+            limiter.conclude(asks, ticket)
         })
     }
 
@@ -78,9 +79,10 @@ impl<'a> Undecided<'a> {
     #[inline(never)] // it is long, and counting in memory does not need it
     fn ask(self, asks: SmallVec<[Ask<'static>; 1]>) -> BoxFuture<'a, Result<(), Response>> {
         Box::pin(async move {
-            // Moves all of `self` into the future: a drop at the end of `ask` would strike out the entries.
+            // Moves all of `self` into the future. Dropped at the end of `ask`, where the ledger is locked, it would wait
+            // for that lock for ever.
             let undecided = &self;
-            let concluded = undecided.ledger.limiter().apply(Operation::Take, &asks).await;
+            let concluded = undecided.ledger.limiter().take(&asks).await;
             undecided.settle(|_| concluded)
         })
     }
@@ -134,7 +136,7 @@ impl Ledger {
             return Err(refusal);
         }
         let asks = entries.asked(admission).iter().map(|entry| &entry.ask);
-        let begun = self.limiter().begin(Operation::Take, asks);
+        let begun = self.limiter().begin(asks);
         let undecided = || Undecided { ledger: self, parts, admission, policies };
         Ok(match begun {
             // Most are decided on the spot, without a future that would have to be moved around.
@@ -210,10 +212,10 @@ impl Refusal {
             Self::Denied(denying) => {
                 longest_wait(&denying).map_or_else(internal_error, |(longest, policy)| {
                     let deny = denying.iter().map(|(decision, _)| decision);
-                    denial::by_quota(parts, longest, policy, deny, answers)
+                    denied::by_quota(parts, longest, policy, deny, answers)
                 })
             }
-            Self::Store(error) => denial::by_store(parts, error, answers),
+            Self::Store(error) => denied::by_store(parts, error, answers),
             Self::NoPeer(policy) => no_peer(policy),
         }
     }

@@ -12,6 +12,9 @@ use crate::policy::Policy;
 use crate::store::{LateCheck, Outcome};
 
 /// A policy, and what it decided.
+///
+/// An entry is *asked* until it has an outcome. Then it has *passed*, is *denied*, or was *spared*: the policy had room,
+/// but was not charged since another one denied. If the request is sent again, what was spared is asked again.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) ask: Ask<'static>,
@@ -20,6 +23,7 @@ pub(super) struct Entry {
     /// How much of the policy's quotas this request holds.
     pub(super) charged: Charged,
     /// The store's checks that missed their deadlines, if this entry was decided without the store because of that.
+    /// What they may have charged are the same units as `charged.in_process`, which stood in for them.
     late: Vec<LatePart>,
     /// The admission that it belongs to: policies of one admission are asked together. 0 if a handler has checked it by
     /// itself.
@@ -248,15 +252,10 @@ impl Entry {
         entry
     }
 
-    /// Records that a handler has checked the same again. Without readings, nobody knows where the counters stand, and
-    /// the entry goes on telling what is known.
+    /// Records that a handler has checked the same again.
     pub(super) fn check_again(&mut self, ask: Ask<'static>, outcome: Outcome, late: Option<LatePart>) {
         self.ask = ask;
-        let known = self.outcome.take().filter(|_| outcome.readings().is_empty());
         self.note_check(outcome, late);
-        if known.is_some() {
-            self.outcome = known;
-        }
     }
 
     fn note_check(&mut self, outcome: Outcome, late: Option<LatePart>) {
@@ -278,7 +277,10 @@ impl Entry {
             self.charge(self.ask.cost, &part);
         }
         self.ask.report(&part);
-        self.outcome = Some(part);
+        // Without readings, nobody knows where the counters stand, and the entry goes on telling what is known.
+        if self.outcome.is_none() || !part.readings().is_empty() {
+            self.outcome = Some(part);
+        }
     }
 
     /// Records that `cost` was charged, in the place that `part` tells.

@@ -4,7 +4,7 @@
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
-use super::denial::{detail, store_away};
+use super::denied::{detail, store_away};
 use crate::error::Error;
 use crate::log_throttle::{LogThrottle, OncePerPolicy};
 use crate::policy::Policy;
@@ -47,16 +47,27 @@ pub(super) fn sent_from_within(policies: &[&'static Policy]) -> Response {
 #[cold]
 pub(super) fn no_peer(policy: &'static str) -> Response {
     static REQUESTS: LogThrottle = LogThrottle::new();
-    if let Some(requests) = REQUESTS.occurs() {
+    tell_no_peer(&REQUESTS, policy, "it is answered with 500");
+    internal_error()
+}
+
+/// Logs that a handler checks an empty key where clients can't be told apart.
+#[cold]
+pub(super) fn shared_without_peer(policy: &'static str) {
+    static REQUESTS: LogThrottle = LogThrottle::new();
+    tell_no_peer(&REQUESTS, policy, "all such requests share one quota");
+}
+
+fn tell_no_peer(requests: &LogThrottle, policy: &'static str, so: &str) {
+    if let Some(requests) = requests.occurs() {
         tracing::error!(
             policy,
             requests,
-            "a rate-limited request has no peer address, so it is answered with 500: serve the router with \
+            "a rate-limited request has no peer address, so {so}: serve the router with \
              `app.into_make_service_with_connect_info::<SocketAddr>()`, or in a test add \
              `.layer(MockConnectInfo(SocketAddr::from(([127, 0, 0, 1], 0))))` (logged at most once in ten seconds)"
         );
     }
-    internal_error()
 }
 
 /// The response when a handler returns the error of [`check`](crate::RateLimiter::check) or

@@ -107,7 +107,7 @@ impl Ledger {
         });
         let mut result = Ok(());
         for asks in asks.chunks(MOST_AT_ONCE) {
-            match self.limiter().decide(Operation::Add, asks).await {
+            match self.limiter().decide(Operation::Add, asks).await.outcome {
                 Ok(outcome) => self.note(Operation::Add, asks, outcome),
                 Err(error) => result = result.and(Err(error)),
             }
@@ -192,7 +192,7 @@ impl Ledger {
             ask.renounce(&late.check, late.first);
         }
         if !to_process.is_empty() {
-            self.note(Operation::GiveBack, &to_process, limiter.give_back_in_process(&to_process)?);
+            self.note(Operation::GiveBack, &to_process, limiter.give_back_in_process(&to_process));
         }
         let mut result = Ok(());
         for asks in to_store.chunks(MOST_AT_ONCE) {

@@ -4,15 +4,15 @@
 //! router asks for [`admission`], which checks the policies under keys made from the request's [`identity`]. The
 //! ledger keeps what was decided in its [`entries`] and [`checks`], which a handler reads as [`decisions`], corrects
 //! through a [`charge`] and adds to with a [`request_limiter`], and the layer turns it into response [`fields`]. A
-//! [`denial`], which may be a [`problem`], is answered at once, and so are [`faults`] of the program; a denial of what
-//! the handler has checked is an [error](denial_error) that the handler returns.
+//! request that is [`denied`], perhaps with a [`problem`], is answered at once, and so are [`faults`] of the program; the
+//! [`denial`] of what a handler has checked is an error that the handler returns.
 
 mod admission;
 mod charge;
 mod checks;
 mod decisions;
 mod denial;
-mod denial_error;
+mod denied;
 mod entries;
 mod faults;
 mod fields;
@@ -29,9 +29,9 @@ use http::StatusCode;
 
 pub use charge::Charge;
 pub use decisions::{Decisions, NoLayer};
-pub(crate) use denial::OnDenied;
-pub use denial::{Denied, Reason};
-pub use denial_error::Denial;
+pub use denial::Denial;
+pub(crate) use denied::OnDenied;
+pub use denied::{Denied, Reason};
 pub use fields::Headers;
 #[cfg(feature = "openapi-router")]
 pub(crate) use guard::GuardLayer;

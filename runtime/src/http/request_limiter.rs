@@ -10,10 +10,10 @@ use smallvec::SmallVec;
 
 use super::admission::longest_wait;
 use super::decisions::{Decisions, NoLayer};
-use super::denial::Reason;
-use super::denial_error::{Denial, Denying};
+use super::denial::{Denial, Denying};
+use super::denied::Reason;
 use super::entries::LatePart;
-use super::faults::no_peer;
+use super::faults::shared_without_peer;
 use super::ledger::Ledger;
 use super::{identity, policy_functions};
 use crate::ask::Ask;
@@ -22,6 +22,7 @@ use crate::in_force::Effective;
 use crate::key::Key;
 use crate::policy::Policy;
 use crate::rate_limiter::RateLimiter;
+use crate::store::Operation;
 use crate::store::remote::Concluded;
 
 /// An extractor that checks policies in a handler, for keys that only the handler knows: a name in the body, say.
@@ -192,8 +193,7 @@ impl RequestLimiter {
         let client = || {
             let ip = self.client_ip();
             if ip.is_none() {
-                // This is no attribute that could answer so, but the log says what lacks.
-                let _ = no_peer(policy.name());
+                shared_without_peer(policy.name());
             }
             ip
         };
@@ -204,7 +204,7 @@ impl RequestLimiter {
 
     /// Asks all of `asks` at once.
     async fn decide(&self, asks: Asks) -> Result<(), Denial> {
-        let Concluded { outcome, late } = self.ledger.limiter().take(&asks).await;
+        let Concluded { outcome, late } = self.ledger.limiter().decide(Operation::Take, &asks).await;
         let mut outcome = match outcome {
             Ok(outcome) => outcome,
             Err(error) => {

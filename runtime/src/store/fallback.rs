@@ -97,6 +97,8 @@ impl StoreWithFallback {
         on_error: impl FnOnce() -> OnStoreError,
     ) -> Begun {
         let outcome = match &self.store {
+            // A client without a limit has no counters.
+            _ if counters.is_empty() => Ok(Outcome::new(true, [])),
             None => self.memory.apply_now(operation, counters),
             Some(remote) => match remote.begin(operation, counters) {
                 Begun::Decided(outcome) => outcome,
@@ -135,8 +137,8 @@ impl StoreWithFallback {
     }
 
     /// Gives back what the memory was charged in place of the store.
-    pub(crate) fn give_back_in_process(&self, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
-        self.memory.apply_now(Operation::GiveBack, &self.share(counters)).map(Outcome::degraded)
+    pub(crate) fn give_back_in_process(&self, counters: &[Counter<'_>]) -> Outcome {
+        self.memory.give_back(&self.share(counters)).degraded()
     }
 
     /// Decides where the store has failed.
@@ -201,6 +203,9 @@ impl StoreWithFallback {
     /// Forgets `counters` here and in the store. If the store can't be told, that is an error, whatever the
     /// limiter does when the store fails.
     pub(crate) async fn reset(&self, counters: &[Counter<'_>]) -> Result<(), StoreError> {
+        if counters.is_empty() {
+            return Ok(());
+        }
         self.memory.apply_now(Operation::Reset, counters)?;
         self.ask(Operation::Reset, counters).await.outcome.map(|_| ())
     }

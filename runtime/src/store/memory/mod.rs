@@ -4,6 +4,7 @@
 //! Adding a key also looks at a few other counters and drops those that have expired. So the work of forgetting
 //! is spread over the work of remembering, and nothing ever stops to sweep.
 
+mod held;
 #[cfg(all(test, interleavings))]
 mod interleavings;
 mod shard;
@@ -17,7 +18,8 @@ use loom::sync::{Mutex, MutexGuard};
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
-use self::shard::{Full, Shard, Slot};
+use self::held::Held;
+use self::shard::{Shard, Slot};
 use super::{Counter, Operation, Outcome, Reading, Store};
 use crate::algorithm::{Rule, State};
 use crate::clock::Clock;
@@ -75,9 +77,15 @@ impl MemoryStore {
     ///
     /// If there is no room for a counter that has to be remembered.
     pub fn apply_now(&self, operation: Operation, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
-        match (operation, counters) {
-            (Operation::Take, [counter]) => self.take(counter),
-            _ => self.apply_all(operation, counters),
+        match operation {
+            Operation::Take => match counters {
+                [counter] => self.take(counter),
+                _ => self.take_all(counters),
+            },
+            Operation::Add => self.add(counters),
+            Operation::GiveBack => Ok(self.give_back(counters)),
+            Operation::Peek => Ok(Outcome::new(false, Held::lock(self, counters).readings(counters))),
+            Operation::Reset => Ok(self.reset(counters)),
         }
     }
 
@@ -119,52 +127,38 @@ impl MemoryStore {
         Ok(reading)
     }
 
-    /// Applies `operation` to any number of counters.
-    fn apply_all(&self, operation: Operation, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
+    /// Takes from counters of which all must have room.
+    fn take_all(&self, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
         let mut held = Held::lock(self, counters);
         let asked = held.readings(counters);
-        let mut charged: SmallVec<[bool; 2]> = match operation {
-            Operation::Take => charged(counters, &asked),
-            Operation::Add | Operation::GiveBack => counters.iter().map(|counter| counter.cost > 0).collect(),
-            Operation::Peek => return Ok(Outcome::new(false, asked)),
-            Operation::Reset => {
-                for (index, counter) in counters.iter().enumerate() {
-                    held.remove(index, counter);
-                }
-                return Ok(Outcome::new(false, held.readings(counters)));
-            }
-        };
-        if operation == Operation::GiveBack {
-            for (index, counter) in concerned(counters, &charged) {
-                held.give_back(index, counter);
-            }
-        } else {
-            for (index, counter) in counters.iter().enumerate() {
-                if !charged[index] || held.reserve(index, counter).is_ok() {
-                    continue;
-                }
-                // A policy in shadow never denies.
-                charged[index] = false;
-                if !counter.shadow {
-                    for (index, counter) in concerned(counters, &charged) {
-                        held.release(index, counter);
-                    }
-                    return Err(StoreError::Full { max_keys: self.max_keys });
-                }
-            }
-            for (index, counter) in concerned(counters, &charged) {
-                held.charge(index, counter);
-            }
+        held.charge_all(counters, charged(counters, &asked))?;
+        Ok(changed(passes(counters, &asked), &asked, &held.readings(counters)))
+    }
+
+    /// Charges counters whether they have room or not.
+    fn add(&self, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
+        let mut held = Held::lock(self, counters);
+        let before = held.readings(counters);
+        held.charge_all(counters, counters.iter().map(|counter| counter.cost > 0).collect())?;
+        Ok(changed(true, &before, &held.readings(counters)))
+    }
+
+    /// Gives back to counters, which needs no room.
+    pub(super) fn give_back(&self, counters: &[Counter<'_>]) -> Outcome {
+        let mut held = Held::lock(self, counters);
+        let before = held.readings(counters);
+        for (index, counter) in counters.iter().enumerate() {
+            held.give_back(index, counter);
         }
-        let taken = passes(counters, &asked) || operation != Operation::Take;
-        let stands = held.readings(counters);
-        // Whether a cost fits is told as it was before the charge, how much is left as it is after it.
-        let readings = stands.iter().zip(&asked).map(|(stands, asked)| Reading {
-            fits: asked.fits,
-            retry_after: asked.retry_after,
-            ..*stands
-        });
-        Ok(Outcome::new(taken, readings))
+        changed(true, &before, &held.readings(counters))
+    }
+
+    fn reset(&self, counters: &[Counter<'_>]) -> Outcome {
+        let mut held = Held::lock(self, counters);
+        for (index, counter) in counters.iter().enumerate() {
+            held.remove(index, counter);
+        }
+        Outcome::new(false, held.readings(counters))
     }
 
     /// How many counters it holds, expired ones among them.
@@ -185,12 +179,14 @@ impl MemoryStore {
     }
 }
 
-/// Returns the counters that are charged, with their indices.
-fn concerned<'a, 'k>(
-    counters: &'a [Counter<'k>],
-    charged: &'a [bool],
-) -> impl Iterator<Item = (usize, &'a Counter<'k>)> {
-    counters.iter().enumerate().filter(|(index, _)| charged[*index])
+/// Returns the outcome of a change. Whether a cost fits is told as it was before, how much is left as it is after it.
+fn changed(taken: bool, before: &[Reading], after: &[Reading]) -> Outcome {
+    let readings = after.iter().zip(before).map(|(after, before)| Reading {
+        fits: before.fits,
+        retry_after: before.retry_after,
+        ..*after
+    });
+    Outcome::new(taken, readings)
 }
 
 /// Whether all policies that are not in shadow allow.
@@ -228,78 +224,6 @@ fn lock(shard: &Padded) -> MutexGuard<'_, Shard> {
     #[cfg(all(test, interleavings))]
     let guard = guard.expect("no thread panics with it");
     guard
-}
-
-/// The shards that a call needs, all locked, in the order of their numbers so that no two calls deadlock.
-struct Held<'a> {
-    store: &'a MemoryStore,
-    now: u64,
-    guards: SmallVec<[MutexGuard<'a, Shard>; 2]>,
-    /// For each counter, the hash of its key and the index of its shard in `guards`.
-    places: SmallVec<[(u64, usize); 2]>,
-}
-
-impl<'a> Held<'a> {
-    fn lock(store: &'a MemoryStore, counters: &[Counter<'_>]) -> Self {
-        let hashes: SmallVec<[u64; 2]> =
-            counters.iter().map(|counter| store.hasher.hash_one(counter.key)).collect();
-        let mut numbers: SmallVec<[usize; 2]> = hashes.iter().map(|hash| store.shard_of(*hash)).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        let place = |hash: &u64| {
-            let shard = numbers.iter().position(|number| *number == store.shard_of(*hash));
-            (*hash, shard.unwrap_or_default())
-        };
-        let places = hashes.iter().map(place).collect();
-        let guards = numbers.iter().map(|number| lock(&store.shards[*number])).collect();
-        // Not before all are locked, or a counter could see time go back.
-        let now = store.clock.now_micros();
-        Self { store, now, guards, places }
-    }
-
-    fn readings(&self, counters: &[Counter<'_>]) -> SmallVec<[Reading; 2]> {
-        let reading = |(counter, (hash, shard)): (&Counter<'_>, &(u64, usize))| {
-            let rule = Rule::new(counter.quota, counter.algorithm);
-            let read = |state: &State| state.read(&rule, self.now, counter.cost.into());
-            let state = self.guards[*shard].state_at(*hash, counter, self.now);
-            state.map_or_else(|| read(&State::new(counter.algorithm)), read)
-        };
-        counters.iter().zip(&self.places).map(reading).collect()
-    }
-
-    fn remove(&mut self, index: usize, counter: &Counter<'_>) {
-        let (hash, shard) = self.places[index];
-        self.guards[shard].remove(hash, counter);
-    }
-
-    /// Makes sure that there is a slot for `counter`.
-    fn reserve(&mut self, index: usize, counter: &Counter<'_>) -> Result<(), Full> {
-        let (hash, shard) = self.places[index];
-        self.guards[shard].reserve(&self.store.hasher, hash, counter, self.now, self.store.max_per_shard())
-    }
-
-    /// Removes a reserved slot that nothing has been charged to.
-    fn release(&mut self, index: usize, counter: &Counter<'_>) {
-        let (hash, shard) = self.places[index];
-        self.guards[shard].release(hash, counter);
-    }
-
-    fn charge(&mut self, index: usize, counter: &Counter<'_>) {
-        let now = self.now;
-        self.change(index, counter, |state, rule| state.charge(rule, now, counter.cost.into()));
-    }
-
-    fn give_back(&mut self, index: usize, counter: &Counter<'_>) {
-        let now = self.now;
-        self.change(index, counter, |state, rule| state.give_back(rule, now, counter.cost.into()));
-    }
-
-    fn change(&mut self, index: usize, counter: &Counter<'_>, change: impl FnOnce(&mut State, &Rule)) {
-        let (hash, shard) = self.places[index];
-        if let Some(slot) = self.guards[shard].find_mut(hash, counter) {
-            slot.change(&Rule::new(counter.quota, counter.algorithm), change);
-        }
-    }
 }
 
 #[cfg(all(test, feature = "test-util", not(interleavings)))]
