@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, FromRequestParts as _, Path, Request};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use axum_rate_limit::store::{Counter, Operation, Outcome, Reading, Store};
 use axum_rate_limit::{
     Builder, Charge, Decision, Decisions, Denial, Headers, Key, KeyPart, ManualClock, OnStoreError, Policy,
@@ -103,6 +103,25 @@ async fn a_store_that_is_away_denies_if_it_is_to() {
     let refused = send(&app, "GET", "/", "").await;
     assert_eq!((refused.status, refused.field("retry-after")), (503, "1"));
     assert_eq!(refused.body, r#"{"detail":"The rate limit can't be checked at the moment."}"#);
+}
+
+#[tokio::test]
+async fn what_is_checked_after_the_response_is_counted_but_not_remembered() {
+    const MESSAGES: Policy = Policy::new("messages").per_hour(2);
+    async fn opens(limiter: RequestLimiter) -> (Extension<RequestLimiter>, &'static str) {
+        limiter.check(&MESSAGES, "hello").await.expect("it is the first");
+        (Extension(limiter), "opened")
+    }
+    let app = Router::new().route("/", get(opens)).layer(RateLimiter::memory());
+    let response =
+        app.oneshot(Request::get("/").body(Body::empty()).expect("a request")).await.expect("infallible");
+    let limiter = response.extensions().get::<RequestLimiter>().expect("the handler's");
+    for (key, passes) in
+        [("a", true), ("a", true), ("a", false), ("b", true), ("hello", true), ("hello", false)]
+    {
+        assert_eq!(limiter.check(&MESSAGES, key).await.is_ok(), passes, "{key}");
+    }
+    assert_eq!(limiter.decisions().len(), 1, "a socket may check any number of keys");
 }
 
 const MAILS: Policy = Policy::new("mails").per_hour(10);

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use axum::body::Body;
 use axum::extract::connect_info::MockConnectInfo;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
 use axum_rate_limit::{Decisions, Denial, Key, Policy, Quota, RateLimiter, RequestLimiter, rate_limit};
@@ -82,6 +83,47 @@ async fn an_empty_key_of_a_handler_is_shared_where_nobody_is_told_apart() {
     let lines = log.lines_with("ERROR", &["mails", "no peer address", "share one quota"]);
     assert_eq!(lines.len(), 1, "{:?}", log.lines());
     assert!(!lines[0].contains("500"), "{lines:?}");
+}
+
+const ONCE: Policy = Policy::new("once").per_minute(1);
+const NEVER_MIND: Policy = Policy::new("never-mind").per_minute(1);
+
+/// An error that is a response of its own, whatever caused it.
+struct Failure;
+
+impl From<Denial> for Failure {
+    fn from(_: Denial) -> Self {
+        Self
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        StatusCode::INTERNAL_SERVER_ERROR.into_response()
+    }
+}
+
+async fn swallowed(limiter: RequestLimiter) -> Result<(), Failure> {
+    Ok(limiter.check(&ONCE, "all").await?)
+}
+
+async fn survived(limiter: RequestLimiter) -> &'static str {
+    if limiter.check(&NEVER_MIND, "all").await.is_ok() { "passed" } else { "denied" }
+}
+
+#[tokio::test]
+async fn a_denial_that_became_another_error_is_warned_of_once() {
+    let (log, _guard) = Log::of_this_thread();
+    let router = Router::new().route("/", get(swallowed)).layer(RateLimiter::memory());
+    for expected in [StatusCode::OK, StatusCode::INTERNAL_SERVER_ERROR, StatusCode::INTERNAL_SERVER_ERROR] {
+        assert_eq!(status(&router).await, expected);
+    }
+    assert_eq!(log.lines_with("WARN", &["once", "answer with the `Denial`"]).len(), 1, "{:?}", log.lines());
+    let router = Router::new().route("/", get(survived)).layer(RateLimiter::memory());
+    for _ in 0..2 {
+        assert_eq!(status(&router).await, StatusCode::OK);
+    }
+    assert!(log.lines_with("WARN", &["never-mind"]).is_empty(), "{:?}", log.lines());
 }
 
 #[tokio::test]

@@ -3,8 +3,11 @@
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use smallvec::SmallVec;
 
-use super::denied::{detail, store_away};
+use super::checks::Checks;
+use super::denied::{detail, status, store_away};
+use super::ledger::Ledger;
 use crate::error::Error;
 use crate::log_throttle::{LogThrottle, OncePerPolicy};
 use crate::policy::Policy;
@@ -42,6 +45,28 @@ pub(super) fn sent_from_within(policies: &[&'static Policy]) -> Response {
         );
     }
     internal_error()
+}
+
+/// Logs that a handler's check was denied, and the response is neither that denial nor a success.
+#[cold]
+pub(super) fn denial_in_vain(ledger: &Ledger) {
+    static TOLD: OncePerPolicy = OncePerPolicy::new();
+    let fault = StatusCode::INTERNAL_SERVER_ERROR;
+    let denying: SmallVec<[&'static str; 1]> = ledger.with_entries(|entries| {
+        let denied = entries.checks().into_iter().flat_map(Checks::latest).filter(|entry| entry.is_denied());
+        let policies = denied.map(|entry| &entry.ask.policy);
+        policies
+            .filter(|policy| status(policy, ledger.answers()) != fault)
+            .map(|policy| policy.name())
+            .collect()
+    });
+    for policy in denying.into_iter().filter(|policy| TOLD.is_first(policy)) {
+        tracing::warn!(
+            policy,
+            "a handler's check was denied, and the request is answered with 500: an error that the `Denial` becomes has \
+             to answer with the `Denial` (logged once for each policy)"
+        );
+    }
 }
 
 #[cold]

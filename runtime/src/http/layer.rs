@@ -9,13 +9,13 @@ use axum::ServiceExt;
 use axum::extract::Request;
 use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use axum::routing::{IntoMakeService, Router};
-use http::{Extensions, HeaderMap, Response};
+use http::{Extensions, HeaderMap, Response, StatusCode};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::Headers;
 use super::ledger::Ledger;
+use super::{Headers, faults};
 use crate::rate_limiter::RateLimiter;
 use crate::store::BoxFuture;
 
@@ -153,8 +153,11 @@ where
         } else {
             let mut response = ready!(this.inner.poll(cx))?;
             let Some(ledger) = this.ledger.take() else { return Poll::Ready(Ok(response)) };
+            if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
+                faults::denial_in_vain(&ledger);
+            }
             if !ledger.depends_on_answer() {
-                write_fields(&ledger, response.headers_mut());
+                finish(&ledger, response.headers_mut());
                 return Poll::Ready(Ok(response));
             }
             Box::new(HeldResponse::of(response, ledger))
@@ -165,7 +168,7 @@ where
         }
         let HeldResponse { answer, ledger, .. } = *held;
         Poll::Ready(answer.map(|mut response| {
-            write_fields(&ledger, response.headers_mut());
+            finish(&ledger, response.headers_mut());
             response
         }))
     }
@@ -185,13 +188,18 @@ impl<F: Future + fmt::Debug> fmt::Debug for ResponseFuture<F> {
     }
 }
 
+/// Writes the response fields, and notes that no more is told.
+fn finish(ledger: &Ledger, headers: &mut HeaderMap) {
+    ledger.end();
+    let fields = ledger.answers().headers;
+    if fields != Headers::Off {
+        write_fields(ledger, fields, headers);
+    }
+}
+
 /// Writes the response fields for what has been decided.
 #[inline(never)] // it is long, and needed only where fields are written
-fn write_fields(ledger: &Ledger, headers: &mut HeaderMap) {
-    let fields = ledger.answers().headers;
-    if fields == Headers::Off {
-        return;
-    }
+fn write_fields(ledger: &Ledger, fields: Headers, headers: &mut HeaderMap) {
     let told = ledger.with_entries(|entries| entries.told());
     fields.write(&told, headers);
 }

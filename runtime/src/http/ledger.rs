@@ -35,6 +35,7 @@ struct Record {
     rate_limiter: RateLimiter,
     entries: Mutex<Entries>,
     depends_on_answer: AtomicBool,
+    is_answered: AtomicBool,
 }
 
 type Asks = SmallVec<[Ask<'static>; 1]>;
@@ -51,8 +52,12 @@ struct Returned {
 
 impl Ledger {
     pub(super) fn new(rate_limiter: RateLimiter) -> Self {
-        let (entries, depends_on_answer) = (Mutex::default(), AtomicBool::new(false));
-        Self(Arc::new(Record { rate_limiter, entries, depends_on_answer }))
+        Self(Arc::new(Record {
+            rate_limiter,
+            entries: Mutex::default(),
+            depends_on_answer: AtomicBool::new(false),
+            is_answered: AtomicBool::new(false),
+        }))
     }
 
     /// Returns the ledger of a request, if it has one.
@@ -140,6 +145,16 @@ impl Ledger {
     /// Whether the response decides if the charges stay.
     pub(super) fn depends_on_answer(&self) -> bool {
         self.0.depends_on_answer.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the response has been made.
+    pub(super) fn end(&self) {
+        self.0.is_answered.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the response has been made, so that nobody is told what is decided from now on.
+    pub(super) fn is_answered(&self) -> bool {
+        self.0.is_answered.load(Ordering::Relaxed)
     }
 
     /// Gives back all that this request was charged under policies whose `give_back_if` accepts the response.

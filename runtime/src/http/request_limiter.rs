@@ -67,8 +67,9 @@ use crate::store::remote::Concluded;
 ///
 /// Each call is charged, whatever has been checked before in the same request. A denial takes nothing, but what the
 /// attributes and earlier calls have charged stays. A check that is abandoned before it is decided, or made after the
-/// response, may be charged, and is not given back. What is checked is remembered until the response, so a handler that
-/// checks the items of a list should bound it.
+/// response, may be charged, and is not given back. What is checked until the response is remembered as long as this
+/// value lives, so a handler that checks the items of a list should bound it. What is checked after the response, in a
+/// socket or a stream, is counted and not remembered.
 ///
 /// Policies that no attribute declares can be amended once they are [declared](crate::Builder::declare).
 #[derive(Clone)]
@@ -216,6 +217,8 @@ impl RequestLimiter {
             }
         };
         let (late, mut first) = (late.map(Arc::new), 0);
+        // A socket may go on checking any number of keys.
+        let is_told = !self.ledger.is_answered();
         let mut denying: Vec<(Decision, Effective<'static>)> = Vec::new();
         self.ledger.with_entries(|entries| {
             for ask in asks {
@@ -226,7 +229,11 @@ impl RequestLimiter {
                 }
                 let late = late.as_ref().map(|check| LatePart::of(&ask, check, first));
                 first += ask.counter_count();
-                entries.enter_checked(ask, part, late);
+                if is_told {
+                    entries.enter_checked(ask, part, late);
+                } else {
+                    ask.report(&part);
+                }
             }
         });
         let Some((longest, policy)) = longest_wait(&denying).cloned() else { return Ok(()) };
