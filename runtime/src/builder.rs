@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::response::IntoResponse;
 use http::StatusCode;
 
 use crate::amendment::{self, Amend, Amendment};
@@ -302,11 +303,11 @@ impl Builder {
     ///
     /// `retry-after` and `cache-control` are added unless the response has them. The rate-limit fields are always
     /// added, as [`headers`](Self::headers) selects them.
-    pub fn on_denied(
+    pub fn on_denied<R: IntoResponse>(
         mut self,
-        response: impl Fn(&Denied<'_>) -> axum::response::Response + Send + Sync + 'static,
+        response: impl Fn(&Denied<'_>) -> R + Send + Sync + 'static,
     ) -> Self {
-        self.answers.on_denied = OnDenied::Custom(Arc::new(response));
+        self.answers.on_denied = OnDenied::Custom(Arc::new(move |denied| response(denied).into_response()));
         self
     }
 

@@ -75,8 +75,13 @@ pub enum BuildError {
     /// Two policies share a name, and so their counters, but are different rules.
     #[error(
         "two different policies are named `{}`: one at {}, one at {}; \
-         give one of them another name, or make them the same `const` policy",
+         give one of them another name, or make them the same `const` policy{}",
         .first.name(), .first.location(), .second.location(),
+        if .first.has_functions() && .second.has_functions() {
+            " (a program can't tell that their functions are the same)"
+        } else {
+            ""
+        },
     )]
     Conflict {
         /// The policy found first.

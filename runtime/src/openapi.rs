@@ -1,4 +1,4 @@
-//! Denials in an OpenAPI document (feature `openapi`), for [utoipa](https://docs.rs/utoipa).
+//! Denials in an OpenAPI document (feature `openapi`), for [utoipa](https://docs.rs/utoipa) 6.
 //!
 //! ```
 //! use axum_rate_limit::openapi::RateLimited;

@@ -344,7 +344,11 @@ async fn an_amendment_that_can_not_be_is_refused() {
     };
     assert_eq!(refused("mails", 5).await, Ok(()));
     let unknown = refused("headr", 5).await.expect_err("there is none");
-    assert_eq!(unknown, "amend: `headr`: there is no policy of that name: did you mean `header`?");
+    assert_eq!(
+        unknown,
+        "amend: `headr`: there is no policy of that name: did you mean `header`? \
+         (`Builder::declare` adds those that no attribute declares)"
+    );
     let zero = refused("mails", 0).await.expect_err("nothing would pass");
     assert!(zero.contains("write a count from 1 to"), "{zero}");
     let pointless = refused("mails", 10).await.expect_err("the hour is stricter");

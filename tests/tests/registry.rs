@@ -44,6 +44,19 @@ mod outer {
 }
 
 #[test]
+fn a_conflict_of_functions_says_that_they_cannot_be_compared() {
+    fn named() -> Policy {
+        Policy::new("functions").per_minute(1).skip_if(|_| false)
+    }
+    let (first, second) = (Box::new(named()), Box::new(named()));
+    let error = BuildError::Conflict { first, second }.to_string();
+    assert!(
+        error.ends_with("`const` policy (a program can't tell that their functions are the same)"),
+        "{error}"
+    );
+}
+
+#[test]
 fn each_attribute_has_a_place_of_its_own() {
     let line = |name: &str| {
         let policy = policies().into_iter().find(|policy| policy.name() == name);

@@ -421,7 +421,7 @@ async fn amendments_and_shadows_hold_in_handlers() {
 #[tokio::test]
 async fn a_later_window_is_told_instead_of_an_earlier_one() {
     const SHORT: Policy = Policy::new("short").per_second(2);
-    async fn twice(limiter: RequestLimiter, clock: axum::Extension<ManualClock>) -> Result<(), Denial> {
+    async fn twice(limiter: RequestLimiter, clock: Extension<ManualClock>) -> Result<(), Denial> {
         limiter.check(&SHORT, "x").await?;
         limiter.check(&SHORT, "x").await?;
         let _ = limiter.check(&SHORT, "x").await.expect_err("it is over the limit");
@@ -430,7 +430,7 @@ async fn a_later_window_is_told_instead_of_an_earlier_one() {
     }
     let clock = ManualClock::default();
     let limiter = RateLimiter::builder().memory().clock(&clock).build().await.expect("it builds");
-    let app = Router::new().route("/", get(twice)).layer(axum::Extension(clock)).layer(limiter);
+    let app = Router::new().route("/", get(twice)).layer(Extension(clock)).layer(limiter);
     let answer = send(&app, "GET", "/", "").await;
     assert_eq!((answer.status, answer.field("ratelimit")), (200, r#""short";r=1;t=1"#));
 }

@@ -52,7 +52,7 @@ async fn what_is_missing_is_500_and_one_line_that_says_what_to_add() {
     assert_eq!(lines.len(), 3, "{lines:?}");
     for line in lines {
         assert!(line.contains("ERROR") && line.contains("add `.layer(limiter)`"), "{line}");
-        assert!(line.contains("outside of limited router functions and modules"), "{line}");
+        assert!(line.contains("outside of limited router functions, modules and middleware"), "{line}");
     }
 
     for router in [Router::new().route("/", get(handler)), routes()] {

@@ -27,7 +27,9 @@ pub(super) fn unknown(name: &str, names: impl Iterator<Item = String>) -> String
     let similarity = |other: &String| strsim::jaro_winkler(name, other);
     let nearest = names.max_by(|one, other| similarity(one).total_cmp(&similarity(other)));
     let hint = match nearest.filter(|nearest| similarity(nearest) > ALIKE) {
-        Some(nearest) => format!("did you mean `{nearest}`?"),
+        Some(nearest) => {
+            format!("did you mean `{nearest}`? (`Builder::declare` adds those that no attribute declares)")
+        }
         None => "no attribute declares one; `Builder::declare` adds others".to_owned(),
     };
     format!("there is no policy of that name: {hint}")

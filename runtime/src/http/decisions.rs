@@ -6,11 +6,10 @@ use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 
-use super::faults::internal_error;
+use super::faults::no_layer_for_argument;
 use super::ledger::Ledger;
 use super::policy_functions;
 use crate::decision::Decision;
-use crate::log_throttle::LogThrottle;
 
 /// An extractor that tells what the policies before this handler have decided, in the order in which they were asked:
 /// those of attributes, then those that a [`RequestLimiter`](crate::RequestLimiter) has checked. A later
@@ -113,13 +112,6 @@ pub struct NoLayer;
 
 impl IntoResponse for NoLayer {
     fn into_response(self) -> Response {
-        static REQUESTS: LogThrottle = LogThrottle::new();
-        if let Some(requests) = REQUESTS.occurs() {
-            tracing::error!(
-                requests,
-                "a handler asks for `Decisions`, `Charge` or `RequestLimiter`: {self} (logged at most once in ten seconds)"
-            );
-        }
-        internal_error()
+        no_layer_for_argument(self)
     }
 }

@@ -22,7 +22,7 @@ use crate::in_force::Effective;
 ///
 /// A handler that may fail in other ways, too, can return [`axum::response::Result`], which takes any error that is a
 /// response. An error type that takes it over has to answer with it. (`anyhow::Error` and `Box<dyn Error>` forget
-/// that it is a response, and handlers usually answer these with 500.)
+/// that it is a response, and handlers usually answer these with 500: `error.downcast::<Denial>()` finds it again.)
 ///
 /// ```
 /// use axum::response::{IntoResponse, Response};

@@ -1,11 +1,16 @@
 //! Responses where no limiter's settings apply: to faults of the program, 500 and a log line that says what to
 //! mend; and to an error that a handler returns.
 
+use std::fmt;
+
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use smallvec::SmallVec;
+use tracing::Dispatch;
+use tracing::subscriber::NoSubscriber;
 
 use super::checks::Checks;
+use super::decisions::NoLayer;
 use super::denied::{detail, status, store_away};
 use super::ledger::Ledger;
 use crate::error::Error;
@@ -21,12 +26,14 @@ pub(super) fn no_layer(policies: &[&'static Policy]) -> Response {
     if let Some(policy) = policies.first().map(|policy| policy.name())
         && (TOLD.is_first(policy) || requests.is_some())
     {
-        tracing::error!(
-            policy,
+        tell(
+            Some(policy),
             requests,
-            "a rate-limited route has no limiter, so its requests are answered with 500: \
-             add `.layer(limiter)` to the router, after its routes and outside of limited router functions and modules \
-             (logged at most once in ten seconds, and once for each policy)"
+            format_args!(
+                "a rate-limited route has no limiter, so its requests are answered with 500: add `.layer(limiter)` to \
+                 the router, after its routes and outside of limited router functions, modules and middleware \
+                 (logged at most once in ten seconds, and once for each policy)"
+            ),
         );
     }
     internal_error()
@@ -36,12 +43,13 @@ pub(super) fn no_layer(policies: &[&'static Policy]) -> Response {
 pub(super) fn sent_from_within(policies: &[&'static Policy]) -> Response {
     static REQUESTS: LogThrottle = LogThrottle::new();
     if let Some(requests) = REQUESTS.occurs() {
-        let policy = policies.first().map(|policy| policy.name());
-        tracing::error!(
-            policy,
-            requests,
-            "a function of a policy sends the request that it is called for through a rate-limited route, which is \
-             answered with 500, since nothing is decided for that request yet (logged at most once in ten seconds)"
+        tell(
+            policies.first().map(|policy| policy.name()),
+            Some(requests),
+            format_args!(
+                "a function of a policy sends the request that it is called for through a rate-limited route, which is \
+                 answered with 500, since nothing is decided for that request yet (logged at most once in ten seconds)"
+            ),
         );
     }
     internal_error()
@@ -85,13 +93,42 @@ pub(super) fn shared_without_peer(policy: &'static str) {
 
 fn tell_no_peer(requests: &LogThrottle, policy: &'static str, so: &str) {
     if let Some(requests) = requests.occurs() {
-        tracing::error!(
-            policy,
-            requests,
-            "a rate-limited request has no peer address, so {so}: serve the router with \
-             `app.into_make_service_with_connect_info::<SocketAddr>()`, or in a test add \
-             `.layer(MockConnectInfo(SocketAddr::from(([127, 0, 0, 1], 0))))` (logged at most once in ten seconds)"
+        tell(
+            Some(policy),
+            Some(requests),
+            format_args!(
+                "a rate-limited request has no peer address, so {so}: serve the router with \
+                 `app.into_make_service_with_connect_info::<SocketAddr>()`; in a test or on a Unix socket, add \
+                 `.layer(MockConnectInfo(SocketAddr::from(([127, 0, 0, 1], 0))))` outside of the limiter (logged at \
+                 most once in ten seconds)"
+            ),
         );
+    }
+}
+
+/// A handler has an argument that needs a limiter around it, as `lacks` says.
+#[cold]
+pub(super) fn no_layer_for_argument(lacks: NoLayer) -> Response {
+    static REQUESTS: LogThrottle = LogThrottle::new();
+    if let Some(requests) = REQUESTS.occurs() {
+        tell(
+            None,
+            Some(requests),
+            format_args!(
+                "a handler asks for `Decisions`, `Charge` or `RequestLimiter`: {lacks} (logged at most once in ten \
+                 seconds)"
+            ),
+        );
+    }
+    internal_error()
+}
+
+/// Logs a fault of the program. In a debug build without a log, such as most tests, it goes to the standard error.
+#[allow(clippy::print_stderr)]
+fn tell(policy: Option<&str>, requests: Option<u64>, fault: fmt::Arguments<'_>) {
+    tracing::error!(policy, requests, "{fault}");
+    if cfg!(debug_assertions) && tracing::dispatcher::get_default(Dispatch::is::<NoSubscriber>) {
+        eprintln!("axum-rate-limit: {fault}");
     }
 }
 

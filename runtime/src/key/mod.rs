@@ -35,7 +35,8 @@ pub use part::KeyPart;
 ///
 /// let customer = Key::from("client-7");
 /// let visitor = Key::from(IpAddr::from(Ipv4Addr::LOCALHOST)).resource(&Method::GET, "/hardwork/");
-/// # let _ = (customer, visitor);
+/// let account = Key::from(7_u64); // for any other type, its text: `Key::from(uuid.to_string())`
+/// # let _ = (customer, visitor, account);
 /// ```
 ///
 /// No two different keys are ever the same in the store, whatever they are made of, except for addresses of one
@@ -282,7 +283,7 @@ macro_rules! from_number {
     )*};
 }
 
-from_number!(i32, i64, u32, u64);
+from_number!(i16, i32, i64, i128, isize, u16, u32, u64, u128, usize);
 
 /// Identifies a client by two parts: the same as [`Key::and`].
 impl<A: Into<Self>, B: Into<Self>> From<(A, B)> for Key {

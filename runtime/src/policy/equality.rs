@@ -3,6 +3,7 @@
 use std::ptr::fn_addr_eq;
 
 use super::{Cost, Policy};
+use crate::key::KeyPart;
 
 impl Policy {
     /// Whether `other` is the same rule, wherever it is declared.
@@ -35,6 +36,16 @@ impl Policy {
 }
 
 impl Policy {
+    /// Whether functions are part of the rule.
+    pub(crate) fn has_functions(&self) -> bool {
+        let Self { key, cost, quotas_by, skip_if, give_back_if, .. } = self;
+        quotas_by.is_some()
+            || skip_if.is_some()
+            || give_back_if.is_some()
+            || matches!(cost, Cost::By(_))
+            || key.iter().any(|part| matches!(part, KeyPart::By(_)))
+    }
+
     /// Whether `other`, which counts the same, denies and gives back as this one does.
     pub(crate) fn has_same_terms(&self, other: &Self) -> bool {
         let gives_back_alike = match (self.give_back_if, other.give_back_if) {
@@ -59,7 +70,6 @@ mod tests {
     use http::request::Parts;
 
     use super::*;
-    use crate::key::KeyPart;
 
     #[test]
     fn the_place_tells_two_equal_rules_apart() {
