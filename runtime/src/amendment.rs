@@ -7,7 +7,7 @@ mod variables;
 use std::fmt;
 use std::time::Duration;
 
-pub(crate) use self::lookup::find;
+pub(crate) use self::lookup::nowhere;
 use self::lookup::setting;
 pub(crate) use self::pending::{Amended, apply};
 pub(crate) use self::variables::{KEY_PREFIX, PREFIX, TRUSTED_PROXIES};
@@ -17,8 +17,9 @@ use crate::policy::{Policy, fault};
 use crate::quota::{DAY, HOUR, MINUTE, Quota, Quotas, SECOND};
 use crate::store::fallback::OnStoreError;
 
-/// The setting that errors blame.
-const AMEND: &str = "amend";
+/// The settings that errors blame.
+pub(crate) const AMEND: &str = "amend";
+const FROM_ENV: &str = "amend_from_env";
 
 /// A declared policy that is being amended, as [`Builder::amend`](crate::Builder::amend) and
 /// [`RateLimiter::amend`](crate::RateLimiter::amend) pass it to their closure.
@@ -205,14 +206,12 @@ fn inherited_burst(burst: u32, declared: &[Quota], quotas: &[Quota]) -> Option<u
     Some(burst.min(most).min(fault::most_that_refills(&quota)))
 }
 
-/// Returns what `change` makes of the policy of that name.
-pub(crate) fn amend<'p>(
-    name: &str,
-    policies: impl IntoIterator<Item = &'p Policy> + Clone,
+/// Returns what `change` makes of `policy`.
+pub(crate) fn amend(
+    policy: &Policy,
     change: impl FnOnce(Amendment) -> Amendment,
 ) -> Result<Policy, BuildError> {
-    let amendment = change(Amendment::of(find(AMEND, name, policies)?));
-    amendment.finish().map_err(|fault| setting(AMEND, name, &fault))
+    change(Amendment::of(policy)).finish().map_err(|fault| setting(AMEND, policy.name(), &fault))
 }
 
 /// Logs that a policy is amended.
@@ -240,9 +239,8 @@ mod tests {
     fn a_stricter_quota_makes_a_declared_burst_smaller() {
         const SEARCH: Policy =
             Policy::new("search").per_second(5).algorithm(Algorithm::TokenBucket { burst: Some(20) });
-        let amended = |change: fn(Amendment) -> Amendment| {
-            amend("search", [&SEARCH], change).map(|policy| policy.algorithm)
-        };
+        let amended =
+            |change: fn(Amendment) -> Amendment| amend(&SEARCH, change).map(|policy| policy.algorithm);
         let burst = |burst| Algorithm::TokenBucket { burst: Some(burst) };
         assert_eq!(amended(|policy| policy.per_minute(10)).unwrap(), burst(9));
         assert_eq!(amended(|policy| policy.per_minute(21)).unwrap(), burst(20));
@@ -262,7 +260,7 @@ mod tests {
         const MAILS: Policy =
             Policy::new("mails").per_day(1_000).algorithm(Algorithm::TokenBucket { burst: Some(1_000) });
         let slower = |policy: Amendment| policy.per_day(1);
-        let mails = amend("mails", [&MAILS], slower).expect("it is valid");
+        let mails = amend(&MAILS, slower).expect("it is valid");
         assert_eq!(mails.algorithm, Algorithm::TokenBucket { burst: Some(366) });
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use crate::amendment::{self, Amended, Amendment};
+use crate::amendment::{self, AMEND, Amended, Amendment};
 use crate::error::BuildError;
 use crate::policy::Policy;
 use crate::registry;
@@ -17,12 +17,8 @@ use crate::telemetry;
 
 /// The policies of a limiter.
 pub(crate) struct InForce {
-    /// The policies as they are declared.
-    declared: HashMap<&'static str, Policy>,
-    /// The declared policies, as the limiter was built with them.
-    built: HashMap<&'static str, Policy>,
-    /// The names of those that attributes declare.
-    of_attributes: HashSet<&'static str>,
+    /// The declared policies, by name.
+    known: HashMap<&'static str, Known>,
     /// The amended policies, by name.
     amended: ArcSwap<HashMap<&'static str, Arc<Policy>>>,
     /// Whether a policy may differ from its declaration; most programs amend nothing.
@@ -31,6 +27,14 @@ pub(crate) struct InForce {
     shadows_others: bool,
     /// Held while `amended` is changed.
     changing: Mutex<()>,
+}
+
+/// A declared policy.
+struct Known {
+    declared: Policy,
+    /// As the limiter was built with it.
+    built: Policy,
+    is_of_attribute: bool,
 }
 
 /// A policy as declared, or as amended.
@@ -46,16 +50,19 @@ impl InForce {
         declared: &[Policy],
         Amended { policies: amended, all_in_shadow }: &Amended,
     ) -> Result<Self, BuildError> {
-        let by_name = |policy: &Policy| (policy.name(), *policy);
-        let built: HashMap<_, _> = declared.iter().chain(amended.values()).map(by_name).collect();
-        registry::ensure_no_conflict(built.values())?;
-        telemetry::begin(built.values());
+        let of_attributes: HashSet<_> = registry::policies().into_iter().map(Policy::name).collect();
+        let know = |policy: &Policy| {
+            let name = policy.name();
+            let built = *amended.get(name).unwrap_or(policy);
+            (name, Known { declared: *policy, built, is_of_attribute: of_attributes.contains(name) })
+        };
+        let known: HashMap<_, _> = declared.iter().map(know).collect();
+        registry::ensure_no_conflict(known.values().map(|known| &known.built))?;
+        telemetry::begin(known.values().map(|known| &known.built));
         let has_amended = AtomicBool::new(!amended.is_empty() || *all_in_shadow);
         let amended = amended.iter().map(|(name, policy)| (*name, Arc::new(*policy))).collect();
         Ok(Self {
-            declared: declared.iter().map(by_name).collect(),
-            built,
-            of_attributes: registry::policies().into_iter().map(Policy::name).collect(),
+            known,
             amended: ArcSwap::from_pointee(amended),
             has_amended,
             shadows_others: *all_in_shadow,
@@ -67,7 +74,7 @@ impl InForce {
     pub(crate) fn effective<'p>(&self, policy: &'p Policy) -> Effective<'p> {
         let amended = || {
             let amended = self.amended.load().get(policy.name()).cloned();
-            let is_shadowed = || self.shadows_others && !self.built.contains_key(policy.name());
+            let is_shadowed = || self.shadows_others && !self.known.contains_key(policy.name());
             amended.or_else(|| is_shadowed().then(|| Arc::new(policy.shadow())))
         };
         let amended = if self.has_amended.load(Ordering::Relaxed) { amended() } else { None };
@@ -76,18 +83,17 @@ impl InForce {
 
     /// Returns the error if `policy` has the name of a declared one, and is another rule.
     pub(crate) fn conflict(&self, policy: &Policy) -> Option<BuildError> {
-        let declared = self.declared.get(policy.name())?;
+        let Known { declared, built, .. } = self.known.get(policy.name())?;
         // The same rule may be declared in several places, and an amended one comes from any of them.
         let is_declared_there = |known: &Policy| known.declaration() == policy.declaration();
-        let is_same = is_declared_there(declared)
-            || self.built.get(policy.name()).is_some_and(is_declared_there)
-            || declared.is_same_rule(policy);
+        let is_same =
+            is_declared_there(declared) || is_declared_there(built) || declared.is_same_rule(policy);
         (!is_same).then(|| BuildError::Conflict { first: Box::new(*declared), second: Box::new(*policy) })
     }
 
     /// Whether an attribute declares a policy of that name.
     pub(crate) fn is_of_attribute(&self, name: &str) -> bool {
-        self.of_attributes.contains(name)
+        self.known.get(name).is_some_and(|known| known.is_of_attribute)
     }
 
     /// Returns the declared policy of that name as it is in force, or an error that blames `by`.
@@ -98,14 +104,20 @@ impl InForce {
 
     /// Returns the policy of that name as the limiter was built with it, or an error that blames `by`.
     pub(crate) fn find(&self, by: &'static str, name: &str) -> Result<&Policy, BuildError> {
-        amendment::find(by, name, self.built.values())
+        let known = self.known.get(name).map(|known| &known.built);
+        known.ok_or_else(|| amendment::nowhere(by, name, self.built()))
+    }
+
+    /// Returns the declared policies as the limiter was built with them.
+    fn built(&self) -> impl Iterator<Item = &Policy> {
+        self.known.values().map(|known| &known.built)
     }
 
     /// Returns the declared policies as they are in force, sorted by name.
     pub(crate) fn all(&self) -> Vec<Policy> {
         let amended = self.amended.load();
         let in_force = |built: &Policy| amended.get(built.name()).map_or(*built, |policy| **policy);
-        let mut all: Vec<Policy> = self.built.values().map(in_force).collect();
+        let mut all: Vec<Policy> = self.built().map(in_force).collect();
         all.sort_unstable_by_key(Policy::name);
         all
     }
@@ -116,11 +128,11 @@ impl InForce {
         name: &str,
         change: impl FnOnce(Amendment) -> Amendment,
     ) -> Result<(), BuildError> {
-        let policy = amendment::amend(name, self.built.values(), change)?;
+        let policy = amendment::amend(self.find(AMEND, name)?, change)?;
         let _changing = self.changing.lock();
         let mut amended = HashMap::clone(&self.amended.load());
         amended.insert(policy.name(), Arc::new(policy));
-        let others = self.built.values().filter(|built| !amended.contains_key(built.name()));
+        let others = self.built().filter(|built| !amended.contains_key(built.name()));
         registry::ensure_no_conflict(others.chain(amended.values().map(|policy| &**policy)))?;
         self.amended.store(Arc::new(amended));
         self.has_amended.store(true, Ordering::Relaxed);

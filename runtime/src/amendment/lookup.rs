@@ -1,17 +1,15 @@
-//! Finds the policy that an amendment names, or says which one may be meant.
+//! Says which policy may be meant by a name that none has.
 
 use crate::error::BuildError;
 use crate::policy::Policy;
 
-/// Returns the policy of that name, or an error that blames `by`.
-pub(crate) fn find<'p>(
+/// Returns the error that none of `policies` has that name. It blames `by`.
+pub(crate) fn nowhere<'p>(
     by: &'static str,
     name: &str,
-    policies: impl IntoIterator<Item = &'p Policy> + Clone,
-) -> Result<&'p Policy, BuildError> {
-    let names = policies.clone().into_iter().map(|policy| policy.name().to_owned());
-    let mut policies = policies.into_iter();
-    policies.find(|policy| policy.name() == name).ok_or_else(|| setting(by, name, &unknown(name, names)))
+    policies: impl IntoIterator<Item = &'p Policy>,
+) -> BuildError {
+    setting(by, name, &unknown(name, policies.into_iter().map(|policy| policy.name().to_owned())))
 }
 
 /// Returns the error that blames `what` of a setting.

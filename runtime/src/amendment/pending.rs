@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 
-use super::lookup::{find, setting};
-use super::{AMEND, Amend, Amendment, log, variables};
+use super::lookup::{nowhere, setting};
+use super::{AMEND, Amend, Amendment, FROM_ENV, log, variables};
 use crate::error::BuildError;
 use crate::policy::Policy;
 
@@ -25,14 +25,16 @@ pub(crate) fn apply(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     declared: &[Policy],
 ) -> Result<Amended, BuildError> {
-    let mut by_code = Pending::default();
+    let mut by_code = Pending::new(AMEND);
     for (name, amend) in amendments {
-        by_code.change(AMEND, &name, find(AMEND, &name, declared)?, amend)?;
+        let policy = declared.iter().find(|policy| policy.name() == name);
+        let policy = policy.ok_or_else(|| nowhere(AMEND, &name, declared))?;
+        by_code.change(&name, policy, amend)?;
     }
     let mut policies = by_code.finish()?;
     let so_far = |policy: &Policy| policies.get(policy.name()).copied().unwrap_or(*policy);
     let so_far: Vec<Policy> = declared.iter().map(so_far).collect();
-    let mut by_variables = Pending::default();
+    let mut by_variables = Pending::new(FROM_ENV);
     let all_in_shadow = variables::amend(&mut by_variables, prefix, variables, &so_far)?;
     policies.extend(by_variables.finish()?);
     policies.values().for_each(log);
@@ -40,32 +42,39 @@ pub(crate) fn apply(
 }
 
 /// The amendments of all policies, not validated yet.
-#[derive(Default)]
-pub(super) struct Pending(HashMap<&'static str, (&'static str, Amendment)>);
+pub(super) struct Pending {
+    /// The setting that errors blame.
+    by: &'static str,
+    amendments: HashMap<&'static str, Amendment>,
+}
 
 impl Pending {
-    /// Applies `change` to `policy`. An error blames `what` of the setting `by`.
+    pub(super) fn new(by: &'static str) -> Self {
+        Self { by, amendments: HashMap::new() }
+    }
+
+    /// Applies `change` to `policy`. An error blames `what` of the setting.
     pub(super) fn change(
         &mut self,
-        by: &'static str,
         what: &str,
         policy: &Policy,
         change: impl FnOnce(Amendment) -> Amendment,
     ) -> Result<(), BuildError> {
-        let (_, so_far) = self.0.remove(policy.name()).unwrap_or_else(|| (by, Amendment::of(policy)));
+        let so_far = self.amendments.remove(policy.name()).unwrap_or_else(|| Amendment::of(policy));
         let amendment = change(so_far);
         if let Some(fault) = &amendment.fault {
-            return Err(setting(by, what, fault));
+            return Err(setting(self.by, what, fault));
         }
-        self.0.insert(policy.name(), (by, amendment));
+        self.amendments.insert(policy.name(), amendment);
         Ok(())
     }
 
     fn finish(self) -> Result<HashMap<&'static str, Policy>, BuildError> {
-        let finish = |(name, (by, amendment)): (&'static str, (&'static str, Amendment))| {
+        let Self { by, amendments } = self;
+        let finish = |(name, amendment): (&'static str, Amendment)| {
             let policy = amendment.finish().map_err(|fault| setting(by, name, &fault))?;
             Ok((name, policy))
         };
-        self.0.into_iter().map(finish).collect()
+        amendments.into_iter().map(finish).collect()
     }
 }

@@ -3,14 +3,13 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use super::FROM_ENV;
 use super::lookup::{setting, unknown};
 use super::pending::Pending;
 use crate::error::BuildError;
 use crate::policy::Policy;
 use crate::quota::{DAY, HOUR, MINUTE, Quotas, SECOND};
 
-/// The setting that errors blame.
-const FROM_ENV: &str = "amend_from_env";
 /// The default prefix of the variables.
 pub(crate) const PREFIX: &str = "RATE_LIMIT_";
 /// The variables for settings of the builder, without the prefix.
@@ -64,7 +63,7 @@ pub(super) fn amend(
     }
     // This variable is for when there is no time to look at the others, so it overrides them.
     for policy in declared.iter().filter(|_| all_in_shadow) {
-        pending.change(FROM_ENV, policy.name(), policy, |amendment| amendment.shadow(true))?;
+        pending.change(policy.name(), policy, |amendment| amendment.shadow(true))?;
     }
     Ok(all_in_shadow)
 }
@@ -112,19 +111,19 @@ fn apply(
     match what {
         Setting::Quotas => {
             let quotas: Quotas = value.parse().map_err(|error| fault(&format!("`{value}`: {error}")))?;
-            pending.change(FROM_ENV, variable, policy, |amendment| amendment.quotas(quotas))
+            pending.change(variable, policy, |amendment| amendment.quotas(quotas))
         }
         Setting::Per(window) => {
             let limit = number()?;
-            pending.change(FROM_ENV, variable, policy, |amendment| amendment.quota(limit, window))
+            pending.change(variable, policy, |amendment| amendment.quota(limit, window))
         }
         Setting::Burst => {
             let burst = number()?;
-            pending.change(FROM_ENV, variable, policy, |amendment| amendment.burst(burst))
+            pending.change(variable, policy, |amendment| amendment.burst(burst))
         }
         Setting::Shadow => {
             let shadow = truth(variable, value)?;
-            pending.change(FROM_ENV, variable, policy, |amendment| amendment.shadow(shadow))
+            pending.change(variable, policy, |amendment| amendment.shadow(shadow))
         }
     }
 }
