@@ -7,6 +7,7 @@
 //! No call is sent again once its outcome may be unknown.
 
 use std::future::poll_fn;
+use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -33,6 +34,22 @@ const MANY: u32 = 8;
 /// Sends the calls of a lane for as long as one connection serves it.
 pub(super) struct Courier {
     session: Session,
+}
+
+/// Lets the tasks run that are ready.
+///
+/// Unlike [`tokio::task::yield_now`], this leaves the courier where every thread of the runtime may take it up again.
+/// That one keeps it with its thread, so that a task that then blocks this thread would hold up all checks.
+async fn let_others_run() {
+    let mut have_run = false;
+    poll_fn(|context| {
+        if mem::replace(&mut have_run, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// However the task ends, the calls that wait for it fail.
@@ -78,7 +95,7 @@ impl Courier {
                     let is_busy = unsent.batch.checks() >= MANY;
                     Exchange::new(&mut self.session, wire, &mut alarms).run(unsent).await?;
                     if is_busy {
-                        tokio::task::yield_now().await;
+                        let_others_run().await;
                     }
                 }
                 Next::Ping => self.ping(wire).await?,

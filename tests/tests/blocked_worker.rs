@@ -1,0 +1,70 @@
+//! A program one of whose threads is blocked for a while: the others serve.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use axum_rate_limit::{Policy, RateLimiter};
+use tests::RedisServer;
+
+const MANY: Policy = Policy::new("many").per_hour(1_000_000);
+/// How long a thread is blocked at most: far longer than the others take, but not so long that the connection is
+/// pinged in the meantime.
+const BLOCKED: Duration = Duration::from_secs(4);
+/// So long that no check is late.
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// So many that the task of the connection lets others run before it goes on.
+const CHECKS: u32 = 16;
+
+/// Makes checks at the same time. The first that has its answer blocks its thread until all others have checked once
+/// more. Returns whether they could.
+async fn others_are_served(limiter: &RateLimiter) -> bool {
+    let is_blocked = Arc::new(AtomicBool::new(false));
+    let left = Arc::new(AtomicU32::new(CHECKS - 1));
+    let (done, blocking) = mpsc::channel::<()>();
+    let blocking = Arc::new(Mutex::new(blocking));
+    let check = |client: u32| {
+        let (limiter, is_blocked, left) = (limiter.clone(), Arc::clone(&is_blocked), Arc::clone(&left));
+        let (done, blocking) = (done.clone(), Arc::clone(&blocking));
+        async move {
+            let decision = limiter.check(&MANY, client).await.expect("a decision");
+            assert!(!decision.is_degraded());
+            if !is_blocked.swap(true, Ordering::SeqCst) {
+                return blocking.lock().expect("only this one").recv_timeout(BLOCKED).is_ok();
+            }
+            let again = limiter.check(&MANY, client).await.expect("a decision");
+            assert!(!again.is_degraded());
+            if left.fetch_sub(1, Ordering::SeqCst) == 1 {
+                let _ = done.send(());
+            }
+            true
+        }
+    };
+    let tasks: Vec<_> = (0..CHECKS).map(|client| tokio::spawn(check(client))).collect();
+    let mut are_served = true;
+    for task in tasks {
+        are_served &= task.await.expect("it does not fail");
+    }
+    are_served
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_thread_that_a_handler_blocks_holds_up_no_check() {
+    let server = RedisServer::start().await;
+    let builder = RateLimiter::builder().redis(server.url()).timeout(TIMEOUT).require_store();
+    let limiter = builder.build().await.expect("Redis is there");
+    // While a thread is blocked that has looked after the sockets so far, Tokio has no idle one do it. So one is kept
+    // awake.
+    let awake = tokio::spawn(async {
+        loop {
+            tokio::task::yield_now().await;
+        }
+    });
+    let mut held_up = 0;
+    for _ in 0..200 {
+        held_up += u32::from(!others_are_served(&limiter).await);
+    }
+    awake.abort();
+    // Once, the machine may be that slow.
+    assert!(held_up < 3, "{held_up} of 200");
+}
