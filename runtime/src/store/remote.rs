@@ -148,10 +148,9 @@ impl Remote {
     ) -> Concluded {
         match &self.backend {
             #[cfg(feature = "redis")]
-            Backend::Redis(store) => Concluded {
-                outcome: ticket.outcome(operation, counters, self.timeout),
-                late: store.late(ticket),
-            },
+            Backend::Redis(store) => {
+                Concluded { outcome: ticket.outcome(operation, counters), late: store.late(ticket) }
+            }
             // It gives no tickets.
             Backend::Custom(_) => Concluded::in_time(Err(StoreError::Closed)),
         }

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -49,15 +48,15 @@ impl Ticket {
         ready!(own_deadline.poll(context));
         // First, so that no check joins the call any more, which would not be sent.
         own_deadline.lane.withdraw(&self.call);
-        let _ = self.call.finish(Err(Failure::Timeout));
+        let _ = self.call.finish(Err(Failure::Timeout(own_deadline.lane.timeout())));
         Poll::Ready(())
     }
 
     /// Returns what is left of a check that was late; `lane` is the one that it was made in.
     pub(super) fn late(&self, lane: &Arc<Lane>) -> Option<LateCheck> {
         let is_late = match self.call.answer.get()? {
-            Ok(answers) => matches!(answers.passed(self.place.group), Err(Failure::Timeout)),
-            Err(failure) => matches!(failure, Failure::Timeout),
+            Ok(answers) => matches!(answers.passed(self.place.group), Err(Failure::Timeout(_))),
+            Err(failure) => matches!(failure, Failure::Timeout(_)),
         };
         is_late.then(|| LateCheck { lane: Arc::clone(lane), call: Arc::clone(&self.call), place: self.place })
     }
@@ -71,14 +70,13 @@ impl Ticket {
         }
     }
 
-    /// Returns the answer as callers see it; `timeout` is the deadline that the error names.
+    /// Returns the answer as callers see it.
     pub(crate) fn outcome(
         &self,
         operation: Operation,
         counters: &[Counter<'_>],
-        timeout: Duration,
     ) -> Result<Outcome, StoreError> {
-        self.answer(operation, counters).map_err(|failure| failure.into_store_error(timeout))
+        Ok(self.answer(operation, counters)?)
     }
 }
 

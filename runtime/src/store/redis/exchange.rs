@@ -193,7 +193,7 @@ impl<'a> Exchange<'a> {
             if flight.stage == Stage::Answered {
                 flight.deadline = now + self.session.lane.timeout();
             } else if now >= flight.deadline {
-                self.session.arrive(flight, Some(Failure::Timeout))?;
+                self.session.arrive(flight, Some(self.session.late()))?;
                 continue;
             }
             self.session.ask_again(requests, &mut flight);

@@ -9,8 +9,8 @@ use crate::error::StoreError;
 /// Why a check was not decided. Checks that share a call share its failure.
 #[derive(Clone, Debug)]
 pub(super) enum Failure {
-    /// There was no answer in time; whether the check was counted is unknown.
-    Timeout,
+    /// There was no answer for so long; whether the check was counted is unknown.
+    Timeout(Duration),
     /// There is no connection, or it ended.
     NoConnection,
     /// Too many checks are waiting already.
@@ -35,7 +35,7 @@ impl Failure {
         let error = match self {
             Self::Redis(error) => error,
             Self::NoConnection => return true,
-            Self::Timeout | Self::Overloaded => return false,
+            Self::Timeout(_) | Self::Overloaded => return false,
         };
         match error.kind() {
             ErrorKind::Io | ErrorKind::AuthenticationFailed | ErrorKind::Parse => true,
@@ -66,19 +66,6 @@ impl Failure {
         let Self::Redis(error) = self else { return false };
         matches!(error.kind(), ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask))
     }
-
-    /// Converts it to what the limiter is told; `timeout` is how long the check has waited.
-    pub(super) fn into_store_error(self, timeout: Duration) -> StoreError {
-        match self {
-            Self::Timeout => StoreError::Timeout(timeout),
-            Self::NoConnection => StoreError::Unreachable("there is no connection".into()),
-            Self::Overloaded => StoreError::Overloaded,
-            Self::Redis(ref error) => {
-                let error = error.clone().into();
-                if self.is_away() { StoreError::Unreachable(error) } else { StoreError::Refused(error) }
-            }
-        }
-    }
 }
 
 /// Whether a node of a cluster says that a slot has no owner. The other slots are still served, if the cluster
@@ -106,6 +93,20 @@ pub(super) fn node_of_cluster(error: &RedisError) -> Option<RedisError> {
 impl From<RedisError> for Failure {
     fn from(error: RedisError) -> Self {
         Self::Redis(error)
+    }
+}
+
+/// What the limiter is told.
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        let is_away = failure.is_away();
+        match failure {
+            Failure::Timeout(after) => Self::Timeout(after),
+            Failure::NoConnection => Self::Unreachable("there is no connection".into()),
+            Failure::Overloaded => Self::Overloaded,
+            Failure::Redis(error) if is_away => Self::Unreachable(error.into()),
+            Failure::Redis(error) => Self::Refused(error.into()),
+        }
     }
 }
 

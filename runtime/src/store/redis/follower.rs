@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use super::CONNECT_TIMEOUT;
 use super::connection::{Sentinels, Wire};
 use super::failure::Failure;
 use super::lane::Lane;
 use super::script::Scripts;
+use super::{CONNECT_TIMEOUT, in_time};
+use crate::error::StoreError;
 
 /// How long sentinels are believed before they are asked again. They may have replaced a master that they can't
 /// reach, but that can be reached from here: what is counted there is counted apart from all others.
@@ -48,7 +49,7 @@ impl Follower {
             if !self.lane.is_served_by(generation) {
                 return;
             }
-            match timeout(CONNECT_TIMEOUT, self.successor(&address)).await.unwrap_or(Err(Failure::Timeout)) {
+            match in_time(self.successor(&address)).await {
                 Ok(None) => {}
                 Ok(Some(wire)) => {
                     let successor = wire.address().to_owned();
@@ -62,7 +63,7 @@ impl Follower {
                 }
                 // The master that serves is better than none.
                 Err(failure) => {
-                    let error = failure.into_store_error(CONNECT_TIMEOUT);
+                    let error = StoreError::from(failure);
                     tracing::debug!(%error, "could not find out whether there is another master");
                 }
             }

@@ -133,7 +133,7 @@ fn charged(renounced: Vec<Renounced>, answers: &Answers, age: Duration) -> Vec<R
 impl Renounced {
     /// Whether it is known if it was charged.
     fn is_decided(&self, answers: &Answers) -> bool {
-        !matches!(answers.passed(self.place.group), Err(Failure::Timeout))
+        !matches!(answers.passed(self.place.group), Err(Failure::Timeout(_)))
     }
 
     /// Adds what `other`, of the same group, has charged to the same counters. Returns `false`, and does nothing,

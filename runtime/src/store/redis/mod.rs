@@ -69,6 +69,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long it is believed what Redis has said about a counter, which others may change.
 const MAX_AGE: Duration = Duration::from_secs(1);
 
+/// Gives up connecting after [`CONNECT_TIMEOUT`].
+async fn in_time<T>(connecting: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
+    connected.unwrap_or(Err(Failure::Timeout(CONNECT_TIMEOUT)))
+}
+
 /// Counters in Redis.
 pub(crate) enum RedisStore {
     One(One),
@@ -83,7 +89,6 @@ pub(crate) struct One {
     scripts: Arc<Scripts>,
     denials: Arc<Denials>,
     lane: Arc<Lane>,
-    timeout: Duration,
 }
 
 impl RedisStore {
@@ -94,7 +99,7 @@ impl RedisStore {
         let denials = Arc::new(Denials::new(deny_memory, clock));
         let lane = Lane::new(Arc::clone(&scripts), Arc::clone(&denials), timeout, Arc::default());
         let lane = Arc::new(lane);
-        Self::One(One { server, key_prefix, scripts, denials, lane, timeout })
+        Self::One(One { server, key_prefix, scripts, denials, lane })
     }
 
     /// Creates a store on the cluster that the nodes at `urls` belong to, which is not connected yet.
@@ -128,9 +133,7 @@ impl RedisStore {
     #[cfg_attr(not(feature = "redis-cluster"), allow(clippy::unnecessary_wraps))]
     pub(crate) fn begin(&self, check: &Check<'_, '_>) -> Option<Result<Ticket, StoreError>> {
         match self {
-            Self::One(one) => {
-                Some(one.lane.enqueue(check).map_err(|failure| failure.into_store_error(one.timeout)))
-            }
+            Self::One(one) => Some(one.lane.enqueue(check).map_err(StoreError::from)),
             #[cfg(feature = "redis-cluster")]
             Self::Cluster(_) => None,
         }
@@ -156,7 +159,7 @@ impl RedisStore {
         match self {
             Self::One(one) => {
                 let (decided, late) = one.lane.decide(&self.check(operation, counters)).await;
-                (decided.map_err(|failure| failure.into_store_error(one.timeout)), late)
+                (decided.map_err(StoreError::from), late)
             }
             #[cfg(feature = "redis-cluster")]
             // Boxed, since this future is much larger than the other.
@@ -182,8 +185,7 @@ impl RedisStore {
                 Self::Cluster(cluster) => cluster.connect().await,
             }
         };
-        let result = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or(Err(Failure::Timeout));
-        result.map_err(|failure| failure.into_store_error(CONNECT_TIMEOUT))
+        Ok(in_time(connecting).await?)
     }
 
     /// Whether the store reconnects by itself, part by part, so that a failure says nothing about the rest.
@@ -207,13 +209,13 @@ impl RedisStore {
 
     /// Has `act` called when a connection has stopped serving, whether a check waits at that time or not.
     pub(crate) fn on_lost(&self, act: impl Fn(StoreError) + Send + Sync + 'static) {
-        let (on_lost, timeout) = match self {
-            Self::One(one) => (one.lane.on_lost(), one.timeout),
+        let on_lost = match self {
+            Self::One(one) => one.lane.on_lost(),
             #[cfg(feature = "redis-cluster")]
             Self::Cluster(cluster) => cluster.on_lost(),
         };
         // This is called once, when the limiter is built.
-        let _ = on_lost.set(Box::new(move |failure| act(failure.into_store_error(timeout))));
+        let _ = on_lost.set(Box::new(move |failure| act(failure.into())));
     }
 
     /// Has a store that mends itself connect to what is missing; `lost` is why something has just gone missing.

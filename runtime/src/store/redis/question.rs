@@ -216,7 +216,7 @@ mod tests {
 
         fn answers(self) -> Answers {
             let Self { scripts, batch, mut windows, question, .. } = self;
-            scripts.answers(question, Failure::Timeout, &batch, &mut windows).expect("they are read")
+            scripts.answers(question, Failure::NoConnection, &batch, &mut windows).expect("they are read")
         }
     }
 

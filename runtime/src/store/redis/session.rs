@@ -50,12 +50,17 @@ impl Session {
         self.lane.lose(Some(self.generation), failure)
     }
 
+    /// Returns the failure of a call that is late.
+    pub(super) fn late(&self) -> Failure {
+        Failure::Timeout(self.lane.timeout())
+    }
+
     /// Adds a call to `requests`. Returns `None` if it is late already: it would count, and nobody would know.
     pub(super) fn depart(&mut self, requests: &mut Requests, unsent: UnsentCall) -> Option<Flight> {
         let UnsentCall { batch, call, since } = unsent;
         let (call, sent, deadline) = (AwaitedCall(call), Instant::now(), since + self.lane.timeout());
         if sent >= deadline {
-            let _ = call.0.finish(Err(Failure::Timeout));
+            let _ = call.0.finish(Err(self.late()));
             self.lane.recycle(batch);
             return None;
         }
@@ -97,7 +102,7 @@ impl Session {
     /// the connection no longer serves.
     pub(super) fn expire(&mut self, flight: &mut Flight) -> Result<(), Failure> {
         (flight.stage, flight.deadline) = (Stage::Late, Instant::now() + LISTENING);
-        self.conclude(flight, flight.question.clone(), Some(Failure::Timeout))
+        self.conclude(flight, flight.question.clone(), Some(self.late()))
     }
 
     /// Tells the waiters of a call what was answered, and why the rest was not: because of `failure`. The error is
@@ -129,7 +134,7 @@ impl Session {
         }
         let is_answered = question.is_answered();
         // Without a failure, only a late call leaves something unanswered, since it is not asked again.
-        let unanswered = failure.clone().unwrap_or(Failure::Timeout);
+        let unanswered = failure.clone().unwrap_or_else(|| self.late());
         match self.lane.scripts().answers(question, unanswered, batch, &mut self.windows) {
             Ok(answers) if is_answered => {
                 // Otherwise the refusal may be that of loading the scripts.
@@ -154,7 +159,7 @@ impl Session {
     fn fail(&mut self, flight: &Flight, failure: Failure) -> Result<(), Failure> {
         self.lane.doubt(&flight.batch);
         let _ = flight.call.0.finish(Err(failure.clone()));
-        if !matches!(failure, Failure::Timeout) {
+        if !matches!(failure, Failure::Timeout(_)) {
             self.silence.end();
             return if failure.is_away() { Err(failure) } else { Ok(()) };
         }

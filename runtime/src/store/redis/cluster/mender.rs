@@ -16,10 +16,10 @@ use super::topology::{Node, Topology};
 use crate::error::StoreError;
 use crate::store::outage::News;
 use crate::store::recovery::{Pauses, Recovery};
-use crate::store::redis::CONNECT_TIMEOUT;
 use crate::store::redis::connection::Wire;
 use crate::store::redis::failure::Failure;
 use crate::store::redis::lane::Lane;
+use crate::store::redis::{CONNECT_TIMEOUT, in_time};
 use crate::store::remote::in_one_line;
 
 /// How long a round waits for nodes that are still being connected to, before the mender looks after others.
@@ -62,8 +62,7 @@ impl Cluster {
     /// Asks once, then waits a while for the nodes that are being connected to, unless another node is lost
     /// meanwhile. The error says what is still missing then.
     async fn round(self: &Arc<Self>, connecting: &mut Connecting) -> Result<(), Failure> {
-        let refreshing = timeout(CONNECT_TIMEOUT, self.refresh(connecting));
-        let is_complete = refreshing.await.unwrap_or(Err(Failure::Timeout))?;
+        let is_complete = in_time(self.refresh(connecting)).await?;
         {
             let (mut woken, mut settling) = (pin!(self.wake.notified()), pin!(connecting.settle()));
             let settled = poll_fn(|context| {
@@ -123,7 +122,7 @@ async fn reach(cluster: Arc<Cluster>, node: Arc<Node>, key: Option<String>) -> R
         cluster.scripts.prepare(&mut connection).await?;
         Ok(connection)
     };
-    lane.attach(timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or(Err(Failure::Timeout))?);
+    lane.attach(in_time(connecting).await?);
     lane.recovery().note();
     // Meanwhile the cluster may have been closed, or the topology may have another lane to this address, or none.
     let is_used = cluster.topology().node_at(address).is_some_and(|used| Arc::ptr_eq(&used.lane, lane));
@@ -185,7 +184,9 @@ impl Connecting {
             None if !is_complete => {
                 Err(RedisError::from((ErrorKind::Io, "some slots of the cluster are nobody's")).into())
             }
-            None if !self.tasks.is_empty() => Err(Failure::Timeout),
+            None if !self.tasks.is_empty() => {
+                Err(RedisError::from((ErrorKind::Io, "a node of the cluster has not answered yet")).into())
+            }
             None => Ok(()),
         }
     }
@@ -231,7 +232,7 @@ impl Mender {
                 }
                 Err(failure) => failure,
             };
-            let error = failure.into_store_error(CONNECT_TIMEOUT);
+            let error = failure.into();
             let (news, error) = (cluster.outage.note(&error), in_one_line(&error));
             match news {
                 News::Begins => {
@@ -252,7 +253,7 @@ impl Mender {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::future::ready;
+    use std::future::{pending, ready};
 
     use super::*;
     use crate::store::redis::cluster::tests::cluster;
@@ -274,5 +275,15 @@ mod tests {
         assert_eq!([add(&mut connecting), add(&mut connecting)], [2, 2]);
         connecting.settle().await;
         assert_eq!(add(&mut connecting), 4);
+    }
+
+    /// A round ends long before the attempt does.
+    #[tokio::test]
+    async fn a_node_that_is_still_awaited_is_not_said_to_be_out_of_time() {
+        let cluster = cluster(&["redis://192.0.2.7"]).expect("it is one");
+        let mut connecting = Connecting::default();
+        connecting.add(&cluster.lane(), pending);
+        let missing = connecting.outcome(true).expect_err("it is not connected yet");
+        assert!(missing.is_away(), "{missing:?}");
     }
 }

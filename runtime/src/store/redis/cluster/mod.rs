@@ -124,16 +124,15 @@ impl Cluster {
         } else {
             (several::decide(self, operation, counters).await, None)
         };
-        (decided.map_err(|failure| failure.into_store_error(self.timeout)), late)
+        (decided.map_err(StoreError::from), late)
     }
 
     pub(super) fn denials(&self) -> &Denials {
         &self.denials
     }
 
-    /// Returns the callback for a lost connection, and the timeout of a call.
-    pub(super) fn on_lost(&self) -> (&OnLost, Duration) {
-        (&self.on_lost, self.timeout)
+    pub(super) fn on_lost(&self) -> &OnLost {
+        &self.on_lost
     }
 
     /// Decides the counters of one policy. Also returns what is left of the check if it was late at the node that was
@@ -157,7 +156,7 @@ impl Cluster {
             Ok(outcome) => Ok(outcome),
             Err(failure) => {
                 let following = self.follow(failure, slot, node, check, deadline);
-                timeout_at(deadline.into(), following).await.unwrap_or(Err(Failure::Timeout))
+                timeout_at(deadline.into(), following).await.unwrap_or(Err(Failure::Timeout(self.timeout)))
             }
         };
         (decided, late)
@@ -201,7 +200,7 @@ impl Cluster {
             };
             let decided = match &asked {
                 // The check would be charged without the caller learning of it.
-                Some(_) if Instant::now() >= deadline => Err(Failure::Timeout),
+                Some(_) if Instant::now() >= deadline => Err(Failure::Timeout(self.timeout)),
                 Some(node) => node.lane.decide(&check).await.0,
                 None => Err(Failure::NoConnection),
             };
@@ -378,7 +377,7 @@ mod tests {
             asked.write_all(b"-MOVED 1 :7001\r\n").await.expect("it is heard");
         };
         let ((decided, _), ()) = tokio::join!(cluster.decide(Operation::Take, &counter), answering);
-        assert!(matches!(decided, Err(Failure::Timeout)), "{decided:?}");
+        assert!(matches!(decided, Err(Failure::Timeout(_))), "{decided:?}");
         let sent = timeout(Duration::from_millis(100), other.read(&mut heard)).await;
         assert!(sent.is_err(), "{sent:?}");
         assert!(cluster.topology().node_of(slot).is_some_and(|node| node.address == address(7_001)));

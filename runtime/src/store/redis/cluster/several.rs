@@ -94,7 +94,7 @@ async fn take(cluster: &Arc<Cluster>, counters: &[Counter<'_>]) -> Result<Outcom
     let ended = tokio::time::timeout(cluster.timeout, task).await;
     let mut progress = progress.lock();
     // A task that has ended without a verdict was dropped with its runtime.
-    let unsettled = if ended.is_ok() { Failure::NoConnection } else { Failure::Timeout };
+    let unsettled = if ended.is_ok() { Failure::NoConnection } else { Failure::Timeout(cluster.timeout) };
     let passes = progress.settle(Err(unsettled))?;
     let mut readings = Vec::with_capacity(counters.len());
     for (policy, answer) in policies.iter().zip(&progress.answers) {
@@ -174,7 +174,7 @@ async fn charge_in_turn(
         let (answer, late) = if start.elapsed() < cluster.timeout {
             cluster.decide(Operation::Take, policies[index]).await
         } else {
-            (Err(Failure::Timeout), None)
+            (Err(Failure::Timeout(cluster.timeout)), None)
         };
         // The charges of the others are given back, too, whatever is decided without Redis.
         if let Some(late) = late {
@@ -211,7 +211,7 @@ async fn finish(
         Ok(outcome) => progress.lock().answers[index] = Some(outcome),
         Err(failure) if operation == Operation::GiveBack => {
             if let Some(charges) = cluster.failed_give_backs.occurs() {
-                let error = in_one_line(&failure.into_store_error(cluster.timeout));
+                let error = in_one_line(&failure.into());
                 let policies = policy_names(policy);
                 tracing::warn!(
                     error,
