@@ -9,7 +9,7 @@ use super::answers::Answers;
 use super::batch::Batch;
 use super::connection::{Requests, Wire};
 use super::failure::{Failure, node_of_cluster};
-use super::key::StoredKey;
+use super::key;
 use super::part::{Decider, Overcharge, Part};
 use super::plan;
 use super::question::Question;
@@ -134,7 +134,7 @@ impl Scripts {
         requests.argument(script.get_hash().as_bytes());
         requests.number(count);
         for counter in part.counters(batch) {
-            StoredKey::from(&counter).write(requests);
+            key::write(&counter, requests);
         }
         if let Decider::Take { overcharge } = part.decider {
             take(requests, batch, part, &rules);

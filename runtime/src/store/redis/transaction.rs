@@ -27,7 +27,7 @@ use redis::Value;
 
 use super::batch::Group;
 use super::connection::Requests;
-use super::key::StoredKey;
+use super::key;
 use super::part::Overcharge;
 use super::windows::Window;
 use crate::store::Counter;
@@ -55,19 +55,18 @@ pub(super) fn put<'b>(
 ) {
     requests.command("MULTI", 0);
     for (group, counter, known) in charges {
-        let key = StoredKey::from(&counter);
         requests.command("SET", 5);
-        key.write(requests);
+        key::write(&counter, requests);
         requests.argument(b"0");
         requests.argument(b"PX");
         requests.number(counter.quota.window_millis());
         requests.argument(b"NX");
         requests.command("INCRBY", 2);
-        key.write(requests);
+        key::write(&counter, requests);
         requests.number(group.units(&counter));
         if known.is_none() {
             requests.command("PTTL", 1);
-            key.write(requests);
+            key::write(&counter, requests);
         }
     }
     requests.command("EXEC", 0);
