@@ -13,8 +13,6 @@ pub(super) struct Question {
     parts: Vec<Part>,
     /// The reply to each part, once it has one.
     replies: Vec<Option<RedisResult<Value>>>,
-    /// When it was asked first, in microseconds of the clock.
-    asked_at: u64,
     /// How many replies have been heard since the last one that decides a part.
     heard: usize,
     /// The first refusal among them, if they are those of a transaction.
@@ -24,14 +22,9 @@ pub(super) struct Question {
 }
 
 impl Question {
-    pub(super) fn new(parts: Vec<Part>, asked_at: u64) -> Self {
+    pub(super) fn new(parts: Vec<Part>) -> Self {
         let replies = parts.iter().map(|_| None).collect();
-        Self { parts, replies, asked_at, heard: 0, refused: None, is_asked_again: false }
-    }
-
-    /// Returns when it was asked first, in microseconds of the clock.
-    pub(super) fn asked_at(&self) -> u64 {
-        self.asked_at
+        Self { parts, replies, heard: 0, refused: None, is_asked_again: false }
     }
 
     /// Returns the parts that have no reply.
@@ -216,7 +209,7 @@ mod tests {
 
         fn answers(self) -> Answers {
             let Self { scripts, batch, mut windows, question, .. } = self;
-            scripts.answers(question, Failure::NoConnection, &batch, &mut windows).expect("they are read")
+            scripts.answers(question, 0, Failure::NoConnection, &batch, &mut windows).expect("they are read")
         }
     }
 

@@ -70,7 +70,7 @@ impl Scripts {
         for part in &mut parts {
             part.look_up(batch, windows, now, transacts);
         }
-        let question = Question::new(parts, now);
+        let question = Question::new(parts);
         self.put(requests, batch, &question, Duration::ZERO);
         question
     }
@@ -88,17 +88,18 @@ impl Scripts {
         self.put(requests, batch, question, after);
     }
 
-    /// Reads the replies to `question`. Parts without a reply have failed with `unanswered`.
+    /// Reads the replies to `question`, which was [asked](Self::ask) at `now`. Parts without a reply have failed with
+    /// `unanswered`.
     pub(super) fn answers(
         &self,
         question: Question,
+        now: u64,
         unanswered: Failure,
         batch: &Batch,
         windows: &mut Windows,
     ) -> RedisResult<Answers> {
         let of_one = |error: RedisError| node_of_cluster(&error).unwrap_or(error);
         let told = |reply: RedisResult<Value>| if self.is_sharded { reply } else { reply.map_err(of_one) };
-        let now = question.asked_at();
         let replies = question.into_replies().map(|(part, reply)| (part, told(reply)));
         Answers::read(batch, replies, unanswered, windows, now)
     }

@@ -79,7 +79,7 @@ impl Session {
     /// Settles a call, all of which is answered by now. Returns whether something has to be asked again. If that
     /// only corrects what was charged, the waiters are told first. A late call is asked nothing else again.
     pub(super) fn settle(&mut self, flight: &mut Flight) -> bool {
-        let Flight { batch, question, .. } = flight;
+        let Flight { batch, question, sent_micros, .. } = flight;
         if !question.settle(batch) {
             return false;
         }
@@ -87,7 +87,9 @@ impl Session {
             let (decided, windows) = (question.clone(), &mut self.windows);
             // Every part has an answer, so nobody is told this.
             let unanswered = Failure::NoConnection;
-            if let Ok(answers) = self.lane.scripts().answers(decided, unanswered, batch, windows) {
+            if let Ok(answers) =
+                self.lane.scripts().answers(decided, *sent_micros, unanswered, batch, windows)
+            {
                 if flight.stage == Stage::Awaited {
                     self.silence.end();
                 }
@@ -125,7 +127,7 @@ impl Session {
         mut question: Question,
         failure: Option<Failure>,
     ) -> Result<(), Failure> {
-        let batch = &flight.batch;
+        let Flight { batch, sent_micros, .. } = flight;
         let lost = failure.clone().filter(Failure::is_away).map_or(Ok(()), Err);
         if failure.is_some() {
             // Parts that were answered are decided all the same; those whose script the server had lost are not.
@@ -135,7 +137,7 @@ impl Session {
         let is_answered = question.is_answered();
         // Without a failure, only a late call leaves something unanswered, since it is not asked again.
         let unanswered = failure.clone().unwrap_or_else(|| self.late());
-        match self.lane.scripts().answers(question, unanswered, batch, &mut self.windows) {
+        match self.lane.scripts().answers(question, *sent_micros, unanswered, batch, &mut self.windows) {
             Ok(answers) if is_answered => {
                 // Otherwise the refusal may be that of loading the scripts.
                 if failure.is_none() {
