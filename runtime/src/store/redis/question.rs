@@ -168,7 +168,7 @@ mod tests {
         fn new(keys: &[&str], is_sharded: bool) -> Self {
             let random = RandomState::with_seeds(1, 2, 3, 4);
             let (near, server) = duplex(1024);
-            let mut wire = Wire::over(Box::pin(near), 0, String::new());
+            let mut wire = Wire::over(Box::pin(near), String::new());
             let scripts = Scripts::new(Clock::default(), Duration::from_secs(1), is_sharded);
             let (mut batch, mut windows) = (Batch::default(), Windows::new());
             for key in keys {

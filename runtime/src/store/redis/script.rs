@@ -18,16 +18,20 @@ use super::transaction;
 use super::windows::Windows;
 use crate::clock::Clock;
 
+/// Takes from fixed windows, one for each check.
+const TAKE: &str = include_str!("take.lua");
+/// Decides any check.
+const APPLY: &str = include_str!("apply.lua");
+
 /// How many numbers tell `take.lua` a rule, and what has been charged.
 const TAKE_RULE_NUMBERS: usize = 3;
 const OVERCHARGE_NUMBERS: usize = 3;
 
 /// The scripts that decide checks, and how to call them. All servers run the same ones.
 pub(super) struct Scripts {
-    /// Takes from fixed windows, one for each check.
-    take: Script,
-    /// Decides any check.
-    apply: Script,
+    /// The hashes by which servers know them.
+    take: String,
+    apply: String,
     clock: Clock,
     /// How long an answer is waited for at most.
     timeout: Duration,
@@ -37,8 +41,8 @@ pub(super) struct Scripts {
 
 impl Scripts {
     pub(super) fn new(clock: Clock, timeout: Duration, is_sharded: bool) -> Self {
-        let (take, apply) = (include_str!("take.lua"), include_str!("apply.lua"));
-        Self { take: Script::new(take), apply: Script::new(apply), clock, timeout, is_sharded }
+        let [take, apply] = [TAKE, APPLY].map(|script| Script::new(script).get_hash().to_owned());
+        Self { take, apply, clock, timeout, is_sharded }
     }
 
     /// Finds out whether a server has transactions, and loads the scripts into it.
@@ -49,8 +53,8 @@ impl Scripts {
 
     /// Loads the scripts into a server.
     pub(super) async fn load(&self, wire: &mut Wire) -> RedisResult<()> {
-        for script in [&self.take, &self.apply] {
-            script.load_async(wire).await?;
+        for script in [TAKE, APPLY] {
+            wire.query::<Value>("SCRIPT", &["LOAD", script]).await?;
         }
         Ok(())
     }
@@ -132,7 +136,7 @@ impl Scripts {
             _ => (&self.apply, 1),
         };
         requests.command("EVALSHA", 2 + count + arguments);
-        requests.argument(script.get_hash().as_bytes());
+        requests.argument(script.as_bytes());
         requests.number(count);
         for counter in part.counters(batch) {
             key::write(&counter, requests);

@@ -92,11 +92,11 @@ async fn ask(node: Endpoint) -> Result<Assignment, RedisError> {
         _ => String::new(),
     };
     let mut connection = node.connect(CONNECT_TIMEOUT / 2).await?;
-    let state: String = redis::cmd("CLUSTER").arg("INFO").query_async(&mut connection).await?;
+    let state: String = connection.query("CLUSTER", &["INFO"]).await?;
     if !state.contains("cluster_state:ok") {
         return Err((ErrorKind::Io, "the cluster is down, as one of its nodes sees it").into());
     }
-    let slots = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
+    let slots = connection.query("CLUSTER", &["SLOTS"]).await?;
     let unreadable = || RedisError::from((ErrorKind::UnexpectedReturnType, "CLUSTER SLOTS tells no slots"));
     Assignment::parse(slots, &host).ok_or_else(unreadable)
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
-use redis::{ErrorKind, RedisError, RedisResult, Value};
+use redis::{ErrorKind, RedisError, Value};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -135,8 +135,7 @@ async fn reach(cluster: Arc<Cluster>, node: Arc<Node>, key: Option<String>) -> R
 /// Fails if the node takes no writes, or sees the cluster as down. Such a node accepts the scripts, and only
 /// refuses their commands.
 async fn ensure_writable(connection: &mut Wire, key: &str) -> Result<(), Failure> {
-    let unlinked: RedisResult<Value> = redis::cmd("UNLINK").arg(key).query_async(connection).await;
-    match unlinked.and_then(Value::extract_error).map_err(Failure::from) {
+    match connection.query::<Value>("UNLINK", &[key]).await.map_err(Failure::from) {
         Err(failure) if failure.is_away() => Err(failure),
         // The user may lack permission for this key alone, and the next check notices if the node has lost the
         // slot.

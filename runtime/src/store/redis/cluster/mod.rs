@@ -365,7 +365,7 @@ mod tests {
             let (near, server) = duplex(1024);
             let topology = &mut cluster.topology.write();
             let node = Arc::make_mut(topology).assign(slot, address(port), || cluster.lane());
-            node.lane.attach(Wire::over(Box::pin(near), 0, String::new()));
+            node.lane.attach(Wire::over(Box::pin(near), String::new()));
             server
         });
         let mut heard = [0; 1024];

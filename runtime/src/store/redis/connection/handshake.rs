@@ -37,6 +37,6 @@ impl Wire {
         })
         .await?;
         drop(carried);
-        Ok(Self::over(socket, greeting.db(), address))
+        Ok(Self::over(socket, address))
     }
 }

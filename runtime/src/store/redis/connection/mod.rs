@@ -104,8 +104,7 @@ pub(super) fn unused_key(key_prefix: &str, number: u32) -> String {
 async fn ensure_serves(connection: &mut Wire, key_prefix: &str) -> RedisResult<()> {
     // In two different slots.
     let keys = [1, 2].map(|number| unused_key(key_prefix, number));
-    let unlinked: RedisResult<Value> = redis::cmd("UNLINK").arg(&keys).query_async(connection).await;
-    match unlinked.and_then(Value::extract_error) {
+    match connection.query::<Value>("UNLINK", &[&keys[0], &keys[1]]).await {
         Err(error) if error.code().is_some_and(is_unwritable) => {
             Err(RedisError::from((ErrorKind::Io, "the server takes no writes", error.to_string())))
         }

@@ -44,13 +44,6 @@ impl Requests {
         self.argument(itoa::Buffer::new().format(number).as_bytes());
     }
 
-    /// Adds commands that are written already.
-    pub(super) fn written(&mut self, bytes: &[u8], commands: usize) {
-        debug_assert_eq!(self.missing, 0, "the command before is not complete");
-        self.bytes.extend_from_slice(bytes);
-        self.commands += commands;
-    }
-
     /// Drops all but the first `bytes` bytes. What remains has been counted already.
     pub(super) fn truncate(&mut self, bytes: usize) {
         self.bytes.truncate(bytes);

@@ -155,13 +155,12 @@ fn is_tls(endpoint: &Endpoint) -> bool {
 async fn ask(sentinel: Endpoint, name: String, timeout: Duration) -> RedisResult<Answer> {
     let mut connection = sentinel.connect(timeout).await?;
     let address: Option<(String, u16)> =
-        redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&name).query_async(&mut connection).await?;
+        connection.query("SENTINEL", &["GET-MASTER-ADDR-BY-NAME", &name]).await?;
     let Some((host, port)) = address else {
         return Err((ErrorKind::MasterNameNotFoundBySentinel, "it is unknown to the sentinels").into());
     };
     // A sentinel that fails here, for lack of permission say, counts as knowing of no failover.
-    let state: RedisResult<HashMap<String, String>> =
-        redis::cmd("SENTINEL").arg("MASTER").arg(&name).query_async(&mut connection).await;
+    let state: RedisResult<HashMap<String, String>> = connection.query("SENTINEL", &["MASTER", &name]).await;
     let epoch = state.ok().and_then(|state| state.get("config-epoch")?.parse().ok()).unwrap_or(0);
     Ok(Answer { host, port, epoch })
 }

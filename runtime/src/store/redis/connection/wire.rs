@@ -14,8 +14,7 @@ use std::ops::Range;
 use std::pin::pin;
 use std::task::Poll;
 
-use redis::aio::ConnectionLike;
-use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, Value};
+use redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, Value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::endpoint::located;
@@ -42,7 +41,6 @@ pub(in super::super) struct Wire {
     abandoned: usize,
     /// How many commands at the start of the last call were given up before any of it was sent.
     unsent_abandoned: usize,
-    database: i64,
     /// The address of the server.
     address: String,
     /// Whether it is known that the server has transactions.
@@ -50,8 +48,8 @@ pub(in super::super) struct Wire {
 }
 
 impl Wire {
-    /// Creates a connection from a socket whose server has been greeted and uses `database`.
-    pub(in super::super) fn over(socket: Socket, database: i64, address: String) -> Self {
+    /// Creates a connection from a socket whose server has been greeted.
+    pub(in super::super) fn over(socket: Socket, address: String) -> Self {
         Self {
             socket,
             requests: Requests::default(),
@@ -62,7 +60,6 @@ impl Wire {
             awaited: 0,
             abandoned: 0,
             unsent_abandoned: 0,
-            database,
             address,
             transacts: false,
         }
@@ -166,6 +163,20 @@ impl Wire {
         }
     }
 
+    /// Asks a single command, and returns the answer. The calls before are given up.
+    pub(in super::super) async fn query<T: FromRedisValue>(
+        &mut self,
+        name: &str,
+        arguments: &[&str],
+    ) -> RedisResult<T> {
+        let requests = self.begin_call();
+        requests.command(name, arguments.len());
+        for argument in arguments {
+            requests.argument(argument.as_bytes());
+        }
+        Ok(T::from_redis_value(self.answer().await?.extract_error()?)?)
+    }
+
     /// Waits until the connection is lost, and returns why. The current calls are given up.
     pub(in super::super) async fn lost(&mut self) -> RedisError {
         self.begin_call();
@@ -228,39 +239,6 @@ impl Wire {
     }
 }
 
-/// Lets the `redis` crate use it wherever that asks for a connection.
-impl ConnectionLike for Wire {
-    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        Box::pin(async move {
-            self.begin_call().written(&command.get_packed_command(), 1);
-            self.answer().await
-        })
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        pipeline: &'a Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        Box::pin(async move {
-            self.begin_call().written(&pipeline.get_packed_pipeline(), offset + count);
-            for _ in 0..offset {
-                self.answer().await?;
-            }
-            let mut answers = Vec::with_capacity(count);
-            for _ in 0..count {
-                answers.push(self.answer().await?);
-            }
-            Ok(answers)
-        })
-    }
-
-    fn get_db(&self) -> i64 {
-        self.database
-    }
-}
-
 pub(super) fn closed() -> RedisError {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the server has closed the connection").into()
 }
@@ -278,7 +256,7 @@ mod tests {
     /// Returns a connection and the server's end of it, with at most `bytes` bytes on their way.
     fn wire(bytes: usize) -> (Wire, DuplexStream) {
         let (near, far) = duplex(bytes);
-        (Wire::over(Box::pin(near), 0, String::new()), far)
+        (Wire::over(Box::pin(near), String::new()), far)
     }
 
     async fn receives(server: &mut DuplexStream, expected: &str) {
