@@ -62,7 +62,7 @@ impl<'a> Exchange<'a> {
         self.wire.push().await;
         let served = self.hear_all().await;
         for flight in self.flights.iter().chain(&self.unsettled) {
-            self.session.lane.doubt(&flight.batch);
+            self.session.lane.denials().doubt(&flight.batch);
         }
         served
     }
@@ -233,7 +233,7 @@ impl<'a> Exchange<'a> {
     /// Stops listening for the answer to a call, the first in flight.
     fn forget(&mut self, flight: Flight) {
         self.wire.give_up(flight.question.awaited(&flight.batch));
-        self.session.lane.doubt(&flight.batch);
+        self.session.lane.denials().doubt(&flight.batch);
         self.session.lane.recycle(flight.batch);
     }
 }

@@ -8,7 +8,6 @@ use tokio::time::sleep;
 use super::connection::{Sentinels, Wire};
 use super::failure::Failure;
 use super::lane::Lane;
-use super::script::Scripts;
 use super::{CONNECT_TIMEOUT, in_time};
 use crate::error::StoreError;
 
@@ -20,18 +19,12 @@ const PERIOD: Duration = Duration::from_secs(5);
 pub(super) struct Follower {
     sentinels: Arc<Sentinels>,
     key_prefix: Arc<str>,
-    scripts: Arc<Scripts>,
     lane: Arc<Lane>,
 }
 
 impl Follower {
-    pub(super) fn new(
-        sentinels: Arc<Sentinels>,
-        key_prefix: Arc<str>,
-        scripts: Arc<Scripts>,
-        lane: Arc<Lane>,
-    ) -> Self {
-        Self { sentinels, key_prefix, scripts, lane }
+    pub(super) fn new(sentinels: Arc<Sentinels>, key_prefix: Arc<str>, lane: Arc<Lane>) -> Self {
+        Self { sentinels, key_prefix, lane }
     }
 
     /// Serves the lane through a connection to a master, and later through those to its successors.
@@ -74,7 +67,7 @@ impl Follower {
     async fn successor(&self, address: &str) -> Result<Option<Wire>, Failure> {
         let connecting = self.sentinels.connect_elsewhere(address, &self.key_prefix, CONNECT_TIMEOUT);
         let Some(mut wire) = connecting.await? else { return Ok(None) };
-        self.scripts.prepare(&mut wire).await?;
+        self.lane.scripts().prepare(&mut wire).await?;
         Ok(Some(wire))
     }
 }

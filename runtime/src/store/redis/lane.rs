@@ -153,23 +153,12 @@ impl Lane {
         self.timeout
     }
 
-    pub(super) fn scripts(&self) -> &Arc<Scripts> {
+    pub(super) fn scripts(&self) -> &Scripts {
         &self.scripts
     }
 
-    /// Returns the time, in microseconds of the clock that denials and windows go by.
-    pub(super) fn now_micros(&self) -> u64 {
-        self.denials.now_micros()
-    }
-
-    /// Learns what was denied by a call that was sent at `sent_micros`.
-    pub(super) fn learn(&self, batch: &Batch, answers: &Answers, sent_micros: u64) {
-        self.denials.learn(batch, answers, sent_micros);
-    }
-
-    /// Forgets the denials that a call without an answer may have ended.
-    pub(super) fn doubt(&self, batch: &Batch) {
-        self.denials.doubt(batch);
+    pub(super) fn denials(&self) -> &Denials {
+        &self.denials
     }
 
     /// Keeps the memory of `batch` for a later one.

@@ -86,8 +86,6 @@ pub(crate) enum RedisStore {
 pub(crate) struct One {
     server: Server,
     key_prefix: Arc<str>,
-    scripts: Arc<Scripts>,
-    denials: Arc<Denials>,
     lane: Arc<Lane>,
 }
 
@@ -97,9 +95,8 @@ impl RedisStore {
         let Settings { timeout, key_prefix, deny_memory, clock } = settings;
         let scripts = Arc::new(Scripts::new(clock.clone(), timeout, false));
         let denials = Arc::new(Denials::new(deny_memory, clock));
-        let lane = Lane::new(Arc::clone(&scripts), Arc::clone(&denials), timeout, Arc::default());
-        let lane = Arc::new(lane);
-        Self::One(One { server, key_prefix, scripts, denials, lane })
+        let lane = Arc::new(Lane::new(scripts, denials, timeout, Arc::default()));
+        Self::One(One { server, key_prefix, lane })
     }
 
     /// Creates a store on the cluster that the nodes at `urls` belong to, which is not connected yet.
@@ -122,7 +119,7 @@ impl RedisStore {
 
     fn denials(&self) -> &Denials {
         match self {
-            Self::One(one) => &one.denials,
+            Self::One(one) => one.lane.denials(),
             #[cfg(feature = "redis-cluster")]
             Self::Cluster(cluster) => cluster.denials(),
         }
@@ -242,12 +239,11 @@ impl RedisStore {
 impl One {
     async fn connect(&self) -> Result<(), Failure> {
         let mut connection = self.server.connect(&self.key_prefix, CONNECT_TIMEOUT).await?;
-        self.scripts.prepare(&mut connection).await?;
+        self.lane.scripts().prepare(&mut connection).await?;
         #[cfg(feature = "redis-sentinel")]
         if let Server::Sentinels(sentinels) = &self.server {
-            let (key_prefix, scripts) = (Arc::clone(&self.key_prefix), Arc::clone(&self.scripts));
-            let follower = Follower::new(Arc::clone(sentinels), key_prefix, scripts, Arc::clone(&self.lane));
-            follower.attach(connection);
+            let (sentinels, key_prefix) = (Arc::clone(sentinels), Arc::clone(&self.key_prefix));
+            Follower::new(sentinels, key_prefix, Arc::clone(&self.lane)).attach(connection);
             return Ok(());
         }
         self.lane.attach(connection);

@@ -64,7 +64,7 @@ impl Session {
             self.lane.recycle(batch);
             return None;
         }
-        let sent_micros = self.lane.now_micros();
+        let sent_micros = self.lane.denials().now_micros();
         let scripts = self.lane.scripts();
         let question = scripts.ask(requests, &batch, &mut self.windows, sent_micros, self.transacts);
         Some(Flight { batch, question, call, sent, sent_micros, deadline, stage: Stage::Awaited })
@@ -159,7 +159,7 @@ impl Session {
 
     /// Tells the waiters of a call that it has failed. The error is why the connection no longer serves.
     fn fail(&mut self, flight: &Flight, failure: Failure) -> Result<(), Failure> {
-        self.lane.doubt(&flight.batch);
+        self.lane.denials().doubt(&flight.batch);
         let _ = flight.call.0.finish(Err(failure.clone()));
         if !matches!(failure, Failure::Timeout(_)) {
             self.silence.end();
@@ -176,11 +176,11 @@ impl Session {
     fn tell(&self, flight: &Flight, answers: Answers) {
         let Flight { batch, call, sent, sent_micros, .. } = flight;
         if self.lane.is_served_by(self.generation) {
-            self.lane.learn(batch, &answers, *sent_micros);
+            self.lane.denials().learn(batch, &answers, *sent_micros);
             self.lane.answer(&call.0, answers, *sent);
         } else {
             // Another connection may lead to another server, or may have reset since what this one tells of.
-            self.lane.doubt(batch);
+            self.lane.denials().doubt(batch);
             let _ = call.0.finish(Ok(answers));
         }
     }
