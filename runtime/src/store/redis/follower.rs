@@ -7,8 +7,8 @@ use tokio::time::sleep;
 
 use super::connection::{Sentinels, Wire};
 use super::failure::Failure;
+use super::in_time;
 use super::lane::Lane;
-use super::{CONNECT_TIMEOUT, in_time};
 use crate::error::StoreError;
 
 /// How long sentinels are believed before they are asked again. They may have replaced a master that they can't
@@ -65,7 +65,7 @@ impl Follower {
 
     /// Returns a connection to the master, if that is another one than at `address`.
     async fn successor(&self, address: &str) -> Result<Option<Wire>, Failure> {
-        let connecting = self.sentinels.connect_elsewhere(address, &self.key_prefix, CONNECT_TIMEOUT);
+        let connecting = self.sentinels.connect_elsewhere(address, &self.key_prefix);
         let Some(mut wire) = connecting.await? else { return Ok(None) };
         self.lane.scripts().prepare(&mut wire).await?;
         Ok(Some(wire))

@@ -238,7 +238,7 @@ impl RedisStore {
 
 impl One {
     async fn connect(&self) -> Result<(), Failure> {
-        let mut connection = self.server.connect(&self.key_prefix, CONNECT_TIMEOUT).await?;
+        let mut connection = self.server.connect(&self.key_prefix).await?;
         self.lane.scripts().prepare(&mut connection).await?;
         #[cfg(feature = "redis-sentinel")]
         if let Server::Sentinels(sentinels) = &self.server {

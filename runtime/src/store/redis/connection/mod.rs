@@ -13,7 +13,6 @@ mod wire;
 
 #[cfg(feature = "redis-sentinel")]
 use std::sync::Arc;
-use std::time::Duration;
 
 use redis::{ErrorKind, RedisError, RedisResult, Value};
 
@@ -26,6 +25,7 @@ pub(super) use self::sentinels::Sentinels;
 #[cfg(feature = "redis-tls")]
 pub use self::tls::RedisTls;
 pub(super) use self::wire::Wire;
+use super::CONNECT_TIMEOUT;
 use super::failure::{is_unwritable, node_of_cluster};
 
 /// The server to connect to.
@@ -58,13 +58,13 @@ impl Server {
         }
     }
 
-    /// Opens a connection to a server that takes writes to keys with this prefix. `timeout` bounds single steps;
+    /// Opens a connection to a server that takes writes to keys with this prefix. Single steps are bounded here;
     /// callers bound the whole.
-    pub(super) async fn connect(&self, key_prefix: &str, timeout: Duration) -> RedisResult<Wire> {
+    pub(super) async fn connect(&self, key_prefix: &str) -> RedisResult<Wire> {
         match self {
-            Self::Single(endpoint) => open(endpoint, key_prefix, timeout).await,
+            Self::Single(endpoint) => open(endpoint, key_prefix).await,
             #[cfg(feature = "redis-sentinel")]
-            Self::Sentinels(sentinels) => open(&sentinels.master(timeout).await?, key_prefix, timeout).await,
+            Self::Sentinels(sentinels) => open(&sentinels.master().await?, key_prefix).await,
         }
     }
 }
@@ -77,18 +77,17 @@ impl Sentinels {
         &self,
         address: &str,
         key_prefix: &str,
-        timeout: Duration,
     ) -> RedisResult<Option<Wire>> {
-        let master = self.master_of_most(timeout).await?;
+        let master = self.master_of_most().await?;
         if master.address() == address {
             return Ok(None);
         }
-        open(&master, key_prefix, timeout).await.map(Some)
+        open(&master, key_prefix).await.map(Some)
     }
 }
 
-async fn open(endpoint: &Endpoint, key_prefix: &str, timeout: Duration) -> RedisResult<Wire> {
-    let mut connection = endpoint.connect(timeout).await?;
+async fn open(endpoint: &Endpoint, key_prefix: &str) -> RedisResult<Wire> {
+    let mut connection = endpoint.connect(CONNECT_TIMEOUT).await?;
     ensure_serves(&mut connection, key_prefix).await?;
     Ok(connection)
 }

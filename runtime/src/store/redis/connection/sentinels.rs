@@ -1,13 +1,13 @@
 //! Asks sentinels which server is the master.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use redis::{ConnectionAddr, ErrorKind, RedisResult};
 use tokio::task::JoinSet;
 
 use super::Fault;
 use super::endpoint::{Access, Endpoint};
+use crate::store::redis::CONNECT_TIMEOUT;
 
 /// The port of a sentinel whose URL has none.
 const SENTINEL_PORT: u16 = 26_379;
@@ -79,27 +79,27 @@ impl Sentinels {
 
     /// Returns where the master is now.
     ///
-    /// All sentinels are asked at once. When most have answered, or half of `timeout` has passed, the answer
+    /// All sentinels are asked at once. When most have answered, or half of the time to connect has passed, the answer
     /// that knows of the latest failover is believed: a sentinel that was cut off from the others may still
     /// report the master that they have replaced. So a dead or silent sentinel delays nothing as long as most of
     /// them answer.
-    pub(super) async fn master(&self, timeout: Duration) -> RedisResult<Endpoint> {
-        Ok(self.ask_all(timeout).await?.master)
+    pub(super) async fn master(&self) -> RedisResult<Endpoint> {
+        Ok(self.ask_all().await?.master)
     }
 
     /// Returns where the master is now, if most sentinels have answered: one of those knows of the latest
     /// failover.
-    pub(super) async fn master_of_most(&self, timeout: Duration) -> RedisResult<Endpoint> {
-        let Said { master, by_most } = self.ask_all(timeout).await?;
+    pub(super) async fn master_of_most(&self) -> RedisResult<Endpoint> {
+        let Said { master, by_most } = self.ask_all().await?;
         let too_few = || (ErrorKind::Io, "most sentinels do not answer").into();
         by_most.then_some(master).ok_or_else(too_few)
     }
 
-    async fn ask_all(&self, timeout: Duration) -> RedisResult<Said> {
+    async fn ask_all(&self) -> RedisResult<Said> {
         // Dropping the set cancels what has not been answered by then.
         let mut answers = JoinSet::new();
         for sentinel in &self.asked {
-            answers.spawn(ask(sentinel.clone(), self.name.clone(), timeout / 2));
+            answers.spawn(ask(sentinel.clone(), self.name.clone()));
         }
         let most = self.asked.len() / 2 + 1;
         let mut latest: Option<Answer> = None;
@@ -122,7 +122,7 @@ impl Sentinels {
                 }
             }
         };
-        let _ = tokio::time::timeout(timeout / 2, listening).await;
+        let _ = tokio::time::timeout(CONNECT_TIMEOUT / 2, listening).await;
         if let Some(Answer { host, port, .. }) = latest {
             return Ok(Said { master: self.master.at(host, port), by_most: count >= most });
         }
@@ -152,8 +152,8 @@ fn is_tls(endpoint: &Endpoint) -> bool {
     matches!(endpoint.info().addr(), ConnectionAddr::TcpTls { .. })
 }
 
-async fn ask(sentinel: Endpoint, name: String, timeout: Duration) -> RedisResult<Answer> {
-    let mut connection = sentinel.connect(timeout).await?;
+async fn ask(sentinel: Endpoint, name: String) -> RedisResult<Answer> {
+    let mut connection = sentinel.connect(CONNECT_TIMEOUT / 2).await?;
     let address: Option<(String, u16)> =
         connection.query("SENTINEL", &["GET-MASTER-ADDR-BY-NAME", &name]).await?;
     let Some((host, port)) = address else {
