@@ -47,7 +47,7 @@ impl Ticket {
         let Some(own_deadline) = &mut self.own_deadline else { return Poll::Pending };
         ready!(own_deadline.poll(context));
         // First, so that no check joins the call any more, which would not be sent.
-        own_deadline.lane.withdraw(&self.call);
+        let _withdrawn = own_deadline.lane.withdraw(&self.call);
         let _ = self.call.finish(Err(Failure::Timeout(own_deadline.lane.timeout())));
         Poll::Ready(())
     }
@@ -114,5 +114,15 @@ impl Call {
 
     fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {
         self.waiting.lock()
+    }
+}
+
+/// A call on its way to an answer. It fails if it is dropped without one, so that nobody waits for ever.
+#[derive(Default)]
+pub(super) struct AwaitedCall(pub(super) Arc<Call>);
+
+impl Drop for AwaitedCall {
+    fn drop(&mut self) {
+        let _ = self.0.finish(Err(Failure::NoConnection));
     }
 }

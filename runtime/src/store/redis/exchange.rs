@@ -17,7 +17,7 @@ use tokio::time::timeout_at;
 use super::alarm::Alarms;
 use super::connection::Wire;
 use super::failure::Failure;
-use super::flight::{AwaitedCall, Flight, Stage};
+use super::flight::{Flight, Stage};
 use super::pace::Following;
 use super::queue::UnsentCall;
 use super::session::Session;
@@ -150,7 +150,7 @@ impl<'a> Exchange<'a> {
     /// Sends a call after those in flight.
     async fn follow(&mut self, unsent: UnsentCall) {
         // It is due only once all before it are sent; if they were not, it would fail.
-        let Some(requests) = self.wire.begin_pipelined_call() else { return drop(AwaitedCall(unsent.call)) };
+        let Some(requests) = self.wire.begin_pipelined_call() else { return };
         self.flights.extend(self.session.depart(requests, unsent));
         self.wire.push().await;
     }

@@ -1,11 +1,9 @@
 //! A call in flight, and what its answer is awaited for.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::batch::Batch;
-use super::call::Call;
-use super::failure::Failure;
+use super::call::AwaitedCall;
 use super::question::Question;
 
 /// A call in flight.
@@ -30,13 +28,4 @@ pub(super) enum Stage {
     Answered,
     /// The checks were told that it is late, so all that is left is to give back what they renounce.
     Late,
-}
-
-/// A call with waiters. It fails if it is dropped without an answer.
-pub(super) struct AwaitedCall(pub(super) Arc<Call>);
-
-impl Drop for AwaitedCall {
-    fn drop(&mut self) {
-        let _ = self.0.finish(Err(Failure::NoConnection));
-    }
 }

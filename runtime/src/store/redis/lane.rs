@@ -198,7 +198,7 @@ impl Lane {
             (inner.queue.take_all(), inner.queue.take_idle())
         };
         for unsent in waiting {
-            let _ = unsent.call.finish(Err(failure.clone()));
+            let _ = unsent.call.0.finish(Err(failure.clone()));
         }
         if let Some(task) = task {
             task.wake();
@@ -226,9 +226,10 @@ impl Lane {
         let _ = self.enqueue(&Check::new(&self.denials.hasher, Operation::GiveBack, &counters));
     }
 
-    /// Takes `call` out of those that wait to be sent, if it is still there.
-    pub(super) fn withdraw(&self, call: &Arc<Call>) {
-        self.lock().queue.withdraw(call);
+    /// Takes `call` out of those that wait to be sent, if it is still there. Whoever drops it fails its waiters, which is
+    /// not done under the lock.
+    pub(super) fn withdraw(&self, call: &Arc<Call>) -> Option<UnsentCall> {
+        self.lock().queue.withdraw(call)
     }
 
     /// Polls for the next call that the courier of `generation` has to send: see [`Queue::poll_next`]. Returns

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use super::batch::{Batch, Check, Place};
-use super::call::Call;
+use super::call::{AwaitedCall, Call};
 use super::failure::Failure;
 use crate::store::Operation;
 
@@ -34,7 +34,7 @@ pub(super) struct Queue {
 /// A call that is not sent yet.
 pub(super) struct UnsentCall {
     pub(super) batch: Batch,
-    pub(super) call: Arc<Call>,
+    pub(super) call: AwaitedCall,
     /// When its first check arrived.
     pub(super) since: Instant,
 }
@@ -51,7 +51,7 @@ impl Queue {
     pub(super) fn place(&mut self, check: &Check<'_, '_>) -> Result<(Arc<Call>, Place), Failure> {
         if let Some(open) = &mut self.open {
             if let Some(place) = open.batch.add(check) {
-                return Ok((Arc::clone(&open.call), place));
+                return Ok((Arc::clone(&open.call.0), place));
             }
             // These make room for other requests, and are late enough as it is.
             let room = match check.operation {
@@ -64,10 +64,11 @@ impl Queue {
             self.full.extend(self.open.take());
         }
         let batch = self.spare.pop().unwrap_or_default();
-        let open = self.open.insert(UnsentCall { batch, call: Arc::default(), since: Instant::now() });
+        let open =
+            self.open.insert(UnsentCall { batch, call: AwaitedCall::default(), since: Instant::now() });
         // An empty batch takes any check.
         let place = open.batch.add(check).ok_or(Failure::Overloaded)?;
-        Ok((Arc::clone(&open.call), place))
+        Ok((Arc::clone(&open.call.0), place))
     }
 
     /// Whether half as many full calls wait as may.
@@ -113,11 +114,11 @@ impl Queue {
         all
     }
 
-    /// Removes `call`, if it is still there.
-    pub(super) fn withdraw(&mut self, call: &Arc<Call>) {
-        let is_other = |unsent: &UnsentCall| !Arc::ptr_eq(&unsent.call, call);
-        self.open = self.open.take().filter(is_other);
-        self.full.retain(is_other);
+    /// Takes `call`, if it still waits to be sent.
+    pub(super) fn withdraw(&mut self, call: &Arc<Call>) -> Option<UnsentCall> {
+        let is_meant = |unsent: &UnsentCall| Arc::ptr_eq(&unsent.call.0, call);
+        let open = self.open.take_if(|open| is_meant(open));
+        open.or_else(|| self.full.remove(self.full.iter().position(is_meant)?))
     }
 
     /// Keeps an empty batch for its memory.
@@ -132,6 +133,7 @@ fn is_past(due: Option<Instant>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::Wake;
     use std::time::Duration;
@@ -141,6 +143,7 @@ mod tests {
     use super::*;
     use crate::quota::Quota;
     use crate::store::Counter;
+    use crate::store::redis::call::Ticket;
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -194,6 +197,20 @@ mod tests {
         take(&mut queue, "a");
         assert_eq!((task.was_woken(), checks(&mut queue, later)), (true, Poll::Ready(256)));
         assert_eq!(checks(&mut queue, later), Poll::Pending);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_call_that_is_dropped() {
+        let (mut queue, counter) = (Queue::default(), [Counter::new("a", Quota::per_minute(1))]);
+        let random = RandomState::with_seeds(1, 2, 3, 4);
+        let check = Check::new(&random, Operation::Take, &counter);
+        let (call, place) = queue.place(&check).expect("there is room");
+        let mut ticket = Ticket::new(Arc::clone(&call), place, None);
+        let withdrawn = queue.withdraw(&call);
+        assert!(withdrawn.is_some() && queue.withdraw(&call).is_none());
+        drop(withdrawn);
+        poll_fn(|context| ticket.poll(context)).await;
+        assert!(matches!(ticket.answer(check.operation, &counter), Err(Failure::NoConnection)));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::answers::Answers;
 use super::connection::Requests;
 use super::failure::Failure;
-use super::flight::{AwaitedCall, Flight, Stage};
+use super::flight::{Flight, Stage};
 use super::lane::Lane;
 use super::pace::Pace;
 use super::question::Question;
@@ -58,7 +58,7 @@ impl Session {
     /// Adds a call to `requests`. Returns `None` if it is late already: it would count, and nobody would know.
     pub(super) fn depart(&mut self, requests: &mut Requests, unsent: UnsentCall) -> Option<Flight> {
         let UnsentCall { batch, call, since } = unsent;
-        let (call, sent, deadline) = (AwaitedCall(call), Instant::now(), since + self.lane.timeout());
+        let (sent, deadline) = (Instant::now(), since + self.lane.timeout());
         if sent >= deadline {
             let _ = call.0.finish(Err(self.late()));
             self.lane.recycle(batch);
