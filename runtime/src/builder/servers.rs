@@ -1,14 +1,17 @@
 //! Settings for Redis: sentinels, credentials and TLS.
 
+#[cfg(feature = "redis-cluster")]
+use std::sync::Arc;
+
 use super::Builder;
 #[cfg(feature = "redis-sentinel")]
 use super::Choice;
 use crate::error::{BoxError, BuildError};
 use crate::store::Settings;
-#[cfg(feature = "redis-cluster")]
-use crate::store::redis::Access;
 #[cfg(feature = "redis-tls")]
 use crate::store::redis::RedisTls;
+#[cfg(feature = "redis-cluster")]
+use crate::store::redis::{Access, Cluster};
 use crate::store::redis::{Provider, RedisCredentials, RedisStore, Server};
 use crate::store::remote::Backend;
 
@@ -98,7 +101,7 @@ pub(super) fn on_server(
 /// Makes a store on the cluster that the nodes at `urls` belong to.
 #[cfg(feature = "redis-cluster")]
 pub(super) fn cluster(urls: &[String], access: &Access, settings: Settings) -> Result<Backend, BuildError> {
-    let store = RedisStore::cluster(urls, access, settings)
+    let cluster = Cluster::new(urls, access, settings)
         .map_err(|problem| BuildError::Setting { setting: "redis_cluster", problem })?;
-    Ok(Backend::Redis(store))
+    Ok(Backend::Cluster(Arc::new(cluster)))
 }

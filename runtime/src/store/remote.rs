@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::outage::{News, Outage};
 use super::recovery::{Pauses, Recovery};
+#[cfg(feature = "redis-cluster")]
+use super::redis::Cluster;
 #[cfg(feature = "redis")]
 use super::redis::RedisStore;
 use super::{AnyStore, Counter, LateCheck, Operation, Outcome, Ticket};
@@ -42,10 +44,12 @@ impl Concluded {
     }
 }
 
-/// The remote store itself: Redis, or a store of the user's.
+/// The remote store itself: one Redis server, a cluster of them, or a store of the user's.
 pub(crate) enum Backend {
     #[cfg(feature = "redis")]
     Redis(RedisStore),
+    #[cfg(feature = "redis-cluster")]
+    Cluster(Arc<Cluster>),
     Custom(Box<dyn AnyStore>),
 }
 
@@ -86,11 +90,11 @@ impl Remote {
 
     /// Serves without the store, which is away, until it answers.
     pub(super) fn start_without(self: &Arc<Self>, error: &StoreError) {
-        if self.backend.mends_itself() {
+        match &self.backend {
             // The parts of it that are there serve meanwhile.
-            self.backend.mend(None);
-        } else {
-            self.leave_alone(error);
+            #[cfg(feature = "redis-cluster")]
+            Backend::Cluster(cluster) => cluster.mend(),
+            _ => self.leave_alone(error),
         }
     }
 
@@ -99,6 +103,8 @@ impl Remote {
         match &self.backend {
             #[cfg(feature = "redis")]
             Backend::Redis(store) => store.location(),
+            #[cfg(feature = "redis-cluster")]
+            Backend::Cluster(cluster) => cluster.location(),
             Backend::Custom(_) => "a store of the program's own".to_owned(),
         }
     }
@@ -127,11 +133,15 @@ impl Remote {
                     return Begun::Decided(Err(error));
                 }
                 match store.begin(&check) {
-                    Some(Ok(ticket)) => Begun::Asked(ticket),
-                    Some(Err(error)) => Begun::Decided(self.noted(Err(error))),
-                    None => Begun::Unasked,
+                    Ok(ticket) => Begun::Asked(ticket),
+                    Err(error) => Begun::Decided(self.noted(Err(error))),
                 }
             }
+            #[cfg(feature = "redis-cluster")]
+            Backend::Cluster(cluster) => match cluster.recall(operation, counters) {
+                Some(outcome) => Begun::Decided(Ok(outcome)),
+                None => Begun::Unasked,
+            },
             Backend::Custom(_) => Begun::Unasked,
         }
     }
@@ -151,8 +161,8 @@ impl Remote {
             Backend::Redis(store) => {
                 Concluded { outcome: ticket.outcome(operation, counters), late: store.late(ticket) }
             }
-            // It gives no tickets.
-            Backend::Custom(_) => Concluded::in_time(Err(StoreError::Closed)),
+            // The others give no tickets.
+            _ => Concluded::in_time(Err(StoreError::Closed)),
         }
     }
 
@@ -164,6 +174,9 @@ impl Remote {
             // Redis keeps the deadline by itself, with one timer for all checks that share a call.
             #[cfg(feature = "redis")]
             Backend::Redis(store) => store.apply(operation, counters).await,
+            // Boxed, since this future is much larger than the others.
+            #[cfg(feature = "redis-cluster")]
+            Backend::Cluster(cluster) => Box::pin(cluster.apply(operation, counters)).await,
             Backend::Custom(store) => {
                 let result = tokio::time::timeout(self.timeout, store.apply(operation, counters)).await;
                 (result.unwrap_or(Err(StoreError::Timeout(self.timeout))), None)
@@ -173,16 +186,28 @@ impl Remote {
     }
 
     /// Has the store reconnect when a connection is lost, even while nobody asks.
-    #[cfg_attr(not(feature = "redis"), allow(clippy::unused_self))] // no other store reports that
     fn listen_for_losses(self: &Arc<Self>) {
-        #[cfg(feature = "redis")]
-        if let Backend::Redis(store) = &self.backend {
-            let remote = Arc::downgrade(self);
-            store.on_lost(move |error| match remote.upgrade() {
-                Some(remote) if remote.backend.mends_itself() => remote.backend.mend(Some(&error)),
-                Some(remote) => remote.leave_alone(&error),
-                None => {}
-            });
+        let remote = Arc::downgrade(self);
+        let note = move |error: StoreError| {
+            if let Some(remote) = remote.upgrade() {
+                remote.note_lost(&error);
+            }
+        };
+        match &self.backend {
+            #[cfg(feature = "redis")]
+            Backend::Redis(store) => store.on_lost(note),
+            #[cfg(feature = "redis-cluster")]
+            Backend::Cluster(cluster) => cluster.on_lost(note),
+            // Only its answers tell.
+            Backend::Custom(_) => drop(note),
+        }
+    }
+
+    fn note_lost(self: &Arc<Self>, error: &StoreError) {
+        match &self.backend {
+            #[cfg(feature = "redis-cluster")]
+            Backend::Cluster(cluster) => cluster.report_lost(error),
+            _ => self.leave_alone(error),
         }
     }
 
@@ -246,25 +271,27 @@ impl Backend {
         match self {
             #[cfg(feature = "redis")]
             Self::Redis(store) => store.connect().await,
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.connect().await,
             Self::Custom(store) => store.apply(Operation::Peek, &[]).await.map(|_| ()),
         }
     }
 
-    /// Whether what fails comes back without a probe.
+    /// Whether it reconnects by itself, part by part, so that a failure says nothing about the rest.
     fn mends_itself(&self) -> bool {
         match self {
-            #[cfg(feature = "redis")]
-            Self::Redis(store) => store.mends_itself(),
-            Self::Custom(_) => false,
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(_) => true,
+            _ => false,
         }
     }
 
     /// Whether a part of it that comes back without a probe is known to be away.
     fn is_away(&self) -> bool {
         match self {
-            #[cfg(feature = "redis")]
-            Self::Redis(store) => store.is_away(),
-            Self::Custom(_) => false,
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.is_away(),
+            _ => false,
         }
     }
 
@@ -273,17 +300,7 @@ impl Backend {
         match self {
             #[cfg(feature = "redis")]
             Self::Redis(store) => store.is_lost(),
-            Self::Custom(_) => false,
-        }
-    }
-
-    /// Has a store that mends itself connect to what is missing; `lost` is why something has just gone missing.
-    #[cfg_attr(not(feature = "redis"), allow(unused_variables))] // no other store does
-    fn mend(&self, lost: Option<&StoreError>) {
-        match self {
-            #[cfg(feature = "redis")]
-            Self::Redis(store) => store.mend(lost),
-            Self::Custom(_) => {}
+            _ => false,
         }
     }
 
@@ -294,10 +311,28 @@ impl Backend {
 
     async fn close(&self) {
         match self {
+            Self::Custom(store) => store.close().await,
+            #[cfg(feature = "redis")]
+            _ => self.disconnect(),
+        }
+    }
+
+    /// Ends the tasks of a store in Redis.
+    fn disconnect(&self) {
+        match self {
             #[cfg(feature = "redis")]
             Self::Redis(store) => store.close(),
-            Self::Custom(store) => store.close().await,
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.close(),
+            Self::Custom(_) => {}
         }
+    }
+}
+
+/// A limiter need not be closed.
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.disconnect();
     }
 }
 

@@ -21,6 +21,7 @@ use super::late::{LateCheck, Renounced};
 use super::own_deadline::OwnDeadline;
 use super::queue::{Queue, UnsentCall};
 use super::script::Scripts;
+use crate::error::StoreError;
 #[cfg(feature = "redis-cluster")]
 use crate::store::recovery::Recovery;
 use crate::store::{Counter, Operation, Outcome};
@@ -37,7 +38,7 @@ pub(super) struct Lane {
 }
 
 /// The callback for a connection that has stopped serving.
-pub(super) type OnLost = OnceLock<Box<dyn Fn(Failure) + Send + Sync>>;
+pub(super) type OnLost = OnceLock<Box<dyn Fn(StoreError) + Send + Sync>>;
 
 #[derive(Default)]
 struct Inner {
@@ -131,14 +132,15 @@ impl Lane {
         self.lose(None, &Failure::NoConnection);
     }
 
-    pub(super) fn on_lost(&self) -> &OnLost {
-        &self.on_lost
+    /// Has `act` called when a connection has stopped serving. Only the first call of this has an effect.
+    pub(super) fn on_lost(&self, act: impl Fn(StoreError) + Send + Sync + 'static) {
+        let _ = self.on_lost.set(Box::new(act));
     }
 
     /// Reports that a connection has stopped serving.
     pub(super) fn report(&self, failure: Failure) {
         if let Some(on_lost) = self.on_lost.get() {
-            on_lost(failure);
+            on_lost(failure.into());
         }
     }
 

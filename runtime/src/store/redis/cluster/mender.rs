@@ -28,11 +28,14 @@ const ROUND: Duration = Duration::from_millis(300);
 impl Cluster {
     /// Asks for the slots, and connects to every node that is not connected. The error says what is still
     /// missing then; the nodes that are connected serve all the same.
-    pub(in super::super) async fn connect(self: &Arc<Self>) -> Result<(), Failure> {
-        let mut connecting = Connecting::default();
-        let is_complete = self.refresh(&mut connecting).await?;
-        connecting.settle().await;
-        connecting.outcome(is_complete)
+    pub(crate) async fn connect(self: &Arc<Self>) -> Result<(), StoreError> {
+        let connecting = async {
+            let mut connecting = Connecting::default();
+            let is_complete = self.refresh(&mut connecting).await?;
+            connecting.settle().await;
+            connecting.outcome(is_complete)
+        };
+        Ok(in_time(connecting).await?)
     }
 
     /// Asks for the slots, and begins to connect to every node that is not connected. Returns whether every slot
@@ -79,7 +82,7 @@ impl Cluster {
     }
 
     /// Has the mender look for a lost node at once.
-    pub(in super::super) fn report_lost(self: &Arc<Self>, error: &StoreError) {
+    pub(crate) fn report_lost(self: &Arc<Self>, error: &StoreError) {
         if self.closed.load(Ordering::Relaxed) {
             return;
         }
@@ -94,7 +97,7 @@ impl Cluster {
     /// Unless a mender is running, starts one: a task that connects to what is missing until nothing is. If the
     /// cluster was whole just now, the mender waits before it begins. Meanwhile, checks follow moved keys one by
     /// one.
-    pub(in super::super) fn mend(self: &Arc<Self>) {
+    pub(crate) fn mend(self: &Arc<Self>) {
         self.mend_after(|| self.recovery.pauses());
     }
 
@@ -256,6 +259,7 @@ mod tests {
 
     use super::*;
     use crate::store::redis::cluster::tests::cluster;
+    use crate::store::remote::Backend;
 
     #[tokio::test]
     async fn what_is_under_way_is_not_begun_again() {
@@ -274,6 +278,15 @@ mod tests {
         assert_eq!([add(&mut connecting), add(&mut connecting)], [2, 2]);
         connecting.settle().await;
         assert_eq!(add(&mut connecting), 4);
+    }
+
+    /// What is being connected to keeps the cluster in memory for a while.
+    #[tokio::test]
+    async fn a_cluster_whose_limiter_is_gone_is_not_mended() {
+        let cluster = Arc::new(cluster(&["redis://192.0.2.7"]).expect("it is one"));
+        drop(Backend::Cluster(Arc::clone(&cluster)));
+        cluster.mend();
+        assert!(!cluster.mending.load(Ordering::Relaxed));
     }
 
     /// A round ends long before the attempt does.

@@ -67,7 +67,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Creates a store on the cluster that the nodes at `urls` belong to. The error says which URL is wrong, and
     /// what to write instead.
-    pub(super) fn new(urls: &[String], access: &Access, settings: Settings) -> Result<Self, String> {
+    pub(crate) fn new(urls: &[String], access: &Access, settings: Settings) -> Result<Self, String> {
         let grammar = "write one or more nodes, as `redis://[user:password@]host[:port]`";
         if urls.is_empty() {
             return Err(format!("there is no node to ask: {grammar}"));
@@ -113,7 +113,7 @@ impl Cluster {
 
     /// Applies `operation` to `counters`, of which there is at least one, before the deadline. Also returns what is
     /// left of a check of one policy if it was late.
-    pub(super) async fn apply(
+    pub(crate) async fn apply(
         self: &Arc<Self>,
         operation: Operation,
         counters: &[Counter<'_>],
@@ -127,12 +127,15 @@ impl Cluster {
         (decided.map_err(StoreError::from), late)
     }
 
-    pub(super) fn denials(&self) -> &Denials {
-        &self.denials
+    /// Returns the answer to a check that is known to be denied.
+    pub(crate) fn recall(&self, operation: Operation, counters: &[Counter<'_>]) -> Option<Outcome> {
+        self.denials.recall(&Check::new(&self.denials.hasher, operation, counters))
     }
 
-    pub(super) fn on_lost(&self) -> &OnLost {
-        &self.on_lost
+    /// Has `act` called when a connection has stopped serving, whether a check waits at that time or not.
+    pub(crate) fn on_lost(&self, act: impl Fn(StoreError) + Send + Sync + 'static) {
+        // This is called once, when the limiter is built.
+        let _ = self.on_lost.set(Box::new(act));
     }
 
     /// Decides the counters of one policy. Also returns what is left of the check if it was late at the node that was
@@ -251,17 +254,18 @@ impl Cluster {
     }
 
     /// Returns where the nodes are that the user named.
-    pub(super) fn location(&self) -> String {
+    pub(crate) fn location(&self) -> String {
         let seeds: Vec<String> = self.seeds.iter().map(Endpoint::address).collect();
         format!("the cluster of {}", seeds.join(", "))
     }
 
     /// Whether a node is known to be away.
-    pub(super) fn is_away(&self) -> bool {
+    pub(crate) fn is_away(&self) -> bool {
         self.outage.is_on()
     }
 
-    pub(super) fn close(&self) {
+    /// Ends the couriers, which would otherwise go on waiting for checks, and the mender.
+    pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
         self.topology().nodes().for_each(|node| node.lane.detach());
     }

@@ -34,7 +34,6 @@ use super::Cluster;
 use crate::algorithm::Reading;
 use crate::store::fallback::policy_names;
 use crate::store::redis::answers::untouched;
-use crate::store::redis::batch::Check;
 use crate::store::redis::failure::Failure;
 use crate::store::redis::owned_counter::OwnedCounter;
 use crate::store::remote::in_one_line;
@@ -151,8 +150,7 @@ fn recall_denials(
 ) -> bool {
     let mut is_denied = false;
     for &index in enforced {
-        let check = Check::new(&cluster.denials.hasher, Operation::Take, policies[index]);
-        if let Some(denied) = cluster.denials.recall(&check) {
+        if let Some(denied) = cluster.recall(Operation::Take, policies[index]) {
             progress.lock().answers[index] = Some(denied);
             is_denied = true;
         }
