@@ -22,14 +22,14 @@ pub(super) const ROUNDED_OFF: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(super) struct Answers {
     /// One of each group.
-    decisions: Vec<Decision>,
+    decisions: Vec<GroupDecision>,
     /// Where the counters of all groups that are decided stand.
     standings: Vec<Standing>,
 }
 
 /// The decision of a group.
 #[derive(Clone, Debug)]
-struct Decision {
+struct GroupDecision {
     /// How many of its checks pass, or why it is not decided.
     passed: Result<u32, Failure>,
     /// Where the standings of its counters begin.
@@ -113,7 +113,7 @@ impl Answers {
         windows: &mut Windows,
         now: u64,
     ) -> RedisResult<Self> {
-        let undecided = Decision { passed: Err(unanswered), first: 0 };
+        let undecided = GroupDecision { passed: Err(unanswered), first: 0 };
         let decisions = vec![undecided; batch.groups().len()];
         let mut answers = Self { decisions, standings: Vec::new() };
         for (part, reply) in replies {
@@ -176,7 +176,7 @@ impl Answers {
                 (Value::BulkString(fault), _) => Err(Failure::of_check(&String::from_utf8_lossy(&fault))),
                 _ => return Err(unexpected()),
             };
-            self.decisions[index] = Decision { passed, first };
+            self.decisions[index] = GroupDecision { passed, first };
         }
         if reply.next().is_some() { Err(unexpected()) } else { Ok(()) }
     }

@@ -1,7 +1,17 @@
 //! The store that counts in Redis, whose counters all instances of a service share.
 //!
 //! A check gets a place in a [`batch`] in the [`queue`] of a [`lane`], and a [`courier`] sends the batch as one
-//! call. Calls that overlap are an [`exchange`], and what is kept of a connection from call to call is its
+//! [`call`]. Its checks hold tickets for the answer:
+//!
+//! ```text
+//! Check ── Queue::place ──▶ UnsentCall { Batch, Call } ── Session::depart ──▶ Flight { Batch, Call, Question }
+//!               │                                                                                      │
+//!               │                                                                               Question::hear
+//!               ▼                                                                                      │
+//!        Ticket { Place, Call } ◀── Call::finish ── Answers ◀── Scripts::answers ── replies ◀──────────┘
+//! ```
+//!
+//! Calls that overlap are an [`exchange`], and what is kept of a connection from call to call is its
 //! [`session`]. A call is a [`question`] of one or more [`part`]s, mostly one, and a [`script`] or a [`transaction`]
 //! decides each of them. The [`answers`] say what each check is told. What Redis has [denied](denials) is not asked
 //! again before it can be admitted. A [`cluster`] has a lane to each of its masters.
