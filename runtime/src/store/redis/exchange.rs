@@ -159,14 +159,14 @@ impl<'a> Exchange<'a> {
     async fn heard(&mut self, heard: RedisResult<()>) -> Result<(), Failure> {
         let Some(mut flight) = self.flights.pop_front() else { return Ok(()) };
         if let Err(error) = heard {
-            return self.session.arrive(flight, Some(error.into()));
+            return self.session.arrive(flight, Err(error.into()));
         }
         if flight.stage != Stage::Late {
             let now = Instant::now();
             self.session.pace.distance.learn(now - flight.sent, flight.batch.groups().len(), now);
         }
         if !self.session.settle(&mut flight) {
-            return self.session.arrive(flight, None);
+            return self.session.arrive(flight, Ok(()));
         }
         // What only corrects what was charged may follow the others, unless its script is missing.
         let may_follow = flight.stage == Stage::Answered && !flight.question.has_lost_script();
@@ -187,13 +187,13 @@ impl<'a> Exchange<'a> {
         let (requests, now) = (self.wire.begin_call(), Instant::now());
         while let Some(mut flight) = self.unsettled.pop_front() {
             if let Err(error) = &loaded {
-                self.session.arrive(flight, Some(error.clone().into()))?;
+                self.session.arrive(flight, Err(error.clone().into()))?;
                 continue;
             }
             if flight.stage == Stage::Answered {
                 flight.deadline = now + self.session.lane.timeout();
             } else if now >= flight.deadline {
-                self.session.arrive(flight, Some(self.session.late()))?;
+                self.session.arrive(flight, Err(self.session.late()))?;
                 continue;
             }
             self.session.ask_again(requests, &mut flight);

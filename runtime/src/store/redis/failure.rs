@@ -54,6 +54,11 @@ impl Failure {
         }
     }
 
+    /// Returns it as an error if it [is away](Self::is_away).
+    pub(super) fn if_away(self) -> Result<(), Self> {
+        if self.is_away() { Err(self) } else { Ok(()) }
+    }
+
     /// Whether it may mean that the user may not run transactions, or that the server has none.
     pub(super) fn is_of_transaction(&self) -> bool {
         use ServerErrorKind::{ExecAbort, NoPerm};

@@ -84,11 +84,10 @@ impl Session {
             return false;
         }
         if flight.stage != Stage::Answered && question.is_decided() {
-            let (decided, windows) = (question.clone(), &mut self.windows);
+            let (decided, scripts) = (question.clone(), self.lane.scripts());
             // Every part has an answer, so nobody is told this.
             let unanswered = Failure::NoConnection;
-            if let Ok(answers) =
-                self.lane.scripts().answers(decided, *sent_micros, unanswered, batch, windows)
+            if let Ok(answers) = scripts.answers(decided, *sent_micros, unanswered, batch, &mut self.windows)
             {
                 if flight.stage == Stage::Awaited {
                     self.silence.end();
@@ -104,17 +103,17 @@ impl Session {
     /// the connection no longer serves.
     pub(super) fn expire(&mut self, flight: &mut Flight) -> Result<(), Failure> {
         (flight.stage, flight.deadline) = (Stage::Late, Instant::now() + LISTENING);
-        self.conclude(flight, flight.question.clone(), Some(self.late()))
+        self.conclude(flight, flight.question.clone(), Err(self.late()))
     }
 
-    /// Tells the waiters of a call what was answered, and why the rest was not: because of `failure`. The error is
-    /// why the connection no longer serves.
-    pub(super) fn arrive(&mut self, mut flight: Flight, failure: Option<Failure>) -> Result<(), Failure> {
+    /// Tells the waiters of a call what was answered. Some parts have no answer if not all was `heard`, which says why,
+    /// or if the call is late. The error is why the connection no longer serves.
+    pub(super) fn arrive(&mut self, mut flight: Flight, heard: Result<(), Failure>) -> Result<(), Failure> {
         let served = if flight.stage == Stage::Answered {
-            failure.filter(Failure::is_away).map_or(Ok(()), Err)
+            heard.or_else(Failure::if_away)
         } else {
             let question = std::mem::take(&mut flight.question);
-            self.conclude(&flight, question, failure)
+            self.conclude(&flight, question, heard)
         };
         self.lane.recycle(flight.batch);
         served
@@ -125,45 +124,45 @@ impl Session {
         &mut self,
         flight: &Flight,
         mut question: Question,
-        failure: Option<Failure>,
+        heard: Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let Flight { batch, sent_micros, .. } = flight;
-        let lost = failure.clone().filter(Failure::is_away).map_or(Ok(()), Err);
-        if failure.is_some() {
+        let Flight { batch, sent_micros, stage, .. } = flight;
+        if let Err(failure) = &heard {
             // Parts that were answered are decided all the same; those whose script the server had lost are not.
             question.reopen_lost();
             question.settle(batch);
-        }
-        let is_answered = question.is_answered();
-        // Without a failure, only a late call leaves something unanswered, since it is not asked again.
-        let unanswered = failure.clone().unwrap_or_else(|| self.late());
-        match self.lane.scripts().answers(question, *sent_micros, unanswered, batch, &mut self.windows) {
-            Ok(answers) if is_answered => {
-                // Otherwise the refusal may be that of loading the scripts.
-                if failure.is_none() {
-                    self.transacts &= !answers.failures().any(Failure::is_of_transaction);
-                }
-                if flight.stage == Stage::Awaited {
-                    self.silence.end();
-                }
-                let served = lost.and(answers.lost().cloned().map_or(Ok(()), Err));
-                self.tell(flight, answers);
-                served
-            }
-            answers => {
-                let unread = answers.err().map(Failure::from);
-                self.fail(flight, failure.or(unread).unwrap_or(Failure::NoConnection))
+            if !question.is_answered() {
+                return self.fail(flight, failure.clone());
             }
         }
+        // If all was heard, only a late call leaves something unanswered, since it is not asked again.
+        let unanswered = heard.clone().err().unwrap_or_else(|| self.late());
+        let scripts = self.lane.scripts();
+        let answers = match scripts.answers(question, *sent_micros, unanswered, batch, &mut self.windows) {
+            Ok(answers) => answers,
+            Err(unread) => return self.fail(flight, heard.err().unwrap_or_else(|| unread.into())),
+        };
+        // Otherwise the refusal may be that of loading the scripts.
+        if heard.is_ok() {
+            self.transacts &= !answers.failures().any(Failure::is_of_transaction);
+        }
+        if *stage == Stage::Awaited {
+            self.silence.end();
+        }
+        let served = heard.or_else(Failure::if_away).and(answers.lost().cloned().map_or(Ok(()), Err));
+        self.tell(flight, answers);
+        served
     }
 
     /// Tells the waiters of a call that it has failed. The error is why the connection no longer serves.
     fn fail(&mut self, flight: &Flight, failure: Failure) -> Result<(), Failure> {
+        // Nobody knows whether its resets have taken effect.
         self.lane.denials().doubt(&flight.batch);
+        self.windows.forget_resets(&flight.batch);
         let _ = flight.call.0.finish(Err(failure.clone()));
         if !matches!(failure, Failure::Timeout(_)) {
             self.silence.end();
-            return if failure.is_away() { Err(failure) } else { Ok(()) };
+            return failure.if_away();
         }
         if flight.sent.elapsed() * 2 < self.lane.timeout() {
             // Most of the time had passed before it was sent, which says nothing about the store.
