@@ -1,5 +1,7 @@
 //! Programs of several Tokio runtimes, of which the one that serves the connection does not run.
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use axum_rate_limit::{Builder, Policy, RateLimiter};
@@ -27,18 +29,40 @@ fn redis(server: &RedisServer) -> impl Fn() -> Builder + Send + 'static {
     move || RateLimiter::builder().redis(&url)
 }
 
-/// Each check keeps its deadline, and all is well once the runtime runs again.
+/// Each check keeps its deadline, another connection is made where checks are made, and it serves on when the runtime
+/// of the first one runs again.
 async fn holds_up_no_check((runtime, limiter): (Runtime, RateLimiter)) {
-    for _ in 0..5 {
+    for _ in 0..3 {
         let check = limiter.check(&MANY, "x");
         let decision = tokio::time::timeout(PATIENCE, check).await.expect("it is not held up");
         assert!(decision.expect("a decision").is_degraded());
     }
+    let served = async || {
+        let check = recovered(&limiter, &MANY, "x");
+        let _ = tokio::time::timeout(PATIENCE, check).await.expect("it is served again");
+    };
+    served().await;
     let (thread, stop) = driven(runtime);
-    let _ =
-        tokio::time::timeout(PATIENCE, recovered(&limiter, &MANY, "x")).await.expect("it is served again");
+    served().await;
     drop(stop);
     thread.join().expect("it ends").shutdown_background();
+    served().await;
+}
+
+#[tokio::test]
+async fn what_a_thread_without_a_runtime_checks_is_decided() {
+    let server = RedisServer::start().await;
+    let (runtime, limiter) = built_elsewhere(redis(&server)).await;
+    // The connection is gone with its runtime, and no other can be made without one.
+    runtime.shutdown_background();
+    let thread = std::thread::spawn(move || {
+        for _ in 0..3 {
+            let mut check = pin!(limiter.check(&MANY, "x"));
+            let decision = check.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!(matches!(decision, Poll::Ready(Ok(decision)) if decision.is_degraded()), "at once");
+        }
+    });
+    tokio::task::spawn_blocking(|| thread.join()).await.expect("it runs").expect("no panic");
 }
 
 #[tokio::test]

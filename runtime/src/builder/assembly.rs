@@ -25,7 +25,7 @@ impl Builder {
     /// The current Tokio runtime drives the connection. Checks can be made in other runtimes, too, if these have
     /// timers. While the current runtime does not run, because nobody drives it or its only thread is blocked, checks
     /// in other runtimes are late: they are decided at their deadline, as [`on_store_error`](Self::on_store_error)
-    /// says.
+    /// says. After three in a row, another connection is made in the runtime of such a check.
     ///
     /// # Errors
     ///

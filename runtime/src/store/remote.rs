@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use super::outage::{News, Outage};
 use super::recovery::{Pauses, Recovery};
 #[cfg(feature = "redis-cluster")]
@@ -248,13 +250,15 @@ impl Remote {
 
     /// Opens the breaker, and spawns a task that closes it when the store answers again.
     fn leave_alone(self: &Arc<Self>, error: &StoreError) {
+        // Outside of a runtime there is none to probe it in, so the next check finds out as well.
+        let Ok(runtime) = Handle::try_current() else { return };
         if self.is_closed.load(Ordering::Relaxed) || self.is_left_alone.swap(true, Ordering::Relaxed) {
             return;
         }
         self.outage.begin(error);
         let reason = in_one_line(error);
         tracing::warn!(error = reason, "the rate limiter's store is away; it is probed until it answers");
-        tokio::spawn(OpenBreaker(Arc::downgrade(self)).probe(self.recovery.pauses()));
+        runtime.spawn(OpenBreaker(Arc::downgrade(self)).probe(self.recovery.pauses()));
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -41,14 +41,19 @@ impl Ticket {
 
     /// Polls whether there is an answer.
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.call.poll(&mut self.number, context).is_ready() {
+        let is_answered = self.call.poll(&mut self.number, context).is_ready();
+        let Some(own_deadline) = &mut self.own_deadline else {
+            return if is_answered { Poll::Ready(()) } else { Poll::Pending };
+        };
+        if is_answered {
+            own_deadline.kept();
             return Poll::Ready(());
         }
-        let Some(own_deadline) = &mut self.own_deadline else { return Poll::Pending };
         ready!(own_deadline.poll(context));
         // First, so that no check joins the call any more, which would not be sent.
         let _withdrawn = own_deadline.lane.withdraw(&self.call);
         let _ = self.call.finish(Err(Failure::Timeout(own_deadline.lane.timeout())));
+        own_deadline.missed();
         Poll::Ready(())
     }
 

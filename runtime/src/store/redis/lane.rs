@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
+use redis::{ErrorKind, RedisError};
 use smallvec::SmallVec;
 use tokio::runtime::{Handle, Id};
 
@@ -21,6 +22,7 @@ use super::late::{LateCheck, Renounced};
 use super::own_deadline::OwnDeadline;
 use super::queue::{Queue, UnsentCall};
 use super::script::Scripts;
+use super::silence::Silence;
 use crate::error::StoreError;
 #[cfg(feature = "redis-cluster")]
 use crate::store::recovery::Recovery;
@@ -33,6 +35,8 @@ pub(super) struct Lane {
     denials: Arc<Denials>,
     timeout: Duration,
     on_lost: Arc<OnLost>,
+    /// How often in a row checks of other runtimes had no answer, because the courier's does not run.
+    absence: Mutex<Silence>,
     #[cfg(feature = "redis-cluster")]
     recovery: Recovery,
 }
@@ -64,6 +68,7 @@ impl Lane {
             denials,
             timeout,
             on_lost,
+            absence: Mutex::default(),
             #[cfg(feature = "redis-cluster")]
             recovery: Recovery::default(),
         }
@@ -90,7 +95,7 @@ impl Lane {
         if inner.generation == 0 {
             return Err(Failure::NoConnection);
         }
-        let own_deadline = OwnDeadline::unless_served_here(inner.runtime, self);
+        let own_deadline = OwnDeadline::unless_served_here(inner.runtime, inner.generation, self);
         let (call, place) = inner.queue.place(check)?;
         let task = inner.queue.take_due();
         drop(inner);
@@ -141,6 +146,21 @@ impl Lane {
     pub(super) fn report(&self, failure: Failure) {
         if let Some(on_lost) = self.on_lost.get() {
             on_lost(failure.into());
+        }
+    }
+
+    pub(super) fn absence(&self) -> &Mutex<Silence> {
+        &self.absence
+    }
+
+    /// Gives up the connection of `generation`, whose courier does not run, and reports that.
+    #[cold]
+    pub(super) fn abandon(&self, generation: u64) {
+        self.absence.lock().end();
+        let why = "several checks in a row had no answer: the Tokio runtime that the connection was made in may not run";
+        let failure = Failure::from(RedisError::from((ErrorKind::Io, why)));
+        if self.lose(Some(generation), &failure) {
+            self.report(failure);
         }
     }
 
