@@ -33,9 +33,10 @@ fn redis(server: &RedisServer) -> impl Fn() -> Builder + Send + 'static {
 /// of the first one runs again.
 async fn holds_up_no_check((runtime, limiter): (Runtime, RateLimiter)) {
     for _ in 0..3 {
-        let check = limiter.check(&MANY, "x");
-        let decision = tokio::time::timeout(PATIENCE, check).await.expect("it is not held up");
-        assert!(decision.expect("a decision").is_degraded());
+        let checks = join_all(["x", "x", "y", "z"].map(|key| limiter.check(&MANY, key)));
+        for decision in tokio::time::timeout(PATIENCE, checks).await.expect("they are not held up") {
+            assert!(decision.expect("a decision").is_degraded());
+        }
     }
     let served = async || {
         let check = recovered(&limiter, &MANY, "x");

@@ -41,12 +41,15 @@ impl Ticket {
 
     /// Polls whether there is an answer.
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let is_answered = self.call.poll(&mut self.number, context).is_ready();
+        let is_finished = self.call.poll(&mut self.number, context).is_ready();
         let Some(own_deadline) = &mut self.own_deadline else {
-            return if is_answered { Poll::Ready(()) } else { Poll::Pending };
+            return if is_finished { Poll::Ready(()) } else { Poll::Pending };
         };
-        if is_answered {
-            own_deadline.kept();
+        if is_finished {
+            // Another check's deadline may have finished the call.
+            if let Some(Ok(_)) = self.call.answer.get() {
+                own_deadline.kept();
+            }
             return Poll::Ready(());
         }
         ready!(own_deadline.poll(context));
