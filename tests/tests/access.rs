@@ -1,7 +1,8 @@
 //! Tests of the ways to reach a server: users, databases, protocols, sockets, credentials that change.
 
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum_rate_limit::{Algorithm, BuildError, Decision, Error, Policy, RateLimiter, RedisCredentials};
 use tests::{RedisServer, built, counts, recovered, refusal};
@@ -180,6 +181,34 @@ async fn credentials_that_are_not_to_be_had_are_told() {
     assert!(error.contains("the vault is closed"), "{error}");
     let silent = redis().redis_credentials(std::future::pending).require_store();
     silent.build().await.expect_err("it does not wait for ever");
+}
+
+#[tokio::test]
+async fn a_provider_that_panics_is_asked_ever_more_rarely() {
+    const MANY: Policy = Policy::new("many").per_hour(1_000_000);
+    let server = RedisServer::start().await;
+    let (asked, is_there) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(true)));
+    let settings = || {
+        let (asked, is_there) = (Arc::clone(&asked), Arc::clone(&is_there));
+        RateLimiter::builder().redis(server.url()).redis_credentials(move || {
+            asked.fetch_add(1, Ordering::SeqCst);
+            let secret = is_there.load(Ordering::SeqCst).then(|| RedisCredentials::new("default", ""));
+            async move { Ok(secret.expect("the secret is mounted")) }
+        })
+    };
+    let limiter = built(settings).await;
+    is_there.store(false, Ordering::SeqCst);
+    asked.store(0, Ordering::SeqCst);
+    let _: u64 = server.call(&["CLIENT", "KILL", "TYPE", "normal"]).await;
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(1) {
+        let _ = limiter.check(&MANY, "x").await.expect("a decision");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let asked = asked.load(Ordering::SeqCst);
+    assert!((1..=30).contains(&asked), "as often as an error, not with each check: {asked}");
+    is_there.store(true, Ordering::SeqCst);
+    let _ = recovered(&limiter, &MANY, "x").await;
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
+
 use crate::error::BoxError;
 use crate::store::BoxFuture;
 
@@ -46,8 +48,15 @@ impl Provider {
         Self(Arc::new(move || Box::pin(provider())))
     }
 
+    /// Asks for the credentials, in a task of its own: if the provider panics, nothing else does.
     pub(super) async fn ask(&self) -> Result<RedisCredentials, BoxError> {
-        (self.0)().await
+        let provider = Arc::clone(&self.0);
+        let mut asked = JoinSet::new();
+        asked.spawn(async move { provider().await });
+        match asked.join_next().await {
+            Some(Ok(credentials)) => credentials,
+            _ => Err("the function given to `redis_credentials` panicked".into()),
+        }
     }
 }
 

@@ -143,11 +143,9 @@ impl Endpoint {
         let greeting = tokio::time::timeout(timeout, self.greeting())
             .await
             .unwrap_or_else(|_| Err(no_credentials(format!("within {timeout:?}"))))?;
-        let connecting = async {
-            let socket = socket::open(self.info.addr(), self.tls.as_ref()).await?;
-            Wire::greet(socket, &greeting, self.address()).await
-        };
-        tokio::time::timeout(timeout, connecting)
+        let address = self.address();
+        let greet = move |socket| Wire::greet(socket, greeting.clone(), address.clone());
+        tokio::time::timeout(timeout, socket::open(self.info.addr(), self.tls.as_ref(), greet))
             .await
             .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
             .map_err(|error| located(&self.address(), error))

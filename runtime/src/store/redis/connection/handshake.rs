@@ -14,7 +14,7 @@ impl Wire {
     /// Performs the handshake with the server behind `socket`.
     pub(super) async fn greet(
         mut socket: Socket,
-        greeting: &RedisConnectionInfo,
+        greeting: RedisConnectionInfo,
         address: String,
     ) -> RedisResult<Self> {
         // The `redis` crate knows the handshake, but does not hand the connection out afterwards. So it gets one
@@ -22,7 +22,7 @@ impl Wire {
         // crate is ready, everything that it asked has been answered, so nothing is left in between.
         let (near, mut far) = duplex(CHUNK);
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
-        let mut greeted = Box::pin(MultiplexedConnection::new_with_config(greeting, near, config));
+        let mut greeted = Box::pin(MultiplexedConnection::new_with_config(&greeting, near, config));
         let mut carried = Box::pin(copy_bidirectional(&mut far, &mut socket));
         poll_fn(|context| {
             if let Poll::Ready(greeted) = greeted.as_mut().poll(context) {

@@ -24,6 +24,10 @@ use super::socket::Socket;
 /// How much is read at once; longer answers take several reads.
 pub(super) const CHUNK: usize = 8 * 1024;
 
+/// How long the answers may be that have come and are not complete: far longer than any to what is asked here, even
+/// the slots of a large cluster.
+const LONGEST: usize = 4 * 1024 * 1024;
+
 /// A connection to a server.
 pub(in super::super) struct Wire {
     socket: Socket,
@@ -232,6 +236,9 @@ impl Wire {
     async fn receive(&mut self) -> RedisResult<()> {
         self.input.drain(..self.read);
         self.read = 0;
+        if self.input.len() > LONGEST {
+            return Err((ErrorKind::Parse, "the server's answer does not end").into());
+        }
         match self.socket.read_buf(&mut self.input).await? {
             0 => Err(closed()),
             _ => Ok(()),
@@ -278,6 +285,21 @@ mod tests {
     const A: &str = "*1\r\n$1\r\nA\r\n";
     const B: &str = "*1\r\n$1\r\nB\r\n";
     const C: &str = "*1\r\n$1\r\nC\r\n";
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_an_error() {
+        let (mut wire, mut server) = wire(1 << 20);
+        wire.begin_call().command("GET", 0);
+        let serving = async {
+            server.write_all(b"$100000000000\r\n").await.expect("it is read");
+            while server.write_all(&[b'x'; 8_192]).await.is_ok() {}
+        };
+        let asking = async move {
+            let error = wire.answer().await.expect_err("it does not end");
+            assert_eq!(error.kind(), ErrorKind::Parse, "{error}");
+        };
+        tokio::join!(serving, asking);
+    }
 
     #[tokio::test]
     async fn the_answers_to_a_call_come_in_turn_in_whatever_pieces() {
