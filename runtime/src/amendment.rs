@@ -27,7 +27,11 @@ const FROM_ENV: &str = "amend_from_env";
 /// A quota replaces the declared one over the same window, or is added. A declared quota is dropped if it can no
 /// longer bind, because a new one allows no more in a longer window. A declared burst belongs to the quota with
 /// the shortest window: it is dropped if another window becomes the shortest, and lowered if the new quotas require
-/// it. What has been counted so far stays.
+/// it.
+///
+/// What has been counted so far stays under the same window: three of five used are three of ten. A token bucket keeps
+/// the share that is used instead: of an empty one, a higher limit leaves an empty one, which refills faster. A quota
+/// over another window begins at zero. To let a client pass at once, [`reset`](crate::RateLimiter::reset) it.
 #[derive(Clone, Debug)]
 #[must_use = "an amendment is changed by value"]
 pub struct Amendment {

@@ -331,9 +331,9 @@ impl RateLimiter {
     /// attributes or [`Builder::declare`](Builder::declare) declare.
     ///
     /// `change` gets the policy that the limiter was built with, whatever it has been amended to since: of two
-    /// amendments, only the later one counts, and `|policy| policy` restores that policy. What has been counted so
-    /// far stays. All clones of this limiter follow, but other instances do not: have each of them amend its own
-    /// policy when it is told to, or when it sees a file change.
+    /// amendments, only the later one counts, and `|policy| policy` restores that policy. What becomes of what has
+    /// been counted so far: see [`Amendment`]. All clones of this limiter follow, but other instances do not: have
+    /// each of them amend its own policy when it is told to, or when it sees a file change.
     ///
     /// ```
     /// use axum_rate_limit::{Policy, RateLimiter};

@@ -1,5 +1,6 @@
 //! Tests of keys, costs, tiers, shadows, charges and amendments over HTTP: the same on both stores.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,7 @@ on_both_stores!(
     one_charge_of_several,
     algorithms_live_side_by_side,
     a_policy_is_amended_while_requests_are_served,
+    an_amendment_keeps_what_is_counted_or_of_a_bucket_its_share,
     the_key_of_a_request_can_be_written_down,
 );
 
@@ -301,6 +303,34 @@ async fn a_policy_is_amended_while_requests_are_served(limiter: Instances) {
     assert_eq!(app.statuses("/changing", 3).await, [200, 200, 503]);
     amend(|policy| policy);
     assert_eq!(app.statuses("/changing", 1).await, [503]);
+}
+
+#[rate_limit(name = "counted", per_day = 10, cost = 5)]
+async fn counted() {}
+
+#[rate_limit(name = "poured", per_day = 10, cost = 5, algorithm = token_bucket)]
+async fn poured() {}
+
+async fn an_amendment_keeps_what_is_counted_or_of_a_bucket_its_share(limiter: Instances) {
+    let routes = Router::new().route("/counted", get(counted)).route("/poured", get(poured));
+    let app = App::serve(routes.layer(limiter.clone())).await;
+    let left = async |policy: &str| {
+        let policy = limiter.policy(policy).expect("it is declared");
+        limiter.peek(&policy, IpAddr::from(Ipv4Addr::LOCALHOST)).await.expect("a decision").remaining()
+    };
+    for policy in ["counted", "poured"] {
+        assert_eq!(app.statuses(&format!("/{policy}"), 1).await, [200]);
+        assert_eq!(left(policy).await, 5);
+        limiter.each(|limiter| limiter.amend(policy, |policy| policy.per_day(100)).expect("it is sound"));
+    }
+    assert_eq!(left("counted").await, 95);
+    assert_eq!(left("poured").await, 50, "half of it is used");
+    limiter.each(|limiter| limiter.amend("counted", |policy| policy.per_hour(7)).expect("it is sound"));
+    let counted = limiter.policy("counted").expect("it is declared");
+    let decision = limiter.peek(&counted, IpAddr::from(Ipv4Addr::LOCALHOST)).await.expect("a decision");
+    let mut left: Vec<u32> = decision.quotas().iter().map(|quota| quota.remaining).collect();
+    left.sort_unstable();
+    assert_eq!(left, [5, 7], "the new window begins at zero");
 }
 
 #[tokio::test]

@@ -8,9 +8,11 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::routing::get;
-use axum_rate_limit::{Error, OnStoreError, Policy, RateLimiter, StoreError, rate_limit};
+use axum_rate_limit::{
+    Algorithm, Error, ManualClock, OnStoreError, Policy, RateLimiter, StoreError, rate_limit,
+};
 use reqwest::StatusCode;
-use tests::{App, RedisServer, recovered};
+use tests::{App, RedisServer, built, recovered};
 
 #[rate_limit(name = "hundred", per_hour = 100)]
 async fn hundred() -> &'static str {
@@ -309,6 +311,47 @@ async fn who_waits_as_long_as_it_is_told_is_admitted() {
                 std::hint::spin_loop();
             }
             assert!(check().await.is_allowed(), "after {wait:?}");
+        }
+    }
+}
+
+/// As after a failover to a server whose clock is behind.
+#[tokio::test]
+async fn a_wait_is_true_though_the_clock_has_gone_back() {
+    // So long that no key expires by the server's own clock.
+    const WINDOW: Duration = Duration::from_secs(10_000);
+    let algorithms = [
+        ("window", Algorithm::SlidingWindow),
+        ("log", Algorithm::SlidingLog),
+        ("bucket", Algorithm::TokenBucket { burst: None }),
+    ];
+    let server = RedisServer::start().await;
+    for (name, algorithm) in algorithms {
+        let policy = Policy::new(name).quota(5, WINDOW).algorithm(algorithm);
+        let (ahead, behind) = (ManualClock::default(), ManualClock::default());
+        let limiter = async |clock: &ManualClock| {
+            built(|| RateLimiter::builder().redis(server.url()).clock(clock).deny_memory(false)).await
+        };
+        ahead.advance(6 * WINDOW);
+        let (before, after) = (limiter(&ahead).await, limiter(&behind).await);
+        for _ in 0..5 {
+            assert!(before.check(&policy, "x").await.expect("a decision").is_allowed(), "{name}");
+        }
+        let mut now = Duration::ZERO;
+        for pause in [Duration::ZERO, WINDOW / 3, 3 * WINDOW] {
+            behind.advance(pause);
+            now += pause;
+            let denied = after.check(&policy, "x").await.expect("a decision");
+            assert!(!denied.is_allowed(), "{name}");
+            let wait = denied.retry_after().expect("it fits some time");
+            let then = ManualClock::default();
+            let later = limiter(&then).await;
+            then.advance(now + wait - Duration::from_millis(1));
+            for allowed in [false, true] {
+                let decision = later.peek(&policy, "x").await.expect("a decision");
+                assert_eq!(decision.is_allowed(), allowed, "{name} at {now:?}: {wait:?}");
+                then.advance(Duration::from_millis(1));
+            }
         }
     }
 }

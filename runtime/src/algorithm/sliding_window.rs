@@ -28,6 +28,8 @@ pub(crate) struct SlidingWindow {
 struct Shifted {
     index: u64,
     elapsed: u64,
+    /// How long until the window begins, if the clock has gone back.
+    behind: u64,
     previous: u64,
     current: u64,
 }
@@ -43,9 +45,10 @@ impl SlidingWindow {
         // After a failover, another server's clock may be behind. No window is brought back then: what was
         // counted in the later one would be forgotten.
         if self.index > index {
-            return Shifted { index: self.index, elapsed: 0, previous, current };
+            let behind = self.index * rule.window - now;
+            return Shifted { index: self.index, elapsed: 0, behind, previous, current };
         }
-        Shifted { index, elapsed: now % rule.window, previous, current }
+        Shifted { index, elapsed: now % rule.window, behind: 0, previous, current }
     }
 
     pub(super) fn read(&self, rule: &Rule, now: u64, cost: u64) -> Reading {
@@ -53,8 +56,8 @@ impl SlidingWindow {
         let used = weighted(shifted.previous, shifted.elapsed, rule.window) + shifted.current;
         let reset = match (shifted.previous, shifted.current) {
             (0, 0) => 0,
-            (_, 0) => rule.window - shifted.elapsed,
-            _ => 2 * rule.window - shifted.elapsed,
+            (_, 0) => rule.window - shifted.elapsed + shifted.behind,
+            _ => 2 * rule.window - shifted.elapsed + shifted.behind,
         };
         let fits = cost == 0 || used + cost <= rule.limit;
         reading(fits, rule.limit.saturating_sub(used), reset, shifted.wait(rule, cost))
@@ -93,7 +96,8 @@ impl Shifted {
             Some(room) => (room, self.previous, 0),
             None => (room_ever, self.current, rule.window),
         };
-        Some((start + slide_out_time(room, counted, rule.window)).saturating_sub(self.elapsed))
+        let wait = (start + slide_out_time(room, counted, rule.window)).saturating_sub(self.elapsed);
+        Some(if wait == 0 { 0 } else { wait + self.behind })
     }
 }
 

@@ -120,7 +120,7 @@ local sliding = {}
 
 function sliding.look(c)
   local index = floor(now() / c.window)
-  c.index, c.previous, c.current = index, 0, 0
+  c.index, c.previous, c.current, c.behind = index, 0, 0, 0
   c.elapsed = now() - index * c.window
   local value = ask('GET', c.key)
   if value then
@@ -128,8 +128,11 @@ function sliding.look(c)
     if not last then return is_foreign(c.key) end
     if tonumber(last) >= index then
       c.previous, c.current = tonumber(previous), tonumber(current)
-      -- A clock that goes back does not bring a window back.
-      if tonumber(last) > index then c.index, c.elapsed = tonumber(last), 0 end
+      -- A clock that goes back does not bring a window back: its start is still to come.
+      if tonumber(last) > index then
+        c.index, c.elapsed = tonumber(last), 0
+        c.behind = c.index * c.window - now()
+      end
     elseif tonumber(last) == index - 1 then
       c.previous = tonumber(current)
     end
@@ -143,8 +146,8 @@ end
 function sliding.room(c) return floor(sliding.left(c) / c.cost) end
 
 function sliding.reset(c)
-  if c.current > 0 then return 2 * c.window - c.elapsed end
-  if c.previous > 0 then return c.window - c.elapsed end
+  if c.current > 0 then return 2 * c.window - c.elapsed + c.behind end
+  if c.previous > 0 then return c.window - c.elapsed + c.behind end
   return 0
 end
 
@@ -155,13 +158,16 @@ end
 
 function sliding.wait(c)
   local room = c.limit - c.cost - c.current
-  if room >= 0 then return max(0, out_of_sight(room, c.previous, c.window) - c.elapsed) end
-  return c.window + out_of_sight(c.limit - c.cost, c.current, c.window) - c.elapsed
+  if room >= 0 then
+    local slides = out_of_sight(room, c.previous, c.window)
+    return slides > c.elapsed and slides - c.elapsed + c.behind or 0
+  end
+  return c.window + out_of_sight(c.limit - c.cost, c.current, c.window) - c.elapsed + c.behind
 end
 
 local function keep_windows(c)
   local value = whole(c.index) .. ' ' .. whole(c.previous) .. ' ' .. whole(c.current)
-  set(c.key, value, 2 * c.window - c.elapsed)
+  set(c.key, value, 2 * c.window - c.elapsed + c.behind)
 end
 
 function sliding.charge(c, units)
