@@ -241,8 +241,8 @@ impl Policy {
     /// This does for [`check`](crate::RateLimiter::check), [`peek`](crate::RateLimiter::peek),
     /// [`add`](crate::RateLimiter::add), [`give_back`](crate::RateLimiter::give_back) and
     /// [`reset`](crate::RateLimiter::reset), which have no request, what [`quotas_by`](Self::quotas_by) does for a
-    /// request. A handler with this policy uses these quotas, too, unless `quotas_by` returns others. An amendment
-    /// changes everything but the quotas.
+    /// request. In a handler with this policy these quotas come first, too, and `quotas_by` is not called. An
+    /// amendment changes everything but the quotas.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {

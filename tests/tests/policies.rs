@@ -305,6 +305,20 @@ async fn a_policy_is_amended_while_requests_are_served(limiter: Instances) {
     assert_eq!(app.statuses("/changing", 1).await, [503]);
 }
 
+const OF_ONE_CLIENT: Policy = Policy::new("of-one-client")
+    .per_hour(1)
+    .quotas_by(|_| Some(Quotas::of(Quota::per_hour(9))))
+    .with_quotas(Quotas::of(Quota::per_hour(2)));
+
+#[rate_limit(policy = OF_ONE_CLIENT)]
+async fn of_one_client() {}
+
+#[tokio::test]
+async fn the_quotas_of_a_certain_client_come_before_those_of_a_function() {
+    let app = App::serve(Router::new().route("/", get(of_one_client)).layer(RateLimiter::memory())).await;
+    assert_eq!(app.statuses("/", 3).await, [200, 200, 503]);
+}
+
 #[rate_limit(name = "counted", per_day = 10, cost = 5)]
 async fn counted() {}
 

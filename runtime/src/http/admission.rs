@@ -187,7 +187,7 @@ impl Ledger {
             self.depend_on_answer();
         }
         let individual_quotas =
-            policy.quotas_of(parts).or_else(|| declared.individual_quotas()).map(Box::new);
+            declared.individual_quotas().or_else(|| policy.quotas_of(parts)).map(Box::new);
         let cost = policy.cost_of(parts);
         Some(Ask { policy, individual_quotas, key: InlineString::default(), cost })
     }

@@ -59,7 +59,7 @@ use crate::store::remote::Concluded;
 ///
 /// * The functions of the policy are called ([`skip_if`](Policy::skip_if), [`quotas_by`](Policy::quotas_by),
 ///   [`cost_by`](Policy::cost_by), [`give_back_if`](Policy::give_back_if)), except for those of its key. They see the
-///   request as it was when this was extracted. The quotas of [`with_quotas`](Policy::with_quotas) come first.
+///   request as it was when this was extracted.
 /// * [`Decisions`] and the response fields tell what was decided. If one policy is checked under several keys, the
 ///   fields tell of the one that binds first. (They tell whoever asks how much is left of that account or phone.
 ///   Where nobody may know, use [`Headers::Off`](crate::Headers::Off).)
@@ -187,10 +187,6 @@ impl RequestLimiter {
             self.ledger.with_entries(|entries| entries.note_skipped(policy.name()));
             return None;
         };
-        if let Some(quotas) = policy.individual_quotas() {
-            // Of a certain client, who may be another than the one that asks.
-            ask.individual_quotas = Some(Box::new(quotas));
-        }
         let client = || {
             let ip = self.client_ip();
             if ip.is_none() {
