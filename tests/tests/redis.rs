@@ -346,7 +346,7 @@ async fn a_wait_is_true_though_the_clock_has_gone_back() {
             let wait = denied.retry_after().expect("it fits some time");
             let then = ManualClock::default();
             let later = limiter(&then).await;
-            then.advance(now + wait - Duration::from_millis(1));
+            then.advance(now + wait.saturating_sub(Duration::from_millis(1)));
             for allowed in [false, true] {
                 let decision = later.peek(&policy, "x").await.expect("a decision");
                 assert_eq!(decision.is_allowed(), allowed, "{name} at {now:?}: {wait:?}");
