@@ -79,6 +79,44 @@ async fn nor_does_it_where_a_cluster_counts() {
     holds_up_no_check(built_elsewhere(move || RateLimiter::builder().redis_cluster(&urls)).await).await;
 }
 
+/// A limiter that was built, in a runtime that nobody drives, while its servers were away.
+async fn built_without(settings: impl Fn() -> Builder + Send + 'static) -> (Runtime, RateLimiter) {
+    let build = move || {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let limiter = runtime.block_on(settings().build()).expect("it starts degraded");
+        (runtime, limiter)
+    };
+    tokio::task::spawn_blocking(build).await.expect("it builds")
+}
+
+#[tokio::test]
+async fn a_server_that_comes_later_is_found_where_checks_are_made() {
+    let mut server = RedisServer::start().await;
+    server.kill();
+    let (runtime, limiter) = built_without(redis(&server)).await;
+    assert!(limiter.check(&MANY, "x").await.expect("a decision").is_degraded());
+    server.restart().await;
+    let _ = recovered(&limiter, &MANY, "x").await;
+    runtime.shutdown_background();
+}
+
+#[tokio::test]
+async fn so_is_a_cluster() {
+    let mut cluster = RedisCluster::start().await;
+    let urls: Vec<String> = cluster.nodes().iter().map(RedisServer::url).collect();
+    let ports: Vec<u16> = cluster.nodes().iter().map(RedisServer::port).collect();
+    for port in &ports {
+        cluster.node(*port).kill();
+    }
+    let (runtime, limiter) = built_without(move || RateLimiter::builder().redis_cluster(&urls)).await;
+    assert!(limiter.check(&MANY, "x").await.expect("a decision").is_degraded());
+    for port in &ports {
+        cluster.node(*port).restart().await;
+    }
+    let _ = recovered(&limiter, &MANY, "x").await;
+    runtime.shutdown_background();
+}
+
 /// Drives `runtime` in a thread of its own until `stop` is dropped.
 fn driven(runtime: Runtime) -> (std::thread::JoinHandle<Runtime>, oneshot::Sender<()>) {
     let (stop, stopped) = oneshot::channel();

@@ -25,6 +25,7 @@ mod recovery;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 pub(crate) mod remote;
+mod turn;
 
 use std::pin::Pin;
 use std::sync::Arc;

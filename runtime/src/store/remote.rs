@@ -12,6 +12,7 @@ use super::recovery::{Pauses, Recovery};
 use super::redis::Cluster;
 #[cfg(feature = "redis")]
 use super::redis::RedisStore;
+use super::turn::Turn;
 use super::{AnyStore, Counter, LateCheck, Operation, Outcome, Ticket};
 use crate::error::StoreError;
 
@@ -62,6 +63,8 @@ pub(super) struct Remote {
     failures: AtomicU32,
     /// Whether the breaker is open, so that only probes ask the store.
     is_left_alone: AtomicBool,
+    /// Whose turn it is to probe the store meanwhile.
+    probing: Turn,
     outage: Outage,
     recovery: Recovery,
     /// Whether the limiter is closed.
@@ -75,6 +78,7 @@ impl Remote {
             timeout,
             failures: AtomicU32::new(0),
             is_left_alone: AtomicBool::new(false),
+            probing: Turn::default(),
             outage: Outage::default(),
             recovery: Recovery::default(),
             is_closed: AtomicBool::new(false),
@@ -214,11 +218,12 @@ impl Remote {
     }
 
     /// Returns an error while the breaker is open, or once the limiter is closed.
-    fn ensure_usable(&self) -> Result<(), StoreError> {
+    fn ensure_usable(self: &Arc<Self>) -> Result<(), StoreError> {
         if self.is_closed.load(Ordering::Relaxed) {
             return Err(StoreError::Closed);
         }
         if self.is_left_alone.load(Ordering::Relaxed) {
+            self.see_to_probes();
             return Err(StoreError::Unreachable("it has failed and is being probed".into()));
         }
         Ok(())
@@ -248,17 +253,26 @@ impl Remote {
         result
     }
 
-    /// Opens the breaker, and spawns a task that closes it when the store answers again.
+    /// Opens the breaker, which a task closes when the store answers again.
     fn leave_alone(self: &Arc<Self>, error: &StoreError) {
-        // Outside of a runtime there is none to probe it in, so the next check finds out as well.
-        let Ok(runtime) = Handle::try_current() else { return };
         if self.is_closed.load(Ordering::Relaxed) || self.is_left_alone.swap(true, Ordering::Relaxed) {
             return;
         }
         self.outage.begin(error);
         let reason = in_one_line(error);
         tracing::warn!(error = reason, "the rate limiter's store is away; it is probed until it answers");
-        runtime.spawn(OpenBreaker(Arc::downgrade(self)).probe(self.recovery.pauses()));
+        self.see_to_probes();
+    }
+
+    /// Spawns the task that probes the store, unless there is one that runs. Outside of a runtime there can't be one, so
+    /// the next check in a runtime sees to it.
+    #[cold]
+    fn see_to_probes(self: &Arc<Self>) {
+        if let Ok(runtime) = Handle::try_current()
+            && let Some(turn) = self.probing.take()
+        {
+            runtime.spawn(OpenBreaker { remote: Arc::downgrade(self), turn }.probe(self.recovery.pauses()));
+        }
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
@@ -346,20 +360,27 @@ pub(crate) fn in_one_line(error: &StoreError) -> String {
 }
 
 /// The breaker of a store while it is open. Dropping this closes it, whether the store has answered or the task was
-/// dropped with its runtime. The store is then asked again; if in vain, the breaker opens again.
-struct OpenBreaker(Weak<Remote>);
+/// dropped with its runtime. The store is then asked again; if in vain, the breaker opens again. If another task has
+/// taken the turn, since this one's runtime did not run, the breaker is that one's.
+struct OpenBreaker {
+    remote: Weak<Remote>,
+    turn: u64,
+}
 
 impl OpenBreaker {
+    /// Whether the store is still to be probed by this.
+    fn is_on(&self, remote: &Remote) -> bool {
+        !remote.is_closed.load(Ordering::Relaxed) && remote.probing.keep(self.turn)
+    }
+
     /// Probes the store until it answers.
     async fn probe(self, mut pauses: Pauses) {
         loop {
             pauses.wait().await;
             // The limiter may be gone, or closed.
-            let Some(remote) = self.0.upgrade().filter(|remote| !remote.is_closed.load(Ordering::Relaxed))
-            else {
-                return;
-            };
+            let Some(remote) = self.remote.upgrade().filter(|remote| self.is_on(remote)) else { return };
             match remote.probe().await {
+                _ if !remote.probing.keep(self.turn) => return,
                 Ok(()) if remote.is_closed.load(Ordering::Relaxed) => return remote.backend.close().await,
                 Ok(()) => {
                     remote.recovery.note();
@@ -388,7 +409,7 @@ impl OpenBreaker {
 
 impl Drop for OpenBreaker {
     fn drop(&mut self) {
-        if let Some(remote) = self.0.upgrade() {
+        if let Some(remote) = self.remote.upgrade().filter(|remote| remote.probing.end(self.turn)) {
             remote.failures.store(0, Ordering::Relaxed);
             remote.is_left_alone.store(false, Ordering::Relaxed);
         }

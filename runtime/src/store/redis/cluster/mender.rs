@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use redis::{ErrorKind, RedisError, Value};
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -103,11 +104,14 @@ impl Cluster {
 
     /// Starts a mender unless one is running or the cluster is closed, and returns whether it did.
     fn mend_after(self: &Arc<Self>, pauses: impl FnOnce() -> Pauses) -> bool {
-        if self.closed.load(Ordering::Relaxed) || self.mending.swap(true, Ordering::Relaxed) {
+        if self.closed.load(Ordering::Relaxed) {
             return false;
         }
-        let mender = Mender(Arc::downgrade(self));
-        tokio::spawn(mender.mend(pauses()));
+        // Outside of a runtime there can't be one, so the next check in a runtime sees to it.
+        let Ok(runtime) = Handle::try_current() else { return false };
+        let Some(turn) = self.mending.take() else { return false };
+        let mender = Mender { cluster: Arc::downgrade(self), turn };
+        runtime.spawn(mender.mend(pauses()));
         true
     }
 }
@@ -195,30 +199,35 @@ impl Connecting {
 }
 
 /// Mends a cluster. Dropping it lets the next failure start another mender, whether the cluster is whole or the
-/// task was dropped with its runtime.
-struct Mender(Weak<Cluster>);
+/// task was dropped with its runtime. If that does not run, another takes the turn.
+struct Mender {
+    cluster: Weak<Cluster>,
+    turn: u64,
+}
 
 impl Drop for Mender {
     fn drop(&mut self) {
-        if let Some(cluster) = self.0.upgrade() {
-            cluster.mending.store(false, Ordering::Relaxed);
+        if let Some(cluster) = self.cluster.upgrade() {
+            cluster.mending.end(self.turn);
         }
     }
 }
 
 impl Mender {
+    /// Whether the cluster is still to be mended by this.
+    fn is_on(&self, cluster: &Cluster) -> bool {
+        !cluster.closed.load(Ordering::Relaxed) && cluster.mending.keep(self.turn)
+    }
+
     /// Mends until nothing is missing. A silent node delays neither other nodes that are lost meanwhile nor the
     /// node that takes its place.
     async fn mend(self, mut pauses: Pauses) {
-        let Some(wake) = self.0.upgrade().map(|cluster| Arc::clone(&cluster.wake)) else { return };
+        let Some(wake) = self.cluster.upgrade().map(|cluster| Arc::clone(&cluster.wake)) else { return };
         let mut connecting = Connecting::default();
         loop {
             pauses.wait_or(wake.notified()).await;
             // The limiter may be gone, or closed.
-            let Some(cluster) = self.0.upgrade().filter(|cluster| !cluster.closed.load(Ordering::Relaxed))
-            else {
-                return;
-            };
+            let Some(cluster) = self.cluster.upgrade().filter(|cluster| self.is_on(cluster)) else { return };
             let failure = match cluster.round(&mut connecting).await {
                 Ok(()) => {
                     cluster.recovery.note();
@@ -286,7 +295,7 @@ mod tests {
         let cluster = Arc::new(cluster(&["redis://192.0.2.7"]).expect("it is one"));
         drop(Backend::Cluster(Arc::clone(&cluster)));
         cluster.mend();
-        assert!(!cluster.mending.load(Ordering::Relaxed));
+        assert!(!cluster.mending.is_taken());
     }
 
     /// A round ends long before the attempt does.

@@ -34,6 +34,7 @@ use crate::error::StoreError;
 use crate::log_throttle::LogThrottle;
 use crate::store::outage::Outage;
 use crate::store::recovery::Recovery;
+use crate::store::turn::Turn;
 use crate::store::{Counter, Operation, Outcome, Settings};
 
 /// How many redirections a check follows at most.
@@ -52,8 +53,8 @@ pub(crate) struct Cluster {
     key_prefix: Arc<str>,
     timeout: Duration,
     on_lost: Arc<OnLost>,
-    /// Whether a mender is running.
-    mending: AtomicBool,
+    /// Whose turn it is to mend.
+    mending: Turn,
     /// Wakes the mender when a node is lost.
     wake: Arc<Notify>,
     /// On while a part of the cluster is missing.
@@ -102,7 +103,7 @@ impl Cluster {
             key_prefix,
             timeout,
             on_lost: Arc::default(),
-            mending: AtomicBool::new(false),
+            mending: Turn::default(),
             wake: Arc::default(),
             outage: Outage::default(),
             recovery: Recovery::default(),
@@ -361,7 +362,7 @@ mod tests {
     async fn a_check_whose_time_is_over_is_sent_nowhere_else() {
         let cluster = Arc::new(cluster(&["redis://192.0.2.7"]).expect("it is one"));
         // Keeps the mender from running, since no node can be reached.
-        cluster.mending.store(true, Ordering::Relaxed);
+        let _turn = cluster.mending.take();
         let counter = [Counter::new("rl:{a}", Quota::per_minute(1))];
         let slot = Slot::of(counter[0].key);
         let address = |port| Address { host: "192.0.2.7".to_owned(), port };
@@ -394,11 +395,12 @@ mod tests {
         let moved = |port| cluster.note_moved(Slot::of("a"), Address { host: "192.0.2.7".to_owned(), port });
         for port in [7_000, 7_001] {
             let node = moved(port);
-            assert!(cluster.mending.swap(false, Ordering::Relaxed), "others may have moved");
+            assert!(cluster.mending.is_taken(), "others may have moved");
+            cluster.mending.free();
             let topology = cluster.topology();
             assert!(Arc::ptr_eq(&moved(port), &node));
             assert!(Arc::ptr_eq(&cluster.topology(), &topology));
-            assert!(!cluster.mending.load(Ordering::Relaxed));
+            assert!(!cluster.mending.is_taken());
         }
     }
 }

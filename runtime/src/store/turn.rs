@@ -1,0 +1,78 @@
+//! Whose turn it is to bring a store back: one task at a time, unless its Tokio runtime does not run.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// After how long without a sign of life a task has lost its turn: longer than any of its tries and pauses.
+const GONE: Duration = Duration::from_secs(6);
+
+/// The turn of one task among those that could look after a store.
+#[derive(Debug, Default)]
+pub(crate) struct Turn(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// The number of the latest turn.
+    number: u64,
+    /// When the task whose turn it is has last been seen; `None` if it is nobody's turn.
+    seen: Option<Instant>,
+}
+
+impl Turn {
+    /// Begins a turn, and returns its number, unless it is another's who has been seen of late.
+    pub(crate) fn take(&self) -> Option<u64> {
+        let mut state = self.0.lock();
+        if state.seen.is_some_and(|seen| seen.elapsed() < GONE) {
+            return None;
+        }
+        state.number += 1;
+        state.seen = Some(Instant::now());
+        Some(state.number)
+    }
+
+    /// Gives a sign of life, and returns whether it is still that turn.
+    pub(crate) fn keep(&self, number: u64) -> bool {
+        let mut state = self.0.lock();
+        let is_on = state.number == number && state.seen.is_some();
+        if is_on {
+            state.seen = Some(Instant::now());
+        }
+        is_on
+    }
+
+    /// Ends the turn, and returns whether it was still on.
+    pub(crate) fn end(&self, number: u64) -> bool {
+        let mut state = self.0.lock();
+        state.number == number && state.seen.take().is_some()
+    }
+
+    /// Whether it is somebody's turn.
+    #[cfg(all(test, feature = "redis-cluster"))]
+    pub(crate) fn is_taken(&self) -> bool {
+        self.0.lock().seen.is_some()
+    }
+
+    /// Ends whosever turn it is.
+    #[cfg(all(test, feature = "redis-cluster"))]
+    pub(crate) fn free(&self) {
+        self.0.lock().seen = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_the_turn_of_one_until_that_ends_or_is_gone() {
+        let turn = Turn::default();
+        let first = turn.take().expect("it is nobody's");
+        assert!(turn.take().is_none() && turn.keep(first));
+        turn.0.lock().seen = Instant::now().checked_sub(GONE);
+        let second = turn.take().expect("the first is gone");
+        assert!(!turn.keep(first) && !turn.end(first), "it comes too late");
+        assert!(turn.keep(second) && turn.end(second) && !turn.end(second));
+        assert!(turn.take().is_some());
+    }
+}
