@@ -30,8 +30,9 @@ const FROM_ENV: &str = "amend_from_env";
 /// it.
 ///
 /// What has been counted so far stays under the same window: three of five used are three of ten. A token bucket keeps
-/// the share that is used instead: of an empty one, a higher limit leaves an empty one, which refills faster. A quota
-/// over another window begins at zero. To let a client pass at once, [`reset`](crate::RateLimiter::reset) it.
+/// the time until it is full instead: without a burst, that is the share that is used; with one, a higher limit may
+/// leave it in debt for that time. A quota over another window begins at zero. To let a client pass at once,
+/// [`reset`](crate::RateLimiter::reset) it.
 #[derive(Clone, Debug)]
 #[must_use = "an amendment is changed by value"]
 pub struct Amendment {

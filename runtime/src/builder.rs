@@ -232,8 +232,8 @@ impl Builder {
     ///
     /// With [`OnStoreError::Local`], each of `n` instances then counts for itself, so that together they admit up
     /// to `n` times the limit. With a share of `1.0 / n` they keep the limit together, but a client that always
-    /// reaches the same instance gets only that share. The share of a quota is rounded up, and is never less than
-    /// the cost of one request.
+    /// reaches the same instance gets only that share. The share of a quota is rounded up, and lets the
+    /// cost of one request pass at once; a token bucket refills at its share.
     pub fn local_share(mut self, share: f64) -> Self {
         self.local_share = share;
         self
@@ -299,7 +299,8 @@ impl Builder {
         self
     }
 
-    /// Answers denials with a custom response, which may depend on the [request](Denied::request).
+    /// Answers denials with a custom response, which may depend on the [request](Denied::request). It has to own its
+    /// text: `denied.message().to_owned()`.
     ///
     /// `retry-after` and `cache-control` are added unless the response has them. The rate-limit fields are always
     /// added, as [`headers`](Self::headers) selects them.

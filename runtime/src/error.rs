@@ -77,7 +77,7 @@ pub enum BuildError {
         "two different policies are named `{}`: one at {}, one at {}; \
          give one of them another name, or make them the same `const` policy{}",
         .first.name(), .first.location(), .second.location(),
-        if .first.has_functions() && .second.has_functions() {
+        if .first.is_same_but_for_functions(.second) {
             " (a program can't tell that their functions are the same)"
         } else {
             ""

@@ -127,7 +127,7 @@ impl Limiter {
     }
 
     /// Does what [`begin`](Self::begin) has left unasked.
-    pub(crate) async fn take(&self, asks: &[Ask<'_>]) -> Concluded {
+    pub(crate) async fn ask_store(&self, asks: &[Ask<'_>]) -> Concluded {
         let counters = counters(asks);
         let concluded = self.store.apply(Operation::Take, &counters, self.strictest(asks)).await;
         renounce_denied(&counters, concluded)

@@ -339,6 +339,11 @@ async fn an_amendment_keeps_what_is_counted_or_of_a_bucket_its_share(limiter: In
     }
     assert_eq!(left("counted").await, 95);
     assert_eq!(left("poured").await, 50, "half of it is used");
+    // Half a day until it is full, which is what fifty take.
+    limiter.each(|limiter| {
+        limiter.amend("poured", |policy| policy.per_day(100).burst(40)).expect("it is sound");
+    });
+    assert_eq!(left("poured").await, 0, "it is in debt");
     limiter.each(|limiter| limiter.amend("counted", |policy| policy.per_hour(7)).expect("it is sound"));
     let counted = limiter.policy("counted").expect("it is declared");
     let decision = limiter.peek(&counted, IpAddr::from(Ipv4Addr::LOCALHOST)).await.expect("a decision");

@@ -1,8 +1,5 @@
 //! A program that is put together wrongly and keeps no log, like most tests of applications.
 
-use std::env;
-use std::process::Command;
-
 use axum::Router;
 use axum::routing::get;
 use axum_rate_limit::rate_limit;
@@ -20,8 +17,10 @@ async fn without_a_layer() {
 #[cfg(debug_assertions)]
 #[test]
 fn a_debug_build_says_what_lacks() {
-    let this = env::current_exe().expect("this program");
-    let run = Command::new(this).args(["--ignored", "--exact", "without_a_layer", "--nocapture"]).output();
+    let this = std::env::current_exe().expect("this program");
+    let run = std::process::Command::new(this)
+        .args(["--ignored", "--exact", "without_a_layer", "--nocapture"])
+        .output();
     let run = run.expect("it runs");
     let said = String::from_utf8_lossy(&run.stderr);
     assert!(run.status.success(), "{said}");

@@ -66,7 +66,6 @@ async fn what_is_missing_is_500_and_one_line_that_says_what_to_add() {
     assert!(lines[3].contains("policy=\"handler\""), "{lines:?}");
 }
 
-/// This holds wherever the routes come from, and also if the same limiter is a layer of some of them.
 const MAILS: Policy = Policy::new("mails").per_minute(2);
 
 async fn without_a_name(limiter: RequestLimiter) -> Result<(), Denial> {
@@ -118,7 +117,12 @@ async fn a_denial_that_became_another_error_is_warned_of_once() {
     for expected in [StatusCode::OK, StatusCode::INTERNAL_SERVER_ERROR, StatusCode::INTERNAL_SERVER_ERROR] {
         assert_eq!(status(&router).await, expected);
     }
-    assert_eq!(log.lines_with("WARN", &["once", "answer with the `Denial`"]).len(), 1, "{:?}", log.lines());
+    assert_eq!(
+        log.lines_with("WARN", &["policy=\"once\"", "answer with the `Denial`"]).len(),
+        1,
+        "{:?}",
+        log.lines()
+    );
     let router = Router::new().route("/", get(survived)).layer(RateLimiter::memory());
     for _ in 0..2 {
         assert_eq!(status(&router).await, StatusCode::OK);
@@ -126,6 +130,7 @@ async fn a_denial_that_became_another_error_is_warned_of_once() {
     assert!(log.lines_with("WARN", &["never-mind"]).is_empty(), "{:?}", log.lines());
 }
 
+/// This holds wherever the routes come from, and also if the same limiter is a layer of some of them.
 #[tokio::test]
 async fn a_limiter_around_the_router_serves_all_its_routes() {
     let limiter = RateLimiter::memory();

@@ -135,5 +135,10 @@ mod tests {
         state.charge(&rule, 9_500_000, 1);
         assert_eq!(state.current, 5, "it counts where the others are counted");
         assert!(!state.read(&rule, 10_500_000, 1).fits);
+        // Half a second until the window begins, one until it is over, and two fifths until two of five are out of
+        // sight.
+        let reading = state.read(&rule, 9_500_000, 1);
+        assert_eq!(reading.retry_after, Some(Duration::from_millis(500 + 1_000 + 400)));
+        assert_eq!(reading.reset, Duration::from_millis(500 + 2_000));
     }
 }

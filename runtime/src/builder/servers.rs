@@ -54,8 +54,8 @@ impl Builder {
     /// Asks `provider` for the user and password at each connection to Redis, instead of taking them from the
     /// URL.
     ///
-    /// Credentials that change are used from the next connection on. A provider that fails, or takes as long as a
-    /// connection may take, is asked again like a server that is unavailable. Only the master gets these
+    /// Credentials that change are used from the next connection on. A provider that fails, panics, or takes as long as
+    /// a connection may take, is asked again like a server that is unavailable. It runs in a task of its own. Only the master gets these
     /// credentials, not the sentinels.
     ///
     /// ```

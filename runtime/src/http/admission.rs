@@ -82,7 +82,7 @@ impl<'a> Undecided<'a> {
             // Moves all of `self` into the future. Dropped at the end of `ask`, where the ledger is locked, it would wait
             // for that lock for ever.
             let undecided = &self;
-            let concluded = undecided.ledger.limiter().take(&asks).await;
+            let concluded = undecided.ledger.limiter().ask_store(&asks).await;
             undecided.settle(|_| concluded)
         })
     }

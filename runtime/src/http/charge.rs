@@ -28,8 +28,8 @@ use crate::error::Error;
 /// Where the status or a header of the response tells whether to give back, use
 /// [`give_back_if`](crate::Policy::give_back_if) instead.
 ///
-/// What a handler has checked with [`RequestLimiter`](crate::RequestLimiter) is changed as well, under each key that
-/// was not denied.
+/// What a handler has checked with [`RequestLimiter`](crate::RequestLimiter) until the response is changed as well, under
+/// each key that was not denied.
 ///
 /// Each change is one atomic call of the store (up to 32 keys; more take several calls), and the response fields tell
 /// what is left after it. What is added can't be denied any more: it may exceed the quota, and the requests that

@@ -96,8 +96,8 @@ impl Entries {
         self.checks.get_or_insert_default().enter(ask, outcome, late);
     }
 
-    /// Notes that the handler has checked a policy that skips the request.
-    pub(super) fn note_skipped(&mut self, policy: &'static str) {
+    /// Notes that the handler has checked a policy, though there is no entry of it.
+    pub(super) fn note_checked(&mut self, policy: &'static str) {
         self.checks.get_or_insert_default().note(policy);
     }
 

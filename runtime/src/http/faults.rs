@@ -11,7 +11,7 @@ use tracing::subscriber::NoSubscriber;
 
 use super::checks::Checks;
 use super::decisions::NoLayer;
-use super::denied::{detail, status, store_away};
+use super::denied::{detail, store_away};
 use super::ledger::Ledger;
 use crate::error::Error;
 use crate::log_throttle::{LogThrottle, OncePerPolicy};
@@ -55,18 +55,16 @@ pub(super) fn sent_from_within(policies: &[&'static Policy]) -> Response {
     internal_error()
 }
 
-/// Logs that a handler's check was denied, and the response is neither that denial nor a success.
+/// Logs that a handler's check was denied, and that the response, a 500, is not that denial.
 #[cold]
 pub(super) fn denial_in_vain(ledger: &Ledger) {
     static TOLD: OncePerPolicy = OncePerPolicy::new();
-    let fault = StatusCode::INTERNAL_SERVER_ERROR;
+    if !ledger.has_open_denial() {
+        return;
+    }
     let denying: SmallVec<[&'static str; 1]> = ledger.with_entries(|entries| {
         let denied = entries.checks().into_iter().flat_map(Checks::latest).filter(|entry| entry.is_denied());
-        let policies = denied.map(|entry| &entry.ask.policy);
-        policies
-            .filter(|policy| status(policy, ledger.answers()) != fault)
-            .map(|policy| policy.name())
-            .collect()
+        denied.map(|entry| entry.ask.policy.name()).collect()
     });
     for policy in denying.into_iter().filter(|policy| TOLD.is_first(policy)) {
         tracing::warn!(

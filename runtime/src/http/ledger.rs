@@ -36,6 +36,8 @@ struct Record {
     entries: Mutex<Entries>,
     depends_on_answer: AtomicBool,
     is_answered: AtomicBool,
+    /// Whether a handler's check has been denied, and the denial has not become a response.
+    has_open_denial: AtomicBool,
 }
 
 type Asks = SmallVec<[Ask<'static>; 1]>;
@@ -57,6 +59,7 @@ impl Ledger {
             entries: Mutex::default(),
             depends_on_answer: AtomicBool::new(false),
             is_answered: AtomicBool::new(false),
+            has_open_denial: AtomicBool::new(false),
         }))
     }
 
@@ -145,6 +148,16 @@ impl Ledger {
     /// Whether the response decides if the charges stay.
     pub(super) fn depends_on_answer(&self) -> bool {
         self.0.depends_on_answer.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the denial of a handler's check is still to become a response.
+    pub(super) fn open_denial(&self, is_open: bool) {
+        self.0.has_open_denial.store(is_open, Ordering::Relaxed);
+    }
+
+    /// Whether the denial of a handler's check has not become a response.
+    pub(super) fn has_open_denial(&self) -> bool {
+        self.0.has_open_denial.load(Ordering::Relaxed)
     }
 
     /// Notes that the response has been made.

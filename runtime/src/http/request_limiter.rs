@@ -63,7 +63,7 @@ use crate::store::remote::Concluded;
 /// * [`Decisions`] and the response fields tell what was decided. If one policy is checked under several keys, the
 ///   fields tell of the one that binds first. (They tell whoever asks how much is left of that account or phone.
 ///   Where nobody may know, use [`Headers::Off`](crate::Headers::Off).)
-/// * [`Charge`](crate::Charge) changes what was charged, under each key that was not denied.
+/// * [`Charge`](crate::Charge) changes what was charged until the response, under each key that was not denied.
 ///
 /// Each call is charged, whatever has been checked before in the same request. A denial takes nothing, but what the
 /// attributes and earlier calls have charged stays. A check that is abandoned before it is decided, or made after the
@@ -171,7 +171,8 @@ impl RequestLimiter {
         self.ledger.rate_limiter()
     }
 
-    /// Returns what has been decided about this request so far, by attributes and by [`check`](Self::check).
+    /// Returns what has been decided about this request so far, but not after the response, by attributes and by
+    /// [`check`](Self::check).
     pub fn decisions(&self) -> Decisions {
         self.ledger.decisions()
     }
@@ -184,7 +185,7 @@ impl RequestLimiter {
         let ask = self.ledger.ask_without_key(request, policy).map(Ask::into_owned);
         drop(running);
         let Some(mut ask) = ask else {
-            self.ledger.with_entries(|entries| entries.note_skipped(policy.name()));
+            self.ledger.with_entries(|entries| entries.note_checked(policy.name()));
             return None;
         };
         let client = || {
@@ -229,6 +230,7 @@ impl RequestLimiter {
                     entries.enter_checked(ask, part, late);
                 } else {
                     ask.report(&part);
+                    entries.note_checked(ask.policy.name());
                 }
             }
         });

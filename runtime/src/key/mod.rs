@@ -283,7 +283,7 @@ macro_rules! from_number {
     )*};
 }
 
-from_number!(i16, i32, i64, i128, isize, u16, u32, u64, u128, usize);
+from_number!(i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize);
 
 /// Identifies a client by two parts: the same as [`Key::and`].
 impl<A: Into<Self>, B: Into<Self>> From<(A, B)> for Key {

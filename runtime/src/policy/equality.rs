@@ -3,7 +3,6 @@
 use std::ptr::fn_addr_eq;
 
 use super::{Cost, Policy};
-use crate::key::KeyPart;
 
 impl Policy {
     /// Whether `other` is the same rule, wherever it is declared.
@@ -11,19 +10,28 @@ impl Policy {
     /// Functions count as the same only if both policies have one declaration. A program can't compare functions
     /// otherwise, since their addresses are not unique.
     pub(crate) fn is_same_rule(&self, other: &Self) -> bool {
+        self.agrees(other, self.declaration() == other.declaration())
+    }
+
+    /// Whether `other` is the same rule if its functions are.
+    pub(crate) fn is_same_but_for_functions(&self, other: &Self) -> bool {
+        self.agrees(other, true)
+    }
+
+    /// Whether `other` is the same rule. Functions in the same place count as the same if they are `alike`.
+    fn agrees(&self, other: &Self, alike: bool) -> bool {
         let Self { name, quotas, algorithm, scope, key, cost, quotas_by, skip_if, .. } = self;
         let Self { give_back_if, status, message, on_store_error, shadow, .. } = self;
-        let one_declaration = self.declaration() == other.declaration();
         let keys_agree = || {
             key.len() == other.key.len()
-                && key.iter().zip(other.key).all(|(one, other)| one.is_same(other, one_declaration))
+                && key.iter().zip(other.key).all(|(one, other)| one.is_same(other, alike))
         };
         let costs_agree = || match (cost, &other.cost) {
             (Cost::Fixed(one), Cost::Fixed(other)) => one == other,
-            (Cost::By(_), Cost::By(_)) => one_declaration,
+            (Cost::By(_), Cost::By(_)) => alike,
             _ => false,
         };
-        let agree = |one: bool, other: bool| one == other && (!one || one_declaration);
+        let agree = |one: bool, other: bool| one == other && (!one || alike);
         (name, quotas, algorithm, scope) == (&other.name, &other.quotas, &other.algorithm, &other.scope)
             && (status, message, on_store_error, shadow)
                 == (&other.status, &other.message, &other.on_store_error, &other.shadow)
@@ -36,16 +44,6 @@ impl Policy {
 }
 
 impl Policy {
-    /// Whether functions are part of the rule.
-    pub(crate) fn has_functions(&self) -> bool {
-        let Self { key, cost, quotas_by, skip_if, give_back_if, .. } = self;
-        quotas_by.is_some()
-            || skip_if.is_some()
-            || give_back_if.is_some()
-            || matches!(cost, Cost::By(_))
-            || key.iter().any(|part| matches!(part, KeyPart::By(_)))
-    }
-
     /// Whether `other`, which counts the same, denies and gives back as this one does.
     pub(crate) fn has_same_terms(&self, other: &Self) -> bool {
         let gives_back_alike = match (self.give_back_if, other.give_back_if) {
@@ -70,6 +68,7 @@ mod tests {
     use http::request::Parts;
 
     use super::*;
+    use crate::key::KeyPart;
 
     #[test]
     fn the_place_tells_two_equal_rules_apart() {

@@ -96,9 +96,11 @@ impl StoreWithFallback {
         counters: &[Counter<'_>],
         on_error: impl FnOnce() -> OnStoreError,
     ) -> Begun {
+        // A client without a limit has no counters.
+        if counters.is_empty() {
+            return Begun::Decided(Ok(Outcome::new(true, [])));
+        }
         let outcome = match &self.store {
-            // A client without a limit has no counters.
-            _ if counters.is_empty() => Ok(Outcome::new(true, [])),
             None => self.memory.apply_now(operation, counters),
             Some(remote) => match remote.begin(operation, counters) {
                 Begun::Decided(outcome) => outcome,

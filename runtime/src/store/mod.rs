@@ -124,7 +124,7 @@ pub struct Counter<'a> {
     /// Who shares the quota, with the limiter's prefix: printable ASCII, with a Redis hash tag. The counters of
     /// one policy have the same key and differ in the window of their quotas. A counter is identified by its
     /// key, window and kind of algorithm, but not by its limit: if that changes, what has been counted is kept (of a
-    /// token bucket, the share of it that is used).
+    /// token bucket, the time until it is full).
     pub key: &'a str,
     /// The quota.
     pub quota: Quota,

@@ -120,7 +120,7 @@ local sliding = {}
 
 function sliding.look(c)
   local index = floor(now() / c.window)
-  c.index, c.previous, c.current, c.behind = index, 0, 0, 0
+  c.index, c.previous, c.current, c.behind, c.forgotten = index, 0, 0, 0, math.huge
   c.elapsed = now() - index * c.window
   local value = ask('GET', c.key)
   if value then
@@ -128,10 +128,13 @@ function sliding.look(c)
     if not last then return is_foreign(c.key) end
     if tonumber(last) >= index then
       c.previous, c.current = tonumber(previous), tonumber(current)
-      -- A clock that goes back does not bring a window back: its start is still to come.
+      -- A clock that goes back does not bring a window back: its start is still to come. The key is forgotten before
+      -- that if the clock was far ahead.
       if tonumber(last) > index then
         c.index, c.elapsed = tonumber(last), 0
         c.behind = c.index * c.window - now()
+        local left = ask('PTTL', c.key)
+        if left and left > 0 then c.forgotten = (left + 1) * 1000 end
       end
     elseif tonumber(last) == index - 1 then
       c.previous = tonumber(current)
@@ -146,8 +149,8 @@ end
 function sliding.room(c) return floor(sliding.left(c) / c.cost) end
 
 function sliding.reset(c)
-  if c.current > 0 then return 2 * c.window - c.elapsed + c.behind end
-  if c.previous > 0 then return c.window - c.elapsed + c.behind end
+  if c.current > 0 then return min(2 * c.window - c.elapsed + c.behind, c.forgotten) end
+  if c.previous > 0 then return min(c.window - c.elapsed + c.behind, c.forgotten) end
   return 0
 end
 
@@ -160,14 +163,14 @@ function sliding.wait(c)
   local room = c.limit - c.cost - c.current
   if room >= 0 then
     local slides = out_of_sight(room, c.previous, c.window)
-    return slides > c.elapsed and slides - c.elapsed + c.behind or 0
+    return slides > c.elapsed and min(slides - c.elapsed + c.behind, c.forgotten) or 0
   end
-  return c.window + out_of_sight(c.limit - c.cost, c.current, c.window) - c.elapsed + c.behind
+  return min(c.window + out_of_sight(c.limit - c.cost, c.current, c.window) - c.elapsed + c.behind, c.forgotten)
 end
 
 local function keep_windows(c)
   local value = whole(c.index) .. ' ' .. whole(c.previous) .. ' ' .. whole(c.current)
-  set(c.key, value, 2 * c.window - c.elapsed + c.behind)
+  set(c.key, value, 2 * c.window - c.elapsed)
 end
 
 function sliding.charge(c, units)

@@ -41,17 +41,14 @@ impl Ticket {
 
     /// Polls whether there is an answer.
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let is_finished = self.call.poll(&mut self.number, context).is_ready();
-        let Some(own_deadline) = &mut self.own_deadline else {
-            return if is_finished { Poll::Ready(()) } else { Poll::Pending };
-        };
-        if is_finished {
+        if self.call.poll(&mut self.number, context).is_ready() {
             // Another check's deadline may have finished the call.
-            if let Some(Ok(_)) = self.call.answer.get() {
+            if let (Some(own_deadline), Some(Ok(_))) = (&self.own_deadline, self.call.answer.get()) {
                 own_deadline.kept();
             }
             return Poll::Ready(());
         }
+        let Some(own_deadline) = &mut self.own_deadline else { return Poll::Pending };
         ready!(own_deadline.poll(context));
         // First, so that no check joins the call any more, which would not be sent.
         let _withdrawn = own_deadline.lane.withdraw(&self.call);

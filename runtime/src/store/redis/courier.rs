@@ -36,22 +36,6 @@ pub(super) struct Courier {
     session: Session,
 }
 
-/// Lets the tasks run that are ready.
-///
-/// Unlike [`tokio::task::yield_now`], this leaves the courier where every thread of the runtime may take it up again.
-/// That one keeps it with its thread, so that a task that then blocks this thread would hold up all checks.
-async fn let_others_run() {
-    let mut have_run = false;
-    poll_fn(|context| {
-        if mem::replace(&mut have_run, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
 /// However the task ends, the calls that wait for it fail.
 impl Drop for Courier {
     fn drop(&mut self) {
@@ -141,8 +125,24 @@ impl Courier {
                     }
                 },
                 Ok(None) => return Ok(()),
-                Err(_) => session.silence.missed(sent, now)?,
+                Err(_) => session.missed(sent)?,
             }
         }
     }
+}
+
+/// Lets the tasks run that are ready.
+///
+/// Unlike [`tokio::task::yield_now`], this leaves the courier where every thread of the runtime may take it up again.
+/// That one keeps it with its thread, so that a task that then blocks this thread would hold up all checks.
+async fn let_others_run() {
+    let mut have_run = false;
+    poll_fn(|context| {
+        if mem::replace(&mut have_run, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

@@ -35,7 +35,7 @@ pub(super) struct Lane {
     denials: Arc<Denials>,
     timeout: Duration,
     on_lost: Arc<OnLost>,
-    /// How often in a row checks of other runtimes had no answer, because the courier's does not run.
+    /// How often in a row checks of other runtimes than the courier's had no answer.
     absence: Mutex<Silence>,
     #[cfg(feature = "redis-cluster")]
     recovery: Recovery,
@@ -153,11 +153,11 @@ impl Lane {
         &self.absence
     }
 
-    /// Gives up the connection of `generation`, whose courier does not run, and reports that.
+    /// Gives up the connection of `generation`, whose courier does not answer, and reports that.
     #[cold]
     pub(super) fn abandon(&self, generation: u64) {
         self.absence.lock().end();
-        let why = "several checks in a row had no answer: the Tokio runtime that the connection was made in may not run";
+        let why = "several checks in a row had no answer: the server is silent, or the Tokio runtime of the connection does not run";
         let failure = Failure::from(RedisError::from((ErrorKind::Io, why)));
         if self.lose(Some(generation), &failure) {
             self.report(failure);

@@ -45,8 +45,8 @@ impl OwnDeadline {
     /// Notes that the deadline has passed.
     pub(super) fn missed(&self) {
         // Bound first, so that the lock is not held any more.
-        let missed = self.lane.absence().lock().missed(self.made, Instant::now());
-        if missed.is_err() {
+        let too_many = self.lane.absence().lock().missed(self.made, Instant::now());
+        if too_many {
             self.lane.abandon(self.generation);
         }
     }

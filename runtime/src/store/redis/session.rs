@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use redis::{ErrorKind, RedisError};
+
 use super::answers::Answers;
 use super::connection::Requests;
 use super::failure::Failure;
@@ -168,7 +170,15 @@ impl Session {
             // Most of the time had passed before it was sent, which says nothing about the store.
             return Ok(());
         }
-        self.silence.missed(flight.sent, Instant::now())
+        self.missed(flight.sent)
+    }
+
+    /// Notes that a call that was `sent` then had no answer. The error is why the connection no longer serves.
+    pub(super) fn missed(&mut self, sent: Instant) -> Result<(), Failure> {
+        if self.silence.missed(sent, Instant::now()) {
+            return Err(RedisError::from((ErrorKind::Io, "several calls in a row had no answer")).into());
+        }
+        Ok(())
     }
 
     /// Gives `answers` to all who wait for a call, and remembers what was denied.

@@ -1,15 +1,11 @@
-//! Counts the calls that a server leaves without an answer.
+//! Counts the calls that have no answer.
 
 use std::time::Instant;
-
-use redis::{ErrorKind, RedisError};
-
-use super::failure::Failure;
 
 /// After how many calls without an answer in a row the connection is given up.
 const MAX_MISSED: u32 = 3;
 
-/// How long a server has been silent, in calls. Those that were in flight together count once.
+/// For how many calls there has been silence. Those that were in flight together count once.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
     /// How many calls in a row had no answer.
@@ -24,18 +20,14 @@ impl Silence {
         self.missed = 0;
     }
 
-    /// Notes at `now` that a call that was `sent` then had no answer. The error is that there were too many in a
-    /// row.
-    pub(super) fn missed(&mut self, sent: Instant, now: Instant) -> Result<(), Failure> {
+    /// Notes at `now` that a call that was `sent` then had no answer. Returns whether there were too many in a row.
+    pub(super) fn missed(&mut self, sent: Instant, now: Instant) -> bool {
         if self.last.is_some_and(|last| sent < last) {
-            return Ok(());
+            return false;
         }
         self.last = Some(now);
         self.missed += 1;
-        if self.missed < MAX_MISSED {
-            return Ok(());
-        }
-        Err(RedisError::from((ErrorKind::Io, "several calls in a row had no answer")).into())
+        self.missed >= MAX_MISSED
     }
 }
 
@@ -51,11 +43,11 @@ mod tests {
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut silence = Silence::default();
         for (sent, given_up) in [(0, 10), (1, 11), (9, 19), (20, 30)] {
-            assert!(silence.missed(after(sent), after(given_up)).is_ok());
+            assert!(!silence.missed(after(sent), after(given_up)));
         }
         silence.end();
-        assert!(silence.missed(after(40), after(50)).is_ok());
-        assert!(silence.missed(after(50), after(60)).is_ok());
-        assert!(silence.missed(after(60), after(70)).is_err());
+        assert!(!silence.missed(after(40), after(50)));
+        assert!(!silence.missed(after(50), after(60)));
+        assert!(silence.missed(after(60), after(70)));
     }
 }

@@ -10,6 +10,8 @@ use redis::{
     RedisResult, ServerError, Value,
 };
 
+use tokio::time::Instant;
+
 use super::Fault;
 use super::credentials::Provider;
 use super::socket::{self, Tls};
@@ -145,9 +147,9 @@ impl Endpoint {
             .unwrap_or_else(|_| Err(no_credentials(format!("within {timeout:?}"))))?;
         let address = self.address();
         let greet = move |socket| Wire::greet(socket, greeting.clone(), address.clone());
-        tokio::time::timeout(timeout, socket::open(self.info.addr(), self.tls.as_ref(), greet))
+        let deadline = Instant::now() + timeout;
+        socket::open(self.info.addr(), self.tls.as_ref(), deadline, greet)
             .await
-            .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
             .map_err(|error| located(&self.address(), error))
     }
 

@@ -3,13 +3,17 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::time::Duration;
 
 use redis::aio::AsyncStream;
-use redis::{ConnectionAddr, ErrorKind, RedisResult};
+use redis::{ConnectionAddr, ErrorKind, RedisError, RedisResult};
 #[cfg(feature = "redis-tls")]
 use rustls::pki_types::ServerName;
+#[cfg(unix)]
+use tokio::net::UnixStream;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 /// A stream of bytes to a server: over TCP, with or without TLS, or through a Unix socket.
 pub(super) type Socket = Pin<Box<dyn AsyncStream + Send + Sync>>;
@@ -21,10 +25,14 @@ pub(super) type Tls = tokio_rustls::TlsConnector;
 #[derive(Clone)]
 pub(super) enum Tls {}
 
-/// Opens a stream to the server at `address`, and returns what `greet` makes of it.
+/// After how long without a connection the next address of a host is tried as well, as in RFC 8305, section 5.
+const DELAY: Duration = Duration::from_millis(250);
+
+/// Opens a stream to the server at `address`, and returns what `greet` makes of it before the deadline.
 pub(super) async fn open<T, F>(
     address: &ConnectionAddr,
     tls: Option<&Tls>,
+    deadline: Instant,
     greet: impl Fn(Socket) -> F + Clone + Send + 'static,
 ) -> RedisResult<T>
 where
@@ -36,11 +44,13 @@ where
         (ConnectionAddr::TcpTls { host, port, .. }, Some(tls)) => (host, *port, Some(tls)),
         #[cfg(unix)]
         (ConnectionAddr::Unix(path), _) => {
-            return greet(Box::pin(tokio::net::UnixStream::connect(path).await?)).await;
+            let greeted = async { greet(Box::pin(UnixStream::connect(path).await?)).await };
+            return timeout_at(deadline, greeted).await.unwrap_or_else(|_| Err(late()));
         }
         _ => return Err((ErrorKind::InvalidClientConfig, "there is no way to such an address").into()),
     };
-    first(lookup_host((host.as_str(), port)).await?, |address| {
+    let found = timeout_at(deadline, lookup_host((host.as_str(), port))).await;
+    first(found.map_err(|_| late())??, deadline, |address| {
         let (host, tls, greet) = (host.clone(), tls.cloned(), greet.clone());
         async move {
             let socket = reach(address, host, tls).await?;
@@ -50,24 +60,38 @@ where
     .await
 }
 
-/// Connects to all addresses of a host at once, and returns the first connection: one of them may be silent.
+/// Connects to one address of a host after the other, and returns the first connection: one of them may be silent. Once
+/// the deadline has passed, the error is that of an address which has refused, if one has.
 async fn first<T: Send + 'static, F>(
-    addresses: impl Iterator<Item = SocketAddr>,
+    mut addresses: impl Iterator<Item = SocketAddr>,
+    deadline: Instant,
     connect: impl Fn(SocketAddr) -> F,
 ) -> RedisResult<T>
 where
     F: Future<Output = RedisResult<T>> + Send + 'static,
 {
-    let mut connecting: JoinSet<RedisResult<T>> = addresses.map(connect).collect();
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address").into();
-    while let Some(connected) = connecting.join_next().await {
-        match connected {
-            Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(error)) => failure = error,
-            Err(_) => {}
+    let mut connecting: JoinSet<RedisResult<T>> = JoinSet::new();
+    let mut failure = None;
+    loop {
+        let next = addresses.next().map(&connect);
+        let until = if next.is_some() { deadline.min(Instant::now() + DELAY) } else { deadline };
+        next.map(|next| connecting.spawn(next));
+        match timeout_at(until, connecting.join_next()).await {
+            Ok(Some(Ok(Ok(connection)))) => return Ok(connection),
+            Ok(Some(Ok(Err(error)))) => failure = Some(error),
+            Ok(None) => {
+                let nowhere = || io::Error::new(io::ErrorKind::NotFound, "the host has no address").into();
+                return Err(failure.unwrap_or_else(nowhere));
+            }
+            Err(_) if until == deadline => return Err(failure.unwrap_or_else(late)),
+            // The next address has its turn, since this one panicked or takes its time.
+            Ok(Some(Err(_))) | Err(_) => {}
         }
     }
-    Err(failure)
+}
+
+fn late() -> RedisError {
+    io::Error::from(io::ErrorKind::TimedOut).into()
 }
 
 /// Connects to `address`, and speaks TLS with `host` there if `tls` is given.
@@ -99,26 +123,44 @@ mod tests {
 
     use super::*;
 
+    /// Returns what comes of connecting to these, of which the last says `said` if it does not just listen.
+    async fn connected(silent: bool, said: Option<u8>, patience: Duration) -> RedisResult<u8> {
+        let listen = async || TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let (first_one, closed, last) = (listen().await, listen().await, listen().await);
+        let addresses =
+            [&first_one, &closed, &last].map(|listener| listener.local_addr().expect("it is bound"));
+        drop(closed);
+        let _silent = silent.then_some(first_one);
+        let saying = tokio::spawn(async move {
+            let (mut stream, _) = last.accept().await.expect("a connection");
+            if let Some(said) = said {
+                stream.write_all(&[said]).await.expect("it is read");
+            }
+        });
+        let connected = first(addresses.into_iter(), Instant::now() + patience, |address| async move {
+            match reach(address, String::new(), None).await?.read_u8().await? {
+                b'-' => Err((ErrorKind::AuthenticationFailed, "refused").into()),
+                said => Ok(said),
+            }
+        })
+        .await;
+        saying.abort();
+        connected
+    }
+
     /// As where `localhost` has two addresses, and something else listens at one of them.
     #[tokio::test]
     async fn a_silent_address_does_not_keep_from_the_others() {
-        let listen = async || TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let (silent, closed, serving) = (listen().await, listen().await, listen().await);
-        let addresses =
-            [&silent, &closed, &serving].map(|listener| listener.local_addr().expect("it is bound"));
-        drop(closed);
-        let serves = tokio::spawn(async move {
-            // After all have connected.
-            let (_silent, _) = silent.accept().await.expect("a connection");
-            let (mut stream, _) = serving.accept().await.expect("a connection");
-            stream.write_all(b"+").await.expect("it is read");
-            stream
-        });
-        let connected: RedisResult<u8> = first(addresses.into_iter(), |address| async move {
-            Ok(reach(address, String::new(), None).await?.read_u8().await?)
-        })
-        .await;
-        assert_eq!(connected, Ok(b'+'));
-        serves.await.expect("it serves");
+        let patience = Duration::from_secs(30);
+        assert_eq!(connected(true, Some(b'+'), patience).await, Ok(b'+'));
+        assert_eq!(connected(false, Some(b'+'), patience).await, Ok(b'+'));
+        let refused = connected(false, Some(b'-'), patience).await.expect_err("it refuses");
+        assert_eq!(refused.kind(), ErrorKind::AuthenticationFailed);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_though_another_address_is_silent() {
+        let refused = connected(true, Some(b'-'), Duration::from_secs(2)).await.expect_err("it refuses");
+        assert_eq!(refused.kind(), ErrorKind::AuthenticationFailed);
     }
 }
