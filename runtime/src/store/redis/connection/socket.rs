@@ -160,7 +160,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_is_told_though_another_address_is_silent() {
-        let refused = connected(true, Some(b'-'), Duration::from_secs(2)).await.expect_err("it refuses");
+        let refused = connected(true, Some(b'-'), Duration::from_secs(4)).await.expect_err("it refuses");
         assert_eq!(refused.kind(), ErrorKind::AuthenticationFailed);
     }
 }
