@@ -140,8 +140,7 @@ impl Builder {
     /// A check of one policy is one call to one node. If several policies on one item have their counters on
     /// different nodes, they are charged one after the other, and when one denies, the charges before it are
     /// given back. Until then, another request may be denied because this one, which is about to be denied, holds
-    /// the units that it needs. A unit that is given back just after its window has ended is credited to the next
-    /// window.
+    /// the units that it needs. What was charged to a window that may have ended by then is not given back.
     #[cfg(feature = "redis-cluster")]
     pub fn redis_cluster(mut self, nodes: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.store = Choice::RedisCluster(nodes.into_iter().map(Into::into).collect());

@@ -122,6 +122,43 @@ async fn a_node_that_takes_no_writes_is_away() {
     assert!(!log.lines_with("INFO", &["cluster is reachable again"]).is_empty(), "{:?}", log.lines());
 }
 
+/// Of two policies on different nodes, the second may be told so late that the window of the first has ended.
+#[tokio::test]
+async fn what_was_charged_to_a_window_is_not_given_back_to_the_next() {
+    const WINDOW: Duration = Duration::from_secs(4);
+    const FEW: Policy = Policy::new("few").quota(3, WINDOW);
+    let cluster = RedisCluster::start().await;
+    let limiter = cluster.limiter().await;
+    let keeper =
+        async |policy: &str, window: u64| cluster.keeper(&format!("rl:{{{policy}::x}}{window}")).await;
+    let few = keeper("few", 4_000).await;
+    let mut names = ["used-1", "used-2", "used-3", "used-4", "used-5", "used-6"].into_iter();
+    let (used, other) = loop {
+        let name = names.next().expect("one of them is kept elsewhere");
+        let node = keeper(name, 3_600_000).await;
+        if node != few {
+            break (Policy::new(name).per_hour(1), node);
+        }
+    };
+    assert!(limiter.check(&used, "x").await.expect("a decision").is_allowed());
+    // It would deny without a call otherwise.
+    let limiter = built(|| cluster.settings().timeout(PATIENCE).deny_memory(false)).await;
+    let pause = (WINDOW + Duration::from_millis(500)).as_millis().to_string();
+    let () = cluster.nodes()[other].call(&["CLIENT", "PAUSE", &pause, "ALL"]).await;
+    let denied = limiter.check_all([(&FEW, "x"), (&used, "x")]);
+    let uses_next_window_up = async {
+        tokio::time::sleep(WINDOW + Duration::from_millis(100)).await;
+        for _ in 0..3 {
+            assert!(limiter.check(&FEW, "x").await.expect("a decision").is_allowed());
+        }
+    };
+    let (denied, ()) = tokio::join!(denied, uses_next_window_up);
+    assert!(!denied.expect("a decision")[1].is_allowed());
+    // Its task may still be at work.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(limiter.peek(&FEW, "x").await.expect("a decision").remaining(), 0);
+}
+
 /// If a cluster serves although some slots are unassigned, a node that reports such a slot is not at fault.
 #[tokio::test]
 async fn a_slot_that_nobody_has_is_no_matter_of_the_others() {

@@ -25,7 +25,8 @@ impl Builder {
     /// The current Tokio runtime drives the connection. Checks can be made in other runtimes, too, if these have
     /// timers. While the current runtime does not run, because nobody drives it or its only thread is blocked, checks
     /// in other runtimes are late: they are decided at their deadline, as [`on_store_error`](Self::on_store_error)
-    /// says. After three in a row, another connection is made in the runtime of such a check. Outside of any runtime,
+    /// says. After three in a row, another connection is made in the runtime of such a check, which has to run between
+    /// checks as well, not only while it waits for one. Outside of any runtime,
     /// only a limiter in memory or on a single server can be asked; a check of another one panics.
     ///
     /// # Errors

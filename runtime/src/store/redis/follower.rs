@@ -1,6 +1,6 @@
 //! Follows the sentinels: leaves a master that they have replaced, though it still answers.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -15,23 +15,21 @@ use crate::error::StoreError;
 /// reach, but that can be reached from here: what is counted there is counted apart from all others.
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// Asks the sentinels, while a lane is served by a master of theirs, whether that is still the master.
+/// Asks the sentinels, while a lane is served by a master of theirs, whether that is still the master. A lane whose
+/// limiter is gone is not kept for that.
 pub(super) struct Follower {
     sentinels: Arc<Sentinels>,
     key_prefix: Arc<str>,
-    lane: Arc<Lane>,
+    lane: Weak<Lane>,
 }
 
 impl Follower {
-    pub(super) fn new(sentinels: Arc<Sentinels>, key_prefix: Arc<str>, lane: Arc<Lane>) -> Self {
-        Self { sentinels, key_prefix, lane }
-    }
-
-    /// Serves the lane through a connection to a master, and later through those to its successors.
-    pub(super) fn attach(self, wire: Wire) {
+    /// Serves `lane` through a connection to a master, and later through those to its successors.
+    pub(super) fn attach(sentinels: Arc<Sentinels>, key_prefix: Arc<str>, lane: &Arc<Lane>, wire: Wire) {
         let address = wire.address().to_owned();
-        let generation = self.lane.attach(wire);
-        tokio::spawn(self.follow(address, generation));
+        let generation = lane.attach(wire);
+        let follower = Self { sentinels, key_prefix, lane: Arc::downgrade(lane) };
+        tokio::spawn(follower.follow(address, generation));
     }
 
     /// Follows the sentinels until the lane has no connection, or one that was not made here.
@@ -39,14 +37,12 @@ impl Follower {
         loop {
             // With jitter, so that the instances of a service do not ask in step.
             sleep(PERIOD.mul_f64(fastrand::f64() / 2.0 + 0.75)).await;
-            if !self.lane.is_served_by(generation) {
-                return;
-            }
-            match in_time(self.successor(&address)).await {
+            let Some(lane) = self.lane.upgrade().filter(|lane| lane.is_served_by(generation)) else { return };
+            match in_time(self.successor(&lane, &address)).await {
                 Ok(None) => {}
                 Ok(Some(wire)) => {
                     let successor = wire.address().to_owned();
-                    let Some(next) = self.lane.attach_instead_of(generation, wire) else { return };
+                    let Some(next) = lane.attach_instead_of(generation, wire) else { return };
                     tracing::info!(
                         from = address,
                         to = successor,
@@ -64,10 +60,10 @@ impl Follower {
     }
 
     /// Returns a connection to the master, if that is another one than at `address`.
-    async fn successor(&self, address: &str) -> Result<Option<Wire>, Failure> {
+    async fn successor(&self, lane: &Lane, address: &str) -> Result<Option<Wire>, Failure> {
         let connecting = self.sentinels.connect_elsewhere(address, &self.key_prefix);
         let Some(mut wire) = connecting.await? else { return Ok(None) };
-        self.lane.scripts().prepare(&mut wire).await?;
+        lane.scripts().prepare(&mut wire).await?;
         Ok(Some(wire))
     }
 }

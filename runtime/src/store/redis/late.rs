@@ -109,7 +109,7 @@ impl LateCharges {
 
 /// Returns an upper bound for the age of a charge when its give-back takes effect: the call was sent at `sent`, and
 /// giving back may wait one timeout and travel as long as the call did.
-fn greatest_age(sent: Instant, timeout: Duration) -> Duration {
+pub(super) fn greatest_age(sent: Instant, timeout: Duration) -> Duration {
     sent.elapsed() * 2 + timeout
 }
 

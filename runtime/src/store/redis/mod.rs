@@ -147,7 +147,7 @@ impl RedisStore {
             #[cfg(feature = "redis-sentinel")]
             Server::Sentinels(sentinels) => {
                 let (sentinels, key_prefix) = (Arc::clone(sentinels), Arc::clone(&self.key_prefix));
-                Follower::new(sentinels, key_prefix, Arc::clone(&self.lane)).attach(connection);
+                Follower::attach(sentinels, key_prefix, &self.lane, connection);
             }
         }
         Ok(())

@@ -142,7 +142,8 @@ async fn reach(cluster: Arc<Cluster>, node: Arc<Node>, key: Option<String>) -> R
 /// Fails if the node takes no writes, or sees the cluster as down. Such a node accepts the scripts, and only
 /// refuses their commands.
 async fn ensure_writable(connection: &mut Wire, key: &str) -> Result<(), Failure> {
-    match connection.query::<Value>("UNLINK", &[key]).await.map_err(Failure::from) {
+    let answer = connection.query::<Value>("UNLINK", &[key]).await;
+    match answer.map_err(|error| Failure::from(connection.located(error))) {
         Err(failure) if failure.is_away() => Err(failure),
         // The user may lack permission for this key alone, and the next check notices if the node has lost the
         // slot.

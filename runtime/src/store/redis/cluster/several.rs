@@ -18,15 +18,15 @@
 //! * Between a charge and its giving back, another request may be denied although there was room for it. The
 //!   room is short by at most as many units as are asked for by requests that are being denied, or fail, at that
 //!   moment.
-//! * A unit that is given back when its window has just ended goes to the next window, which may then admit that
-//!   much more.
 //! * A unit that can't be given back, because its node is gone or did not [confirm](crate::store::redis::late) the
 //!   charge within a few seconds, stays charged until its window ends.
+//! * So does a unit whose window may have ended by the time it is given back: the next window, which would get it,
+//!   could admit that much more.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
@@ -35,6 +35,7 @@ use crate::algorithm::Reading;
 use crate::store::fallback::policy_names;
 use crate::store::redis::answers::untouched;
 use crate::store::redis::failure::Failure;
+use crate::store::redis::late::greatest_age;
 use crate::store::redis::owned_counter::OwnedCounter;
 use crate::store::remote::in_one_line;
 use crate::store::{Counter, Operation, Outcome};
@@ -60,6 +61,13 @@ pub(super) async fn decide(
 
 fn by_policy<'a, 'k>(counters: &'a [Counter<'k>]) -> Vec<&'a [Counter<'k>]> {
     counters.chunk_by(|one, other| one.policy == other.policy).collect()
+}
+
+/// A policy that has been charged.
+struct Charge {
+    index: usize,
+    /// When it was asked.
+    asked: Instant,
 }
 
 /// What is known so far, shared by the task that takes and the caller that waits for it.
@@ -124,21 +132,21 @@ async fn take_in_turn(
     } else {
         charge_in_turn(cluster, policies, enforced, start, progress).await
     };
-    let rest: Vec<(Operation, usize)> = {
+    let (operation, rest): (Operation, Vec<usize>) = {
         let mut progress = progress.lock();
-        let charged = charged.into_iter().map(|index| (Operation::GiveBack, index));
         match progress.settle(verdict) {
-            Ok(true) => shadows.into_iter().map(|index| (Operation::Take, index)).collect(),
+            Ok(true) => (Operation::Take, shadows),
             Ok(false) => {
                 let others = (0..policies.len()).filter(|index| progress.answers[*index].is_none());
-                charged.chain(others.map(|index| (Operation::Peek, index))).collect()
+                (Operation::Peek, others.collect())
             }
-            Err(_) => charged.collect(),
+            Err(_) => (Operation::Peek, Vec::new()),
         }
     };
-    let finish =
-        |(operation, index): (Operation, usize)| finish(cluster, operation, policies[index], index, progress);
-    join_all(rest.into_iter().map(finish)).await;
+    let returned = if operation == Operation::Take { Vec::new() } else { charged };
+    let give_back = |charge: Charge| give_back(cluster, policies[charge.index], charge, progress);
+    let finish = |index: usize| finish(cluster, operation, policies[index], index, progress);
+    join(join_all(returned.into_iter().map(give_back)), join_all(rest.into_iter().map(finish))).await;
 }
 
 /// Notes which of the `enforced` policies are known to deny. Returns whether any is.
@@ -166,9 +174,10 @@ async fn charge_in_turn(
     enforced: Vec<usize>,
     start: Instant,
     progress: &Mutex<Progress>,
-) -> (Vec<usize>, Result<bool, Failure>) {
+) -> (Vec<Charge>, Result<bool, Failure>) {
     let mut charged = Vec::new();
     for index in enforced {
+        let asked = Instant::now();
         let (answer, late) = if start.elapsed() < cluster.timeout {
             cluster.decide(Operation::Take, policies[index]).await
         } else {
@@ -185,7 +194,7 @@ async fn charge_in_turn(
                 if !is_taken {
                     return (charged, Ok(false));
                 }
-                charged.push(index);
+                charged.push(Charge { index, asked });
             }
             Err(failure) => return (charged, Err(failure)),
         }
@@ -193,21 +202,35 @@ async fn charge_in_turn(
     (charged, Ok(true))
 }
 
-/// Makes a call that does not change the verdict, and notes the answer of the policy with that `index`.
-async fn finish(
+/// Gives a charge back, as far as its windows have not ended, and notes where the policy stands then.
+async fn give_back(
     cluster: &Arc<Cluster>,
-    operation: Operation,
     policy: &[Counter<'_>],
-    index: usize,
+    charge: Charge,
     progress: &Mutex<Progress>,
 ) {
-    match cluster.decide(operation, policy).await.0 {
-        Ok(outcome) if operation == Operation::GiveBack => {
-            // The policy had room, and stands where it stood before the charge.
+    let Charge { index, asked } = charge;
+    let age = greatest_age(asked, cluster.timeout);
+    let counters: SmallVec<[Counter<'_>; 2]> = {
+        let progress = progress.lock();
+        let readings = progress.answers[index].iter().flat_map(Outcome::readings);
+        policy
+            .iter()
+            .zip(readings)
+            .filter(|(_, reading)| reading.reset > age)
+            .map(|(counter, _)| *counter)
+            .collect()
+    };
+    if counters.is_empty() {
+        return;
+    }
+    match cluster.decide(Operation::GiveBack, &counters).await.0 {
+        // The policy had room, and stands where it stood before the charge.
+        Ok(outcome) if counters.len() == policy.len() => {
             progress.lock().answers[index] = Some(outcome.with_room());
         }
-        Ok(outcome) => progress.lock().answers[index] = Some(outcome),
-        Err(failure) if operation == Operation::GiveBack => {
+        Ok(_) => {}
+        Err(failure) => {
             if let Some(charges) = cluster.failed_give_backs.occurs() {
                 let error = in_one_line(&failure.into());
                 let policies = policy_names(policy);
@@ -219,6 +242,18 @@ async fn finish(
                 );
             }
         }
-        Err(_) => {}
+    }
+}
+
+/// Makes a call that does not change the verdict, and notes the answer of the policy with that `index`.
+async fn finish(
+    cluster: &Arc<Cluster>,
+    operation: Operation,
+    policy: &[Counter<'_>],
+    index: usize,
+    progress: &Mutex<Progress>,
+) {
+    if let Ok(outcome) = cluster.decide(operation, policy).await.0 {
+        progress.lock().answers[index] = Some(outcome);
     }
 }

@@ -88,7 +88,8 @@ impl Sentinels {
 
 async fn open(endpoint: &Endpoint, key_prefix: &str) -> RedisResult<Wire> {
     let mut connection = endpoint.connect(CONNECT_TIMEOUT).await?;
-    ensure_serves(&mut connection, key_prefix).await?;
+    let serves = ensure_serves(&mut connection, key_prefix).await;
+    serves.map_err(|error| connection.located(error))?;
     Ok(connection)
 }
 
