@@ -37,7 +37,7 @@ on_both_stores!(
     one_charge_of_several,
     algorithms_live_side_by_side,
     a_policy_is_amended_while_requests_are_served,
-    an_amendment_keeps_what_is_counted_or_of_a_bucket_its_share,
+    an_amendment_keeps_what_is_counted_or_how_long_a_bucket_takes,
     the_key_of_a_request_can_be_written_down,
 );
 
@@ -325,7 +325,7 @@ async fn counted() {}
 #[rate_limit(name = "poured", per_day = 10, cost = 5, algorithm = token_bucket)]
 async fn poured() {}
 
-async fn an_amendment_keeps_what_is_counted_or_of_a_bucket_its_share(limiter: Instances) {
+async fn an_amendment_keeps_what_is_counted_or_how_long_a_bucket_takes(limiter: Instances) {
     let routes = Router::new().route("/counted", get(counted)).route("/poured", get(poured));
     let app = App::serve(routes.layer(limiter.clone())).await;
     let left = async |policy: &str| {

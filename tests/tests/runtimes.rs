@@ -56,14 +56,16 @@ async fn what_a_thread_without_a_runtime_checks_is_decided() {
     let (runtime, limiter) = built_elsewhere(redis(&server)).await;
     // The connection is gone with its runtime, and no other can be made without one.
     runtime.shutdown_background();
+    let outside = limiter.clone();
     let thread = std::thread::spawn(move || {
         for _ in 0..3 {
-            let mut check = pin!(limiter.check(&MANY, "x"));
+            let mut check = pin!(outside.check(&MANY, "x"));
             let decision = check.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             assert!(matches!(decision, Poll::Ready(Ok(decision)) if decision.is_degraded()), "at once");
         }
     });
     tokio::task::spawn_blocking(|| thread.join()).await.expect("it runs").expect("no panic");
+    let _ = recovered(&limiter, &MANY, "x").await;
 }
 
 #[tokio::test]

@@ -26,8 +26,8 @@ impl Builder {
     /// timers. While the current runtime does not run, because nobody drives it or its only thread is blocked, checks
     /// in other runtimes are late: they are decided at their deadline, as [`on_store_error`](Self::on_store_error)
     /// says. After three in a row, another connection is made in the runtime of such a check, which has to run between
-    /// checks as well, not only while it waits for one. Outside of any runtime,
-    /// only a limiter in memory or on a single server can be asked; a check of another one panics.
+    /// checks as well, not only while it waits for one. Outside of any runtime, a limiter in memory, on a single
+    /// server or behind sentinels can be asked; a check of another one may panic.
     ///
     /// # Errors
     ///

@@ -255,12 +255,15 @@ impl Remote {
 
     /// Opens the breaker, which a task closes when the store answers again.
     fn leave_alone(self: &Arc<Self>, error: &StoreError) {
-        if self.is_closed.load(Ordering::Relaxed) || self.is_left_alone.swap(true, Ordering::Relaxed) {
+        if self.is_closed.load(Ordering::Relaxed) {
             return;
         }
-        self.outage.begin(error);
-        let reason = in_one_line(error);
-        tracing::warn!(error = reason, "the rate limiter's store is away; it is probed until it answers");
+        if !self.is_left_alone.swap(true, Ordering::Relaxed) {
+            self.outage.begin(error);
+            let reason = in_one_line(error);
+            tracing::warn!(error = reason, "the rate limiter's store is away; it is probed until it answers");
+        }
+        // Whoever has opened it may have been outside of any runtime.
         self.see_to_probes();
     }
 
@@ -269,7 +272,7 @@ impl Remote {
     #[cold]
     fn see_to_probes(self: &Arc<Self>) {
         if let Ok(runtime) = Handle::try_current()
-            && let Some(turn) = self.probing.take()
+            && let Some(turn) = self.probing.take_if(|| self.is_left_alone.load(Ordering::Relaxed))
         {
             runtime.spawn(OpenBreaker { remote: Arc::downgrade(self), turn }.probe(self.recovery.pauses()));
         }
@@ -409,9 +412,34 @@ impl OpenBreaker {
 
 impl Drop for OpenBreaker {
     fn drop(&mut self) {
-        if let Some(remote) = self.remote.upgrade().filter(|remote| remote.probing.end(self.turn)) {
-            remote.failures.store(0, Ordering::Relaxed);
-            remote.is_left_alone.store(false, Ordering::Relaxed);
+        if let Some(remote) = self.remote.upgrade() {
+            remote.probing.end_with(self.turn, || {
+                remote.failures.store(0, Ordering::Relaxed);
+                remote.is_left_alone.store(false, Ordering::Relaxed);
+            });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+
+    /// A thread without a runtime may be the first to notice that the store is away.
+    #[tokio::test]
+    async fn a_store_that_nobody_could_probe_is_probed_once_somebody_can() {
+        let error = StoreError::Unreachable("it was lost".into());
+        let remote = Remote::new(Backend::Custom(Box::new(MemoryStore::new(1))), Duration::from_secs(1));
+        std::thread::scope(|threads| {
+            threads.spawn(|| remote.leave_alone(&error));
+        });
+        let is_left_alone = || remote.is_left_alone.load(Ordering::Relaxed);
+        assert!(is_left_alone() && remote.is_away());
+        remote.leave_alone(&error);
+        while is_left_alone() {
+            tokio::task::yield_now().await;
+        }
+        assert!(!remote.is_away() && remote.probing.take_if(is_left_alone).is_none());
     }
 }

@@ -22,8 +22,13 @@ struct State {
 impl Turn {
     /// Begins a turn, and returns its number, unless it is another's who has been seen of late.
     pub(crate) fn take(&self) -> Option<u64> {
+        self.take_if(|| true)
+    }
+
+    /// Does the same if there `is` something to do. What ends with a [turn](Self::end_with) has ended by then.
+    pub(crate) fn take_if(&self, is: impl FnOnce() -> bool) -> Option<u64> {
         let mut state = self.0.lock();
-        if state.seen.is_some_and(|seen| seen.elapsed() < GONE) {
+        if state.seen.is_some_and(|seen| seen.elapsed() < GONE) || !is() {
             return None;
         }
         state.number += 1;
@@ -41,10 +46,17 @@ impl Turn {
         is_on
     }
 
-    /// Ends the turn, and returns whether it was still on.
-    pub(crate) fn end(&self, number: u64) -> bool {
+    /// Ends the turn.
+    pub(crate) fn end(&self, number: u64) {
+        self.end_with(number, || ());
+    }
+
+    /// Ends the turn, and what `end` ends with it, if it is still on.
+    pub(crate) fn end_with(&self, number: u64, end: impl FnOnce()) {
         let mut state = self.0.lock();
-        state.number == number && state.seen.take().is_some()
+        if state.number == number && state.seen.take().is_some() {
+            end();
+        }
     }
 
     /// Whether it is somebody's turn.
@@ -71,8 +83,13 @@ mod tests {
         assert!(turn.take().is_none() && turn.keep(first));
         turn.0.lock().seen = Instant::now().checked_sub(GONE);
         let second = turn.take().expect("the first is gone");
-        assert!(!turn.keep(first) && !turn.end(first), "it comes too late");
-        assert!(turn.keep(second) && turn.end(second) && !turn.end(second));
-        assert!(turn.take().is_some());
+        let ends = |number| {
+            let mut ends = false;
+            turn.end_with(number, || ends = true);
+            ends
+        };
+        assert!(!turn.keep(first) && !ends(first), "it comes too late");
+        assert!(turn.keep(second) && ends(second) && !ends(second));
+        assert!(turn.take_if(|| false).is_none() && turn.take().is_some());
     }
 }

@@ -170,7 +170,9 @@ end
 
 local function keep_windows(c)
   local value = whole(c.index) .. ' ' .. whole(c.previous) .. ' ' .. whole(c.current)
-  set(c.key, value, 2 * c.window - c.elapsed)
+  local lasts = 2 * c.window - c.elapsed
+  set(c.key, value, lasts)
+  if c.behind > 0 then c.forgotten = lasts end
 end
 
 function sliding.charge(c, units)

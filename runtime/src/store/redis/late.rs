@@ -18,6 +18,7 @@ use super::call::Call;
 use super::failure::Failure;
 use super::lane::Lane;
 use super::owned_counter::OwnedCounter;
+use crate::algorithm::Algorithm;
 use crate::store::Counter;
 
 /// A check that was late.
@@ -113,6 +114,15 @@ pub(super) fn greatest_age(sent: Instant, timeout: Duration) -> Duration {
     sent.elapsed() * 2 + timeout
 }
 
+/// Returns how long a charge still counts after the window that it would be given back to. Later, it would be taken from
+/// what others have been charged in the next window.
+pub(super) fn afterwards(counter: &Counter<'_>) -> Duration {
+    match counter.algorithm {
+        Algorithm::SlidingWindow => counter.quota.window(),
+        _ => Duration::ZERO,
+    }
+}
+
 /// Returns what of `renounced` was charged, and still counts at this `age`. Checks that asked for the same are
 /// given back together.
 fn charged(renounced: Vec<Renounced>, answers: &Answers, age: Duration) -> Vec<Renounced> {
@@ -120,7 +130,9 @@ fn charged(renounced: Vec<Renounced>, answers: &Answers, age: Duration) -> Vec<R
     for mut renounced in renounced {
         let Place { group, before } = renounced.place;
         if answers.passed(group).is_ok_and(|passed| before < passed) {
-            renounced.counters.retain(|counter| answers.counts_at(age, group, counter.index));
+            renounced.counters.retain(|renounced| {
+                answers.counts_at(age + afterwards(&renounced.counter.lend()), group, renounced.index)
+            });
             let mut same = charged.iter_mut().filter(|other| other.place.group == group);
             if !renounced.counters.is_empty() && !same.any(|same| same.absorb(&renounced)) {
                 charged.push(renounced);

@@ -47,8 +47,11 @@ impl Scripts {
 
     /// Finds out whether a server has transactions, and loads the scripts into it.
     pub(super) async fn prepare(&self, wire: &mut Wire) -> RedisResult<()> {
-        wire.try_transaction().await?;
-        self.load(wire).await
+        let prepared = async {
+            wire.try_transaction().await?;
+            self.load(wire).await
+        };
+        prepared.await.map_err(|error| wire.located(error))
     }
 
     /// Loads the scripts into a server.

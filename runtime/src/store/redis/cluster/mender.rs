@@ -230,6 +230,7 @@ impl Mender {
             // The limiter may be gone, or closed.
             let Some(cluster) = self.cluster.upgrade().filter(|cluster| self.is_on(cluster)) else { return };
             let failure = match cluster.round(&mut connecting).await {
+                _ if !cluster.mending.keep(self.turn) => return,
                 Ok(()) => {
                     cluster.recovery.note();
                     if let Some(after) = cluster.outage.end() {

@@ -35,7 +35,7 @@ use crate::algorithm::Reading;
 use crate::store::fallback::policy_names;
 use crate::store::redis::answers::untouched;
 use crate::store::redis::failure::Failure;
-use crate::store::redis::late::greatest_age;
+use crate::store::redis::late::{afterwards, greatest_age};
 use crate::store::redis::owned_counter::OwnedCounter;
 use crate::store::remote::in_one_line;
 use crate::store::{Counter, Operation, Outcome};
@@ -217,7 +217,7 @@ async fn give_back(
         policy
             .iter()
             .zip(readings)
-            .filter(|(_, reading)| reading.reset > age)
+            .filter(|(counter, reading)| reading.reset > age + afterwards(counter))
             .map(|(counter, _)| *counter)
             .collect()
     };

@@ -140,14 +140,15 @@ impl Endpoint {
             .set_password(credentials.password))
     }
 
-    /// Opens a connection. Asking for the credentials and connecting may each take up to `timeout`.
+    /// Opens a connection. Asking for the credentials may take up to `timeout`, and connecting three quarters of it.
     pub(in super::super) async fn connect(&self, timeout: Duration) -> RedisResult<Wire> {
         let greeting = tokio::time::timeout(timeout, self.greeting())
             .await
             .unwrap_or_else(|_| Err(no_credentials(format!("within {timeout:?}"))))?;
         let address = self.address();
         let greet = move |socket| Wire::greet(socket, greeting.clone(), address.clone());
-        let deadline = Instant::now() + timeout;
+        // Sooner than callers give up, so that they are told which address has refused, and why.
+        let deadline = Instant::now() + timeout * 3 / 4;
         socket::open(self.info.addr(), self.tls.as_ref(), deadline, greet)
             .await
             .map_err(|error| located(&self.address(), error))

@@ -50,7 +50,7 @@ where
         _ => return Err((ErrorKind::InvalidClientConfig, "there is no way to such an address").into()),
     };
     let found = timeout_at(deadline, lookup_host((host.as_str(), port))).await;
-    first(found.map_err(|_| late())??, deadline, |address| {
+    first(found.map_err(|_| late())??.collect(), deadline, |address| {
         let (host, tls, greet) = (host.clone(), tls.cloned(), greet.clone());
         async move {
             let socket = reach(address, host, tls).await?;
@@ -63,7 +63,7 @@ where
 /// Connects to one address of a host after the other, and returns the first connection: one of them may be silent. Once
 /// the deadline has passed, the error is that of an address which has refused, if one has.
 async fn first<T: Send + 'static, F>(
-    mut addresses: impl Iterator<Item = SocketAddr>,
+    addresses: Vec<SocketAddr>,
     deadline: Instant,
     connect: impl Fn(SocketAddr) -> F,
 ) -> RedisResult<T>
@@ -71,19 +71,28 @@ where
     F: Future<Output = RedisResult<T>> + Send + 'static,
 {
     let mut connecting: JoinSet<RedisResult<T>> = JoinSet::new();
-    let mut failure = None;
+    let mut failure: Option<RedisError> = None;
+    let mut addresses = addresses.into_iter();
     loop {
+        // However many there are, each has its turn before the deadline.
+        let left = deadline - Instant::now();
+        let delay = DELAY.min(left / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1));
         let next = addresses.next().map(&connect);
-        let until = if next.is_some() { deadline.min(Instant::now() + DELAY) } else { deadline };
+        let until = if next.is_some() { Instant::now() + delay } else { deadline };
         next.map(|next| connecting.spawn(next));
         match timeout_at(until, connecting.join_next()).await {
             Ok(Some(Ok(Ok(connection)))) => return Ok(connection),
-            Ok(Some(Ok(Err(error)))) => failure = Some(error),
+            // A server that refuses tells more than an address that can't be reached.
+            Ok(Some(Ok(Err(error)))) => {
+                if failure.as_ref().is_none_or(RedisError::is_io_error) {
+                    failure = Some(error);
+                }
+            }
             Ok(None) => {
                 let nowhere = || io::Error::new(io::ErrorKind::NotFound, "the host has no address").into();
                 return Err(failure.unwrap_or_else(nowhere));
             }
-            Err(_) if until == deadline => return Err(failure.unwrap_or_else(late)),
+            Err(_) if Instant::now() >= deadline => return Err(failure.unwrap_or_else(late)),
             // The next address has its turn, since this one panicked or takes its time.
             Ok(Some(Err(_))) | Err(_) => {}
         }
@@ -123,8 +132,18 @@ mod tests {
 
     use super::*;
 
-    /// Returns what comes of connecting to these, of which the last says `said` if it does not just listen.
-    async fn connected(silent: bool, said: Option<u8>, patience: Duration) -> RedisResult<u8> {
+    /// Returns what comes of connecting to three addresses: the first is silent, if it is there at all, the second is
+    /// not, and the third says `said`.
+    async fn connected(silent: bool, said: u8, patience: Duration) -> RedisResult<u8> {
+        in_order(silent, said, patience, |addresses| addresses.to_vec()).await
+    }
+
+    async fn in_order(
+        silent: bool,
+        said: u8,
+        patience: Duration,
+        order: impl Fn([SocketAddr; 3]) -> Vec<SocketAddr>,
+    ) -> RedisResult<u8> {
         let listen = async || TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let (first_one, closed, last) = (listen().await, listen().await, listen().await);
         let addresses =
@@ -133,11 +152,9 @@ mod tests {
         let _silent = silent.then_some(first_one);
         let saying = tokio::spawn(async move {
             let (mut stream, _) = last.accept().await.expect("a connection");
-            if let Some(said) = said {
-                stream.write_all(&[said]).await.expect("it is read");
-            }
+            stream.write_all(&[said]).await.expect("it is read");
         });
-        let connected = first(addresses.into_iter(), Instant::now() + patience, |address| async move {
+        let connected = first(order(addresses), Instant::now() + patience, |address| async move {
             match reach(address, String::new(), None).await?.read_u8().await? {
                 b'-' => Err((ErrorKind::AuthenticationFailed, "refused").into()),
                 said => Ok(said),
@@ -152,15 +169,22 @@ mod tests {
     #[tokio::test]
     async fn a_silent_address_does_not_keep_from_the_others() {
         let patience = Duration::from_secs(30);
-        assert_eq!(connected(true, Some(b'+'), patience).await, Ok(b'+'));
-        assert_eq!(connected(false, Some(b'+'), patience).await, Ok(b'+'));
-        let refused = connected(false, Some(b'-'), patience).await.expect_err("it refuses");
+        assert_eq!(connected(true, b'+', patience).await, Ok(b'+'));
+        assert_eq!(connected(false, b'+', patience).await, Ok(b'+'));
+        let refused = connected(false, b'-', patience).await.expect_err("it refuses");
         assert_eq!(refused.kind(), ErrorKind::AuthenticationFailed);
+        let reversed = |addresses: [SocketAddr; 3]| addresses.into_iter().rev().collect();
+        let refused = in_order(false, b'-', patience, reversed).await.expect_err("it refuses");
+        assert_eq!(
+            refused.kind(),
+            ErrorKind::AuthenticationFailed,
+            "it tells more than those that are not there"
+        );
     }
 
     #[tokio::test]
     async fn a_refusal_is_told_though_another_address_is_silent() {
-        let refused = connected(true, Some(b'-'), Duration::from_secs(4)).await.expect_err("it refuses");
+        let refused = connected(true, b'-', Duration::from_secs(4)).await.expect_err("it refuses");
         assert_eq!(refused.kind(), ErrorKind::AuthenticationFailed);
     }
 }
