@@ -20,12 +20,8 @@ struct State {
 }
 
 impl Turn {
-    /// Begins a turn, and returns its number, unless it is another's who has been seen of late.
-    pub(crate) fn take(&self) -> Option<u64> {
-        self.take_if(|| true)
-    }
-
-    /// Does the same if there `is` something to do. What ends with a [turn](Self::end_with) has ended by then.
+    /// Begins a turn, and returns its number, if there `is` something to do and it is not another's turn who has been seen
+    /// of late. What ends with a [turn](Self::end_with) has ended by then.
     pub(crate) fn take_if(&self, is: impl FnOnce() -> bool) -> Option<u64> {
         let mut state = self.0.lock();
         if state.seen.is_some_and(|seen| seen.elapsed() < GONE) || !is() {
@@ -44,11 +40,6 @@ impl Turn {
             state.seen = Some(Instant::now());
         }
         is_on
-    }
-
-    /// Ends the turn.
-    pub(crate) fn end(&self, number: u64) {
-        self.end_with(number, || ());
     }
 
     /// Ends the turn, and what `end` ends with it, if it is still on.
@@ -79,10 +70,10 @@ mod tests {
     #[test]
     fn it_is_the_turn_of_one_until_that_ends_or_is_gone() {
         let turn = Turn::default();
-        let first = turn.take().expect("it is nobody's");
-        assert!(turn.take().is_none() && turn.keep(first));
+        let first = turn.take_if(|| true).expect("it is nobody's");
+        assert!(turn.take_if(|| true).is_none() && turn.keep(first));
         turn.0.lock().seen = Instant::now().checked_sub(GONE);
-        let second = turn.take().expect("the first is gone");
+        let second = turn.take_if(|| true).expect("the first is gone");
         let ends = |number| {
             let mut ends = false;
             turn.end_with(number, || ends = true);
@@ -90,6 +81,6 @@ mod tests {
         };
         assert!(!turn.keep(first) && !ends(first), "it comes too late");
         assert!(turn.keep(second) && ends(second) && !ends(second));
-        assert!(turn.take_if(|| false).is_none() && turn.take().is_some());
+        assert!(turn.take_if(|| false).is_none() && turn.take_if(|| true).is_some());
     }
 }

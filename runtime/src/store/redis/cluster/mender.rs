@@ -104,12 +104,10 @@ impl Cluster {
 
     /// Starts a mender unless one is running or the cluster is closed, and returns whether it did.
     fn mend_after(self: &Arc<Self>, pauses: impl FnOnce() -> Pauses) -> bool {
-        if self.closed.load(Ordering::Relaxed) {
-            return false;
-        }
         // Outside of a runtime there can't be one, so the next check in a runtime sees to it.
         let Ok(runtime) = Handle::try_current() else { return false };
-        let Some(turn) = self.mending.take() else { return false };
+        let is_open = || !self.closed.load(Ordering::Relaxed);
+        let Some(turn) = self.mending.take_if(is_open) else { return false };
         let mender = Mender { cluster: Arc::downgrade(self), turn };
         runtime.spawn(mender.mend(pauses()));
         true
@@ -209,7 +207,7 @@ struct Mender {
 impl Drop for Mender {
     fn drop(&mut self) {
         if let Some(cluster) = self.cluster.upgrade() {
-            cluster.mending.end(self.turn);
+            cluster.mending.end_with(self.turn, || ());
         }
     }
 }
