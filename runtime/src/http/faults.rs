@@ -122,7 +122,6 @@ pub(super) fn no_layer_for_argument(lacks: NoLayer) -> Response {
 }
 
 /// Logs a fault of the program. In a debug build without a log, such as most tests, it goes to the standard error.
-#[allow(clippy::print_stderr)]
 fn tell(policy: Option<&str>, requests: Option<u64>, fault: fmt::Arguments<'_>) {
     tracing::error!(policy, requests, "{fault}");
     if cfg!(debug_assertions) && tracing::dispatcher::get_default(Dispatch::is::<NoSubscriber>) {
