@@ -61,6 +61,11 @@ impl StoreError {
     pub(crate) fn was_not_sent(&self) -> bool {
         matches!(self, Self::Overloaded | Self::Closed)
     }
+
+    /// Returns this as one line of a log, whatever the other end has put into it.
+    pub(crate) fn in_one_line(&self) -> String {
+        self.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+    }
 }
 
 /// Any error. The error that holds it shows its text.

@@ -13,10 +13,10 @@ use crate::limiter::Limiter;
 use crate::policy::Policy;
 use crate::rate_limiter::{RateLimiter, Shared};
 use crate::registry;
+use crate::store::backend::Backend;
 use crate::store::fallback::StoreWithFallback;
 #[cfg(feature = "redis")]
 use crate::store::redis::Server;
-use crate::store::remote::Backend;
 use crate::store::{MemoryStore, Settings};
 
 impl Builder {

@@ -8,12 +8,12 @@ use super::Builder;
 use super::Choice;
 use crate::error::{BoxError, BuildError};
 use crate::store::Settings;
+use crate::store::backend::Backend;
 #[cfg(feature = "redis-tls")]
 use crate::store::redis::RedisTls;
 #[cfg(feature = "redis-cluster")]
 use crate::store::redis::{Access, Cluster};
 use crate::store::redis::{Provider, RedisCredentials, RedisStore, Server};
-use crate::store::remote::Backend;
 
 impl Builder {
     /// Counts in the Redis server that the given sentinels know as `master`.

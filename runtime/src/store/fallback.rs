@@ -1,11 +1,11 @@
 //! A store that may be away, and this process's memory as its fallback.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::remote::{Backend, Begun, Concluded, Remote, in_one_line};
+use super::backend::Backend;
+use super::remote::{Begun, Concluded, Remote};
 use super::{Counter, MemoryStore, Operation, Outcome, Ticket};
 use crate::algorithm::Algorithm;
 use crate::error::StoreError;
@@ -40,7 +40,7 @@ impl OnStoreError {
 
 /// A store with its breaker and its fallback. If there is no remote store, the memory is the store.
 pub(crate) struct StoreWithFallback {
-    store: Option<Arc<Remote>>,
+    store: Option<Remote>,
     memory: MemoryStore,
     /// How much of each quota the memory admits when it stands in for the store.
     local_share: f64,
@@ -66,18 +66,18 @@ impl StoreWithFallback {
 
     /// Returns where the store is, for the log, unless it is this process's memory.
     pub(crate) fn location(&self) -> Option<String> {
-        self.store.as_ref().map(|remote| remote.location())
+        self.store.as_ref().map(|remote| remote.breaker().backend().location())
     }
 
     /// Whether the store, or a part of it, is known to be away, or the limiter is closed.
     pub(crate) fn is_away(&self) -> bool {
-        self.store.as_ref().is_some_and(|remote| remote.is_away())
+        self.store.as_ref().is_some_and(|remote| remote.breaker().is_away())
     }
 
     /// Connects.
     pub(crate) async fn start(&self) -> Result<(), StoreError> {
         match &self.store {
-            Some(remote) => remote.start().await,
+            Some(remote) => remote.breaker().start().await,
             None => Ok(()),
         }
     }
@@ -85,7 +85,7 @@ impl StoreWithFallback {
     /// Serves without the store, which is away: it is left alone, and probed until it answers.
     pub(crate) fn start_without(&self, error: &StoreError) {
         if let Some(remote) = &self.store {
-            remote.start_without(error);
+            remote.breaker().start_without(error);
         }
     }
 
@@ -214,7 +214,7 @@ impl StoreWithFallback {
 
     pub(crate) async fn close(&self) {
         if let Some(remote) = &self.store {
-            remote.close().await;
+            remote.breaker().close().await;
         }
     }
 
@@ -224,7 +224,7 @@ impl StoreWithFallback {
         match error {
             StoreError::Refused(_) | StoreError::Full { .. } | StoreError::Overloaded => {
                 if let Some(checks) = self.complaints.occurs() {
-                    let (error, policies) = (in_one_line(error), policy_names(counters));
+                    let (error, policies) = (error.in_one_line(), policy_names(counters));
                     tracing::error!(
                         error,
                         policies,

@@ -16,6 +16,8 @@
 //! when nothing that was taken counts any longer; a fixed window lasts its length even if everything has been
 //! given back.
 
+pub(crate) mod backend;
+mod breaker;
 pub(crate) mod fallback;
 mod memory;
 #[cfg(not(feature = "redis"))]

@@ -32,12 +32,12 @@ use smallvec::SmallVec;
 
 use super::Cluster;
 use crate::algorithm::Reading;
+use crate::error::StoreError;
 use crate::store::fallback::policy_names;
 use crate::store::redis::answers::untouched;
 use crate::store::redis::failure::Failure;
 use crate::store::redis::late::{afterwards, greatest_age};
 use crate::store::redis::owned_counter::OwnedCounter;
-use crate::store::remote::in_one_line;
 use crate::store::{Counter, Operation, Outcome};
 
 /// Applies `operation` to `counters`, with one call per policy. All operations but a take call all policies at
@@ -232,7 +232,7 @@ async fn give_back(
         Ok(_) => {}
         Err(failure) => {
             if let Some(charges) = cluster.failed_give_backs.occurs() {
-                let error = in_one_line(&failure.into());
+                let error = StoreError::from(failure).in_one_line();
                 let policies = policy_names(policy);
                 tracing::warn!(
                     error,
