@@ -46,7 +46,7 @@ impl Sentinels {
         }
         let mut sentinels = Vec::new();
         for _ in 0..3 {
-            sentinels.push(sentinel(&port).await);
+            sentinels.push(sentinel("127.0.0.1", &port).await);
         }
         let started = Self { servers, sentinels };
         started.acquainted(replicas).await;
@@ -59,7 +59,16 @@ impl Sentinels {
     ///
     /// If it does not start.
     pub async fn stranger(server: &RedisServer) -> RedisServer {
-        sentinel(&server.port().to_string()).await
+        Self::stranger_at("127.0.0.1", server).await
+    }
+
+    /// Like [`stranger`](Self::stranger), and knows the server by this address.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub async fn stranger_at(host: &str, server: &RedisServer) -> RedisServer {
+        sentinel(host, &server.port().to_string()).await
     }
 
     /// Makes `server` the master for all sentinels. The old master is not told, as if it were cut off from
@@ -169,12 +178,12 @@ impl Sentinels {
     }
 }
 
-async fn sentinel(master: &str) -> RedisServer {
+async fn sentinel(host: &str, port: &str) -> RedisServer {
     let directory = tempfile::tempdir().expect("a directory for the sentinel");
     let name = Sentinels::NAME;
     let file = directory.path().join("sentinel.conf");
     let configuration = format!(
-        "sentinel monitor {name} 127.0.0.1 {master} 2\n\
+        "sentinel monitor {name} {host} {port} 2\n\
          sentinel down-after-milliseconds {name} 1000\n\
          sentinel failover-timeout {name} 5000\n"
     );

@@ -143,6 +143,56 @@ async fn a_master_that_was_replaced_is_left_though_it_still_answers() {
     assert_eq!(group.server(old).keys().await, ["rl:{many::x}3600000", "rl:{many::y}3600000"]);
 }
 
+/// As where some sentinels know the master by its name, and others by its address.
+#[tokio::test]
+async fn a_master_with_two_names_is_one_master() {
+    let server = RedisServer::start_with(&["--save", "", "--bind", "127.0.0.1", "127.0.0.2"]).await;
+    let mut urls = Vec::new();
+    let mut sentinels = Vec::new();
+    for host in ["127.0.0.1", "127.0.0.2"] {
+        let sentinel = Sentinels::stranger_at(host, &server).await;
+        urls.push(sentinel.url());
+        sentinels.push(sentinel);
+    }
+    let settings = || RateLimiter::builder().redis_sentinel(Sentinels::NAME, &urls);
+    let limiter = built(settings).await;
+    let _ = recovered(&limiter, &MANY, "x").await;
+    // Sentinels give their connections names.
+    let unnamed = async || -> Vec<String> {
+        let clients: String = server.call(&["CLIENT", "LIST"]).await;
+        let unnamed = clients.lines().filter(|client| client.contains(" name= "));
+        unnamed.filter_map(|client| client.split(' ').next()).map(str::to_owned).collect()
+    };
+    let before = unnamed().await;
+    // Longer than it takes to ask the sentinels again, which is up to 6.25 seconds.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let after = unnamed().await;
+    assert!(before.iter().any(|client| after.contains(client)), "it has reconnected: {before:?} {after:?}");
+}
+
+/// Sentinels call a server the master for a while after it has become a replica, and that may take writes, of which the
+/// other instances never learn.
+#[tokio::test]
+async fn a_replica_is_not_taken_for_the_master() {
+    let (mut master, replica) = (RedisServer::start().await, RedisServer::start().await);
+    let () = replica.call(&["CONFIG", "SET", "replica-read-only", "no"]).await;
+    let sentinel = Sentinels::stranger(&replica).await;
+    let settings = || RateLimiter::builder().redis_sentinel(Sentinels::NAME, [sentinel.url()]);
+    let _ = recovered(&built(settings).await, &MANY, "x").await;
+    let () = replica.call(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]).await;
+    let error = refusal(settings).await;
+    assert!(
+        error.contains(&format!("127.0.0.1:{}: ", replica.port())) && error.contains("a replica"),
+        "{error}"
+    );
+    // Its own master may be gone, and it is still none.
+    master.kill();
+    let error = refusal(settings).await;
+    assert!(error.contains("a replica"), "{error}");
+    let () = replica.call(&["REPLICAOF", "NO", "ONE"]).await;
+    let _ = recovered(&built(settings).await, &MANY, "x").await;
+}
+
 #[tokio::test]
 async fn what_is_wrong_is_told() {
     let group = Sentinels::start(0).await;

@@ -62,6 +62,23 @@ async fn a_server_is_refused_that_has_another_name() {
 }
 
 #[tokio::test]
+async fn tls_where_there_is_none_is_told_and_the_reverse() {
+    let authority = Authority::new();
+    let mut server = TlsServer::start(&authority, false).await;
+    let tls = RedisTls::new().root_certificates(authority.certificate());
+    let plain = server.plain().port();
+    let error = refusal(|| {
+        let url = format!("rediss://127.0.0.1:{plain}");
+        RateLimiter::builder().redis(url).redis_tls(tls.clone())
+    })
+    .await;
+    assert!(error.contains("not answer in TLS") && error.contains("write `redis://`"), "{error}");
+    let url = server.url("127.0.0.1").replace("rediss://", "redis://");
+    let error = refusal(|| RateLimiter::builder().redis(&url)).await;
+    assert!(error.contains("before it was greeted; if it wants TLS, write `rediss://`"), "{error}");
+}
+
+#[tokio::test]
 async fn a_client_shows_its_certificate_where_one_is_asked_for() {
     let authority = Authority::new();
     let server = TlsServer::start(&authority, true).await;

@@ -24,12 +24,20 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// Serves `lane` through a connection to a master, and later through those to its successors.
-    pub(super) fn attach(sentinels: Arc<Sentinels>, key_prefix: Arc<str>, lane: &Arc<Lane>, wire: Wire) {
+    /// Serves `lane` through a connection to a master, instead of that of `generation`, and later through those to its
+    /// successors.
+    pub(super) fn attach(
+        sentinels: Arc<Sentinels>,
+        key_prefix: Arc<str>,
+        lane: &Arc<Lane>,
+        generation: u64,
+        wire: Wire,
+    ) {
         let address = wire.address().to_owned();
-        let generation = lane.attach(wire);
-        let follower = Self { sentinels, key_prefix, lane: Arc::downgrade(lane) };
-        tokio::spawn(follower.follow(address, generation));
+        if let Some(generation) = lane.attach(generation, wire) {
+            let follower = Self { sentinels, key_prefix, lane: Arc::downgrade(lane) };
+            tokio::spawn(follower.follow(address, generation));
+        }
     }
 
     /// Follows the sentinels until the lane has no connection, or one that was not made here.
@@ -42,7 +50,7 @@ impl Follower {
                 Ok(None) => {}
                 Ok(Some(wire)) => {
                     let successor = wire.address().to_owned();
-                    let Some(next) = lane.attach_instead_of(generation, wire) else { return };
+                    let Some(next) = lane.attach(generation, wire) else { return };
                     tracing::info!(
                         from = address,
                         to = successor,
@@ -65,5 +73,31 @@ impl Follower {
         let Some(mut wire) = connecting.await? else { return Ok(None) };
         lane.scripts().prepare(&mut wire).await?;
         Ok(Some(wire))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, duplex};
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::store::redis::connection::Access;
+    use crate::store::redis::{Denials, Scripts};
+
+    /// It would have to wait for the next time that the sentinels are asked.
+    #[tokio::test]
+    async fn a_lane_whose_limiter_is_gone_is_forgotten_at_once() {
+        let timeout = Duration::from_secs(1);
+        let scripts = Arc::new(Scripts::new(Clock::default(), timeout, false));
+        let denials = Arc::new(Denials::new(true, Clock::default()));
+        let lane = Arc::new(Lane::new(scripts, denials, timeout, Arc::default()));
+        let sentinels = Sentinels::parse("main", &["redis://192.0.2.7".to_owned()], &Access::default());
+        let (near, mut far) = duplex(64);
+        let wire = Wire::over(Box::pin(near), String::new());
+        Follower::attach(Arc::new(sentinels.expect("it is one")), "rl:".into(), &lane, 0, wire);
+        lane.detach();
+        assert_eq!(far.read_to_end(&mut Vec::new()).await.expect("it ends"), 0);
+        assert_eq!(Arc::strong_count(&lane), 1);
     }
 }

@@ -105,20 +105,18 @@ impl Lane {
         Ok(Ticket::new(call, place, own_deadline))
     }
 
-    /// Serves through a new connection from now on, and returns its generation. A previous connection is given
-    /// up: whoever connects anew has reason not to trust it.
-    pub(super) fn attach(self: &Arc<Self>, wire: Wire) -> u64 {
-        self.serve(self.lock(), wire)
+    /// Returns the generation of the connection that serves, 0 for none.
+    pub(super) fn generation(&self) -> u64 {
+        self.lock().generation
     }
 
-    /// [Attaches](Self::attach) a new connection if that of `generation` still serves; otherwise returns `None`.
-    #[cfg(feature = "redis-sentinel")]
-    pub(super) fn attach_instead_of(self: &Arc<Self>, generation: u64, wire: Wire) -> Option<u64> {
-        let inner = self.lock();
-        (inner.generation == generation).then(|| self.serve(inner, wire))
-    }
-
-    fn serve(self: &Arc<Self>, mut inner: MutexGuard<'_, Inner>, wire: Wire) -> u64 {
+    /// Serves through a new connection instead of the one of `generation`, which is given up, and returns the new one's
+    /// generation. If that one no longer serves, somebody else has been faster: this does nothing, and returns `None`.
+    pub(super) fn attach(self: &Arc<Self>, generation: u64, wire: Wire) -> Option<u64> {
+        let mut inner = self.lock();
+        if inner.generation != generation {
+            return None;
+        }
         inner.connections += 1;
         inner.generation = inner.connections;
         inner.runtime = Some(Handle::current().id());
@@ -129,7 +127,7 @@ impl Lane {
         if let Some(task) = task {
             task.wake();
         }
-        generation
+        Some(generation)
     }
 
     /// Gives the connection up, and fails the calls that wait for it.
@@ -200,12 +198,12 @@ impl Lane {
 
     /// Whether the connection of `generation` still serves.
     pub(super) fn is_served_by(&self, generation: u64) -> bool {
-        self.lock().generation == generation
+        self.generation() == generation
     }
 
     /// Whether there is a connection.
     pub(super) fn is_attached(&self) -> bool {
-        self.lock().generation != 0
+        self.generation() != 0
     }
 
     /// Gives up the connection of `generation`, or any if `None`, and fails the calls that wait for it. Returns

@@ -132,8 +132,10 @@ impl RedisStore {
         self.server.location()
     }
 
-    /// Opens a new connection, makes sure that it serves, and uses it from now on.
+    /// Opens a new connection, makes sure that it serves, and uses it from now on, unless another one has been opened
+    /// in the meantime.
     pub(crate) async fn connect(&self) -> Result<(), StoreError> {
+        let generation = self.lane.generation();
         let connecting = async {
             let mut connection = self.server.connect(&self.key_prefix).await?;
             self.lane.scripts().prepare(&mut connection).await?;
@@ -142,12 +144,12 @@ impl RedisStore {
         let connection = in_time(connecting).await?;
         match &self.server {
             Server::Single(_) => {
-                self.lane.attach(connection);
+                self.lane.attach(generation, connection);
             }
             #[cfg(feature = "redis-sentinel")]
             Server::Sentinels(sentinels) => {
                 let (sentinels, key_prefix) = (Arc::clone(sentinels), Arc::clone(&self.key_prefix));
-                Follower::attach(sentinels, key_prefix, &self.lane, connection);
+                Follower::attach(sentinels, key_prefix, &self.lane, generation, connection);
             }
         }
         Ok(())
@@ -182,11 +184,9 @@ mod tests {
     use super::connection::Wire;
     use super::*;
     use crate::clock::Clock;
-    use crate::store::remote::Backend;
+    use crate::store::backend::Backend;
 
-    /// Otherwise each limiter that a program has ever had would keep its connection.
-    #[tokio::test]
-    async fn a_store_that_is_dropped_hangs_up() {
+    fn store() -> RedisStore {
         let server = Server::single("redis://192.0.2.7", &Access::default()).expect("it is one");
         let settings = Settings {
             timeout: Duration::from_secs(1),
@@ -194,10 +194,28 @@ mod tests {
             deny_memory: true,
             clock: Clock::default(),
         };
-        let store = RedisStore::on(server, settings);
+        RedisStore::on(server, settings)
+    }
+
+    /// Otherwise each limiter that a program has ever had would keep its connection.
+    #[tokio::test]
+    async fn a_store_that_is_dropped_hangs_up() {
+        let store = store();
         let (near, mut far) = duplex(64);
-        store.lane.attach(Wire::over(Box::pin(near), String::new()));
+        store.lane.attach(0, Wire::over(Box::pin(near), String::new()));
         drop(Backend::Redis(store));
         assert_eq!(far.read_to_end(&mut Vec::new()).await.expect("it ends"), 0);
+    }
+
+    /// It may have waited in a runtime that did not run.
+    #[tokio::test]
+    async fn who_connects_later_than_another_hangs_up() {
+        let store = store();
+        let [(first, _served), (second, mut late)] = [duplex(64), duplex(64)];
+        let generation = store.lane.generation();
+        assert!(store.lane.attach(generation, Wire::over(Box::pin(first), String::new())).is_some());
+        assert!(store.lane.attach(generation, Wire::over(Box::pin(second), String::new())).is_none());
+        assert_eq!(late.read_to_end(&mut Vec::new()).await.expect("it ends"), 0);
+        assert!(!store.is_lost());
     }
 }

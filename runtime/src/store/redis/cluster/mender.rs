@@ -21,7 +21,6 @@ use crate::store::redis::connection::Wire;
 use crate::store::redis::failure::Failure;
 use crate::store::redis::lane::Lane;
 use crate::store::redis::{CONNECT_TIMEOUT, in_time};
-use crate::store::remote::in_one_line;
 
 /// How long a round waits for nodes that are still being connected to, before the mender looks after others.
 const ROUND: Duration = Duration::from_millis(300);
@@ -88,7 +87,7 @@ impl Cluster {
             return;
         }
         self.outage.begin(error);
-        let error = in_one_line(error);
+        let error = error.in_one_line();
         tracing::warn!(error, "a node of the rate limiter's cluster is lost; reconnecting until it is back");
         if !self.mend_after(|| Recovery::default().pauses()) {
             self.wake.notify_one();
@@ -127,7 +126,8 @@ async fn reach(cluster: Arc<Cluster>, node: Arc<Node>, key: Option<String>) -> R
         cluster.scripts.prepare(&mut connection).await?;
         Ok(connection)
     };
-    lane.attach(in_time(connecting).await?);
+    let generation = lane.generation();
+    lane.attach(generation, in_time(connecting).await?);
     lane.recovery().note();
     // Meanwhile the cluster may have been closed, or the topology may have another lane to this address, or none.
     let is_used = cluster.topology().node_at(address).is_some_and(|used| Arc::ptr_eq(&used.lane, lane));
@@ -243,8 +243,8 @@ impl Mender {
                 }
                 Err(failure) => failure,
             };
-            let error = failure.into();
-            let (news, error) = (cluster.outage.note(&error), in_one_line(&error));
+            let error = StoreError::from(failure);
+            let (news, error) = (cluster.outage.note(&error), error.in_one_line());
             match news {
                 News::Begins => {
                     tracing::warn!(
@@ -267,8 +267,8 @@ mod tests {
     use std::future::{pending, ready};
 
     use super::*;
+    use crate::store::backend::Backend;
     use crate::store::redis::cluster::tests::cluster;
-    use crate::store::remote::Backend;
 
     #[tokio::test]
     async fn what_is_under_way_is_not_begun_again() {

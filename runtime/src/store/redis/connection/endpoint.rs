@@ -151,7 +151,25 @@ impl Endpoint {
         let deadline = Instant::now() + timeout * 3 / 4;
         socket::open(self.info.addr(), self.tls.as_ref(), deadline, greet)
             .await
-            .map_err(|error| located(&self.address(), error))
+            .map_err(|error| located(&self.address(), self.explained(error)))
+    }
+
+    /// Returns the same error, with a hint if the server may want TLS: it hangs up then, since it understands nothing.
+    fn explained(&self, error: RedisError) -> RedisError {
+        use io::ErrorKind::{ConnectionReset, UnexpectedEof};
+        match io_error(&error) {
+            Some(cause)
+                if self.is_plain_tcp() && [ConnectionReset, UnexpectedEof].contains(&cause.kind()) =>
+            {
+                let hint = "if it wants TLS, write `rediss://`";
+                io::Error::new(cause.kind(), format!("{cause} before it was greeted; {hint}")).into()
+            }
+            _ => error,
+        }
+    }
+
+    fn is_plain_tcp(&self) -> bool {
+        matches!(self.info.addr(), ConnectionAddr::Tcp(..))
     }
 
     /// Returns the number of the database.
@@ -174,12 +192,10 @@ impl Endpoint {
 
 /// Returns the same error with the address in its text.
 pub(super) fn located(address: &str, error: RedisError) -> RedisError {
-    let source = error.source();
-    let shared = source.and_then(|source| source.downcast_ref::<Arc<BoxedError>>());
-    if let Some(error) = shared.and_then(|error| error.downcast_ref::<io::Error>()) {
+    if let Some(error) = io_error(&error) {
         return io::Error::new(error.kind(), format!("{address}: {error}")).into();
     }
-    if let Some(said) = source.and_then(|source| source.downcast_ref::<ServerError>()) {
+    if let Some(said) = error.source().and_then(|source| source.downcast_ref::<ServerError>()) {
         // Only an error that is parsed from a server's reply has a code, so the reply is rebuilt and parsed again.
         let said = format!("-{} {address}: {}\r\n", said.code(), said.details().unwrap_or_default());
         let said = redis::parse_redis_value(said.as_bytes()).and_then(Value::extract_error);
@@ -192,6 +208,11 @@ pub(super) fn located(address: &str, error: RedisError) -> RedisError {
         ErrorKind::Io => io::Error::other(text).into(),
         kind => (kind, "the server does not serve", text).into(),
     }
+}
+
+/// Returns the input or output error that this is, if it is one.
+fn io_error(error: &RedisError) -> Option<&io::Error> {
+    error.source()?.downcast_ref::<Arc<BoxedError>>()?.downcast_ref()
 }
 
 /// An error that is not the `redis` crate's own, as a [`RedisError`] holds it behind an [`Arc`].

@@ -64,7 +64,7 @@ impl Server {
         match self {
             Self::Single(endpoint) => open(endpoint, key_prefix).await,
             #[cfg(feature = "redis-sentinel")]
-            Self::Sentinels(sentinels) => open(&sentinels.master().await?, key_prefix).await,
+            Self::Sentinels(sentinels) => open_master(&sentinels.master().await?, key_prefix).await,
         }
     }
 }
@@ -78,12 +78,28 @@ impl Sentinels {
         address: &str,
         key_prefix: &str,
     ) -> RedisResult<Option<Wire>> {
-        let master = self.master_of_most().await?;
-        if master.address() == address {
-            return Ok(None);
+        match self.master_elsewhere(address).await? {
+            Some(master) => open_master(&master, key_prefix).await.map(Some),
+            None => Ok(None),
         }
-        open(&master, key_prefix).await.map(Some)
     }
+}
+
+/// Opens a connection to what sentinels call the master. It may have become a replica that they have not heard of, and
+/// a replica may take writes, which its master then overwrites. A server that does not say what it is counts as a master,
+/// since the user may lack the permission to ask.
+///
+/// See [Redis's guidelines for clients of Sentinel](https://redis.io/docs/latest/develop/reference/sentinel-clients/),
+/// step 3.
+#[cfg(feature = "redis-sentinel")]
+async fn open_master(endpoint: &Endpoint, key_prefix: &str) -> RedisResult<Wire> {
+    let mut connection = open(endpoint, key_prefix).await?;
+    let role: RedisResult<Vec<Value>> = connection.query("ROLE", &[]).await;
+    if matches!(role.as_deref(), Ok([Value::BulkString(role), ..]) if role == b"slave") {
+        let error = (ErrorKind::Io, "the sentinels name a server that is a replica");
+        return Err(connection.located(error.into()));
+    }
+    Ok(connection)
 }
 
 async fn open(endpoint: &Endpoint, key_prefix: &str) -> RedisResult<Wire> {

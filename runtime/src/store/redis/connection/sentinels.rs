@@ -23,6 +23,7 @@ pub(crate) struct Sentinels {
 }
 
 /// What one sentinel says of the master.
+#[derive(Clone, PartialEq, Debug)]
 struct Answer {
     host: String,
     port: u16,
@@ -31,10 +32,26 @@ struct Answer {
 }
 
 /// What the answers of all sentinels come to.
+#[derive(Default)]
 struct Said {
-    master: Endpoint,
-    /// Whether most sentinels have answered.
-    by_most: bool,
+    /// The different answers of those who know of the latest failover, in the order in which they came. There is more
+    /// than one if sentinels have different names for one server, or if a person is about to tell them of another.
+    latest: Vec<Answer>,
+    /// How many sentinels have answered.
+    count: usize,
+}
+
+impl Said {
+    fn note(&mut self, answer: Answer) {
+        self.count += 1;
+        let epoch = self.latest.first().map_or(0, |latest| latest.epoch);
+        if answer.epoch > epoch {
+            self.latest.clear();
+        }
+        if answer.epoch >= epoch && !self.latest.contains(&answer) {
+            self.latest.push(answer);
+        }
+    }
 }
 
 impl Sentinels {
@@ -45,7 +62,11 @@ impl Sentinels {
     }
 
     /// Parses the URLs of the sentinels, and `master`, which is a name or a URL whose host is the name.
-    pub(super) fn parse(master: &str, sentinels: &[String], access: &Access) -> Result<Self, Fault> {
+    pub(in super::super) fn parse(
+        master: &str,
+        sentinels: &[String],
+        access: &Access,
+    ) -> Result<Self, Fault> {
         if sentinels.is_empty() {
             return Err(format!("there is no sentinel to ask: {SENTINEL_GRAMMAR} of one or more"));
         }
@@ -84,36 +105,46 @@ impl Sentinels {
     /// report the master that they have replaced. So a dead or silent sentinel delays nothing as long as most of
     /// them answer.
     pub(super) async fn master(&self) -> RedisResult<Endpoint> {
-        Ok(self.ask_all().await?.master)
+        let said = self.ask_all().await?;
+        Ok(self.master_at(&said.latest[0]))
     }
 
-    /// Returns where the master is now, if most sentinels have answered: one of those knows of the latest
-    /// failover.
-    pub(super) async fn master_of_most(&self) -> RedisResult<Endpoint> {
-        let Said { master, by_most } = self.ask_all().await?;
-        let too_few = || (ErrorKind::Io, "most sentinels do not answer").into();
-        by_most.then_some(master).ok_or_else(too_few)
+    /// Returns where the master is now, unless that is still `address`. Fails unless most sentinels have answered: one of
+    /// those knows of the latest failover.
+    pub(super) async fn master_elsewhere(&self, address: &str) -> RedisResult<Option<Endpoint>> {
+        let said = self.ask_all().await?;
+        if said.count < self.most() {
+            return Err((ErrorKind::Io, "most sentinels do not answer").into());
+        }
+        let masters: Vec<Endpoint> = said.latest.iter().map(|answer| self.master_at(answer)).collect();
+        let is_still_there = masters.iter().any(|master| master.address() == address);
+        Ok(masters.into_iter().next().filter(|_| !is_still_there))
     }
 
+    fn master_at(&self, answer: &Answer) -> Endpoint {
+        self.master.at(answer.host.clone(), answer.port)
+    }
+
+    /// Returns how many sentinels are most of them.
+    fn most(&self) -> usize {
+        self.asked.len() / 2 + 1
+    }
+
+    /// Returns what the sentinels say, at least one of them.
     async fn ask_all(&self) -> RedisResult<Said> {
         // Dropping the set cancels what has not been answered by then.
         let mut answers = JoinSet::new();
         for sentinel in &self.asked {
             answers.spawn(ask(sentinel.clone(), self.name.clone()));
         }
-        let most = self.asked.len() / 2 + 1;
-        let mut latest: Option<Answer> = None;
+        let mut said = Said::default();
         let mut failure = None;
-        let mut count = 0;
         let listening = async {
             while let Some(answer) = answers.join_next().await {
                 match answer {
                     Ok(Ok(answer)) => {
-                        count += 1;
-                        if latest.as_ref().is_none_or(|latest| latest.epoch < answer.epoch) {
-                            latest = Some(answer);
-                        }
-                        if count == most {
+                        said.note(answer);
+                        if said.count == self.most() {
                             return;
                         }
                     }
@@ -123,8 +154,8 @@ impl Sentinels {
             }
         };
         let _ = tokio::time::timeout(CONNECT_TIMEOUT / 2, listening).await;
-        if let Some(Answer { host, port, .. }) = latest {
-            return Ok(Said { master: self.master.at(host, port), by_most: count >= most });
+        if !said.latest.is_empty() {
+            return Ok(said);
         }
         let why = failure.map_or_else(|| "none of them answers".to_owned(), |error| error.to_string());
         let asked: Vec<String> = self.asked.iter().map(Endpoint::address).collect();
@@ -200,6 +231,20 @@ mod tests {
             assert_eq!(is_tls(&parse(master, &["rediss://a"]).expect("it is a name").master), expected);
         }
         assert!(!is_tls(&parse("main", &["redis://a"]).expect("it is a name").master));
+    }
+
+    #[test]
+    fn those_are_believed_who_know_of_the_latest_failover_whatever_they_call_the_master() {
+        let [old, new, by_name] = [("a", 1), ("b", 2), ("b.example", 2)].map(|(host, epoch)| Answer {
+            host: host.to_owned(),
+            port: 6_379,
+            epoch,
+        });
+        let mut said = Said::default();
+        for answer in [&old, &new, &old, &by_name, &new] {
+            said.note(answer.clone());
+        }
+        assert_eq!((said.latest, said.count), (vec![new, by_name], 5));
     }
 
     #[test]

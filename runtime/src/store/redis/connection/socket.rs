@@ -28,6 +28,13 @@ pub(super) enum Tls {}
 /// After how long without a connection the next address of a host is tried as well, as in RFC 8305, section 5.
 const DELAY: Duration = Duration::from_millis(250);
 
+/// How long before the deadline a server is said not to speak TLS.
+#[cfg(feature = "redis-tls")]
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+#[cfg(feature = "redis-tls")]
+const NO_TLS: &str = "the server is there, but does not answer in TLS; if it has none, write `redis://`";
+
 /// Opens a stream to the server at `address`, and returns what `greet` makes of it before the deadline.
 pub(super) async fn open<T, F>(
     address: &ConnectionAddr,
@@ -53,7 +60,7 @@ where
     first(found.map_err(|_| late())??.collect(), deadline, |address| {
         let (host, tls, greet) = (host.clone(), tls.cloned(), greet.clone());
         async move {
-            let socket = reach(address, host, tls).await?;
+            let socket = reach(address, host, tls, deadline).await?;
             greet(socket).await
         }
     })
@@ -104,25 +111,38 @@ fn late() -> RedisError {
 }
 
 /// Connects to `address`, and speaks TLS with `host` there if `tls` is given.
-async fn reach(address: SocketAddr, host: String, tls: Option<Tls>) -> io::Result<Socket> {
+async fn reach(address: SocketAddr, host: String, tls: Option<Tls>, deadline: Instant) -> io::Result<Socket> {
     let stream = TcpStream::connect(address).await?;
     // A small call must not wait until the call before it is acknowledged.
     stream.set_nodelay(true)?;
     match tls {
         None => Ok(Box::pin(stream)),
-        Some(tls) => over_tls(stream, host, tls).await,
+        Some(tls) => over_tls(stream, host, tls, deadline).await,
     }
 }
 
 #[cfg(feature = "redis-tls")]
-async fn over_tls(stream: TcpStream, host: String, tls: Tls) -> io::Result<Socket> {
+async fn over_tls(stream: TcpStream, host: String, tls: Tls, deadline: Instant) -> io::Result<Socket> {
     let name = ServerName::try_from(host).map_err(io::Error::other)?;
-    Ok(Box::pin(tls.connect(name, stream).await?))
+    // A server without TLS may take the greeting for the start of a command, and wait for the rest. So that this is told,
+    // the handshake ends before the deadline does.
+    match timeout_at(deadline - LAST_WORDS, tls.connect(name, stream)).await {
+        Ok(Ok(stream)) => Ok(Box::pin(stream)),
+        Ok(Err(error)) if !is_no_tls(&error) => Err(error),
+        Ok(Err(_)) | Err(_) => Err(io::Error::new(io::ErrorKind::InvalidData, NO_TLS)),
+    }
 }
 
 #[cfg(not(feature = "redis-tls"))]
-async fn over_tls(_: TcpStream, _: String, tls: Tls) -> io::Result<Socket> {
+async fn over_tls(_: TcpStream, _: String, tls: Tls, _: Instant) -> io::Result<Socket> {
     match tls {}
+}
+
+/// Whether the answer to the greeting was not TLS.
+#[cfg(feature = "redis-tls")]
+fn is_no_tls(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref());
+    matches!(error, Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)))
 }
 
 #[cfg(test)]
@@ -155,7 +175,8 @@ mod tests {
             stream.write_all(&[said]).await.expect("it is read");
         });
         let connected = first(order(addresses), Instant::now() + patience, |address| async move {
-            match reach(address, String::new(), None).await?.read_u8().await? {
+            let deadline = Instant::now() + patience;
+            match reach(address, String::new(), None, deadline).await?.read_u8().await? {
                 b'-' => Err((ErrorKind::AuthenticationFailed, "refused").into()),
                 said => Ok(said),
             }
