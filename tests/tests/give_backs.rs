@@ -1,0 +1,189 @@
+//! Tests of what is charged later, or given back, over HTTP: the same on both stores.
+
+use std::time::Duration;
+
+use axum::extract::{Path, Request};
+use axum::http::request::Parts;
+use axum::http::response;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::get;
+use axum::{Router, http::StatusCode};
+use axum_rate_limit::{Algorithm, Charge, Error, Headers, Key, KeyPart, Policy, RateLimiter, rate_limit};
+use tests::{App, Instances, Log, RedisServer, on_both_stores};
+
+on_both_stores!(
+    a_charge_is_added_or_given_back,
+    what_was_denied_has_nothing_to_give_back,
+    an_answer_gives_back_what_it_does_not_count,
+    what_an_answer_gives_back_is_of_one_policy,
+    one_charge_of_several,
+);
+
+#[rate_limit(name = "charged", per_minute = 10)]
+async fn charged(charge: Charge, parts: Parts) {
+    match parts.uri.query().and_then(|query| query.split_once('=')) {
+        Some(("add", cost)) => charge.add(cost.parse().expect("a number")).await.expect("it is charged"),
+        Some(("back", cost)) => charge.give_back(cost.parse().expect("a number")).await.expect("it is given"),
+        _ => {}
+    }
+}
+
+async fn a_charge_is_added_or_given_back(limiter: Instances) {
+    let app = App::serve(Router::new().route("/", get(charged)).layer(limiter)).await;
+    assert_eq!(app.get("/").await.parameter("r"), Some(9));
+    assert_eq!(app.get("/?add=3").await.parameter("r"), Some(5));
+    assert_eq!(app.get("/?back=1").await.parameter("r"), Some(5), "only the others count");
+    let back = app.get("/?back=100").await;
+    assert_eq!(back.parameter("r"), Some(5), "never more than this request was charged");
+    let over = app.get("/?add=100").await;
+    assert_eq!((over.status, over.parameter("r")), (StatusCode::OK, Some(0)));
+    assert_eq!(app.get("/").await.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[rate_limit(name = "one-of", per_minute = 5)]
+#[rate_limit(name = "two-of", per_minute = 5)]
+async fn charged_twice(charge: Charge) {
+    charge.of("two-of").add(2).await.expect("it is charged");
+    charge.add(1).await.expect("it is charged");
+}
+
+async fn one_charge_of_several(limiter: Instances) {
+    let app = App::serve(Router::new().route("/", get(charged_twice)).layer(limiter)).await;
+    let limits = app.get("/").await.field("ratelimit");
+    assert!(limits.contains(r#""one-of";r=3;"#) && limits.contains(r#""two-of";r=1;"#), "{limits}");
+}
+
+#[tokio::test]
+async fn a_debt_has_an_end_in_both_stores() {
+    const BUCKET: Algorithm = Algorithm::TokenBucket { burst: None };
+    let server = RedisServer::start().await;
+    for limiter in [RateLimiter::memory(), server.limiter().await] {
+        let policy = Policy::new("owed").per_day(1).algorithm(BUCKET);
+        let decision = limiter.add(&policy, "x", u32::MAX).await.expect("a decision");
+        assert_eq!(decision.remaining(), 0);
+        assert!(!decision.is_degraded() && decision.reset() <= Duration::from_secs(2 * 366 * 86_400));
+        let denied = limiter.check(&policy, "x").await.expect("a decision");
+        assert!(!denied.is_allowed() && !denied.is_too_costly());
+    }
+}
+
+#[tokio::test]
+async fn who_gives_back_is_told_what_is_left() {
+    const TEN: Policy = Policy::new("ten").per_day(10);
+    let server = RedisServer::start().await;
+    for limiter in [RateLimiter::memory(), server.limiter().await] {
+        let _ = limiter.add(&TEN, "x", 12).await.expect("a decision");
+        for (cost, remaining) in [(1, 0), (5, 4), (100, 10)] {
+            let told = limiter.give_back(&TEN, "x", cost).await.expect("a decision");
+            assert!(told.is_allowed() && !told.is_too_costly());
+            assert_eq!(told.remaining(), remaining);
+        }
+    }
+}
+
+const WIDE: Policy = Policy::new("wide").per_minute(10).key(&[KeyPart::Global]);
+
+#[rate_limit(policy = WIDE)]
+#[rate_limit(name = "narrow", per_minute = 1)]
+async fn refunded() {}
+
+/// Middleware by which only successful requests count.
+async fn refund(charge: Charge, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    if !response.status().is_success() {
+        charge.give_back(1).await.expect("it is given back");
+    }
+    response
+}
+
+/// Otherwise, a misspelt name would silently let too much pass.
+#[tokio::test]
+async fn a_charge_of_a_policy_that_does_not_exist_fails() {
+    #[rate_limit(name = "tokens", per_hour = 10)]
+    async fn complete(charge: Charge) -> Result<(), Error> {
+        charge.of(String::from("charged")).add(1).await?;
+        charge.of("token").add(1).await
+    }
+
+    let (log, _guard) = Log::of_this_thread();
+    let app = App::serve(Router::new().route("/", get(complete)).layer(RateLimiter::memory())).await;
+    for left in [9, 8, 7] {
+        let answer = app.get("/").await;
+        assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(answer.parameter("r"), Some(left), "one that was not asked is charged nothing");
+    }
+    // It is not logged for each request, or clients could flood the log.
+    let lines = log.lines_with("ERROR", &["Charge::of: `token`", "did you mean `tokens`?"]);
+    assert_eq!(lines.len(), 1, "{:?}", log.lines());
+}
+
+async fn what_was_denied_has_nothing_to_give_back(limiter: Instances) {
+    let router = Router::new().route("/", get(refunded)).layer(from_fn(refund));
+    let app = App::serve(router.layer(limiter.clone())).await;
+    assert_eq!(app.statuses("/", 4).await, [200, 503, 503, 503]);
+    let left = limiter.peek(&WIDE, Key::global()).await.expect("a decision").remaining();
+    assert_eq!(left, 9, "one has passed");
+}
+
+fn succeeded(answer: &response::Parts) -> bool {
+    answer.status.is_success()
+}
+
+#[rate_limit(name = "failures", per_minute = 2, give_back_if = succeeded)]
+async fn log_in(parts: Parts) -> StatusCode {
+    if parts.uri.query() == Some("sesame") { StatusCode::OK } else { StatusCode::UNAUTHORIZED }
+}
+
+async fn an_answer_gives_back_what_it_does_not_count(limiter: Instances) {
+    let app = App::serve(Router::new().route("/", get(log_in)).layer(limiter)).await;
+    for (path, status, remaining) in [
+        ("/?sesame", 200, 2),
+        ("/?sesame", 200, 2),
+        ("/?sesame", 200, 2),
+        ("/", 401, 1),
+        ("/?sesame", 200, 1),
+        ("/", 401, 0),
+        ("/?sesame", 503, 0),
+        ("/", 503, 0),
+    ] {
+        let answer = app.get(path).await;
+        assert_eq!((answer.status.as_u16(), answer.parameter("r")), (status, Some(remaining)), "{path}");
+    }
+}
+
+const FAILURES: Policy =
+    Policy::new("all-failures").per_minute(10).key(&[KeyPart::Global]).cost(2).give_back_if(succeeded);
+
+#[rate_limit(policy = FAILURES)]
+fn shop() -> Router {
+    Router::new().route("/once", get(once)).route("/number/{number}", get(number))
+}
+
+#[rate_limit(name = "once", per_minute = 1)]
+async fn once() {}
+
+async fn number(_: Path<u32>) {}
+
+/// This holds whether the answer comes from a handler, from another policy or from an extractor.
+async fn what_an_answer_gives_back_is_of_one_policy(limiter: Instances) {
+    let app = App::serve(shop().layer(limiter.clone())).await;
+    for (path, status, failures) in
+        [("/once", 200, 0), ("/once", 503, 1), ("/number/1", 200, 1), ("/number/one", 400, 2)]
+    {
+        assert_eq!(app.get(path).await.status.as_u16(), status, "{path}");
+        let left = limiter.peek(&FAILURES, Key::global()).await.expect("a decision").remaining();
+        assert_eq!(left, 10 - 2 * failures, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_gives_back_once_though_no_field_tells_it() {
+    let limiter = RateLimiter::builder().headers(Headers::Off).build().await.expect("it builds");
+    // The same limiter is a layer of a router and of one that is nested in it.
+    let routes = Router::new().nest("/shop", shop().layer(limiter.clone()));
+    let app = App::serve(routes.layer(limiter.clone())).await;
+    let _ = limiter.add(&FAILURES, Key::global(), 5).await.expect("a decision");
+    assert_eq!(app.statuses("/shop/number/1", 3).await, [200; 3]);
+    assert_eq!(limiter.peek(&FAILURES, Key::global()).await.expect("a decision").remaining(), 5);
+}
