@@ -1,5 +1,7 @@
 //! What is asked of a limiter: a policy about a key.
 
+use std::time::Duration;
+
 use smallvec::SmallVec;
 use tracing::Level;
 
@@ -18,13 +20,15 @@ pub(crate) struct Ask<'p> {
     pub(crate) individual_quotas: Option<Box<Quotas>>,
     pub(crate) key: InlineString,
     pub(crate) cost: u32,
+    /// If this is given back: how long that still counts under each quota, as far as that is known.
+    pub(crate) charge_lasts: Option<Box<[Duration]>>,
 }
 
 impl Ask<'_> {
     /// Returns the same, which outlives the declaration of its policy.
     pub(crate) fn into_owned(self) -> Ask<'static> {
-        let Self { policy, individual_quotas, key, cost } = self;
-        Ask { policy: policy.into_owned(), individual_quotas, key, cost }
+        let Self { policy, individual_quotas, key, cost, charge_lasts } = self;
+        Ask { policy: policy.into_owned(), individual_quotas, key, cost, charge_lasts }
     }
 
     /// Whether this is about the same counters as `other`.
@@ -47,13 +51,15 @@ impl Ask<'_> {
     /// The counters to ask for, where this is number `policy` of the policies that are asked together.
     fn counters(&self, policy: usize) -> impl Iterator<Item = Counter<'_>> {
         let quotas = self.quotas();
-        quotas.iter().map(move |quota| Counter {
+        let lasts = |index: usize| self.charge_lasts.as_ref()?.get(index).copied();
+        quotas.iter().enumerate().map(move |(index, quota)| Counter {
             key: self.key.as_str(),
             quota: *quota,
             algorithm: self.policy.algorithm.of(quota, quotas),
             cost: self.cost,
             policy,
             shadow: self.policy.shadow,
+            charge_lasts: lasts(index).unwrap_or(Duration::MAX),
             varies: self.policy.has_quotas_by() || self.individual_quotas.is_some(),
         })
     }

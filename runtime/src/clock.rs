@@ -1,6 +1,5 @@
 //! The clock of everything that this process remembers.
 
-#[cfg(feature = "redis")]
 use std::time::Duration;
 
 /// A clock that tells how much time has passed since some start. It never goes back.
@@ -42,7 +41,6 @@ impl Clock {
 }
 
 /// Returns `duration` in microseconds, or the largest number if there are too many.
-#[cfg(feature = "redis")]
 pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

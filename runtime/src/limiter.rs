@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::poll_fn;
 
 use crate::ask::{Ask, counters, only_counter};
+use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::in_force::InForce;
 use crate::key::{Key, NetworkBits, Proxies};
@@ -17,6 +18,7 @@ use crate::store::{Counter, Operation, Outcome, Ticket};
 /// Makes decisions about keys.
 pub(crate) struct Limiter {
     pub(crate) store: StoreWithFallback,
+    pub(crate) clock: Clock,
     pub(crate) key_prefix: Cow<'static, str>,
     pub(crate) network_bits: NetworkBits,
     pub(crate) proxies: Proxies,
@@ -33,7 +35,7 @@ impl Limiter {
         let key = key.into();
         self.warn_of_misfit(&key, &policy);
         let key = key.in_store(&self.key_prefix, &policy, self.network_bits);
-        Ask { individual_quotas, key, cost: policy.fixed_cost(), policy }
+        Ask { individual_quotas, key, cost: policy.fixed_cost(), policy, charge_lasts: None }
     }
 
     /// Logs an error if `policy` has the name of a declared one and is another rule: then they share counters.
@@ -158,7 +160,7 @@ fn renounce_denied(counters: &[Counter<'_>], concluded: Concluded) -> Concluded 
 
 impl fmt::Debug for Limiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { store: _, key_prefix, network_bits, proxies, on_store_error, policies } = self;
+        let Self { store: _, clock: _, key_prefix, network_bits, proxies, on_store_error, policies } = self;
         f.debug_struct("Limiter")
             .field("key_prefix", key_prefix)
             .field("network_bits", network_bits)

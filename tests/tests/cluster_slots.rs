@@ -36,6 +36,38 @@ async fn a_slot_that_nobody_has_is_no_matter_of_the_others() {
     assert_eq!(log.lines_with("WARN", &[]), [""; 0]);
 }
 
+/// Such a node says that nobody has its former slots, and not who has them now.
+#[tokio::test]
+async fn a_node_that_was_removed_is_left_though_it_goes_on_running() {
+    const MANY: Policy = Policy::new("many").per_hour(1_000_000);
+    let cluster = RedisCluster::start().await;
+    let limiter = built(|| cluster.settings().timeout(PATIENCE)).await;
+    let [removed, heir, other] = cluster.nodes() else { panic!("it has three masters") };
+    let nodes: String = removed.call(&["CLUSTER", "NODES"]).await;
+    let own = nodes.lines().find(|node| node.contains("myself")).expect("it knows itself");
+    let (id, range) = (own.split(' ').next().unwrap_or_default(), own.rsplit(' ').next().unwrap_or_default());
+    let (first, last) = range.split_once('-').expect("it has one range of slots");
+    let (first, last): (u16, u16) = (first.parse().expect("a slot"), last.parse().expect("a slot"));
+    let slots: Vec<String> = (first..=last).map(|slot| slot.to_string()).collect();
+    let change = |how: &'static str| -> Vec<&str> {
+        ["CLUSTER", how].into_iter().chain(slots.iter().map(String::as_str)).collect()
+    };
+    for node in [removed, heir, other] {
+        let () = node.call(&change("DELSLOTS")).await;
+    }
+    let () = heir.call(&change("ADDSLOTS")).await;
+    for node in [heir, other] {
+        node.until(&["CLUSTER", "INFO"], |info| info.contains("cluster_state:ok")).await;
+        let () = node.call(&["CLUSTER", "FORGET", id]).await;
+    }
+    let () = removed.call(&["CLUSTER", "RESET"]).await;
+    for key in 0..60 {
+        let _ = recovered(&limiter, &MANY, &key.to_string()).await;
+    }
+    assert_eq!(heir.keys().await.len() + other.keys().await.len(), 60);
+    assert!(!limiter.is_degraded());
+}
+
 /// The move of a key's slot from the node that keeps the key to another.
 struct Move<'c> {
     from: &'c RedisServer,

@@ -44,8 +44,13 @@ impl FixedWindow {
         self.used += cost;
     }
 
-    pub(super) fn give_back(&mut self, now: u64, cost: u64) {
-        self.used = self.used(now).saturating_sub(cost);
+    /// Gives back unless the charge was to an earlier window, which would have ended at least one window sooner. So a
+    /// tolerance of half a window leaves no doubt.
+    pub(super) fn give_back(&mut self, rule: &Rule, now: u64, cost: u64, lasts: u64) {
+        let left = self.ends.saturating_sub(now);
+        if lasts > 0 && left <= lasts.saturating_add(rule.window / 2) {
+            self.used = self.used(now).saturating_sub(cost);
+        }
     }
 
     pub(super) fn expires(&self) -> u64 {

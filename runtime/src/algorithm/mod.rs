@@ -191,13 +191,14 @@ impl State {
         }
     }
 
-    /// Gives back `cost`, but at most what has been taken.
-    pub(crate) fn give_back(&mut self, rule: &Rule, now: u64, cost: u64) {
+    /// Gives back `cost`, but at most what has been taken. It was charged so that it counts for another `lasts`
+    /// microseconds at most: what counts longer is of other charges. `u64::MAX` if that is not known.
+    pub(crate) fn give_back(&mut self, rule: &Rule, now: u64, cost: u64, lasts: u64) {
         match self {
-            Self::Fixed(state) => state.give_back(now, cost),
-            Self::Sliding(state) => state.give_back(rule, now, cost),
-            Self::Log(state) => state.give_back(rule, now, cost),
-            Self::Bucket(state) => state.give_back(rule, now, cost),
+            Self::Fixed(state) => state.give_back(rule, now, cost, lasts),
+            Self::Sliding(state) => state.give_back(rule, now, cost, lasts),
+            Self::Log(state) => state.give_back(rule, now, cost, lasts),
+            Self::Bucket(state) => state.give_back(rule, now, cost, lasts),
         }
     }
 
@@ -228,6 +229,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::clock::micros;
 
     const ALGORITHMS: [Algorithm; 5] = [
         Algorithm::FixedWindow,
@@ -266,7 +268,10 @@ mod tests {
                     prop_assert_eq!(u64::from(after.remaining), u64::from(before.remaining) - cost);
                     prop_assert!(after.reset >= before.reset);
                     let mut given = charged.clone();
-                    given.give_back(&rule, now, cost);
+                    given.give_back(&rule, now, cost, u64::MAX);
+                    prop_assert_eq!(given.read(&rule, now, 0).remaining, before.remaining);
+                    given = charged.clone();
+                    given.give_back(&rule, now, cost, micros(after.reset));
                     prop_assert_eq!(given.read(&rule, now, 0).remaining, before.remaining);
                     state = charged;
                 } else if let Some(wait) = before.retry_after.filter(|_| !before.fits) {
@@ -281,21 +286,32 @@ mod tests {
             }
         }
 
-        /// The promise of each algorithm, over every period of a window's length.
+        /// The promise of each algorithm, over every period of a window's length, though some give back what they have
+        /// taken at any later time.
         #[test]
         fn no_more_passes_than_promised(
             which in 0..ALGORITHMS.len(),
             limit in 1..6_u32,
-            pauses in proptest::collection::vec(0..8_000_u64, 1..120),
+            steps in proptest::collection::vec((0..8_000_u64, proptest::option::of(0..100_000_u64)), 1..120),
         ) {
             let rule = rule(ALGORITHMS[which], limit, 20);
             let mut state = State::new(rule.algorithm);
-            let (mut now, mut passed) = (5_000_000, Vec::new());
-            for pause in pauses {
+            let (mut now, mut passed, mut held) = (5_000_000, Vec::new(), Vec::new());
+            for (pause, gives_back_after) in steps {
                 now += pause;
-                if state.read(&rule, now, 1).fits {
-                    state.charge(&rule, now, 1);
-                    passed.push(now);
+                held.retain(|(back_at, until): &(u64, u64)| {
+                    let is_held = *back_at > now;
+                    if !is_held {
+                        state.give_back(&rule, now, 1, until.saturating_sub(now));
+                    }
+                    is_held
+                });
+                let reading = state.take(&rule, now, 1);
+                if reading.fits {
+                    match gives_back_after {
+                        Some(after) => held.push((now + after, now + micros(reading.reset))),
+                        None => passed.push(now),
+                    }
                 }
             }
             let limit = usize::try_from(limit).unwrap();

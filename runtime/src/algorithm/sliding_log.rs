@@ -86,18 +86,21 @@ impl SlidingLog {
         }
     }
 
-    /// Gives back the newest units first.
-    pub(super) fn give_back(&mut self, rule: &Rule, now: u64, cost: u64) {
+    /// Gives back the newest of the units that are no longer alive than the charge.
+    pub(super) fn give_back(&mut self, rule: &Rule, now: u64, cost: u64, lasts: u64) {
         self.drop_dead(rule, now);
-        let sum = self.sum().saturating_sub(cost).max(self.dropped);
-        let kept = self.taken.partition_point(|taken| taken.sum < sum);
-        if sum == self.sum_before(kept) {
-            self.taken.truncate(kept);
-        } else {
-            self.taken.truncate(kept + 1);
-            if let Some(last) = self.taken.back_mut() {
-                last.sum = sum;
-            }
+        let until = now.saturating_add(lasts);
+        let end = self.taken.partition_point(|taken| taken.time + rule.window <= until);
+        let before = self.sum_before(end);
+        let sum = before.saturating_sub(cost).max(self.dropped);
+        let mut first = self.taken.partition_point(|taken| taken.sum < sum);
+        if sum > self.sum_before(first) {
+            self.taken[first].sum = sum;
+            first += 1;
+        }
+        self.taken.drain(first.min(end)..end);
+        for later in self.taken.range_mut(first.min(end)..) {
+            later.sum -= before - sum;
         }
     }
 
@@ -129,9 +132,9 @@ mod tests {
         let full = log.read(&rule, 6, 1);
         assert!(!full.fits && full.remaining == 0);
         assert_eq!(full.retry_after, Some(Duration::from_micros(10 * SECOND - 1)));
-        log.give_back(&rule, 6, 5_500);
+        log.give_back(&rule, 6, 5_500, u64::MAX);
         assert_eq!((log.taken.len(), log.read(&rule, 6, 1).remaining), (1, 5_500));
-        log.give_back(&rule, 6, 10_000);
+        log.give_back(&rule, 6, 10_000, u64::MAX);
         assert_eq!((log.taken.len(), log.read(&rule, 6, 1).remaining), (0, 10_000));
     }
 
@@ -155,7 +158,7 @@ mod tests {
         assert_eq!(log.taken.len(), 20_000);
         assert!(log.taken.capacity() * size_of::<Taken>() <= 640_000, "{}", log.taken.capacity());
         log.charge(&rule, 20 * SECOND, u32::MAX.into());
-        log.give_back(&rule, 20 * SECOND, 19_995);
+        log.give_back(&rule, 20 * SECOND, 19_995, u64::MAX);
         assert_eq!(log.read(&rule, 20 * SECOND, 1).remaining, 5);
     }
 

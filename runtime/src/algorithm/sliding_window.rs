@@ -68,14 +68,20 @@ impl SlidingWindow {
         *self = Self { index: shifted.index, previous: shifted.previous, current: shifted.current + cost };
     }
 
-    /// Gives back from the current window first.
-    pub(super) fn give_back(&mut self, rule: &Rule, now: u64, cost: u64) {
-        let shifted = self.at(rule, now);
-        *self = Self {
-            index: shifted.index,
-            previous: shifted.previous.saturating_sub(cost.saturating_sub(shifted.current)),
-            current: shifted.current.saturating_sub(cost),
-        };
+    /// Gives back to the window that was charged: the current one first, if that may be it. What is charged to it counts
+    /// for one window longer than what was charged to the one before, so a tolerance of half a window leaves no doubt.
+    pub(super) fn give_back(&mut self, rule: &Rule, now: u64, cost: u64, lasts: u64) {
+        let Shifted { index, elapsed, behind, mut previous, mut current } = self.at(rule, now);
+        let (left, half) = (rule.window - elapsed + behind, rule.window / 2);
+        let mut cost = cost;
+        if lasts >= left + half {
+            let given = cost.min(current);
+            (current, cost) = (current - given, cost - given);
+        }
+        if lasts > 0 && lasts.saturating_add(half) >= left {
+            previous = previous.saturating_sub(cost);
+        }
+        *self = Self { index, previous, current };
     }
 
     pub(super) fn expires(&self, rule: &Rule) -> u64 {

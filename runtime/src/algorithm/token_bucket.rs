@@ -38,8 +38,9 @@ impl TokenBucket {
         self.tat = now.saturating_add(debt.min(MOST_DEBT));
     }
 
-    pub(super) fn give_back(&mut self, rule: &Rule, now: u64, cost: u64) {
-        let given = cost.saturating_mul(rule.interval());
+    /// Gives back what has not been refilled since the charge: the time that it takes until all is that was taken then.
+    pub(super) fn give_back(&mut self, rule: &Rule, now: u64, cost: u64, lasts: u64) {
+        let given = cost.saturating_mul(rule.interval()).min(lasts);
         self.tat = self.tat.saturating_sub(given).max(now);
     }
 

@@ -93,7 +93,7 @@ impl Builder {
             timeout: self.timeout,
             key_prefix: self.key_prefix.as_ref().into(),
             deny_memory: self.deny_memory,
-            clock: self.clock,
+            clock: self.clock.clone(),
         };
         let backend: Option<Backend> = match self.store {
             Choice::Memory => None,
@@ -118,6 +118,7 @@ impl Builder {
         };
         let limiter = Limiter {
             store,
+            clock: self.clock,
             key_prefix: self.key_prefix,
             network_bits: self.network_bits,
             proxies,

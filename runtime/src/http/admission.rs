@@ -15,6 +15,7 @@ use super::faults::{internal_error, no_layer, no_peer, sent_from_within};
 use super::ledger::Ledger;
 use super::{Answers, denied, identity, policy_functions};
 use crate::ask::Ask;
+use crate::clock::Clock;
 use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::in_force::Effective;
@@ -49,7 +50,9 @@ impl Future for Admission<'_> {
             Self::Now(result) => result.take().map_or(Poll::Pending, Poll::Ready),
             Self::Asked(undecided, ticket) => {
                 ready!(ticket.poll(context));
-                Poll::Ready(undecided.conclude(ticket))
+                let concluded = undecided.conclude(ticket);
+                *self = Self::Now(None);
+                Poll::Ready(concluded)
             }
             Self::Boxed(future) => future.as_mut().poll(context),
         }
@@ -94,7 +97,7 @@ impl<'a> Undecided<'a> {
             if let Some(late) = late {
                 entries.note_late(self.admission, &Arc::new(late));
             }
-            settle(entries, self.admission, outcome, self.policies)
+            settle(entries, self.admission, outcome, self.policies, &self.ledger.limiter().clock)
         });
         settled.map_err(|refusal| refusal.answer(self.parts, self.ledger.answers()))
     }
@@ -141,7 +144,7 @@ impl Ledger {
         Ok(match begun {
             // Most are decided on the spot, without a future that would have to be moved around.
             Begun::Decided(outcome) => {
-                settle(entries, admission, outcome, policies)?;
+                settle(entries, admission, outcome, policies, &self.limiter().clock)?;
                 Admission::Now(Some(Ok(())))
             }
             Begun::Asked(ticket) => Admission::Asked(undecided(), ticket),
@@ -189,7 +192,7 @@ impl Ledger {
         let individual_quotas =
             declared.individual_quotas().or_else(|| policy.quotas_of(parts)).map(Box::new);
         let cost = policy.cost_of(parts);
-        Some(Ask { policy, individual_quotas, key: InlineString::default(), cost })
+        Some(Ask { policy, individual_quotas, key: InlineString::default(), cost, charge_lasts: None })
     }
 }
 
@@ -234,10 +237,11 @@ fn settle(
     admission: u32,
     outcome: Result<Outcome, StoreError>,
     policies: &[&'static Policy],
+    clock: &Clock,
 ) -> Result<(), Refusal> {
     match outcome {
         Ok(outcome) => {
-            entries.settle(admission, outcome);
+            entries.settle(admission, outcome, clock.now_micros());
             if entries.has_denial() { check_denials(entries, policies) } else { Ok(()) }
         }
         Err(error) => Err(refuse(entries, admission, error)),

@@ -32,16 +32,16 @@ impl Checks {
         self.policies.contains(&policy)
     }
 
-    pub(super) fn enter(&mut self, ask: Ask<'static>, outcome: Outcome, late: Option<LatePart>) {
+    pub(super) fn enter(&mut self, ask: Ask<'static>, outcome: Outcome, late: Option<LatePart>, now: u64) {
         self.note(ask.policy.name());
         let indices = self.by_key.entry(ask.key.clone()).or_default();
         if let Some(place) = indices.iter().position(|index| self.entries[*index].ask.is_same(&ask)) {
             let index = indices.remove(place);
             indices.push(index);
-            return self.entries[index].check_again(ask, outcome, late);
+            return self.entries[index].check_again(ask, outcome, late, now);
         }
         indices.push(self.entries.len());
-        self.entries.push(Entry::checked(ask, outcome, late));
+        self.entries.push(Entry::checked(ask, outcome, late, now));
     }
 
     pub(super) fn entries(&self) -> &[Entry] {

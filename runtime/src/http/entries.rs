@@ -2,11 +2,13 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::checks::Checks;
 use crate::ask::Ask;
+use crate::clock::micros;
 use crate::decision::Decision;
 use crate::policy::Policy;
 use crate::store::{LateCheck, Outcome};
@@ -22,6 +24,9 @@ pub(super) struct Entry {
     outcome: Option<Outcome>,
     /// How much of the policy's quotas this request holds.
     pub(super) charged: Charged,
+    /// Until when that counts under each quota, by the limiter's clock. Of several charges, it is the time of the one that
+    /// counts the shortest.
+    charged_until: SmallVec<[u64; 2]>,
     /// The store's checks that missed their deadlines, if this entry was decided without the store because of that.
     /// What they may have charged are the same units as `charged.in_process`, which stood in for them.
     late: Vec<LatePart>,
@@ -89,11 +94,17 @@ impl Entries {
     }
 
     /// Enters what the handler has checked by itself.
-    pub(super) fn enter_checked(&mut self, ask: Ask<'static>, outcome: Outcome, late: Option<LatePart>) {
+    pub(super) fn enter_checked(
+        &mut self,
+        ask: Ask<'static>,
+        outcome: Outcome,
+        late: Option<LatePart>,
+        now: u64,
+    ) {
         for entry in self.about_mut(&ask) {
             entry.update(&outcome);
         }
-        self.checks.get_or_insert_default().enter(ask, outcome, late);
+        self.checks.get_or_insert_default().enter(ask, outcome, late, now);
     }
 
     /// Notes that the handler has checked a policy, though there is no entry of it.
@@ -196,12 +207,12 @@ impl Entries {
         }
     }
 
-    /// Records the outcome for the entries of `admission`.
-    pub(super) fn settle(&mut self, admission: u32, outcome: Outcome) {
+    /// Records the outcome for the entries of `admission`, which is known `now`.
+    pub(super) fn settle(&mut self, admission: u32, outcome: Outcome, now: u64) {
         let places = self.places(admission);
         match &mut self.all[places] {
-            [entry] => entry.settle(outcome),
-            entries => settle_each(entries, outcome),
+            [entry] => entry.settle(outcome, now),
+            entries => settle_each(entries, outcome, now),
         }
         if let Some(checks) = &mut self.checks {
             checks.follow(&self.all);
@@ -233,34 +244,41 @@ impl Charged {
 
 /// Gives each entry its part of the outcome.
 #[inline(never)] // most requests ask one policy
-fn settle_each(entries: &mut [Entry], mut outcome: Outcome) {
+fn settle_each(entries: &mut [Entry], mut outcome: Outcome, now: u64) {
     for entry in entries {
         let part = entry.ask.part_of(&mut outcome);
-        entry.settle(part);
+        entry.settle(part, now);
     }
 }
 
 impl Entry {
     fn new(ask: Ask<'static>, admission: u32) -> Self {
-        Self { ask, outcome: None, charged: Charged::default(), late: Vec::new(), admission }
+        let (charged, charged_until) = (Charged::default(), SmallVec::new());
+        Self { ask, outcome: None, charged, charged_until, late: Vec::new(), admission }
     }
 
     /// Makes the entry of what a handler has checked by itself.
-    pub(super) fn checked(ask: Ask<'static>, outcome: Outcome, late: Option<LatePart>) -> Self {
+    pub(super) fn checked(ask: Ask<'static>, outcome: Outcome, late: Option<LatePart>, now: u64) -> Self {
         let mut entry = Self::new(ask, 0);
-        entry.note_check(outcome, late);
+        entry.note_check(outcome, late, now);
         entry
     }
 
     /// Records that a handler has checked the same again.
-    pub(super) fn check_again(&mut self, ask: Ask<'static>, outcome: Outcome, late: Option<LatePart>) {
+    pub(super) fn check_again(
+        &mut self,
+        ask: Ask<'static>,
+        outcome: Outcome,
+        late: Option<LatePart>,
+        now: u64,
+    ) {
         self.ask = ask;
-        self.note_check(outcome, late);
+        self.note_check(outcome, late, now);
     }
 
-    fn note_check(&mut self, outcome: Outcome, late: Option<LatePart>) {
+    fn note_check(&mut self, outcome: Outcome, late: Option<LatePart>, now: u64) {
         self.late.extend(late);
-        self.settle(outcome);
+        self.settle(outcome, now);
     }
 
     fn is_asked(&self, admission: u32) -> bool {
@@ -271,10 +289,10 @@ impl Entry {
         policies.iter().any(|policy| self.is_of(Some(policy.name())))
     }
 
-    fn settle(&mut self, part: Outcome) {
+    fn settle(&mut self, part: Outcome, now: u64) {
         // If one policy denies, none is charged.
         if part.is_charged() {
-            self.charge(self.ask.cost, &part);
+            self.charge(self.ask.cost, &part, now);
         }
         self.ask.report(&part);
         // Without readings, nobody knows where the counters stand, and the entry goes on telling what is known.
@@ -283,8 +301,16 @@ impl Entry {
         }
     }
 
-    /// Records that `cost` was charged, in the place that `part` tells.
-    pub(super) fn charge(&mut self, cost: u32, part: &Outcome) {
+    /// Records that `cost` was charged by `now`, in the place that `part` tells.
+    pub(super) fn charge(&mut self, cost: u32, part: &Outcome, now: u64) {
+        let mut until: SmallVec<[u64; 2]> =
+            part.readings().iter().map(|reading| now.saturating_add(micros(reading.reset))).collect();
+        if self.is_charged() {
+            for (until, earlier) in until.iter_mut().zip(&self.charged_until) {
+                *until = *earlier.min(until);
+            }
+        }
+        self.charged_until = until;
         let Charged { in_store, in_process } = &mut self.charged;
         let charged = if part.is_degraded() { in_process } else { in_store };
         *charged = charged.saturating_add(cost);
@@ -293,6 +319,13 @@ impl Entry {
     /// Returns an ask for `cost` under the same policy and key, unless `cost` is 0.
     pub(super) fn ask_for(&self, cost: u32) -> Option<Ask<'static>> {
         (cost > 0).then(|| Ask { cost, ..self.ask.clone() })
+    }
+
+    /// Returns an ask to give `cost` back `now`, unless it is 0.
+    pub(super) fn ask_to_return(&self, cost: u32, now: u64) -> Option<Ask<'static>> {
+        let lasts = |until: &u64| Duration::from_micros(until.saturating_sub(now));
+        let charge_lasts = Some(self.charged_until.iter().map(lasts).collect());
+        self.ask_for(cost).map(|ask| Ask { charge_lasts, ..ask })
     }
 
     /// Whether the request may hold some of the policy's quotas.

@@ -196,6 +196,7 @@ impl Ledger {
 
     /// Takes out of each entry what is given back of its charge: at most the amount that `cost` returns for it.
     fn take_out(&self, mut cost: impl FnMut(&Entry) -> u32) -> Returned {
+        let now = self.limiter().clock.now_micros();
         self.with_entries(|entries| {
             let mut returned = Returned::default();
             // From the latest first, which tells the client where its key stands.
@@ -203,8 +204,8 @@ impl Ledger {
                 let cost = cost(entry);
                 // Taken out at once, so that no other call gives it back meanwhile.
                 let (Charged { in_store, in_process }, late) = entry.take(cost);
-                returned.to_store.extend(entry.ask_for(in_store));
-                returned.to_process.extend(entry.ask_for(in_process));
+                returned.to_store.extend(entry.ask_to_return(in_store, now));
+                returned.to_process.extend(entry.ask_to_return(in_process, now));
                 let late = late.into_iter().filter_map(|(late, cost)| Some((late, entry.ask_for(cost)?)));
                 returned.late.extend(late);
             }
@@ -250,6 +251,7 @@ impl Ledger {
 
     /// Records in the entries what came of an operation.
     fn note(&self, operation: Operation, asks: &[Ask<'_>], mut outcome: Outcome) {
+        let now = self.limiter().clock.now_micros();
         self.with_entries(|entries| {
             for ask in asks {
                 let part = ask.part_of(&mut outcome);
@@ -257,7 +259,7 @@ impl Ledger {
                 for entry in entries.about_mut(ask) {
                     // Only one of them, if there are several.
                     if std::mem::take(&mut is_charged) {
-                        entry.charge(ask.cost, &part);
+                        entry.charge(ask.cost, &part, now);
                     }
                     entry.update(&part);
                 }

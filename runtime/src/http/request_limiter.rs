@@ -202,7 +202,9 @@ impl RequestLimiter {
 
     /// Asks all of `asks` at once.
     async fn decide(&self, asks: Asks) -> Result<(), Denial> {
-        let Concluded { outcome, late } = self.ledger.limiter().decide(Operation::Take, &asks).await;
+        let limiter = self.ledger.limiter();
+        let Concluded { outcome, late } = limiter.decide(Operation::Take, &asks).await;
+        let now = limiter.clock.now_micros();
         let mut outcome = match outcome {
             Ok(outcome) => outcome,
             Err(error) => {
@@ -227,7 +229,7 @@ impl RequestLimiter {
                 let late = late.as_ref().map(|check| LatePart::of(&ask, check, first));
                 first += ask.counter_count();
                 if is_told {
-                    entries.enter_checked(ask, part, late);
+                    entries.enter_checked(ask, part, late, now);
                 } else {
                     ask.report(&part);
                     entries.note_checked(ask.policy.name());

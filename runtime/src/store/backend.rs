@@ -103,7 +103,7 @@ impl Backend {
     }
 
     /// Ends the tasks of a store in Redis.
-    fn disconnect(&self) {
+    pub(super) fn disconnect(&self) {
         match self {
             #[cfg(feature = "redis")]
             Self::Redis(store) => store.close(),

@@ -111,8 +111,8 @@ impl Breaker {
                     self.open(error);
                 }
             }
-            // The store serves, or reports by itself that it does not.
-            Err(_) => {}
+            // The store has answered, or reports by itself that it does not.
+            Err(_) => self.failures.store(0, Ordering::Relaxed),
         }
         result
     }
@@ -154,7 +154,7 @@ impl Breaker {
 }
 
 /// Probes a store whose breaker is open. Dropping this closes the breaker, whether the store has answered or the task
-/// was dropped with its runtime. The store is then asked again; if in vain, the breaker opens again. If another prober
+/// was dropped with its runtime. The store is then asked again, as if it were there; if in vain, the breaker opens again. If another prober
 /// has taken the turn, since this one's runtime did not run, the breaker is that one's.
 struct Prober {
     breaker: Weak<Breaker>,
@@ -175,11 +175,13 @@ impl Prober {
             let Some(breaker) = self.breaker.upgrade().filter(|breaker| self.is_on(breaker)) else { return };
             match breaker.backend.probe().await {
                 _ if !breaker.probing.keep(self.turn) => return,
-                Ok(()) if breaker.is_closed.load(Ordering::Relaxed) => return breaker.backend.close().await,
+                // It has connected just now.
+                Ok(()) if breaker.is_closed.load(Ordering::Relaxed) => return breaker.backend.disconnect(),
                 Ok(()) => {
                     breaker.recovery.note();
-                    let after = breaker.outage.end().unwrap_or_default();
-                    tracing::info!(away_for = ?after, "the rate limiter's store is back");
+                    if let Some(after) = breaker.outage.end() {
+                        tracing::info!(away_for = ?after, "the rate limiter's store is back");
+                    }
                     drop(self);
                     // A loss that was reported while the breaker was open has been ignored.
                     if breaker.backend.is_lost() {
@@ -207,6 +209,9 @@ impl Drop for Prober {
             breaker.probing.end_with(self.turn, || {
                 breaker.failures.store(0, Ordering::Relaxed);
                 breaker.is_open.store(false, Ordering::Relaxed);
+                if !breaker.is_closed.load(Ordering::Relaxed) {
+                    breaker.outage.end();
+                }
             });
         }
     }

@@ -113,7 +113,8 @@ pub enum Operation {
     Peek,
     /// Charge all counters, whether they allow or not.
     Add,
-    /// Give the cost back to all counters, to each at most what has been taken from it.
+    /// Give the cost back to all counters, to each at most what has been taken from it, and what still
+    /// [counts](Counter::charge_lasts).
     GiveBack,
     /// Forget the counters.
     Reset,
@@ -138,6 +139,10 @@ pub struct Counter<'a> {
     pub policy: usize,
     /// Whether that policy is in shadow: charged, but never denying.
     pub shadow: bool,
+    /// For a [`GiveBack`](Operation::GiveBack): how long what is given back still counts, at most. What counts longer
+    /// was charged later, to another window say, and must not be given back in its place. `Duration::MAX` if that is not
+    /// known.
+    pub charge_lasts: Duration,
     /// Whether other requests may ask for it with another limit.
     pub(crate) varies: bool,
 }
@@ -146,7 +151,8 @@ impl<'a> Counter<'a> {
     /// Creates a counter of a fixed window, of which one unit is asked for, and not in shadow.
     pub fn new(key: &'a str, quota: Quota) -> Self {
         let algorithm = Algorithm::FixedWindow;
-        Self { key, quota, algorithm, cost: 1, policy: 0, shadow: false, varies: false }
+        let charge_lasts = Duration::MAX;
+        Self { key, quota, algorithm, cost: 1, policy: 0, shadow: false, charge_lasts, varies: false }
     }
 
     /// Sets how the quota is counted.
@@ -159,6 +165,12 @@ impl<'a> Counter<'a> {
     #[must_use]
     pub fn cost(self, cost: u32) -> Self {
         Self { cost, ..self }
+    }
+
+    /// Sets how long what is given back still counts.
+    #[must_use]
+    pub fn charge_lasts(self, charge_lasts: Duration) -> Self {
+        Self { charge_lasts, ..self }
     }
 }
 

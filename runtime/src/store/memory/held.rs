@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::shard::{Full, Shard};
 use super::{MemoryStore, lock};
 use crate::algorithm::{Reading, Rule, State};
+use crate::clock::micros;
 use crate::error::StoreError;
 use crate::store::Counter;
 
@@ -99,7 +100,8 @@ impl<'a> Held<'a> {
 
     pub(super) fn give_back(&mut self, index: usize, counter: &Counter<'_>) {
         let now = self.now;
-        self.change(index, counter, |state, rule| state.give_back(rule, now, counter.cost.into()));
+        let (cost, lasts) = (counter.cost.into(), micros(counter.charge_lasts));
+        self.change(index, counter, |state, rule| state.give_back(rule, now, cost, lasts));
     }
 
     fn change(&mut self, index: usize, counter: &Counter<'_>, change: impl FnOnce(&mut State, &Rule)) {

@@ -186,11 +186,11 @@ impl Answers {
         self.decisions[group].passed.as_ref().copied()
     }
 
-    /// Whether a charge of this `age` to a counter of a group still counts; `index` is that of the counter within
-    /// its check.
-    pub(super) fn counts_at(&self, age: Duration, group: usize, index: usize) -> bool {
+    /// Returns how long at most a charge to a counter of a group counts after the answer; `index` is that of the counter
+    /// within its check.
+    pub(super) fn lasts(&self, group: usize, index: usize) -> Duration {
         let standing = self.standings.get(self.decisions[group].first + index);
-        standing.is_some_and(|standing| u128::from(standing.reset) > age.as_micros())
+        standing.map_or(Duration::ZERO, |standing| Duration::from_micros(standing.reset))
     }
 
     /// Returns a failure that makes another connection worth a try, if there is one: all other checks would be

@@ -15,6 +15,7 @@
 --             how many counters each check has, and for each of them
 --               the number of its rule
 --               which policy of the check it belongs to
+--               how many microseconds what it gives back still counts at most; -1 if that is not known
 --
 -- Returns a flat list, for each group either a text that says why it could not be decided, or
 --   how many of its checks pass, the first ones
@@ -110,6 +111,7 @@ function fixed.charge(c, units)
 end
 
 function fixed.give_back(c)
+  if c.lasts <= 0 or c.ends > c.lasts + c.window / 2 then return end
   local units = min(c.cost, c.used)
   c.used = c.used - units
   if units > 0 then ask('DECRBY', c.key, whole(units)) end
@@ -181,8 +183,12 @@ function sliding.charge(c, units)
 end
 
 function sliding.give_back(c)
-  c.previous = max(0, c.previous - max(0, c.cost - c.current))
-  c.current = max(0, c.current - c.cost)
+  local left, cost = c.window - c.elapsed + c.behind, c.cost
+  if c.lasts >= left + c.window / 2 then
+    local given = min(cost, c.current)
+    c.current, cost = c.current - given, cost - given
+  end
+  if c.lasts > 0 and c.lasts + c.window / 2 >= left then c.previous = max(0, c.previous - cost) end
   if c.previous + c.current > 0 then keep_windows(c) else ask('DEL', c.key) end
 end
 
@@ -234,9 +240,12 @@ function log.charge(c, units)
 end
 
 function log.give_back(c)
-  local units = min(c.cost, c.used)
+  local last = c.lasts < math.huge and whole(now() + c.lasts - c.window) or '+inf'
+  local units = min(c.cost, ask('ZCOUNT', c.key, '(' .. c.cutoff, last) or 0)
+  if units == 0 then return end
+  local rank = call('ZCOUNT', c.key, '-inf', last)
   c.used = c.used - units
-  if units > 0 then ask('ZPOPMAX', c.key, units) end
+  ask('ZREMRANGEBYRANK', c.key, rank - units, rank - 1)
 end
 
 -- 4: token bucket. A string, the time at which the bucket is full.
@@ -270,7 +279,7 @@ function bucket.charge(c, units)
 end
 
 function bucket.give_back(c)
-  c.debt = max(0, c.debt - c.cost * c.interval)
+  c.debt = max(0, c.debt - min(c.cost * c.interval, c.lasts))
   keep_debt(c)
 end
 
@@ -363,8 +372,9 @@ while plan[at] do
       burst = rule.burst,
       shadow = rule.shadow,
       policy = plan[at + 1],
+      lasts = plan[at + 2] < 0 and math.huge or plan[at + 2],
     }
-    key, at = key + 1, at + 2
+    key, at = key + 1, at + 3
   end
   if op == RESET then reset(counters) else decide(count, counters) end
   if fault then

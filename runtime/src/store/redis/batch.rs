@@ -1,5 +1,7 @@
 //! The checks of one call to Redis, in order of arrival, with those that ask for the same merged into groups.
 
+use std::time::Duration;
+
 use ahash::RandomState;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
@@ -59,6 +61,7 @@ struct Asked {
     cost: u32,
     policy: usize,
     shadow: bool,
+    charge_lasts: Duration,
     varies: bool,
 }
 
@@ -155,6 +158,7 @@ impl Batch {
             cost: asked.cost,
             policy: asked.policy,
             shadow: asked.shadow,
+            charge_lasts: asked.charge_lasts,
             varies: asked.varies,
         }
     }
@@ -220,10 +224,21 @@ impl Batch {
                 self.text.push_str(counter.key);
                 (start, self.text.len())
             };
-            let Counter { key: _, quota, algorithm, cost, policy, shadow, varies } = *counter;
-            self.counters.push(Asked { key, hash: *hash, quota, algorithm, cost, policy, shadow, varies });
+            let Counter { key: _, quota, algorithm, cost, policy, shadow, charge_lasts, varies } = *counter;
+            let hash = *hash;
+            self.counters.push(Asked {
+                key,
+                hash,
+                quota,
+                algorithm,
+                cost,
+                policy,
+                shadow,
+                charge_lasts,
+                varies,
+            });
             if before.is_none() {
-                self.note_last(*hash, group);
+                self.note_last(hash, group);
             }
         }
         Some(Place { group, before: 0 })

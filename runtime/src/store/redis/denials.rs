@@ -221,7 +221,8 @@ impl Denials {
             return 0;
         }
         let asked = |counter: &Counter<'_>| {
-            let Counter { key: _, quota, algorithm, cost, policy, shadow, varies: _ } = *counter;
+            let Counter { key: _, quota, algorithm, cost, policy, shadow, charge_lasts: _, varies: _ } =
+                *counter;
             self.hasher.hash_one((counter.key, quota, algorithm, cost, policy, shadow))
         };
         counters.iter().fold(1, |all, counter| self.hasher.hash_one((all, asked(counter))))
@@ -231,7 +232,8 @@ impl Denials {
 impl Denial {
     /// Whether it denies just what is asked of `counter`.
     fn is(&self, hash: u64, counter: &Counter<'_>) -> bool {
-        let Counter { key, quota, algorithm, cost, policy: _, shadow: _, varies: _ } = self.counter.lend();
+        let Counter { key, quota, algorithm, cost, policy: _, shadow: _, charge_lasts: _, varies: _ } =
+            self.counter.lend();
         self.hash == hash
             && (quota, algorithm, cost) == (counter.quota, counter.algorithm, counter.cost)
             && key == counter.key

@@ -73,6 +73,14 @@ impl Failure {
     }
 }
 
+#[cfg(feature = "redis-cluster")]
+impl Failure {
+    /// Whether a node says that the slot of the keys has no owner. It may have been removed from the cluster itself.
+    pub(super) fn is_of_slot(&self) -> bool {
+        matches!(self, Self::Redis(error) if is_of_slot(error))
+    }
+}
+
 /// Whether a node of a cluster says that a slot has no owner. The other slots are still served, if the cluster
 /// is configured to serve them.
 fn is_of_slot(error: &RedisError) -> bool {

@@ -226,11 +226,11 @@ impl Lane {
         true
     }
 
-    /// Gives `answers` to all that wait for `call`, which was `sent` then. If they have been told that it was late,
-    /// gives back what they have renounced since.
-    pub(super) fn answer(self: &Arc<Self>, call: &Call, answers: Answers, sent: Instant) {
+    /// Gives `answers` to all that wait for `call`. If they have been told that it was late, gives back what they have
+    /// renounced since.
+    pub(super) fn answer(self: &Arc<Self>, call: &Call, answers: Answers) {
         if let Err(Ok(answers)) = call.finish(Ok(answers)) {
-            for charged in call.late_charges().answer(answers, sent, self.timeout) {
+            for charged in call.late_charges().answer(answers, self.denials.now_micros()) {
                 self.give_back(&charged);
             }
         }

@@ -3,12 +3,11 @@
 //!
 //! A check whose deadline passes is decided without Redis. Redis may charge it all the same, and its answer, should it
 //! still arrive, says so. Whoever has no use for such a charge renounces it. What is renounced is given back as soon as
-//! the answer tells that it was charged, unless it no longer counts by then: it must not be given back to a later
-//! window. (Of a token bucket and a sliding window, what they have recovered in the meantime is given back, too.)
+//! the answer tells that it was charged, as far as it still counts by then.
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -18,7 +17,6 @@ use super::call::Call;
 use super::failure::Failure;
 use super::lane::Lane;
 use super::owned_counter::OwnedCounter;
-use crate::algorithm::Algorithm;
 use crate::store::Counter;
 
 /// A check that was late.
@@ -41,8 +39,8 @@ pub(super) struct LateCharges(Mutex<Known>);
 /// What is known about them.
 #[derive(Default)]
 struct Known {
-    /// The answers, which may be those to a part of the call, and when it was sent.
-    answered: Option<(Answers, Instant)>,
+    /// The answers, which may be those to a part of the call, and when they came, by the limiter's clock.
+    answered: Option<(Answers, u64)>,
     /// The charges that are renounced, should they be made.
     renounced: Vec<Renounced>,
 }
@@ -75,19 +73,19 @@ impl LateCheck {
             return;
         }
         let renounced = Renounced { place: self.place, counters };
-        for charged in self.call.late_charges().renounce(renounced, self.lane.timeout()) {
+        for charged in self.call.late_charges().renounce(renounced, self.lane.denials().now_micros()) {
             self.lane.give_back(&charged);
         }
     }
 }
 
 impl LateCharges {
-    /// Records what is renounced. Returns it if it is known to be charged.
-    fn renounce(&self, renounced: Renounced, timeout: Duration) -> Vec<Renounced> {
+    /// Records what is renounced `now`. Returns it if it is known to be charged.
+    fn renounce(&self, renounced: Renounced, now: u64) -> Vec<Renounced> {
         let mut known = self.0.lock();
         match &known.answered {
-            Some((answers, sent)) if renounced.is_decided(answers) => {
-                charged(vec![renounced], answers, greatest_age(*sent, timeout))
+            Some((answers, came)) if renounced.is_decided(answers) => {
+                charged(vec![renounced], answers, Duration::from_micros(now.saturating_sub(*came)))
             }
             _ => {
                 known.renounced.push(renounced);
@@ -96,42 +94,29 @@ impl LateCharges {
         }
     }
 
-    /// Records the answers to a call that was `sent` then, and returns what is renounced and charged.
-    pub(super) fn answer(&self, answers: Answers, sent: Instant, timeout: Duration) -> Vec<Renounced> {
+    /// Records the answers, which come `now`, and returns what is renounced and charged.
+    pub(super) fn answer(&self, answers: Answers, now: u64) -> Vec<Renounced> {
         let mut known = self.0.lock();
         let all = std::mem::take(&mut known.renounced);
         let (decided, undecided) = all.into_iter().partition(|renounced| renounced.is_decided(&answers));
         known.renounced = undecided;
-        let charged = charged(decided, &answers, greatest_age(sent, timeout));
-        known.answered = Some((answers, sent));
+        let charged = charged(decided, &answers, Duration::ZERO);
+        known.answered = Some((answers, now));
         charged
     }
 }
 
-/// Returns an upper bound for the age of a charge when its give-back takes effect: the call was sent at `sent`, and
-/// giving back may wait one timeout and travel as long as the call did.
-pub(super) fn greatest_age(sent: Instant, timeout: Duration) -> Duration {
-    sent.elapsed() * 2 + timeout
-}
-
-/// Returns how long a charge still counts after the window that it would be given back to. Later, it would be taken from
-/// what others have been charged in the next window.
-pub(super) fn afterwards(counter: &Counter<'_>) -> Duration {
-    match counter.algorithm {
-        Algorithm::SlidingWindow => counter.quota.window(),
-        _ => Duration::ZERO,
-    }
-}
-
-/// Returns what of `renounced` was charged, and still counts at this `age`. Checks that asked for the same are
-/// given back together.
-fn charged(renounced: Vec<Renounced>, answers: &Answers, age: Duration) -> Vec<Renounced> {
+/// Returns what of `renounced` was charged, and still counts so long `after` the answers came. Checks that asked for the
+/// same are given back together.
+fn charged(renounced: Vec<Renounced>, answers: &Answers, after: Duration) -> Vec<Renounced> {
     let mut charged: Vec<Renounced> = Vec::new();
     for mut renounced in renounced {
         let Place { group, before } = renounced.place;
         if answers.passed(group).is_ok_and(|passed| before < passed) {
-            renounced.counters.retain(|renounced| {
-                answers.counts_at(age + afterwards(&renounced.counter.lend()), group, renounced.index)
+            renounced.counters.retain_mut(|renounced| {
+                let lasts = answers.lasts(group, renounced.index).saturating_sub(after);
+                renounced.counter.set_charge_lasts(lasts);
+                !lasts.is_zero()
             });
             let mut same = charged.iter_mut().filter(|other| other.place.group == group);
             if !renounced.counters.is_empty() && !same.any(|same| same.absorb(&renounced)) {

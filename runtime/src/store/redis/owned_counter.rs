@@ -1,5 +1,7 @@
 //! A counter that owns its key.
 
+use std::time::Duration;
+
 use crate::store::Counter;
 
 /// A [`Counter`] that outlives the request that it is asked for.
@@ -32,5 +34,9 @@ impl OwnedCounter {
 
     pub(super) fn set_cost(&mut self, cost: u32) {
         self.keyless.cost = cost;
+    }
+
+    pub(super) fn set_charge_lasts(&mut self, charge_lasts: Duration) {
+        self.keyless.charge_lasts = charge_lasts;
     }
 }

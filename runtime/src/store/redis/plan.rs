@@ -1,11 +1,14 @@
 //! What `apply.lua` is told besides the keys, as a list in MessagePack.
 
+use std::time::Duration;
+
 use rmp::encode::{write_array_len, write_sint, write_uint};
 
 use super::batch::Batch;
 use super::part::Part;
 use super::rules::Rules;
 use crate::algorithm::{Algorithm, Rule};
+use crate::clock::micros;
 use crate::store::Operation;
 
 /// How many numbers come before the rules: the time, and how many rules there are.
@@ -14,16 +17,17 @@ const HEAD_NUMBERS: usize = 2;
 const RULE_NUMBERS: usize = 6;
 /// How many tell a group of checks, and each counter of a check.
 const GROUP_NUMBERS: usize = 3;
-const COUNTER_NUMBERS: usize = 2;
+const COUNTER_NUMBERS: usize = 3;
 
-/// Returns the list for `part`, whose counters have these `rules`. `micros` is the time, if a test sets it.
-pub(super) fn encode(batch: &Batch, part: &Part, rules: &Rules<'_>, micros: Option<u64>) -> Vec<u8> {
+/// Returns the list for `part`, whose counters have these `rules`. `now` is the time in
+/// microseconds, if a test sets it.
+pub(super) fn encode(batch: &Batch, part: &Part, rules: &Rules<'_>, now: Option<u64>) -> Vec<u8> {
     let (groups, counters) = (part.groups(batch).count(), part.counters(batch).count());
     let mut plan = Plan::new(
         HEAD_NUMBERS + rules.len() * RULE_NUMBERS + groups * GROUP_NUMBERS + counters * COUNTER_NUMBERS,
     );
-    match micros {
-        Some(micros) => plan.put(micros),
+    match now {
+        Some(now) => plan.put(now),
         None => plan.put_none(),
     }
     plan.put(rules.len() as u64);
@@ -44,6 +48,10 @@ pub(super) fn encode(batch: &Batch, part: &Part, rules: &Rules<'_>, micros: Opti
         for counter in counters {
             plan.put(rules.number_of(&counter).into());
             plan.put(counter.policy as u64);
+            match counter.charge_lasts {
+                Duration::MAX => plan.put_none(),
+                lasts => plan.put(micros(lasts)),
+            }
         }
     }
     plan.bytes

@@ -183,10 +183,10 @@ impl Session {
 
     /// Gives `answers` to all who wait for a call, and remembers what was denied.
     fn tell(&self, flight: &Flight, answers: Answers) {
-        let Flight { batch, call, sent, sent_micros, .. } = flight;
+        let Flight { batch, call, sent_micros, .. } = flight;
         if self.lane.is_served_by(self.generation) {
             self.lane.denials().learn(batch, &answers, *sent_micros);
-            self.lane.answer(&call.0, answers, *sent);
+            self.lane.answer(&call.0, answers);
         } else {
             // Another connection may lead to another server, or may have reset since what this one tells of.
             self.lane.denials().doubt(batch);

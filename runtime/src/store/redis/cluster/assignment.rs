@@ -12,16 +12,20 @@ use crate::store::redis::CONNECT_TIMEOUT;
 use crate::store::redis::connection::Endpoint;
 use crate::store::redis::failure::Failure;
 
-/// How many nodes are asked for the slots at once. A node that fails is replaced by another, and one more is
+/// How many nodes are asked for the slots at once at first. A node that fails is replaced by another, and one more is
 /// asked each time that none has answered for [`NEXT_IS_ASKED`].
-const ASKED_AT_ONCE: usize = 3;
+pub(super) const ASKED_AT_ONCE: usize = 3;
 const NEXT_IS_ASKED: Duration = Duration::from_millis(200);
+/// How often nobody may answer for so long until a doubtful answer is taken for want of a better one.
+const PATIENCE: usize = 3;
 
 /// Which node has which slots, as one node reports it.
 #[derive(Debug, Default)]
 pub(super) struct Assignment {
     /// The first slot, the last one, and the node that has them.
     pub(super) ranges: Vec<(u16, u16, Address)>,
+    /// The identifiers of all nodes that have slots, and of their replicas.
+    pub(super) ids: Vec<String>,
 }
 
 impl Assignment {
@@ -29,12 +33,18 @@ impl Assignment {
     /// slots of a node whose host is unknown are left out.
     fn parse(reply: Value, asked: &str) -> Option<Self> {
         let Value::Array(ranges) = reply else { return None };
+        let mut ids: Vec<String> = Vec::new();
         let range = |range: Value| {
             let Value::Array(range) = range else { return None };
             let mut range = range.into_iter();
             let (first, last) = (slot(&range.next()?)?, slot(&range.next()?)?);
             if first > last {
                 return None;
+            }
+            for node in range.as_slice() {
+                let Value::Array(node) = node else { continue };
+                let id = node.get(2).and_then(text).filter(|id| !ids.iter().any(|known| known == id));
+                ids.extend(id.map(str::to_owned));
             }
             let Value::Array(master) = range.next()? else { return None };
             let mut master = master.into_iter();
@@ -47,7 +57,12 @@ impl Assignment {
             Some(host.map(|host| (first, last, Address { host, port })))
         };
         let ranges = ranges.into_iter().map(range).collect::<Option<Vec<_>>>()?;
-        Some(Self { ranges: ranges.into_iter().flatten().collect() })
+        Some(Self { ranges: ranges.into_iter().flatten().collect(), ids })
+    }
+
+    /// Whether it may be of the cluster whose nodes are `known`.
+    fn is_of(&self, known: &[String]) -> bool {
+        known.is_empty() || self.ids.iter().any(|id| known.contains(id))
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -57,30 +72,50 @@ impl Assignment {
 }
 
 impl Cluster {
-    /// Returns the assignment from the first node that answers and does not see the cluster as down.
-    pub(super) async fn assignment(&self) -> Result<Assignment, Failure> {
-        let mut nodes = self.seeds.clone();
-        for node in self.topology().nodes() {
+    /// Returns the assignment from the first node that answers and does not see the cluster as down. So many nodes are
+    /// asked `at_once`.
+    ///
+    /// A node that has been removed from the cluster may go on running, and become part of another one. So an answer that
+    /// leaves slots to nobody is taken only if no other node knows better, and so is one that names none of the nodes known
+    /// so far, which has to come from a seed besides.
+    pub(super) async fn assignment(&self, mut at_once: usize) -> Result<Assignment, Failure> {
+        let topology = self.topology();
+        let mut nodes: Vec<(Endpoint, bool)> = self.seeds.iter().map(|seed| (seed.clone(), true)).collect();
+        for node in topology.nodes() {
             let node = self.seeds[0].at(node.address.host.clone(), node.address.port);
-            if nodes.iter().all(|known| known.info().addr() != node.info().addr()) {
-                nodes.push(node);
+            if nodes.iter().all(|(known, _)| known.info().addr() != node.info().addr()) {
+                nodes.push((node, false));
             }
         }
         fastrand::shuffle(&mut nodes);
         let (mut asked, mut failure) = (JoinSet::new(), Failure::NoConnection);
-        let mut at_once = ASKED_AT_ONCE;
+        let (mut doubtful, mut silences): (Option<(bool, Assignment)>, usize) = (None, 0);
         loop {
             while asked.len() < at_once
-                && let Some(node) = nodes.pop()
+                && let Some((node, is_seed)) = nodes.pop()
             {
-                asked.spawn(ask(node));
+                asked.spawn(async move { (ask(node).await, is_seed) });
             }
             match timeout(NEXT_IS_ASKED, asked.join_next()).await {
-                Ok(Some(Ok(Ok(assignment)))) => return Ok(assignment),
-                Ok(Some(Ok(Err(error)))) => failure = error.into(),
+                Ok(Some(Ok((Ok(assignment), is_seed)))) => {
+                    let is_of_this = assignment.is_of(topology.ids());
+                    if is_of_this && assignment.is_complete() {
+                        return Ok(assignment);
+                    }
+                    let is_better = doubtful.as_ref().is_none_or(|(other_is, _)| is_of_this > *other_is);
+                    if is_better && (is_of_this || is_seed) {
+                        doubtful = Some((is_of_this, assignment));
+                    }
+                }
+                Ok(Some(Ok((Err(error), _)))) => failure = error.into(),
                 Ok(Some(Err(_))) => {}
-                Ok(None) => return Err(failure),
-                Err(_) => at_once += 1,
+                Ok(None) => return doubtful.map(|(_, assignment)| assignment).ok_or(failure),
+                Err(_) => (at_once, silences) = (at_once + 1, silences + 1),
+            }
+            if silences > PATIENCE
+                && let Some((_, assignment)) = doubtful.take()
+            {
+                return Ok(assignment);
             }
         }
     }

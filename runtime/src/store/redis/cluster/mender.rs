@@ -1,6 +1,7 @@
 //! Mends a cluster: finds out which node has which slots, and connects to the nodes that are not connected.
 
 use std::future::poll_fn;
+use std::iter;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -13,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Cluster;
+use super::assignment::ASKED_AT_ONCE;
 use super::topology::{Node, Topology};
 use crate::error::StoreError;
 use crate::store::outage::News;
@@ -22,6 +24,8 @@ use crate::store::redis::failure::Failure;
 use crate::store::redis::lane::Lane;
 use crate::store::redis::{CONNECT_TIMEOUT, in_time};
 
+/// How many rounds ask several nodes at once.
+const HASTY_ROUNDS: usize = 5;
 /// How long a round waits for nodes that are still being connected to, before the mender looks after others.
 const ROUND: Duration = Duration::from_millis(300);
 
@@ -31,17 +35,17 @@ impl Cluster {
     pub(crate) async fn connect(self: &Arc<Self>) -> Result<(), StoreError> {
         let connecting = async {
             let mut connecting = Connecting::default();
-            let is_complete = self.refresh(&mut connecting).await?;
+            let is_complete = self.refresh(&mut connecting, ASKED_AT_ONCE).await?;
             connecting.settle().await;
             connecting.outcome(is_complete)
         };
         Ok(in_time(connecting).await?)
     }
 
-    /// Asks for the slots, and begins to connect to every node that is not connected. Returns whether every slot
-    /// has a node.
-    async fn refresh(self: &Arc<Self>, connecting: &mut Connecting) -> Result<bool, Failure> {
-        let assignment = self.assignment().await?;
+    /// Asks so many nodes `at_once` for the slots, and begins to connect to every node that is not connected. Returns
+    /// whether every slot has a node.
+    async fn refresh(self: &Arc<Self>, connecting: &mut Connecting, at_once: usize) -> Result<bool, Failure> {
+        let assignment = self.assignment(at_once).await?;
         let is_complete = assignment.is_complete();
         let (topology, gone) = {
             let mut current = self.topology.write();
@@ -64,8 +68,8 @@ impl Cluster {
 
     /// Asks once, then waits a while for the nodes that are being connected to, unless another node is lost
     /// meanwhile. The error says what is still missing then.
-    async fn round(self: &Arc<Self>, connecting: &mut Connecting) -> Result<(), Failure> {
-        let is_complete = in_time(self.refresh(connecting)).await?;
+    async fn round(self: &Arc<Self>, connecting: &mut Connecting, at_once: usize) -> Result<(), Failure> {
+        let is_complete = in_time(self.refresh(connecting, at_once)).await?;
         {
             let (mut woken, mut settling) = (pin!(self.wake.notified()), pin!(connecting.settle()));
             let settled = poll_fn(|context| {
@@ -223,11 +227,13 @@ impl Mender {
     async fn mend(self, mut pauses: Pauses) {
         let Some(wake) = self.cluster.upgrade().map(|cluster| Arc::clone(&cluster.wake)) else { return };
         let mut connecting = Connecting::default();
-        loop {
+        // If something is missing for long, the nodes that are there are asked by one connection each time.
+        let at_once = iter::repeat_n(ASKED_AT_ONCE, HASTY_ROUNDS).chain(iter::repeat(1));
+        for at_once in at_once {
             pauses.wait_or(wake.notified()).await;
             // The limiter may be gone, or closed.
             let Some(cluster) = self.cluster.upgrade().filter(|cluster| self.is_on(cluster)) else { return };
-            let failure = match cluster.round(&mut connecting).await {
+            let failure = match cluster.round(&mut connecting, at_once).await {
                 _ if !cluster.mending.keep(self.turn) => return,
                 Ok(()) => {
                     cluster.recovery.note();

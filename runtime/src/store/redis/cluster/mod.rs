@@ -213,7 +213,7 @@ impl Cluster {
                 Err(next) => failure = next,
             }
         }
-        if failure.is_away() || failure.is_redirection() {
+        if failure.is_away() || failure.is_redirection() || failure.is_of_slot() {
             self.mend();
         }
         Err(failure)

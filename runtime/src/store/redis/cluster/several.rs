@@ -13,18 +13,16 @@
 //! then. Once it is known where the others stand, that is remembered for as long as the denial: the same check
 //! is then denied without a call, and reports where the others stood.
 //!
-//! So a denied check takes nothing in the end. Three effects remain:
+//! So a denied check takes nothing in the end. Two effects remain:
 //!
 //! * Between a charge and its giving back, another request may be denied although there was room for it. The
 //!   room is short by at most as many units as are asked for by requests that are being denied, or fail, at that
 //!   moment.
 //! * A unit that can't be given back, because its node is gone or did not [confirm](crate::store::redis::late) the
 //!   charge within a few seconds, stays charged until its window ends.
-//! * So does a unit whose window may have ended by the time it is given back: the next window, which would get it,
-//!   could admit that much more.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
 use parking_lot::Mutex;
@@ -36,7 +34,6 @@ use crate::error::StoreError;
 use crate::store::fallback::policy_names;
 use crate::store::redis::answers::untouched;
 use crate::store::redis::failure::Failure;
-use crate::store::redis::late::{afterwards, greatest_age};
 use crate::store::redis::owned_counter::OwnedCounter;
 use crate::store::{Counter, Operation, Outcome};
 
@@ -66,8 +63,8 @@ fn by_policy<'a, 'k>(counters: &'a [Counter<'k>]) -> Vec<&'a [Counter<'k>]> {
 /// A policy that has been charged.
 struct Charge {
     index: usize,
-    /// When it was asked.
-    asked: Instant,
+    /// When its answer came, by the limiter's clock.
+    answered: u64,
 }
 
 /// What is known so far, shared by the task that takes and the caller that waits for it.
@@ -177,7 +174,6 @@ async fn charge_in_turn(
 ) -> (Vec<Charge>, Result<bool, Failure>) {
     let mut charged = Vec::new();
     for index in enforced {
-        let asked = Instant::now();
         let (answer, late) = if start.elapsed() < cluster.timeout {
             cluster.decide(Operation::Take, policies[index]).await
         } else {
@@ -194,7 +190,7 @@ async fn charge_in_turn(
                 if !is_taken {
                     return (charged, Ok(false));
                 }
-                charged.push(Charge { index, asked });
+                charged.push(Charge { index, answered: cluster.denials.now_micros() });
             }
             Err(failure) => return (charged, Err(failure)),
         }
@@ -202,34 +198,24 @@ async fn charge_in_turn(
     (charged, Ok(true))
 }
 
-/// Gives a charge back, as far as its windows have not ended, and notes where the policy stands then.
+/// Gives a charge back, as far as it still counts, and notes where the policy stands then.
 async fn give_back(
     cluster: &Arc<Cluster>,
     policy: &[Counter<'_>],
     charge: Charge,
     progress: &Mutex<Progress>,
 ) {
-    let Charge { index, asked } = charge;
-    let age = greatest_age(asked, cluster.timeout);
+    let Charge { index, answered } = charge;
+    let since = Duration::from_micros(cluster.denials.now_micros().saturating_sub(answered));
     let counters: SmallVec<[Counter<'_>; 2]> = {
         let progress = progress.lock();
         let readings = progress.answers[index].iter().flat_map(Outcome::readings);
-        policy
-            .iter()
-            .zip(readings)
-            .filter(|(counter, reading)| reading.reset > age + afterwards(counter))
-            .map(|(counter, _)| *counter)
-            .collect()
+        let lasts = |reading: &Reading| reading.reset.saturating_sub(since);
+        policy.iter().zip(readings).map(|(counter, reading)| counter.charge_lasts(lasts(reading))).collect()
     };
-    if counters.is_empty() {
-        return;
-    }
     match cluster.decide(Operation::GiveBack, &counters).await.0 {
-        // The policy had room, and stands where it stood before the charge.
-        Ok(outcome) if counters.len() == policy.len() => {
-            progress.lock().answers[index] = Some(outcome.with_room());
-        }
-        Ok(_) => {}
+        // The policy had room.
+        Ok(outcome) => progress.lock().answers[index] = Some(outcome.with_room()),
         Err(failure) => {
             if let Some(charges) = cluster.failed_give_backs.occurs() {
                 let error = StoreError::from(failure).in_one_line();

@@ -56,6 +56,8 @@ pub(super) struct Topology {
     nodes: Vec<Arc<Node>>,
     /// For each slot, the index of its node in `nodes`. An index past the end, such as [`NOBODY`], means no node.
     slots: Vec<u16>,
+    /// The identifiers of the nodes, as far as they are known.
+    ids: Vec<String>,
 }
 
 impl Topology {
@@ -67,7 +69,7 @@ impl Topology {
         known: &Self,
         lane: impl Fn() -> Arc<Lane>,
     ) -> Self {
-        let mut topology = Self::default();
+        let mut topology = Self { ids: assignment.ids, ..Self::default() };
         let lane_at =
             |address: &Address| known.node_at(address).map_or_else(&lane, |node| Arc::clone(&node.lane));
         for (first, last, address) in assignment.ranges {
@@ -80,6 +82,11 @@ impl Topology {
             topology.node(node.clone(), || lane_at(&node));
         }
         topology
+    }
+
+    /// Returns the identifiers of the nodes, as far as they are known.
+    pub(super) fn ids(&self) -> &[String] {
+        &self.ids
     }
 
     /// Gives `slot` to the node at `address`.
@@ -168,7 +175,8 @@ mod tests {
     fn a_node_has_a_key_if_it_has_slots() {
         let cluster = cluster(&["redis://192.0.2.7"]).expect("it is one");
         let address = |port| Address { host: "192.0.2.7".to_owned(), port };
-        let assignment = Assignment { ranges: vec![(0, 9_999, address(1)), (10_000, 16_383, address(2))] };
+        let ranges = vec![(0, 9_999, address(1)), (10_000, 16_383, address(2))];
+        let assignment = Assignment { ranges, ids: Vec::new() };
         let topology = Topology::of(assignment, vec![address(3)], &Topology::default(), || cluster.lane());
         for port in [1, 2] {
             let key = topology.key_at(&address(port), "rl:").expect("it has slots");
