@@ -207,7 +207,9 @@ impl Builder {
         self
     }
 
-    /// Makes [`build`](Self::build) fail when the store is unavailable, instead of starting without it.
+    /// Makes [`build`](Self::build) fail when the store is unavailable, instead of starting without it, and when there is
+    /// none: no store is named, and `REDIS_URL` is not set. It is for services of several instances, each of which would
+    /// count apart.
     pub fn require_store(mut self) -> Self {
         self.require_store = true;
         self

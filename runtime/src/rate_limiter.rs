@@ -260,7 +260,9 @@ impl RateLimiter {
         self.decide(Operation::Add, Ask { cost, ..self.0.limiter.ask(policy, key) }).await
     }
 
-    /// Gives `cost` back to `key`, or as much as it has used of `policy`.
+    /// Gives `cost` back to `key`, or as much as it has used of `policy`, whenever that was charged: if a window has ended
+    /// since, the next one gets it. (What a request gives back, by [`Charge`](crate::Charge) or
+    /// [`give_back_if`](Policy::give_back_if), is known to be of a certain charge.)
     ///
     /// The decision always allows, and says what is left now.
     ///

@@ -1,4 +1,4 @@
-//! A program one of whose threads is blocked for a while: the others serve.
+//! Programs whose threads are blocked for a while: the others serve, and a store is not taken for one that is away.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -67,4 +67,17 @@ async fn a_thread_that_a_handler_blocks_holds_up_no_check() {
     awake.abort();
     // Once, the machine may be that slow.
     assert!(held_up < 3, "{held_up} of 200");
+}
+
+/// That does not mean that Redis is away.
+#[tokio::test]
+async fn a_check_that_could_not_be_sent_for_a_blocked_thread_is_sent_afterwards() {
+    let server = RedisServer::start().await;
+    let timeout = Duration::from_secs(4);
+    let builder = RateLimiter::builder().redis(server.url()).timeout(timeout).require_store();
+    let limiter = builder.build().await.expect("Redis is there");
+    let blocks = async { std::thread::sleep(timeout + Duration::from_millis(100)) };
+    // The check waits for the task of the connection, which has no thread to run on.
+    let (decision, ()) = tokio::join!(limiter.check(&MANY, "x"), blocks);
+    assert!(!decision.expect("a decision").is_degraded());
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use axum_rate_limit::{Policy, RateLimiter};
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use tests::{Fault, FaultProxy, RedisServer, built, recovered};
+use tests::{Fault, FaultProxy, RedisServer, built, recovered, refusal};
 
 /// How long a limiter may take to notice that its server is back.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -144,4 +144,24 @@ async fn served_on_bad_lines(after: fn(usize) -> Fault) -> Vec<bool> {
         !first.is_degraded()
     }))
     .await
+}
+
+/// The system may drop what the server has said, when it resets the connection.
+#[tokio::test]
+async fn a_server_that_has_too_many_clients_says_so() {
+    let server = RedisServer::start().await;
+    let mut own = server.connection().await;
+    let () = redis::cmd("CONFIG")
+        .arg(&["SET", "maxclients", "1"])
+        .query_async(&mut own)
+        .await
+        .expect("the server answers");
+    for _ in 0..50 {
+        let error = refusal(|| RateLimiter::builder().redis(server.url())).await;
+        if error.contains("closed the connection: ERR max number of clients reached") {
+            return;
+        }
+        assert!(error.contains("reset by peer"), "{error}");
+    }
+    panic!("it never says so");
 }

@@ -50,6 +50,13 @@ async fn a_limiter_starts_without_its_server_and_finds_it() {
     assert!(!limiter.is_degraded());
 }
 
+/// Otherwise each instance would count apart, for want of a variable.
+#[tokio::test]
+async fn a_store_that_is_required_has_to_be_named() {
+    let error = RateLimiter::builder().memory().require_store().build().await.expect_err("there is none");
+    assert!(error.to_string().contains("no store to require"), "{error}");
+}
+
 #[rate_limit(name = "judged", per_hour = 2)]
 async fn judged(decisions: Decisions) -> String {
     format!("degraded: {}", decisions[0].is_degraded())

@@ -94,9 +94,8 @@ fn tier(request: &Parts) -> Option<Quotas> {
 
 /// Three requests per minute for each address without a known key; otherwise the quotas of the key's tier.
 ///
-/// The value of the header becomes part of the counter's name, which is visible to anyone with access to
-/// Redis. To keep API keys out of it, or to let two keys of one customer share a quota, let `authenticate`
-/// put the customer's number into the extensions, and write `key = customer` with a function
+/// Of the header, only a hash becomes part of the counter's name. To let two keys of one customer share a quota, let
+/// `authenticate` put the customer's number into the extensions, and write `key = customer` with a function
 /// `fn customer(request: &Parts) -> Option<String>` that reads it. Here, too, `None` stands for the address.
 #[rate_limit(
     name = "search",

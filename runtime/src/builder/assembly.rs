@@ -36,7 +36,7 @@ impl Builder {
     /// * two policies of the program have the same name but differ, or one has the name that response fields give
     ///   to a quota of another: the error says where both are declared;
     /// * a setting has an invalid value, or an amendment is for a policy that nobody declares;
-    /// * the store is unavailable, and [`require_store`](Self::require_store) is set.
+    /// * the store is unavailable, or there is none, and [`require_store`](Self::require_store) is set.
     ///
     /// # Panics
     ///
@@ -112,6 +112,15 @@ impl Builder {
             }
             Choice::Custom(store) => Some(Backend::Custom(store)),
         };
+        if self.require_store && backend.is_none() {
+            return Err(BuildError::Setting {
+                setting: "require_store",
+                problem: format!(
+                    "there is no store to require, and each instance would count apart: set {REDIS_URL} and call \
+                     `from_env`, or name the store, as by `redis`"
+                ),
+            });
+        }
         let store = match backend {
             Some(backend) => StoreWithFallback::remote(backend, self.timeout, memory, self.local_share),
             None => StoreWithFallback::memory(memory),

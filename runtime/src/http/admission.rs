@@ -15,7 +15,6 @@ use super::faults::{internal_error, no_layer, no_peer, sent_from_within};
 use super::ledger::Ledger;
 use super::{Answers, denied, identity, policy_functions};
 use crate::ask::Ask;
-use crate::clock::Clock;
 use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::in_force::Effective;
@@ -23,7 +22,7 @@ use crate::inline_string::InlineString;
 use crate::key::NoPeer;
 use crate::policy::Policy;
 use crate::store::remote::{Begun, Concluded};
-use crate::store::{BoxFuture, Outcome, Ticket};
+use crate::store::{BoxFuture, ChargeTime, Outcome, Ticket};
 
 /// Whether a request may go on.
 pub(super) enum Admission<'a> {
@@ -65,6 +64,8 @@ pub(super) struct Undecided<'a> {
     ledger: &'a Ledger,
     parts: &'a Parts,
     admission: u32,
+    /// When the store was asked, by the limiter's clock.
+    asked: u64,
     policies: &'static [&'static Policy],
 }
 
@@ -97,7 +98,8 @@ impl<'a> Undecided<'a> {
             if let Some(late) = late {
                 entries.note_late(self.admission, &Arc::new(late));
             }
-            settle(entries, self.admission, outcome, self.policies, &self.ledger.limiter().clock)
+            let time = ChargeTime { asked: self.asked, answered: self.ledger.limiter().clock.now_micros() };
+            settle(entries, self.admission, outcome, self.policies, time)
         });
         settled.map_err(|refusal| refusal.answer(self.parts, self.ledger.answers()))
     }
@@ -140,11 +142,15 @@ impl Ledger {
         }
         let asks = entries.asked(admission).iter().map(|entry| &entry.ask);
         let begun = self.limiter().begin(asks);
-        let undecided = || Undecided { ledger: self, parts, admission, policies };
+        let undecided = || {
+            let asked = self.limiter().clock.now_micros();
+            Undecided { ledger: self, parts, admission, asked, policies }
+        };
         Ok(match begun {
             // Most are decided on the spot, without a future that would have to be moved around.
             Begun::Decided(outcome) => {
-                settle(entries, admission, outcome, policies, &self.limiter().clock)?;
+                let time = ChargeTime::at(self.limiter().clock.now_micros());
+                settle(entries, admission, outcome, policies, time)?;
                 Admission::Now(Some(Ok(())))
             }
             Begun::Asked(ticket) => Admission::Asked(undecided(), ticket),
@@ -237,11 +243,11 @@ fn settle(
     admission: u32,
     outcome: Result<Outcome, StoreError>,
     policies: &[&'static Policy],
-    clock: &Clock,
+    time: ChargeTime,
 ) -> Result<(), Refusal> {
     match outcome {
         Ok(outcome) => {
-            entries.settle(admission, outcome, clock.now_micros());
+            entries.settle(admission, outcome, time);
             if entries.has_denial() { check_denials(entries, policies) } else { Ok(()) }
         }
         Err(error) => Err(refuse(entries, admission, error)),

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::entries::{Entry, LatePart};
 use crate::ask::Ask;
 use crate::inline_string::InlineString;
-use crate::store::Outcome;
+use crate::store::{ChargeTime, Outcome};
 
 /// The checks of a handler. Those of the same policy and key share an entry.
 #[derive(Debug, Default)]
@@ -32,16 +32,22 @@ impl Checks {
         self.policies.contains(&policy)
     }
 
-    pub(super) fn enter(&mut self, ask: Ask<'static>, outcome: Outcome, late: Option<LatePart>, now: u64) {
+    pub(super) fn enter(
+        &mut self,
+        ask: Ask<'static>,
+        outcome: Outcome,
+        late: Option<LatePart>,
+        time: ChargeTime,
+    ) {
         self.note(ask.policy.name());
         let indices = self.by_key.entry(ask.key.clone()).or_default();
         if let Some(place) = indices.iter().position(|index| self.entries[*index].ask.is_same(&ask)) {
             let index = indices.remove(place);
             indices.push(index);
-            return self.entries[index].check_again(ask, outcome, late, now);
+            return self.entries[index].check_again(ask, outcome, late, time);
         }
         indices.push(self.entries.len());
-        self.entries.push(Entry::checked(ask, outcome, late, now));
+        self.entries.push(Entry::checked(ask, outcome, late, time));
     }
 
     pub(super) fn entries(&self) -> &[Entry] {

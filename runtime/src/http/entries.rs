@@ -8,10 +8,9 @@ use smallvec::SmallVec;
 
 use super::checks::Checks;
 use crate::ask::Ask;
-use crate::clock::micros;
 use crate::decision::Decision;
 use crate::policy::Policy;
-use crate::store::{LateCheck, Outcome};
+use crate::store::{ChargeTime, LateCheck, Outcome};
 
 /// A policy, and what it decided.
 ///
@@ -99,12 +98,12 @@ impl Entries {
         ask: Ask<'static>,
         outcome: Outcome,
         late: Option<LatePart>,
-        now: u64,
+        time: ChargeTime,
     ) {
         for entry in self.about_mut(&ask) {
             entry.update(&outcome);
         }
-        self.checks.get_or_insert_default().enter(ask, outcome, late, now);
+        self.checks.get_or_insert_default().enter(ask, outcome, late, time);
     }
 
     /// Notes that the handler has checked a policy, though there is no entry of it.
@@ -207,12 +206,12 @@ impl Entries {
         }
     }
 
-    /// Records the outcome for the entries of `admission`, which is known `now`.
-    pub(super) fn settle(&mut self, admission: u32, outcome: Outcome, now: u64) {
+    /// Records the outcome for the entries of `admission`.
+    pub(super) fn settle(&mut self, admission: u32, outcome: Outcome, time: ChargeTime) {
         let places = self.places(admission);
         match &mut self.all[places] {
-            [entry] => entry.settle(outcome, now),
-            entries => settle_each(entries, outcome, now),
+            [entry] => entry.settle(outcome, time),
+            entries => settle_each(entries, outcome, time),
         }
         if let Some(checks) = &mut self.checks {
             checks.follow(&self.all);
@@ -244,10 +243,10 @@ impl Charged {
 
 /// Gives each entry its part of the outcome.
 #[inline(never)] // most requests ask one policy
-fn settle_each(entries: &mut [Entry], mut outcome: Outcome, now: u64) {
+fn settle_each(entries: &mut [Entry], mut outcome: Outcome, time: ChargeTime) {
     for entry in entries {
         let part = entry.ask.part_of(&mut outcome);
-        entry.settle(part, now);
+        entry.settle(part, time);
     }
 }
 
@@ -258,9 +257,14 @@ impl Entry {
     }
 
     /// Makes the entry of what a handler has checked by itself.
-    pub(super) fn checked(ask: Ask<'static>, outcome: Outcome, late: Option<LatePart>, now: u64) -> Self {
+    pub(super) fn checked(
+        ask: Ask<'static>,
+        outcome: Outcome,
+        late: Option<LatePart>,
+        time: ChargeTime,
+    ) -> Self {
         let mut entry = Self::new(ask, 0);
-        entry.note_check(outcome, late, now);
+        entry.note_check(outcome, late, time);
         entry
     }
 
@@ -270,15 +274,15 @@ impl Entry {
         ask: Ask<'static>,
         outcome: Outcome,
         late: Option<LatePart>,
-        now: u64,
+        time: ChargeTime,
     ) {
         self.ask = ask;
-        self.note_check(outcome, late, now);
+        self.note_check(outcome, late, time);
     }
 
-    fn note_check(&mut self, outcome: Outcome, late: Option<LatePart>, now: u64) {
+    fn note_check(&mut self, outcome: Outcome, late: Option<LatePart>, time: ChargeTime) {
         self.late.extend(late);
-        self.settle(outcome, now);
+        self.settle(outcome, time);
     }
 
     fn is_asked(&self, admission: u32) -> bool {
@@ -289,10 +293,10 @@ impl Entry {
         policies.iter().any(|policy| self.is_of(Some(policy.name())))
     }
 
-    fn settle(&mut self, part: Outcome, now: u64) {
+    fn settle(&mut self, part: Outcome, time: ChargeTime) {
         // If one policy denies, none is charged.
         if part.is_charged() {
-            self.charge(self.ask.cost, &part, now);
+            self.charge(self.ask.cost, &part, time);
         }
         self.ask.report(&part);
         // Without readings, nobody knows where the counters stand, and the entry goes on telling what is known.
@@ -301,10 +305,11 @@ impl Entry {
         }
     }
 
-    /// Records that `cost` was charged by `now`, in the place that `part` tells.
-    pub(super) fn charge(&mut self, cost: u32, part: &Outcome, now: u64) {
+    /// Records that `cost` was charged, in the place that `part` tells.
+    pub(super) fn charge(&mut self, cost: u32, part: &Outcome, time: ChargeTime) {
+        let algorithm = self.ask.policy.algorithm;
         let mut until: SmallVec<[u64; 2]> =
-            part.readings().iter().map(|reading| now.saturating_add(micros(reading.reset))).collect();
+            part.readings().iter().map(|reading| time.until(algorithm, reading.reset)).collect();
         if self.is_charged() {
             for (until, earlier) in until.iter_mut().zip(&self.charged_until) {
                 *until = *earlier.min(until);

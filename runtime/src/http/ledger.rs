@@ -22,7 +22,7 @@ use crate::inline_string::InlineString;
 use crate::limiter::Limiter;
 use crate::policy::GiveBackIf;
 use crate::rate_limiter::RateLimiter;
-use crate::store::{Operation, Outcome};
+use crate::store::{ChargeTime, Operation, Outcome};
 
 /// How many entries are charged or given back in one call of the store: a handler may have made any number of checks.
 const MOST_AT_ONCE: usize = 32;
@@ -115,8 +115,9 @@ impl Ledger {
         });
         let mut result = Ok(());
         for asks in asks.chunks(MOST_AT_ONCE) {
+            let asked = self.limiter().clock.now_micros();
             match self.limiter().decide(Operation::Add, asks).await.outcome {
-                Ok(outcome) => self.note(Operation::Add, asks, outcome),
+                Ok(outcome) => self.note(Some(asked), asks, outcome),
                 Err(error) => result = result.and(Err(error)),
             }
         }
@@ -221,12 +222,12 @@ impl Ledger {
             ask.renounce(&late.check, late.first);
         }
         if !to_process.is_empty() {
-            self.note(Operation::GiveBack, &to_process, limiter.give_back_in_process(&to_process));
+            self.note(None, &to_process, limiter.give_back_in_process(&to_process));
         }
         let mut result = Ok(());
         for asks in to_store.chunks(MOST_AT_ONCE) {
             match limiter.give_back(asks).await {
-                Ok(outcome) => self.note(Operation::GiveBack, asks, outcome),
+                Ok(outcome) => self.note(None, asks, outcome),
                 Err(error) => {
                     // Of several, some may have been given back. A single one that the store was not asked for can be
                     // tried again.
@@ -249,17 +250,18 @@ impl Ledger {
         });
     }
 
-    /// Records in the entries what came of an operation.
-    fn note(&self, operation: Operation, asks: &[Ask<'_>], mut outcome: Outcome) {
-        let now = self.limiter().clock.now_micros();
+    /// Records in the entries what came of charging, if it was `asked` for then, or of giving back.
+    fn note(&self, asked: Option<u64>, asks: &[Ask<'_>], mut outcome: Outcome) {
+        let answered = self.limiter().clock.now_micros();
+        let time = asked.map(|asked| ChargeTime { asked, answered });
         self.with_entries(|entries| {
             for ask in asks {
                 let part = ask.part_of(&mut outcome);
-                let mut is_charged = operation == Operation::Add && !part.readings().is_empty();
+                let mut charge = time.filter(|_| !part.readings().is_empty());
                 for entry in entries.about_mut(ask) {
                     // Only one of them, if there are several.
-                    if std::mem::take(&mut is_charged) {
-                        entry.charge(ask.cost, &part, now);
+                    if let Some(time) = charge.take() {
+                        entry.charge(ask.cost, &part, time);
                     }
                     entry.update(&part);
                 }

@@ -22,8 +22,8 @@ use crate::in_force::Effective;
 use crate::key::Key;
 use crate::policy::Policy;
 use crate::rate_limiter::RateLimiter;
-use crate::store::Operation;
 use crate::store::remote::Concluded;
+use crate::store::{ChargeTime, Operation};
 
 /// An extractor that checks policies in a handler, for keys that only the handler knows: a name in the body, say.
 ///
@@ -203,8 +203,9 @@ impl RequestLimiter {
     /// Asks all of `asks` at once.
     async fn decide(&self, asks: Asks) -> Result<(), Denial> {
         let limiter = self.ledger.limiter();
+        let asked = limiter.clock.now_micros();
         let Concluded { outcome, late } = limiter.decide(Operation::Take, &asks).await;
-        let now = limiter.clock.now_micros();
+        let time = ChargeTime { asked, answered: limiter.clock.now_micros() };
         let mut outcome = match outcome {
             Ok(outcome) => outcome,
             Err(error) => {
@@ -229,7 +230,7 @@ impl RequestLimiter {
                 let late = late.as_ref().map(|check| LatePart::of(&ask, check, first));
                 first += ask.counter_count();
                 if is_told {
-                    entries.enter_checked(ask, part, late, now);
+                    entries.enter_checked(ask, part, late, time);
                 } else {
                     ask.report(&part);
                     entries.note_checked(ask.policy.name());

@@ -197,6 +197,9 @@ impl Part {
     /// part has the client's address there; and in place of an address, jobs and the like have texts of their own.
     fn misfit(&self, declared: &KeyPart) -> Option<&'static str> {
         match (declared, self) {
+            (KeyPart::Ip, Self::Text(text)) if text.parse::<IpAddr>().is_ok() => Some(
+                "the policy's key is an address there: write `text.parse::<IpAddr>()?`, since a text is another key",
+            ),
             (KeyPart::Header(_), Self::Text(_)) => {
                 Some("the policy's key has a header there: write `Key::header(value)`")
             }
@@ -335,6 +338,7 @@ mod tests {
         let narrow = || key().resource(&Method::GET, "/");
         for (policy, key, misfit) in [
             (plain, key(), None),
+            (plain, "192.0.2.7".into(), Some("write `text.parse::<IpAddr>()?`")),
             (plain, narrow(), Some("leave that out")),
             (plain, key().and("y"), Some("more parts")),
             (plain.key(PAIRS), key(), Some("add one with `Key::and`")),

@@ -1,13 +1,15 @@
 //! Quotas in configuration files: the text that [`Display`](std::fmt::Display) writes, and
 //! [`FromStr`](std::str::FromStr) reads.
 
-use serde::de::Error as _;
+use std::fmt;
+
+use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Quota, Quotas};
 
 macro_rules! as_text {
-    ($($quotas:ty),*) => {$(
+    ($($quotas:ty: $expected:literal),*) => {$(
         impl Serialize for $quotas {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -16,14 +18,30 @@ macro_rules! as_text {
 
         impl<'de> Deserialize<'de> for $quotas {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
-                text.parse().map_err(|error| D::Error::custom(format_args!("`{text}`: {error}")))
+                struct Text;
+
+                impl Visitor<'_> for Text {
+                    type Value = $quotas;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($expected)
+                    }
+
+                    fn visit_str<E: Error>(self, text: &str) -> Result<$quotas, E> {
+                        text.parse().map_err(|error| E::custom(format_args!("`{text}`: {error}")))
+                    }
+                }
+
+                deserializer.deserialize_str(Text)
             }
         }
     )*};
 }
 
-as_text!(Quota, Quotas);
+as_text!(
+    Quota: "a text such as `5 per minute`",
+    Quotas: "a text such as `5 per minute, 100 per hour`, or `unlimited`"
+);
 
 #[cfg(test)]
 mod tests {
@@ -44,5 +62,10 @@ mod tests {
     fn a_fault_says_what_to_write() {
         let error = serde_json::from_str::<Quota>(r#""5 a minute""#).unwrap_err().to_string();
         assert!(error.starts_with("`5 a minute`: a quota reads `5 per minute`"), "{error}");
+        let error = serde_json::from_str::<Quotas>("5").unwrap_err().to_string();
+        assert!(
+            error.contains("expected a text such as `5 per minute, 100 per hour`, or `unlimited`"),
+            "{error}"
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{DAY, HOUR, InvalidQuota, MINUTE, Quota, Quotas, SECOND};
+use super::{DAY, HOUR, InvalidQuota, MAX_WINDOW, MINUTE, Quota, Quotas, SECOND};
 
 /// The windows that have a name.
 const UNITS: [(&str, Duration); 4] = [("second", SECOND), ("minute", MINUTE), ("hour", HOUR), ("day", DAY)];
@@ -53,6 +53,14 @@ impl FromStr for Quota {
             }
             None => humantime::parse_duration(window).map_err(|_| FORM)?,
         };
+        if window < Duration::from_millis(1) || window > MAX_WINDOW {
+            return Err(InvalidQuota("a window lasts from 1 ms to 366 days: write `5 per 90s` or the like"));
+        }
+        if !window.subsec_nanos().is_multiple_of(1_000_000) {
+            return Err(InvalidQuota(
+                "a window is a whole number of milliseconds: write `5 per 1500ms` or the like",
+            ));
+        }
         Self::try_new(limit, window)
     }
 }

@@ -18,6 +18,7 @@
 
 pub(crate) mod backend;
 mod breaker;
+mod charge_time;
 pub(crate) mod fallback;
 mod memory;
 #[cfg(not(feature = "redis"))]
@@ -35,6 +36,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+pub(crate) use self::charge_time::ChargeTime;
 pub use self::memory::MemoryStore;
 #[cfg(not(feature = "redis"))]
 pub(crate) use self::no_redis::{LateCheck, Ticket};

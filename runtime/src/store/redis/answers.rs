@@ -186,9 +186,9 @@ impl Answers {
         self.decisions[group].passed.as_ref().copied()
     }
 
-    /// Returns how long at most a charge to a counter of a group counts after the answer; `index` is that of the counter
-    /// within its check.
-    pub(super) fn lasts(&self, group: usize, index: usize) -> Duration {
+    /// Returns how long it takes until a counter of a group is whole again; `index` is that of the counter within its
+    /// check.
+    pub(super) fn reset(&self, group: usize, index: usize) -> Duration {
         let standing = self.standings.get(self.decisions[group].first + index);
         standing.map_or(Duration::ZERO, |standing| Duration::from_micros(standing.reset))
     }

@@ -26,7 +26,7 @@ use super::silence::Silence;
 use crate::error::StoreError;
 #[cfg(feature = "redis-cluster")]
 use crate::store::recovery::Recovery;
-use crate::store::{Counter, Operation, Outcome};
+use crate::store::{ChargeTime, Counter, Operation, Outcome};
 
 /// The checks that wait for one server, and which connection serves them.
 pub(super) struct Lane {
@@ -226,11 +226,12 @@ impl Lane {
         true
     }
 
-    /// Gives `answers` to all that wait for `call`. If they have been told that it was late, gives back what they have
-    /// renounced since.
-    pub(super) fn answer(self: &Arc<Self>, call: &Call, answers: Answers) {
+    /// Gives `answers` to all that wait for `call`, which was sent when it was `asked`, by the limiter's clock. If they have
+    /// been told that it was late, gives back what they have renounced since.
+    pub(super) fn answer(self: &Arc<Self>, call: &Call, answers: Answers, asked: u64) {
         if let Err(Ok(answers)) = call.finish(Ok(answers)) {
-            for charged in call.late_charges().answer(answers, self.denials.now_micros()) {
+            let time = ChargeTime { asked, answered: self.denials.now_micros() };
+            for charged in call.late_charges().answer(answers, time) {
                 self.give_back(&charged);
             }
         }

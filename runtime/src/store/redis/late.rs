@@ -7,7 +7,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -17,7 +16,7 @@ use super::call::Call;
 use super::failure::Failure;
 use super::lane::Lane;
 use super::owned_counter::OwnedCounter;
-use crate::store::Counter;
+use crate::store::{ChargeTime, Counter};
 
 /// A check that was late.
 pub(crate) struct LateCheck {
@@ -39,8 +38,8 @@ pub(super) struct LateCharges(Mutex<Known>);
 /// What is known about them.
 #[derive(Default)]
 struct Known {
-    /// The answers, which may be those to a part of the call, and when they came, by the limiter's clock.
-    answered: Option<(Answers, u64)>,
+    /// The answers, which may be those to a part of the call, and when it was made.
+    answered: Option<(Answers, ChargeTime)>,
     /// The charges that are renounced, should they be made.
     renounced: Vec<Renounced>,
 }
@@ -84,8 +83,8 @@ impl LateCharges {
     fn renounce(&self, renounced: Renounced, now: u64) -> Vec<Renounced> {
         let mut known = self.0.lock();
         match &known.answered {
-            Some((answers, came)) if renounced.is_decided(answers) => {
-                charged(vec![renounced], answers, Duration::from_micros(now.saturating_sub(*came)))
+            Some((answers, time)) if renounced.is_decided(answers) => {
+                charged(vec![renounced], answers, *time, now)
             }
             _ => {
                 known.renounced.push(renounced);
@@ -94,27 +93,27 @@ impl LateCharges {
         }
     }
 
-    /// Records the answers, which come `now`, and returns what is renounced and charged.
-    pub(super) fn answer(&self, answers: Answers, now: u64) -> Vec<Renounced> {
+    /// Records the answers, which come now, and returns what is renounced and charged.
+    pub(super) fn answer(&self, answers: Answers, time: ChargeTime) -> Vec<Renounced> {
         let mut known = self.0.lock();
         let all = std::mem::take(&mut known.renounced);
         let (decided, undecided) = all.into_iter().partition(|renounced| renounced.is_decided(&answers));
         known.renounced = undecided;
-        let charged = charged(decided, &answers, Duration::ZERO);
-        known.answered = Some((answers, now));
+        let charged = charged(decided, &answers, time, time.answered);
+        known.answered = Some((answers, time));
         charged
     }
 }
 
-/// Returns what of `renounced` was charged, and still counts so long `after` the answers came. Checks that asked for the
-/// same are given back together.
-fn charged(renounced: Vec<Renounced>, answers: &Answers, after: Duration) -> Vec<Renounced> {
+/// Returns what of `renounced` was charged, and still counts `now`. Checks that asked for the same are given back together.
+fn charged(renounced: Vec<Renounced>, answers: &Answers, time: ChargeTime, now: u64) -> Vec<Renounced> {
     let mut charged: Vec<Renounced> = Vec::new();
     for mut renounced in renounced {
         let Place { group, before } = renounced.place;
         if answers.passed(group).is_ok_and(|passed| before < passed) {
             renounced.counters.retain_mut(|renounced| {
-                let lasts = answers.lasts(group, renounced.index).saturating_sub(after);
+                let reset = answers.reset(group, renounced.index);
+                let lasts = time.lasts(renounced.counter.lend().algorithm, reset, now);
                 renounced.counter.set_charge_lasts(lasts);
                 !lasts.is_zero()
             });

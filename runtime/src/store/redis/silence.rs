@@ -20,6 +20,11 @@ impl Silence {
         self.missed = 0;
     }
 
+    /// Whether the last call was answered, or is the first.
+    pub(super) fn is_over(&self) -> bool {
+        self.missed == 0
+    }
+
     /// Notes at `now` that a call that was `sent` then had no answer. Returns whether there were too many in a row.
     pub(super) fn missed(&mut self, sent: Instant, now: Instant) -> bool {
         if self.last.is_some_and(|last| sent < last) {
@@ -45,8 +50,9 @@ mod tests {
         for (sent, given_up) in [(0, 10), (1, 11), (9, 19), (20, 30)] {
             assert!(!silence.missed(after(sent), after(given_up)));
         }
+        assert!(!silence.is_over());
         silence.end();
-        assert!(!silence.missed(after(40), after(50)));
+        assert!(silence.is_over() && !silence.missed(after(40), after(50)));
         assert!(!silence.missed(after(50), after(60)));
         assert!(silence.missed(after(60), after(70)));
     }

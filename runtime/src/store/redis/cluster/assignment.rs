@@ -102,7 +102,7 @@ impl Cluster {
                     if is_of_this && assignment.is_complete() {
                         return Ok(assignment);
                     }
-                    let is_better = doubtful.as_ref().is_none_or(|(other_is, _)| is_of_this > *other_is);
+                    let is_better = doubtful.as_ref().is_none_or(|(other_is, _)| is_of_this && !other_is);
                     if is_better && (is_of_this || is_seed) {
                         doubtful = Some((is_of_this, assignment));
                     }

@@ -22,7 +22,7 @@
 //!   charge within a few seconds, stays charged until its window ends.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::future::{join, join_all};
 use parking_lot::Mutex;
@@ -35,7 +35,7 @@ use crate::store::fallback::policy_names;
 use crate::store::redis::answers::untouched;
 use crate::store::redis::failure::Failure;
 use crate::store::redis::owned_counter::OwnedCounter;
-use crate::store::{Counter, Operation, Outcome};
+use crate::store::{ChargeTime, Counter, Operation, Outcome};
 
 /// Applies `operation` to `counters`, with one call per policy. All operations but a take call all policies at
 /// once, and a failure for one policy does not keep the others from being done.
@@ -63,8 +63,7 @@ fn by_policy<'a, 'k>(counters: &'a [Counter<'k>]) -> Vec<&'a [Counter<'k>]> {
 /// A policy that has been charged.
 struct Charge {
     index: usize,
-    /// When its answer came, by the limiter's clock.
-    answered: u64,
+    time: ChargeTime,
 }
 
 /// What is known so far, shared by the task that takes and the caller that waits for it.
@@ -174,6 +173,7 @@ async fn charge_in_turn(
 ) -> (Vec<Charge>, Result<bool, Failure>) {
     let mut charged = Vec::new();
     for index in enforced {
+        let asked = cluster.denials.now_micros();
         let (answer, late) = if start.elapsed() < cluster.timeout {
             cluster.decide(Operation::Take, policies[index]).await
         } else {
@@ -190,7 +190,8 @@ async fn charge_in_turn(
                 if !is_taken {
                     return (charged, Ok(false));
                 }
-                charged.push(Charge { index, answered: cluster.denials.now_micros() });
+                let time = ChargeTime { asked, answered: cluster.denials.now_micros() };
+                charged.push(Charge { index, time });
             }
             Err(failure) => return (charged, Err(failure)),
         }
@@ -199,19 +200,21 @@ async fn charge_in_turn(
 }
 
 /// Gives a charge back, as far as it still counts, and notes where the policy stands then.
-async fn give_back(
+async fn give_back<'k>(
     cluster: &Arc<Cluster>,
-    policy: &[Counter<'_>],
+    policy: &[Counter<'k>],
     charge: Charge,
     progress: &Mutex<Progress>,
 ) {
-    let Charge { index, answered } = charge;
-    let since = Duration::from_micros(cluster.denials.now_micros().saturating_sub(answered));
-    let counters: SmallVec<[Counter<'_>; 2]> = {
+    let Charge { index, time } = charge;
+    let now = cluster.denials.now_micros();
+    let counters: SmallVec<[Counter<'k>; 2]> = {
         let progress = progress.lock();
         let readings = progress.answers[index].iter().flat_map(Outcome::readings);
-        let lasts = |reading: &Reading| reading.reset.saturating_sub(since);
-        policy.iter().zip(readings).map(|(counter, reading)| counter.charge_lasts(lasts(reading))).collect()
+        let returned = |(counter, reading): (&Counter<'k>, &Reading)| {
+            counter.charge_lasts(time.lasts(counter.algorithm, reading.reset, now))
+        };
+        policy.iter().zip(readings).map(returned).collect()
     };
     match cluster.decide(Operation::GiveBack, &counters).await.0 {
         // The policy had room.

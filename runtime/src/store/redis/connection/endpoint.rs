@@ -154,14 +154,14 @@ impl Endpoint {
             .map_err(|error| located(&self.address(), self.explained(error)))
     }
 
-    /// Returns the same error, with a hint if the server may want TLS: it hangs up then, since it understands nothing.
+    /// Returns the same error, with a hint if the server has hung up without a word, as one does that wants TLS.
     fn explained(&self, error: RedisError) -> RedisError {
         use io::ErrorKind::{ConnectionReset, UnexpectedEof};
         match io_error(&error) {
             Some(cause)
                 if self.is_plain_tcp() && [ConnectionReset, UnexpectedEof].contains(&cause.kind()) =>
             {
-                let hint = "if it wants TLS, write `rediss://`";
+                let hint = "if it wants TLS, write `rediss://`; a proxy that lacks some of Redis's commands won't do";
                 io::Error::new(cause.kind(), format!("{cause} before it was greeted; {hint}")).into()
             }
             _ => error,
@@ -211,7 +211,7 @@ pub(super) fn located(address: &str, error: RedisError) -> RedisError {
 }
 
 /// Returns the input or output error that this is, if it is one.
-fn io_error(error: &RedisError) -> Option<&io::Error> {
+pub(super) fn io_error(error: &RedisError) -> Option<&io::Error> {
     error.source()?.downcast_ref::<Arc<BoxedError>>()?.downcast_ref()
 }
 
