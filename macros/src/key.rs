@@ -165,7 +165,13 @@ impl Parse for Callback {
         if input.peek(Token![|]) || input.peek(Token![||]) || input.peek(Token![move]) {
             return input.parse().map(Self::Closure);
         }
-        input.parse().map(Self::Path)
+        let path: ExprPath = input.parse()?;
+        if input.peek(syn::token::Paren) && !path.path.is_ident("header") {
+            let name = path.to_token_stream().to_string().replace(' ', "");
+            let fault = format!("a function is given by its path: write `{name}`, without parentheses");
+            return Err(syn::Error::new(input.span(), fault));
+        }
+        Ok(Self::Path(path))
     }
 }
 

@@ -52,4 +52,7 @@ async fn a_header_twice() {}
 #[rate_limit(name = "both", per_minute = 5, key = (ip, global))]
 async fn one_and_all() {}
 
+#[rate_limit(name = "called", per_minute = 5, key = (ip, users::by_id()), skip_if = is_internal())]
+async fn functions_that_are_called() {}
+
 fn main() {}

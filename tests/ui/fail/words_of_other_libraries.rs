@@ -86,4 +86,10 @@ async fn per_user() {}
 #[rate_limit(name = "x", per_minute = 5, token_bucket)]
 async fn token_bucket() {}
 
+#[rate_limit(name = "x", per_minute = 5, trusted_proxies = ["10.0.0.0/8"])]
+async fn setting_of_the_limiter() {}
+
+#[rate_limit(name = "x", per_minute = 5, when = busy, quotas = tier, key_fn = user)]
+async fn functions() {}
+
 fn main() {}
