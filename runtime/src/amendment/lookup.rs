@@ -21,7 +21,7 @@ pub(super) fn setting(setting: &'static str, what: &str, fault: &str) -> BuildEr
 const ALIKE: f64 = 0.7;
 
 /// Returns how similar two names are, from 0 to 1. A single slip is one, however short they are.
-fn similarity(name: &str, other: &str) -> f64 {
+pub(super) fn similarity(name: &str, other: &str) -> f64 {
     if name.len() > 2 && strsim::damerau_levenshtein(name, other) <= 1 {
         return 1.0;
     }

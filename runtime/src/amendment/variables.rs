@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::FROM_ENV;
-use super::lookup::{setting, unknown};
+use super::lookup::{setting, similarity, unknown};
 use super::pending::Pending;
 use crate::error::BuildError;
 use crate::policy::Policy;
@@ -68,6 +68,12 @@ pub(super) fn amend(
     Ok(all_in_shadow)
 }
 
+/// Returns the setting of the builder that a variable is probably meant to be; `rest` is what follows the prefix in its
+/// name.
+fn meant(rest: &str) -> Option<&'static str> {
+    [KEY_PREFIX, TRUSTED_PROXIES, ALL_IN_SHADOW].into_iter().find(|setting| similarity(rest, setting) > 0.9)
+}
+
 /// Applies one variable; `rest` is what follows the prefix in its name.
 fn apply(
     pending: &mut Pending,
@@ -86,6 +92,10 @@ fn apply(
         {
             let suffixes: Vec<&str> = SUFFIXES.iter().map(|(suffix, _)| *suffix).collect();
             return Err(fault(&format!("after the name comes one of {}", suffixes.join(", "))));
+        }
+        if let Some(meant) = meant(rest) {
+            tracing::warn!(variable, "this variable is ignored: did you mean {prefix}{meant}?");
+            return Ok(());
         }
         tracing::warn!(
             variable,
@@ -161,6 +171,13 @@ mod tests {
 
     fn fault(variables: &[(&str, &str)]) -> String {
         env(variables).expect_err("it is faulty").to_string()
+    }
+
+    #[test]
+    fn a_setting_with_a_slip_is_understood() {
+        assert_eq!(meant("TRUSTED_PROXY"), Some(TRUSTED_PROXIES));
+        assert_eq!(meant("KEY_PREFX"), Some(KEY_PREFIX));
+        assert_eq!(meant("SEARCH"), None);
     }
 
     #[test]

@@ -62,15 +62,6 @@ impl Backend {
         }
     }
 
-    /// Whether it reconnects by itself, part by part, so that a failure says nothing about the rest.
-    pub(super) fn mends_itself(&self) -> bool {
-        match self {
-            #[cfg(feature = "redis-cluster")]
-            Self::Cluster(_) => true,
-            _ => false,
-        }
-    }
-
     /// Whether a part of it that comes back without a probe is known to be away.
     pub(super) fn is_away(&self) -> bool {
         match self {
@@ -87,11 +78,6 @@ impl Backend {
             Self::Redis(store) => store.is_lost(),
             _ => false,
         }
-    }
-
-    /// Whether each check is a call that can fail. If not, the store itself reports too many failures.
-    pub(super) fn counts_checks(&self) -> bool {
-        matches!(self, Self::Custom(_))
     }
 
     pub(super) async fn close(&self) {

@@ -97,22 +97,24 @@ impl Breaker {
         self: &Arc<Self>,
         result: Result<Outcome, StoreError>,
     ) -> Result<Outcome, StoreError> {
-        match &result {
-            Ok(_) => {
-                // Read first, so that not each success is a contended write.
-                if self.failures.load(Ordering::Relaxed) > 0 {
-                    self.failures.store(0, Ordering::Relaxed);
-                }
-            }
+        match (&self.backend, &result) {
+            // It reconnects by itself, part by part, so that a failure says nothing about the rest.
+            #[cfg(feature = "redis-cluster")]
+            (Backend::Cluster(_), _) => {}
             // Only a probe brings a connection back.
-            Err(error @ StoreError::Unreachable(_)) if !self.backend.mends_itself() => self.open(error),
-            Err(error @ StoreError::Timeout(_)) if self.backend.counts_checks() => {
+            (_, Err(error @ StoreError::Unreachable(_))) => self.open(error),
+            (Backend::Custom(_), Err(error @ StoreError::Timeout(_))) => {
                 if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_FAILURES {
                     self.open(error);
                 }
             }
-            // The store has answered, or reports by itself that it does not.
-            Err(_) => self.failures.store(0, Ordering::Relaxed),
+            // The store has answered, or reports by itself that it does not. Read first, so that not each success is a
+            // contended write.
+            _ => {
+                if self.failures.load(Ordering::Relaxed) > 0 {
+                    self.failures.store(0, Ordering::Relaxed);
+                }
+            }
         }
         result
     }
@@ -237,5 +239,28 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert!(!breaker.is_away() && breaker.probing.take_if(is_open).is_none());
+    }
+
+    /// Otherwise whoever is woken by an outage would be woken for ever.
+    #[test]
+    fn an_outage_ends_with_the_runtime_that_has_probed_the_store() {
+        let breaker = Breaker::of(Backend::Custom(Box::new(MemoryStore::new(1))));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async { breaker.open(&StoreError::Closed) });
+        assert!(breaker.is_away());
+        drop(runtime);
+        assert!(!breaker.is_away() && breaker.ensure_usable().is_ok());
+    }
+
+    #[test]
+    fn only_answers_that_are_late_in_a_row_open_it() {
+        let breaker = Breaker::of(Backend::Custom(Box::new(MemoryStore::new(1))));
+        let note = |error: StoreError| {
+            let _ = breaker.noted(Err(error));
+            breaker.is_away()
+        };
+        let late = || StoreError::Timeout(std::time::Duration::ZERO);
+        assert!(![late(), late(), StoreError::Refused("no".into()), late(), late()].into_iter().any(note));
+        assert!(note(late()));
     }
 }

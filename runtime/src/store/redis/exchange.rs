@@ -207,10 +207,10 @@ impl<'a> Exchange<'a> {
     /// that can be done.
     async fn load_lost_scripts(&mut self) -> RedisResult<()> {
         let has_lost = self.unsettled.iter().any(|flight| flight.question.has_lost_script());
-        match self.unsettled.iter().map(|flight| flight.deadline).max() {
-            Some(latest) if has_lost => {
+        match self.unsettled.iter().map(|flight| flight.deadline).min() {
+            Some(first) if has_lost => {
                 let loading = self.session.lane.scripts().load(self.wire);
-                timeout_at(latest.into(), loading).await.unwrap_or(Ok(()))
+                timeout_at(first.into(), loading).await.unwrap_or(Ok(()))
             }
             _ => Ok(()),
         }
