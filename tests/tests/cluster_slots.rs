@@ -1,8 +1,8 @@
 //! Tests of a cluster whose slots move, or belong to nobody: keys are followed, and charged once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum_rate_limit::{ManualClock, Policy};
+use axum_rate_limit::{ManualClock, Policy, RateLimiter};
 use tests::{Log, RedisCluster, RedisServer, built, recovered};
 
 /// How long anything may take; a loaded machine is slow.
@@ -36,12 +36,9 @@ async fn a_slot_that_nobody_has_is_no_matter_of_the_others() {
     assert_eq!(log.lines_with("WARN", &[]), [""; 0]);
 }
 
-/// Such a node says that nobody has its former slots, and not who has them now.
-#[tokio::test]
-async fn a_node_that_was_removed_is_left_though_it_goes_on_running() {
-    const MANY: Policy = Policy::new("many").per_hour(1_000_000);
-    let cluster = RedisCluster::start().await;
-    let limiter = built(|| cluster.settings().timeout(PATIENCE)).await;
+/// Gives all slots of the first node to the second one, and removes the first from the cluster, as `redis-cli` does. It
+/// goes on running.
+async fn remove_first(cluster: &RedisCluster) {
     let [removed, heir, other] = cluster.nodes() else { panic!("it has three masters") };
     let nodes: String = removed.call(&["CLUSTER", "NODES"]).await;
     let own = nodes.lines().find(|node| node.contains("myself")).expect("it knows itself");
@@ -60,12 +57,50 @@ async fn a_node_that_was_removed_is_left_though_it_goes_on_running() {
         node.until(&["CLUSTER", "INFO"], |info| info.contains("cluster_state:ok")).await;
         let () = node.call(&["CLUSTER", "FORGET", id]).await;
     }
-    let () = removed.call(&["CLUSTER", "RESET"]).await;
+    let () = removed.call(&["CLUSTER", "RESET", "HARD"]).await;
+}
+
+/// Such a node says that nobody has its former slots, and not who has them now.
+#[tokio::test]
+async fn a_node_that_was_removed_is_left_though_it_goes_on_running() {
+    const MANY: Policy = Policy::new("many").per_hour(1_000_000);
+    let cluster = RedisCluster::start().await;
+    let limiter = built(|| cluster.settings().timeout(PATIENCE)).await;
+    remove_first(&cluster).await;
     for key in 0..60 {
         let _ = recovered(&limiter, &MANY, &key.to_string()).await;
     }
+    let [_, heir, other] = cluster.nodes() else { panic!("it has three masters") };
     assert_eq!(heir.keys().await.len() + other.keys().await.len(), 60);
     assert!(!limiter.is_degraded());
+}
+
+/// Such a node redirects to nodes of its new cluster.
+#[tokio::test]
+async fn a_node_that_has_joined_another_cluster_is_not_followed_there() {
+    const MANY: Policy = Policy::new("many").per_hour(1_000_000);
+    let (cluster, another) = (RedisCluster::start().await, RedisCluster::start().await);
+    // The seed is a node that stays.
+    let [removed, heir, other] = cluster.nodes() else { panic!("it has three masters") };
+    let limiter = built(|| RateLimiter::builder().redis_cluster([heir.url()]).timeout(PATIENCE)).await;
+    remove_first(&cluster).await;
+    let port = another.nodes()[0].port().to_string();
+    let () = removed.call(&["CLUSTER", "MEET", "127.0.0.1", &port]).await;
+    removed.until(&["CLUSTER", "INFO"], |info| info.contains("cluster_state:ok")).await;
+    let start = Instant::now();
+    for round in 0.. {
+        for key in 0..60 {
+            let _ = recovered(&limiter, &MANY, &format!("{round}.{key}")).await;
+        }
+        let keys = [heir.keys().await, other.keys().await].concat();
+        let counted = keys.iter().filter(|key| key.contains(&format!("{{many::{round}.")));
+        // Some may be counted in the other cluster before the slots have been asked for again.
+        if counted.count() == 60 {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "it counts in the other cluster");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// The move of a key's slot from the node that keeps the key to another.
