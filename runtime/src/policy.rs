@@ -300,7 +300,7 @@ impl Policy {
     /// between the limiter and the handler. A denial by this policy was not charged in the first place.
     ///
     /// Nothing is given back of a charge that no longer counts, since its window has ended or the bucket has been refilled
-    /// meanwhile. So a client that holds requests open saves nothing up.
+    /// meanwhile. So a client that holds requests open saves nothing up (of a token bucket, see SECURITY.md).
     ///
     /// A charge stays if the client disconnects before there is a response, or if the store fails to give it back.
     /// If the store counted the request too late to decide it, its charge is given back once it answers, within five

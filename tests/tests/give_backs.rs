@@ -12,7 +12,8 @@ use axum::response::Response;
 use axum::routing::get;
 use axum::{Router, http::StatusCode};
 use axum_rate_limit::{
-    Algorithm, Builder, Charge, Error, Headers, Key, KeyPart, ManualClock, Policy, RateLimiter, rate_limit,
+    Algorithm, Builder, Charge, Denial, Error, Headers, Key, KeyPart, ManualClock, Policy, RateLimiter,
+    RequestLimiter, rate_limit,
 };
 use futures_util::future::join_all;
 use tests::{App, Instances, Log, RedisServer, built, on_both_stores};
@@ -25,6 +26,8 @@ on_both_stores!(
     an_answer_gives_back_what_it_does_not_count,
     what_an_answer_gives_back_is_of_one_policy,
     one_charge_of_several,
+    what_is_charged_at_different_times_is_given_back,
+    what_is_charged_twice_under_one_key_is_given_back,
 );
 
 #[rate_limit(name = "charged", per_minute = 10)]
@@ -348,5 +351,79 @@ async fn what_still_counts_is_given_back_and_no_more() {
         assert_eq!(service.app.statuses("/fixed", 1).await, [503]);
         service.release(held).await;
         assert_eq!(service.app.statuses("/fixed", 3).await, [401, 401, 503]);
+    }
+}
+
+const OF_EACH_ALGORITHM: [Policy; 4] = [
+    Policy::new("repeated-fixed").per_hour(100),
+    Policy::new("repeated-sliding").per_hour(100).algorithm(Algorithm::SlidingWindow),
+    Policy::new("repeated-log").per_hour(100).algorithm(Algorithm::SlidingLog),
+    Policy::new("repeated-bucket").per_hour(100).algorithm(Algorithm::TokenBucket { burst: None }),
+];
+
+fn repeated(number: usize) -> Policy {
+    OF_EACH_ALGORITHM[number].key(&[KeyPart::Global]).give_back_if(succeeded)
+}
+
+/// Checks one key again and again, and charges it once more.
+async fn repeat(limiter: RequestLimiter, charge: Charge, Path(number): Path<usize>) -> Result<(), Denial> {
+    for _ in 0..5 {
+        limiter.check(&repeated(number), Key::global()).await?;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    charge.add(7).await.expect("it is charged");
+    Ok(())
+}
+
+async fn what_is_charged_at_different_times_is_given_back(limiter: Instances) {
+    let app = App::serve(Router::new().route("/{number}", get(repeat)).layer(limiter.clone())).await;
+    for (number, policy) in OF_EACH_ALGORITHM.iter().enumerate() {
+        let answer = app.get(&format!("/{number}")).await;
+        assert_eq!((answer.status, answer.parameter("r")), (StatusCode::OK, Some(100)), "{policy:?}");
+        let left = limiter.peek(policy, Key::global()).await.expect("a decision").remaining();
+        assert_eq!(left, 100, "{policy:?}");
+    }
+}
+
+macro_rules! checked_by_attribute_and_handler {
+    ($($policy:ident $handler:ident $name:literal $algorithm:expr;)*) => {$(
+        const $policy: Policy = Policy::new($name)
+            .per_hour(100)
+            .key(&[KeyPart::Global])
+            .algorithm($algorithm)
+            .give_back_if(succeeded);
+
+        #[rate_limit(policy = $policy)]
+        async fn $handler(limiter: RequestLimiter) -> Result<(), Denial> {
+            limiter.check_with_cost(&$policy, Key::global(), 4).await
+        }
+    )*};
+}
+
+checked_by_attribute_and_handler!(
+    TWICE_FIXED twice_fixed "twice-fixed" Algorithm::FixedWindow;
+    TWICE_SLIDING twice_sliding "twice-sliding" Algorithm::SlidingWindow;
+    TWICE_LOG twice_log "twice-log" Algorithm::SlidingLog;
+    TWICE_BUCKET twice_bucket "twice-bucket" Algorithm::TokenBucket { burst: None };
+);
+
+/// The two charges are given back in one call, to one counter.
+async fn what_is_charged_twice_under_one_key_is_given_back(limiter: Instances) {
+    let router = Router::new()
+        .route("/fixed", get(twice_fixed))
+        .route("/sliding", get(twice_sliding))
+        .route("/log", get(twice_log))
+        .route("/bucket", get(twice_bucket));
+    let app = App::serve(router.layer(limiter.clone())).await;
+    for (path, policy) in [
+        ("/fixed", &TWICE_FIXED),
+        ("/sliding", &TWICE_SLIDING),
+        ("/log", &TWICE_LOG),
+        ("/bucket", &TWICE_BUCKET),
+    ] {
+        let answer = app.get(path).await;
+        assert_eq!((answer.status, answer.parameter("r")), (StatusCode::OK, Some(100)), "{path}");
+        let left = limiter.peek(policy, Key::global()).await.expect("a decision").remaining();
+        assert_eq!(left, 100, "{path}");
     }
 }

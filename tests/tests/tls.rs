@@ -72,7 +72,7 @@ async fn tls_where_there_is_none_is_told_and_the_reverse() {
         RateLimiter::builder().redis(url).redis_tls(tls.clone())
     })
     .await;
-    assert!(error.contains("not answer in TLS") && error.contains("write `redis://`"), "{error}");
+    assert!(error.contains("the server is there, but has") && error.contains("write `redis://`"), "{error}");
     let url = server.url("127.0.0.1").replace("rediss://", "redis://");
     let error = refusal(|| RateLimiter::builder().redis(&url)).await;
     assert!(error.contains("before it was greeted; if it wants TLS, write `rediss://`"), "{error}");

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::checks::Checks;
+use super::holdings::{Charged, Holding, Holdings};
 use crate::ask::Ask;
 use crate::decision::Decision;
 use crate::policy::Policy;
@@ -22,12 +22,9 @@ pub(super) struct Entry {
     /// What the store answered; `None` until then.
     outcome: Option<Outcome>,
     /// How much of the policy's quotas this request holds.
-    pub(super) charged: Charged,
-    /// Until when that counts under each quota, by the limiter's clock. Of several charges, it is the time of the one that
-    /// counts the shortest.
-    charged_until: SmallVec<[u64; 2]>,
+    holdings: Holdings,
     /// The store's checks that missed their deadlines, if this entry was decided without the store because of that.
-    /// What they may have charged are the same units as `charged.in_process`, which stood in for them.
+    /// What they may have charged are the same units as were charged in this process, which stood in for them.
     late: Vec<LatePart>,
     /// The admission that it belongs to: policies of one admission are asked together. 0 if a handler has checked it by
     /// itself.
@@ -49,16 +46,6 @@ impl LatePart {
     pub(super) fn of(ask: &Ask<'_>, check: &Arc<LateCheck>, first: usize) -> Self {
         Self { check: Arc::clone(check), first, charged: ask.cost }
     }
-}
-
-/// How much a request holds, by where it was charged. If the store goes away or comes back meanwhile, it may hold
-/// some in both places.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Charged {
-    /// In the limiter's store.
-    pub(super) in_store: u32,
-    /// In this process, while the store was away.
-    pub(super) in_process: u32,
 }
 
 /// The entries, in the order in which their policies were asked.
@@ -230,17 +217,6 @@ impl Entries {
     }
 }
 
-impl Charged {
-    /// Takes out `cost`, or as much as there is: first from the store, which all share, then from this process.
-    fn take(&mut self, cost: u32) -> Self {
-        let in_store = cost.min(self.in_store);
-        let in_process = (cost - in_store).min(self.in_process);
-        self.in_store -= in_store;
-        self.in_process -= in_process;
-        Self { in_store, in_process }
-    }
-}
-
 /// Gives each entry its part of the outcome.
 #[inline(never)] // most requests ask one policy
 fn settle_each(entries: &mut [Entry], mut outcome: Outcome, time: ChargeTime) {
@@ -252,8 +228,7 @@ fn settle_each(entries: &mut [Entry], mut outcome: Outcome, time: ChargeTime) {
 
 impl Entry {
     fn new(ask: Ask<'static>, admission: u32) -> Self {
-        let (charged, charged_until) = (Charged::default(), SmallVec::new());
-        Self { ask, outcome: None, charged, charged_until, late: Vec::new(), admission }
+        Self { ask, outcome: None, holdings: Holdings::default(), late: Vec::new(), admission }
     }
 
     /// Makes the entry of what a handler has checked by itself.
@@ -307,18 +282,13 @@ impl Entry {
 
     /// Records that `cost` was charged, in the place that `part` tells.
     pub(super) fn charge(&mut self, cost: u32, part: &Outcome, time: ChargeTime) {
-        let algorithm = self.ask.policy.algorithm;
-        let mut until: SmallVec<[u64; 2]> =
-            part.readings().iter().map(|reading| time.until(algorithm, reading.reset)).collect();
-        if self.is_charged() {
-            for (until, earlier) in until.iter_mut().zip(&self.charged_until) {
-                *until = *earlier.min(until);
-            }
-        }
-        self.charged_until = until;
-        let Charged { in_store, in_process } = &mut self.charged;
-        let charged = if part.is_degraded() { in_process } else { in_store };
-        *charged = charged.saturating_add(cost);
+        let Ask { policy, .. } = &self.ask;
+        self.holdings.add(cost, part, time, policy.algorithm, self.ask.quotas());
+    }
+
+    /// Puts back what the store was not asked to take.
+    pub(super) fn put_back(&mut self, ask: &Ask<'_>, now: u64) {
+        self.holdings.put_back(ask.cost, ask.charge_lasts.as_deref().unwrap_or_default(), now);
     }
 
     /// Returns an ask for `cost` under the same policy and key, unless `cost` is 0.
@@ -326,11 +296,9 @@ impl Entry {
         (cost > 0).then(|| Ask { cost, ..self.ask.clone() })
     }
 
-    /// Returns an ask to give `cost` back `now`, unless it is 0.
-    pub(super) fn ask_to_return(&self, cost: u32, now: u64) -> Option<Ask<'static>> {
-        let lasts = |until: &u64| Duration::from_micros(until.saturating_sub(now));
-        let charge_lasts = Some(self.charged_until.iter().map(lasts).collect());
-        self.ask_for(cost).map(|ask| Ask { charge_lasts, ..ask })
+    /// Returns an ask to give `cost` of a holding back `now`, unless it is 0.
+    pub(super) fn ask_to_return(&self, cost: u32, holding: &Holding, now: u64) -> Option<Ask<'static>> {
+        self.ask_for(cost).map(|ask| Ask { charge_lasts: Some(holding.lasts(now)), ..ask })
     }
 
     /// Whether the request may hold some of the policy's quotas.
@@ -341,16 +309,17 @@ impl Entry {
     /// Returns how much the request holds of the policy's quotas, as far as that is known.
     pub(super) fn held(&self) -> u32 {
         let late = self.late.iter().fold(0_u32, |sum, late| sum.saturating_add(late.charged));
-        self.charged.in_store.saturating_add(self.charged.in_process.max(late))
+        let Charged { in_store, in_process } = self.holdings.sum();
+        in_store.saturating_add(in_process.max(late))
     }
 
     /// Takes `cost` out of the charges, or as much as there is. What is not taken from the store is also taken from
     /// what the store may have charged after the deadline, and these parts are returned with their amounts.
-    pub(super) fn take(&mut self, cost: u32) -> (Charged, Vec<(LatePart, u32)>) {
-        let charged = self.charged.take(cost);
+    pub(super) fn take(&mut self, cost: u32) -> (SmallVec<[Holding; 1]>, Vec<(LatePart, u32)>) {
+        let holdings = self.holdings.take(cost);
         // What the request still holds in this process includes what was late.
-        let mut kept = self.charged.in_process;
-        let mut wanted = cost - charged.in_store;
+        let mut kept = self.holdings.sum().in_process;
+        let mut wanted = cost - holdings.iter().map(|holding| holding.charged.in_store).sum::<u32>();
         let mut taken = Vec::new();
         for late in &mut self.late {
             let part = wanted.min(late.charged.saturating_sub(kept));
@@ -359,7 +328,7 @@ impl Entry {
             wanted -= part;
             taken.push((late.clone(), part));
         }
-        (charged, taken)
+        (holdings, taken)
     }
 
     /// Whether this is the entry of `policy`; always true if that is `None`.

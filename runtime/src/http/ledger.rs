@@ -14,7 +14,8 @@ use smallvec::SmallVec;
 
 use super::Answers;
 use super::decisions::NoLayer;
-use super::entries::{Charged, Entries, Entry, LatePart};
+use super::entries::{Entries, Entry, LatePart};
+use super::holdings::Charged;
 use super::policy_functions;
 use crate::ask::Ask;
 use crate::error::StoreError;
@@ -204,9 +205,12 @@ impl Ledger {
             for entry in entries.decided_mut().rev() {
                 let cost = cost(entry);
                 // Taken out at once, so that no other call gives it back meanwhile.
-                let (Charged { in_store, in_process }, late) = entry.take(cost);
-                returned.to_store.extend(entry.ask_to_return(in_store, now));
-                returned.to_process.extend(entry.ask_to_return(in_process, now));
+                let (holdings, late) = entry.take(cost);
+                for holding in holdings {
+                    let Charged { in_store, in_process } = holding.charged;
+                    returned.to_store.extend(entry.ask_to_return(in_store, &holding, now));
+                    returned.to_process.extend(entry.ask_to_return(in_process, &holding, now));
+                }
                 let late = late.into_iter().filter_map(|(late, cost)| Some((late, entry.ask_for(cost)?)));
                 returned.late.extend(late);
             }
@@ -243,9 +247,10 @@ impl Ledger {
 
     /// Puts back into the entry what the store was not asked to take.
     fn put_back(&self, ask: &Ask<'_>) {
+        let now = self.limiter().clock.now_micros();
         self.with_entries(|entries| {
             if let Some(entry) = entries.about_mut(ask).next() {
-                entry.charged.in_store = entry.charged.in_store.saturating_add(ask.cost);
+                entry.put_back(ask, now);
             }
         });
     }

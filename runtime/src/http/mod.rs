@@ -17,6 +17,7 @@ mod entries;
 mod faults;
 mod fields;
 mod guard;
+mod holdings;
 mod identity;
 mod layer;
 mod ledger;

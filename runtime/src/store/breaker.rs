@@ -209,11 +209,12 @@ impl Drop for Prober {
     fn drop(&mut self) {
         if let Some(breaker) = self.breaker.upgrade() {
             breaker.probing.end_with(self.turn, || {
-                breaker.failures.store(0, Ordering::Relaxed);
-                breaker.is_open.store(false, Ordering::Relaxed);
+                // Before the breaker is closed, or it would end the outage of a check that opens it again.
                 if !breaker.is_closed.load(Ordering::Relaxed) {
                     breaker.outage.end();
                 }
+                breaker.failures.store(0, Ordering::Relaxed);
+                breaker.is_open.store(false, Ordering::Relaxed);
             });
         }
     }

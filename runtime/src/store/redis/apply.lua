@@ -207,7 +207,7 @@ log.left = fixed.left
 function log.reset(c)
   if c.used == 0 then return 0 end
   local newest = call('ZRANGE', c.key, -1, -1, 'WITHSCORES')
-  return tonumber(newest[2]) + c.window - now()
+  return newest[2] and tonumber(newest[2]) + c.window - now() or 0
 end
 
 function log.wait(c)
@@ -312,8 +312,16 @@ local function decide(count, counters)
     end
   end
   if op ~= TAKE then passed = 0 end
-  for _, c in ipairs(counters) do
+  -- A request may give back what it was charged at different times. Then a counter comes more than once in its check, and
+  -- each time it is looked at again.
+  local latest, earlier = {}, {}
+  for i, c in ipairs(counters) do
     if op == ADD or op == GIVE_BACK then
+      if latest[c.key] then
+        earlier[#earlier + 1] = latest[c.key]
+        c.algorithm.look(c)
+      end
+      latest[c.key] = i
       c.wait = wait(c, count)
       if c.cost > 0 then
         if op == ADD then c.algorithm.charge(c, c.cost) else c.algorithm.give_back(c) end
@@ -324,6 +332,12 @@ local function decide(count, counters)
       if times > 0 and c.cost > 0 then c.algorithm.charge(c, times * c.cost) end
     end
     if fault then return end
+  end
+  for _, i in ipairs(earlier) do
+    local c = counters[i]
+    c.algorithm.look(c)
+    if fault then return end
+    c.left = c.algorithm.left(c)
   end
   say(passed)
   for _, c in ipairs(counters) do

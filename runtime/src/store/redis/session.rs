@@ -60,11 +60,13 @@ impl Session {
     /// Adds a call to `requests`. Returns `None` if it is late already: it would count, and nobody would know.
     ///
     /// While the server answers, checks that had to wait until they are sent have waited for this process, whose threads
-    /// are busy or blocked. That is not to be taken for a server that is away, so they have a tenth of the timeout left.
+    /// are busy or blocked. That is not to be taken for a server that is away, so they have a tenth of the
+    /// timeout left, or what an answer takes.
     pub(super) fn depart(&mut self, requests: &mut Requests, unsent: UnsentCall) -> Option<Flight> {
         let UnsentCall { batch, call, since } = unsent;
         let (sent, timeout) = (Instant::now(), self.lane.timeout());
-        let grace = if self.silence.is_over() { timeout / 10 } else { Duration::ZERO };
+        let travels = || 2 * self.pace.distance.far().unwrap_or_default();
+        let grace = if self.silence.is_over() { (timeout / 10).max(travels()) } else { Duration::ZERO };
         let deadline = (since + timeout).max(sent + grace);
         if sent >= deadline {
             let _ = call.0.finish(Err(self.late()));

@@ -76,8 +76,8 @@ impl Cluster {
     /// asked `at_once`.
     ///
     /// A node that has been removed from the cluster may go on running, and become part of another one. So an answer that
-    /// leaves slots to nobody is taken only if no other node knows better, and so is one that names none of the nodes known
-    /// so far, which has to come from a seed besides.
+    /// leaves slots to nobody is taken only if no other node knows better, unless one is asked at a time. And so is one that
+    /// names none of the nodes known so far, which has to come from a seed besides.
     pub(super) async fn assignment(&self, mut at_once: usize) -> Result<Assignment, Failure> {
         let topology = self.topology();
         let mut nodes: Vec<(Endpoint, bool)> = self.seeds.iter().map(|seed| (seed.clone(), true)).collect();
@@ -100,6 +100,10 @@ impl Cluster {
                 Ok(Some(Ok((Ok(assignment), is_seed)))) => {
                     let is_of_this = assignment.is_of(topology.ids());
                     if is_of_this && assignment.is_complete() {
+                        return Ok(assignment);
+                    }
+                    // Whatever is missing has been missing for long.
+                    if is_of_this && at_once == 1 {
                         return Ok(assignment);
                     }
                     let is_better = doubtful.as_ref().is_none_or(|(other_is, _)| is_of_this && !other_is);

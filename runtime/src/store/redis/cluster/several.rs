@@ -27,6 +27,7 @@ use std::time::Instant;
 use futures_util::future::{join, join_all};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+use tokio::sync::oneshot;
 
 use super::Cluster;
 use crate::algorithm::Reading;
@@ -83,17 +84,21 @@ impl Progress {
 }
 
 async fn take(cluster: &Arc<Cluster>, counters: &[Counter<'_>]) -> Result<Outcome, Failure> {
-    let (start, asked) = (Instant::now(), cluster.denials.now_micros());
+    let asked = cluster.denials.now_micros();
     let policies = by_policy(counters);
     let progress = Arc::new(Mutex::new(Progress { verdict: None, answers: vec![None; policies.len()] }));
     let owned: Vec<OwnedCounter> = counters.iter().map(OwnedCounter::from).collect();
+    let (begins, begun) = oneshot::channel();
     let task = tokio::spawn({
         let (cluster, progress) = (Arc::clone(cluster), Arc::clone(&progress));
         async move {
+            let _ = begins.send(());
             let counters: Vec<Counter<'_>> = owned.iter().map(OwnedCounter::lend).collect();
-            take_in_turn(&cluster, &by_policy(&counters), start, &progress).await;
+            take_in_turn(&cluster, &by_policy(&counters), Instant::now(), &progress).await;
         }
     });
+    // What it waits for until then is this process, and not the cluster.
+    let _ = begun.await;
     let ended = tokio::time::timeout(cluster.timeout, task).await;
     let mut progress = progress.lock();
     // A task that has ended without a verdict was dropped with its runtime.

@@ -28,12 +28,14 @@ pub(super) enum Tls {}
 /// After how long without a connection the next address of a host is tried as well, as in RFC 8305, section 5.
 const DELAY: Duration = Duration::from_millis(250);
 
-/// How long before the deadline a server is said not to speak TLS.
+/// How long before the deadline a server is said not to answer.
 #[cfg(feature = "redis-tls")]
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
 #[cfg(feature = "redis-tls")]
-const NO_TLS: &str = "the server is there, but does not answer in TLS; if it has none, write `redis://`";
+const NO_TLS: &str = "the server is there, but has no TLS: write `redis://`";
+#[cfg(feature = "redis-tls")]
+const SILENT: &str = "the server is there, but has not answered to TLS yet: it is busy, or has none, and then write `redis://`";
 
 /// Opens a stream to the server at `address`, and returns what `greet` makes of it before the deadline.
 pub(super) async fn open<T, F>(
@@ -128,8 +130,9 @@ async fn over_tls(stream: TcpStream, host: String, tls: Tls, deadline: Instant) 
     // the handshake ends before the deadline does.
     match timeout_at(deadline - LAST_WORDS, tls.connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(Box::pin(stream)),
-        Ok(Err(error)) if !is_no_tls(&error) => Err(error),
-        Ok(Err(_)) | Err(_) => Err(io::Error::new(io::ErrorKind::InvalidData, NO_TLS)),
+        Ok(Err(error)) if is_no_tls(&error) => Err(io::Error::new(io::ErrorKind::InvalidData, NO_TLS)),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(io::Error::new(io::ErrorKind::InvalidData, SILENT)),
     }
 }
 

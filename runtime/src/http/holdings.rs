@@ -1,0 +1,124 @@
+//! How much a request holds of a policy's quotas, and until when that counts.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::algorithm::Algorithm;
+use crate::clock::micros;
+use crate::quota::Quota;
+use crate::store::{ChargeTime, Outcome};
+
+/// How many charges of different times are told apart. A handler may have made any number of checks.
+const MOST: usize = 32;
+
+/// An amount, by where it was charged. If the store goes away or comes back meanwhile, a request may hold some in both
+/// places.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Charged {
+    /// In the limiter's store.
+    pub(super) in_store: u32,
+    /// In this process, while the store was away.
+    pub(super) in_process: u32,
+}
+
+/// What was charged at one time.
+#[derive(Clone, Debug)]
+pub(super) struct Holding {
+    pub(super) charged: Charged,
+    /// Until when it counts under each quota, by the limiter's clock.
+    until: SmallVec<[u64; 2]>,
+}
+
+/// The charges of a request under one policy and key, the latest last.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Holdings(SmallVec<[Holding; 1]>);
+
+impl Holding {
+    /// Returns how long it still counts `now` under each quota.
+    pub(super) fn lasts(&self, now: u64) -> Box<[Duration]> {
+        self.until.iter().map(|until| Duration::from_micros(until.saturating_sub(now))).collect()
+    }
+
+    /// Adds what was charged later. It all counts only until the first of both ends.
+    fn absorb(&mut self, later: &Self) {
+        let Charged { in_store, in_process } = &mut self.charged;
+        *in_store = in_store.saturating_add(later.charged.in_store);
+        *in_process = in_process.saturating_add(later.charged.in_process);
+        for (until, later) in self.until.iter_mut().zip(&later.until) {
+            *until = *later.min(until);
+        }
+    }
+
+    /// Whether both were charged to the same windows.
+    fn shares_windows_with(&self, other: &Self, algorithm: Algorithm, quotas: &[Quota]) -> bool {
+        let has_windows = matches!(algorithm, Algorithm::FixedWindow | Algorithm::SlidingWindow);
+        let is_same = |((one, other), quota): ((&u64, &u64), &Quota)| {
+            one.abs_diff(*other) < quota.window_millis() * 1_000 / 2
+        };
+        has_windows && self.until.iter().zip(&other.until).zip(quotas).all(is_same)
+    }
+}
+
+impl Holdings {
+    /// Adds what was charged to `quotas`, in the place and until the times that `part` tells.
+    pub(super) fn add(
+        &mut self,
+        cost: u32,
+        part: &Outcome,
+        time: ChargeTime,
+        algorithm: Algorithm,
+        quotas: &[Quota],
+    ) {
+        let mut charged = Charged::default();
+        *(if part.is_degraded() { &mut charged.in_process } else { &mut charged.in_store }) = cost;
+        let until = part.readings().iter().map(|reading| time.until(algorithm, reading.reset)).collect();
+        let later = Holding { charged, until };
+        match self.0.last_mut() {
+            Some(last) if last.shares_windows_with(&later, algorithm, quotas) => last.absorb(&later),
+            _ => self.0.push(later),
+        }
+        if self.0.len() > MOST {
+            let second = self.0.remove(1);
+            self.0[0].absorb(&second);
+        }
+    }
+
+    /// Puts back what has been taken out, and counts for so long from `now` on.
+    pub(super) fn put_back(&mut self, in_store: u32, lasts: &[Duration], now: u64) {
+        let until = lasts.iter().map(|lasts| now.saturating_add(micros(*lasts))).collect();
+        self.0.push(Holding { charged: Charged { in_store, in_process: 0 }, until });
+    }
+
+    /// Returns how much it is in all.
+    pub(super) fn sum(&self) -> Charged {
+        let add = |sum: Charged, holding: &Holding| Charged {
+            in_store: sum.in_store.saturating_add(holding.charged.in_store),
+            in_process: sum.in_process.saturating_add(holding.charged.in_process),
+        };
+        self.0.iter().fold(Charged::default(), add)
+    }
+
+    /// Takes out `cost`, or as much as there is: first from the store, which all share, then from this process, and what
+    /// was charged last first.
+    pub(super) fn take(&mut self, cost: u32) -> SmallVec<[Holding; 1]> {
+        let mut taken: SmallVec<[Holding; 1]> = SmallVec::new();
+        let places: [fn(&mut Charged) -> &mut u32; 2] =
+            [|charged| &mut charged.in_store, |charged| &mut charged.in_process];
+        let mut wanted = cost;
+        for place in places {
+            for holding in self.0.iter_mut().rev() {
+                let amount = wanted.min(*place(&mut holding.charged));
+                if amount > 0 {
+                    *place(&mut holding.charged) -= amount;
+                    wanted -= amount;
+                    let mut charged = Charged::default();
+                    *place(&mut charged) = amount;
+                    taken.push(Holding { charged, until: holding.until.clone() });
+                }
+            }
+        }
+        self.0.retain(|holding| holding.charged.in_store > 0 || holding.charged.in_process > 0);
+        taken
+    }
+}
