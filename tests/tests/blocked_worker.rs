@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use axum_rate_limit::{Policy, RateLimiter};
-use tests::RedisServer;
+use tests::{RedisCluster, RedisServer, built};
 
 const MANY: Policy = Policy::new("many").per_hour(1_000_000);
 /// How long a thread is blocked at most: far longer than the others take, but not so long that the connection is
@@ -69,15 +69,32 @@ async fn a_thread_that_a_handler_blocks_holds_up_no_check() {
     assert!(held_up < 3, "{held_up} of 200");
 }
 
+/// So short that a blocked thread keeps a check from being sent in time.
+const SHORT: Duration = Duration::from_secs(4);
+
+/// Blocks the only thread for longer than the timeout, before the check can be sent.
+async fn decided_by_the_store(limiter: &RateLimiter, policies: &[Policy]) {
+    let blocks = async { std::thread::sleep(SHORT + Duration::from_millis(100)) };
+    // The check waits for a task, which has no thread to run on.
+    let (decisions, ()) =
+        tokio::join!(limiter.check_all(policies.iter().map(|policy| (policy, "x"))), blocks);
+    for decision in decisions.expect("a decision") {
+        assert!(!decision.is_degraded());
+    }
+}
+
 /// That does not mean that Redis is away.
 #[tokio::test]
-async fn a_check_that_could_not_be_sent_for_a_blocked_thread_is_sent_afterwards() {
+async fn a_check_that_a_blocked_thread_kept_back_is_sent_afterwards() {
     let server = RedisServer::start().await;
-    let timeout = Duration::from_secs(4);
-    let builder = RateLimiter::builder().redis(server.url()).timeout(timeout).require_store();
-    let limiter = builder.build().await.expect("Redis is there");
-    let blocks = async { std::thread::sleep(timeout + Duration::from_millis(100)) };
-    // The check waits for the task of the connection, which has no thread to run on.
-    let (decision, ()) = tokio::join!(limiter.check(&MANY, "x"), blocks);
-    assert!(!decision.expect("a decision").is_degraded());
+    let limiter = built(|| RateLimiter::builder().redis(server.url()).timeout(SHORT)).await;
+    decided_by_the_store(&limiter, &[MANY]).await;
+}
+
+#[tokio::test]
+async fn so_is_one_of_several_policies_on_a_cluster() {
+    let cluster = RedisCluster::start().await;
+    let limiter = built(|| cluster.settings().timeout(SHORT)).await;
+    decided_by_the_store(&limiter, &[MANY]).await;
+    decided_by_the_store(&limiter, &[MANY, Policy::new("more").per_hour(1_000_000)]).await;
 }
