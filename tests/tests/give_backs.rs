@@ -1,10 +1,8 @@
 //! Tests of what is charged later, or given back, over HTTP: the same on both stores.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Request};
 use axum::http::request::Parts;
 use axum::http::response;
 use axum::middleware::{Next, from_fn};
@@ -12,13 +10,9 @@ use axum::response::Response;
 use axum::routing::get;
 use axum::{Router, http::StatusCode};
 use axum_rate_limit::{
-    Algorithm, Builder, Charge, Denial, Error, Headers, Key, KeyPart, ManualClock, Policy, RateLimiter,
-    RequestLimiter, rate_limit,
+    Algorithm, Charge, Denial, Error, Headers, Key, KeyPart, Policy, RateLimiter, RequestLimiter, rate_limit,
 };
-use futures_util::future::join_all;
-use tests::{App, Instances, Log, RedisServer, built, on_both_stores};
-use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tests::{App, Instances, Log, RedisServer, on_both_stores};
 
 on_both_stores!(
     a_charge_is_added_or_given_back,
@@ -196,162 +190,6 @@ async fn an_answer_gives_back_once_though_no_field_tells_it() {
     let _ = limiter.add(&FAILURES, Key::global(), 5).await.expect("a decision");
     assert_eq!(app.statuses("/shop/number/1", 3).await, [200; 3]);
     assert_eq!(limiter.peek(&FAILURES, Key::global()).await.expect("a decision").remaining(), 5);
-}
-
-/// The requests that wait in [`held`].
-#[derive(Clone, Default)]
-struct Gate {
-    entered: Arc<AtomicUsize>,
-    exit: Arc<Notify>,
-}
-
-/// Answers at once, unless asked to be slow: then it succeeds, but only when the gate is opened.
-async fn held(State(gate): State<Gate>, parts: Parts) -> StatusCode {
-    if parts.uri.query() != Some("slow") {
-        return StatusCode::UNAUTHORIZED;
-    }
-    let exit = gate.exit.notified();
-    gate.entered.fetch_add(1, Ordering::SeqCst);
-    exit.await;
-    StatusCode::OK
-}
-
-#[rate_limit(name = "held-fixed", per_hour = 2, key = global, give_back_if = succeeded)]
-async fn held_fixed(gate: State<Gate>, parts: Parts) -> StatusCode {
-    held(gate, parts).await
-}
-
-#[rate_limit(name = "held-sliding", per_hour = 2, algorithm = sliding_window, key = global, give_back_if = succeeded)]
-async fn held_sliding(gate: State<Gate>, parts: Parts) -> StatusCode {
-    held(gate, parts).await
-}
-
-#[rate_limit(name = "held-log", per_hour = 2, algorithm = sliding_log, key = global, give_back_if = succeeded)]
-async fn held_log(gate: State<Gate>, parts: Parts) -> StatusCode {
-    held(gate, parts).await
-}
-
-#[rate_limit(name = "held-bucket", per_hour = 2, algorithm = token_bucket, key = global, give_back_if = succeeded)]
-async fn held_bucket(gate: State<Gate>, parts: Parts) -> StatusCode {
-    held(gate, parts).await
-}
-
-/// A service on whose clock hours pass.
-struct Hours {
-    app: Arc<App>,
-    gate: Gate,
-    clock: ManualClock,
-    server: Option<RedisServer>,
-}
-
-impl Hours {
-    /// Returns one that counts in memory, and one that counts in Redis.
-    async fn both() -> [Self; 2] {
-        let server = RedisServer::start().await;
-        let url = server.url();
-        [
-            Self::of(None, RateLimiter::builder).await,
-            Self::of(Some(server), || RateLimiter::builder().redis(&url)).await,
-        ]
-    }
-
-    async fn of(server: Option<RedisServer>, settings: impl Fn() -> Builder) -> Self {
-        let (clock, gate) = (ManualClock::default(), Gate::default());
-        let settings = || settings().clock(&clock).timeout(Duration::from_secs(30));
-        let limiter = match &server {
-            Some(_) => built(settings).await,
-            None => settings().build().await.expect("it builds"),
-        };
-        let router = Router::new()
-            .route("/fixed", get(held_fixed))
-            .route("/sliding", get(held_sliding))
-            .route("/log", get(held_log))
-            .route("/bucket", get(held_bucket))
-            .with_state(gate.clone());
-        Self { app: Arc::new(App::serve(router.layer(limiter)).await), gate, clock, server }
-    }
-
-    /// Sends requests that are admitted and then wait.
-    async fn hold(&self, path: &str, count: usize) -> Vec<JoinHandle<u16>> {
-        let entered = self.gate.entered.load(Ordering::SeqCst) + count;
-        let slow = (0..count).map(|_| {
-            let (app, path) = (Arc::clone(&self.app), format!("{path}?slow"));
-            tokio::spawn(async move { app.get(&path).await.status.as_u16() })
-        });
-        let slow = slow.collect();
-        while self.gate.entered.load(Ordering::SeqCst) < entered {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        slow
-    }
-
-    /// Lets those that wait succeed, and so give back what they were charged.
-    async fn release(&self, held: Vec<JoinHandle<u16>>) {
-        self.gate.exit.notify_waiters();
-        for answer in join_all(held).await {
-            assert_eq!(answer.expect("no panic"), 200);
-        }
-    }
-
-    /// Lets minutes pass, also for Redis's fixed windows, which go by its own clock.
-    async fn pass(&self, minutes: i64) {
-        self.clock.advance(Duration::from_secs(60 * minutes.unsigned_abs()));
-        let Some(server) = &self.server else { return };
-        for key in server.keys().await.iter().filter(|key| key.ends_with("3600000")) {
-            let left = server.pttl(key).await - 60_000 * minutes;
-            let () = server.call(&["PEXPIRE", key, &left.to_string()]).await;
-        }
-    }
-}
-
-/// Otherwise a client could hold requests open for hours, by sending their bodies slowly, and then spend at once what
-/// they give back.
-#[tokio::test]
-async fn what_no_longer_counts_is_not_given_back_to_what_was_charged_since() {
-    for service in Hours::both().await {
-        for path in ["/fixed", "/sliding", "/log", "/bucket"] {
-            let mut all = Vec::new();
-            for _ in 0..3 {
-                all.extend(service.hold(path, 2).await);
-                service.pass(120).await;
-            }
-            assert_eq!(service.app.statuses(path, 3).await, [401, 401, 503], "{path}");
-            service.release(all).await;
-            assert_eq!(service.app.statuses(path, 2).await, [503; 2], "{path}");
-        }
-    }
-}
-
-/// The unit that counts longer is another's.
-#[tokio::test]
-async fn a_log_gives_back_what_was_taken_first_to_whom_it_was_taken_from() {
-    for service in Hours::both().await {
-        let held = service.hold("/log", 1).await;
-        service.pass(50).await;
-        assert_eq!(service.app.statuses("/log", 2).await, [401, 503]);
-        service.pass(5).await;
-        service.release(held).await;
-        service.pass(6).await;
-        assert_eq!(service.app.statuses("/log", 2).await, [401, 503]);
-    }
-}
-
-/// What a sliding window or a bucket has recovered meanwhile is not given back a second time.
-#[tokio::test]
-async fn what_still_counts_is_given_back_and_no_more() {
-    for service in Hours::both().await {
-        let held = service.hold("/bucket", 2).await;
-        service.pass(45).await;
-        // One and a half are back by themselves.
-        assert_eq!(service.app.statuses("/bucket", 2).await, [401, 503]);
-        service.release(held).await;
-        assert_eq!(service.app.statuses("/bucket", 2).await, [401, 503]);
-        let held = service.hold("/fixed", 2).await;
-        service.pass(59).await;
-        assert_eq!(service.app.statuses("/fixed", 1).await, [503]);
-        service.release(held).await;
-        assert_eq!(service.app.statuses("/fixed", 3).await, [401, 401, 503]);
-    }
 }
 
 const OF_EACH_ALGORITHM: [Policy; 4] = [

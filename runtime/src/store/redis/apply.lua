@@ -297,6 +297,30 @@ local function say(number)
   reply[said] = number
 end
 
+-- Adds to counters that have been looked at, or gives back to them. A request may give back what it was charged at
+-- different times: then a counter comes more than once, and each time it is looked at again.
+local function change(count, counters)
+  local latest, earlier = {}, {}
+  for i, c in ipairs(counters) do
+    if latest[c.key] then
+      earlier[#earlier + 1] = counters[latest[c.key]]
+      c.algorithm.look(c)
+    end
+    latest[c.key] = i
+    c.wait = wait(c, count)
+    if c.cost > 0 then
+      if op == ADD then c.algorithm.charge(c, c.cost) else c.algorithm.give_back(c) end
+    end
+    if fault then return end
+    c.left = c.algorithm.left(c)
+  end
+  for _, c in ipairs(earlier) do
+    c.algorithm.look(c)
+    if fault then return end
+    c.left = c.algorithm.left(c)
+  end
+end
+
 -- Decides checks of any operation but reset: looks at all counters, then changes them.
 local function decide(count, counters)
   local passed, shadows = count, {}
@@ -312,33 +336,16 @@ local function decide(count, counters)
     end
   end
   if op ~= TAKE then passed = 0 end
-  -- A request may give back what it was charged at different times. Then a counter comes more than once in its check, and
-  -- each time it is looked at again.
-  local latest, earlier = {}, {}
-  for i, c in ipairs(counters) do
-    if op == ADD or op == GIVE_BACK then
-      if latest[c.key] then
-        earlier[#earlier + 1] = latest[c.key]
-        c.algorithm.look(c)
-      end
-      latest[c.key] = i
-      c.wait = wait(c, count)
-      if c.cost > 0 then
-        if op == ADD then c.algorithm.charge(c, c.cost) else c.algorithm.give_back(c) end
-      end
-      c.left = not fault and c.algorithm.left(c)
-    else
+  if op == ADD or op == GIVE_BACK then
+    change(count, counters)
+  else
+    for _, c in ipairs(counters) do
       local times = c.shadow and min(passed, shadows[c.policy]) or passed
       if times > 0 and c.cost > 0 then c.algorithm.charge(c, times * c.cost) end
+      if fault then return end
     end
-    if fault then return end
   end
-  for _, i in ipairs(earlier) do
-    local c = counters[i]
-    c.algorithm.look(c)
-    if fault then return end
-    c.left = c.algorithm.left(c)
-  end
+  if fault then return end
   say(passed)
   for _, c in ipairs(counters) do
     say(c.room)
