@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tower::ServiceExt as _;
 
 #[rate_limit(name = "once", per_minute = 1, per_hour = 20)]
@@ -83,6 +83,7 @@ async fn fields_are_those_that_were_asked_for() {
     for (headers, draft, legacy) in [
         (Headers::Draft, true, false),
         (Headers::Legacy, false, true),
+        (Headers::LegacyUnixTime, false, true),
         (Headers::Both, true, true),
         (Headers::Off, false, false),
     ] {
@@ -92,11 +93,22 @@ async fn fields_are_those_that_were_asked_for() {
             assert!(LEGACY.iter().all(|name| answer.field(name).is_some() == legacy), "{headers:?}");
         }
         assert!(second.field("retry-after").is_some());
-        if legacy {
+        if legacy && headers != Headers::LegacyUnixTime {
             let values = LEGACY.map(|name| second.field(name).expect("it is there"));
             assert_eq!(values, ["1", "0", "60"], "those of the quota that binds");
         }
     }
+}
+
+#[tokio::test]
+async fn a_reset_may_be_told_as_a_unix_time() {
+    let unix_time = || SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later").as_secs();
+    let earliest = unix_time() + 60;
+    let builder = RateLimiter::builder().headers(Headers::LegacyUnixTime);
+    let (_, denied) = two_answers(builder, "/once").await;
+    let reset: u64 = denied.field("x-ratelimit-reset").expect("it is there").parse().expect("it is a number");
+    assert!((earliest..=unix_time() + 61).contains(&reset), "{reset}");
+    assert_eq!(denied.field("retry-after"), Some("60"), "that stays as it is");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The response fields that tell a client about its quotas.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -27,7 +27,10 @@ pub enum Headers {
     /// `x-ratelimit-limit`, `x-ratelimit-remaining` and `x-ratelimit-reset` (in seconds from now) of
     /// the quota that binds first.
     Legacy,
-    /// Both of these.
+    /// As [`Legacy`](Self::Legacy), but `x-ratelimit-reset` is a Unix time, in seconds: what clients expect that are
+    /// used to GitHub, Flask-Limiter or express-rate-limit. It is as right as their clocks and this machine's.
+    LegacyUnixTime,
+    /// `Draft` and `Legacy`.
     Both,
     /// None.
     Off,
@@ -40,7 +43,10 @@ impl Headers {
             write_draft(decisions.iter(), headers);
         }
         if matches!(self, Self::Legacy | Self::Both) {
-            write_legacy(decisions.iter(), headers);
+            write_legacy(decisions.iter(), headers, ceil_seconds);
+        }
+        if self == Self::LegacyUnixTime {
+            write_legacy(decisions.iter(), headers, unix_time_after);
         }
     }
 }
@@ -127,13 +133,18 @@ fn until_more(state: &QuotaState) -> Duration {
     next_try.map_or(state.reset, |wait| wait.min(state.reset))
 }
 
-/// Writes `x-ratelimit-limit` and its like for the quota that binds first.
-fn write_legacy<'a>(decisions: impl Iterator<Item = &'a Decision> + Clone, headers: &mut HeaderMap) {
+/// Writes `x-ratelimit-limit` and its like for the quota that binds first. The time until it resets is told as
+/// `told` makes it.
+fn write_legacy<'a>(
+    decisions: impl Iterator<Item = &'a Decision> + Clone,
+    headers: &mut HeaderMap,
+    told: fn(Duration) -> u64,
+) {
     let states = decisions.flat_map(Decision::quotas);
     if let Some(state) = QuotaState::binding(states) {
         headers.insert(X_LIMIT, number(state.quota.limit().into()));
         headers.insert(X_REMAINING, number(left(state).into()));
-        headers.insert(X_RESET, number(ceil_seconds(until_more(state))));
+        headers.insert(X_RESET, number(told(until_more(state))));
     }
 }
 
@@ -147,6 +158,12 @@ pub(super) fn number(number: u64) -> HeaderValue {
 pub(super) fn ceil_seconds(duration: Duration) -> u64 {
     const MOST: u64 = 999_999_999_999_999;
     (duration.as_secs().min(MOST) + u64::from(duration.subsec_nanos() > 0)).min(MOST)
+}
+
+/// Returns the Unix time after a wait, rounded up to whole seconds.
+fn unix_time_after(wait: Duration) -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    ceil_seconds(since_epoch.saturating_add(wait))
 }
 
 #[cfg(test)]
