@@ -116,12 +116,13 @@ async fn someone_elses_data_is_refused_and_left_alone() {
         redis::cmd("HSET").arg(key).arg("f").arg("v").query_async(&mut connection).await.expect("a hash");
     let builder = RateLimiter::builder().redis(server.url()).timeout(Duration::from_secs(20));
     let limiter = builder.on_store_error(OnStoreError::Deny).build().await.expect("it builds");
-    let refused = |error: Error| matches!(error, Error::Store(StoreError::Refused(_)));
-    assert!(refused(limiter.check(&ONE, "x").await.expect_err("a hash is no counter")));
+    let is_refused = |error: Error| {
+        assert!(error.to_string().contains("is the key prefix used by someone else?"), "{error}");
+        assert!(matches!(error, Error::Store(StoreError::Refused(_))), "{error:?}");
+    };
+    is_refused(limiter.check(&ONE, "x").await.expect_err("a hash is no counter"));
     let () = redis::cmd("SET").arg(key).arg("many").query_async(&mut connection).await.expect("a string");
-    let error = limiter.check(&ONE, "x").await.expect_err("`many` is no number");
-    assert!(error.to_string().contains("is the key prefix used by someone else?"), "{error}");
-    assert!(refused(error));
+    is_refused(limiter.check(&ONE, "x").await.expect_err("`many` is no number"));
     assert!(limiter.check(&ONE, "y").await.expect("a decision").is_allowed(), "others are served");
 }
 

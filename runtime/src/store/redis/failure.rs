@@ -103,6 +103,15 @@ pub(super) fn node_of_cluster(error: &RedisError) -> Option<RedisError> {
     Some((ErrorKind::InvalidClientConfig, "this server is a node of a cluster", instead).into())
 }
 
+/// Returns a clearer error, which the scripts also tell, if `error` says that a key is of a type that no counter has.
+fn foreign_key(error: &RedisError) -> Option<RedisError> {
+    let is_foreign = error.code() == Some("WRONGTYPE")
+        || error.detail().is_some_and(|detail| detail.starts_with("WRONGTYPE"));
+    let question = "is the key prefix used by someone else?".to_owned();
+    let kind = ErrorKind::Server(ServerErrorKind::ResponseError);
+    is_foreign.then(|| (kind, "a key of this policy holds no counter", question).into())
+}
+
 impl From<RedisError> for Failure {
     fn from(error: RedisError) -> Self {
         Self::Redis(error)
@@ -118,7 +127,7 @@ impl From<Failure> for StoreError {
             Failure::NoConnection => Self::Unreachable("there is no connection".into()),
             Failure::Overloaded => Self::Overloaded,
             Failure::Redis(error) if is_away => Self::Unreachable(error.into()),
-            Failure::Redis(error) => Self::Refused(error.into()),
+            Failure::Redis(error) => Self::Refused(foreign_key(&error).unwrap_or(error).into()),
         }
     }
 }
