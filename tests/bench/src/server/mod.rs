@@ -13,6 +13,7 @@ mod client;
 mod commands;
 mod limitador;
 mod ours;
+mod shared;
 mod tower_governor;
 #[cfg(feature = "tower-rate-limiter")]
 mod tower_rate_limiter;
@@ -45,6 +46,10 @@ async fn ok() -> &'static str {
 /// # Errors
 ///
 /// If the arguments are invalid, or if the candidate can't start.
+///
+/// # Panics
+///
+/// If there can be no runtime.
 #[tokio::main]
 pub async fn run() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -96,6 +101,8 @@ async fn app(candidate: &str, column: Column, url: &str) -> Result<Serve> {
         "ours-redis-fields" => router(ours::inside(ours::redis(column, Headers::Draft, url).await?)),
         "ours-redis-outermost" => limited(ours::redis(column, Headers::Off, url).await?),
         "ours-redis-outermost-fields" => limited(ours::redis(column, Headers::Draft, url).await?),
+        "task" => router(shared::answered_by_a_task(column)),
+        "shared" => router(shared::answered_together(column, url).await?),
         "evalsha" => router(commands::evalsha(column, url).await?),
         "evalsha-nodelay" => router(commands::evalsha_nodelay(column, url).await?),
         "incr" => router(commands::incr(column, url).await?),

@@ -70,6 +70,7 @@ const CANDIDATES: &[Candidate] = &[
     candidate("bare", "bare axum", Kind::Bare, Store::None, false, PASS),
     candidate("bare-fields", "bare axum, two static fields", Kind::Bare, Store::None, true, HOT),
     candidate("bare-layer", "bare axum, an idle layer and argument", Kind::Bare, Store::None, false, HOT),
+    candidate("task", "bare axum, waiting for a task", Kind::Bare, Store::None, false, PASS),
     candidate("bare-mimalloc", "bare axum, mimalloc", Kind::Bare, Store::None, false, PASS),
     candidate("bare-denial", "bare axum, always denying", Kind::Bare, Store::None, false, DENIED),
     candidate("ours-memory", "axum-rate-limit, fields off", Kind::Ours, Store::Memory, false, ALL),
@@ -92,6 +93,7 @@ const CANDIDATES: &[Candidate] = &[
     candidate("incr-expire", "INCR, then EXPIRE", Kind::Commands, Store::Redis, false, ALL),
     candidate("evalsha", "one EVALSHA per request", Kind::Commands, Store::Redis, false, ALL),
     candidate("evalsha-nodelay", "one EVALSHA per request, TCP_NODELAY", Kind::Commands, Store::Redis, false, NONE),
+    candidate("shared", "SET NX and INCRBY, shared by all that wait", Kind::Commands, Store::Redis, false, PASS),
     candidate("incr", "one INCR per request", Kind::Commands, Store::Redis, false, PASS),
     candidate("fastapi", "FastAPI, INCR and EXPIRE", Kind::FastApi, Store::Redis, false, HOT_AND_DENIED),
 ];
