@@ -158,10 +158,15 @@ impl Amendment {
 
     /// Returns the amended policy, or what is wrong with it.
     fn finish(self) -> Result<Policy, String> {
-        let quotas = self.merged_quotas();
+        let (quotas, changes_quotas) = (self.merged_quotas(), self.changes_quotas());
         let Self { mut policy, has_burst, fault, .. } = self;
         if let Some(fault) = fault {
             return Err(fault);
+        }
+        if policy.individual_quotas().is_some() {
+            let fault = "`with_quotas` has set the quotas of this policy, and no amendment changes those: amend \
+                         something else, or declare the policy without `with_quotas`";
+            return if changes_quotas { Err(fault.to_owned()) } else { Ok(policy) };
         }
         let Some((first, others)) = quotas.split_first() else {
             return Err("a policy needs at least one quota: add one, or set `shadow` to let everybody pass"
@@ -179,6 +184,10 @@ impl Amendment {
         let all = others.iter().try_fold(Quotas::of(*first), |all, quota| all.try_and(*quota));
         policy.quotas = all.map_err(|error| in_context(&error))?;
         policy.fault().map_or(Ok(policy), |fault| Err(in_context(&fault)))
+    }
+
+    fn changes_quotas(&self) -> bool {
+        !self.quotas.is_empty() || self.declared != self.policy.quotas()
     }
 
     /// Returns the declared quotas with the new ones in their place, without those that can no longer bind: making
@@ -221,13 +230,7 @@ pub(crate) fn amend(
 
 /// Logs that a policy is amended.
 pub(crate) fn log(policy: &Policy) {
-    let but = if policy.individual_quotas().is_some() {
-        ", but for its quotas, which `with_quotas` has set"
-    } else if policy.has_quotas_by() {
-        ", but for those whom `quotas_by` gives other quotas"
-    } else {
-        ""
-    };
+    let but = if policy.has_quotas_by() { ", but for those whom `quotas_by` gives other quotas" } else { "" };
     tracing::info!(
         policy = policy.name(),
         quotas = %policy.quotas,

@@ -195,7 +195,8 @@ impl Builder {
     }
 
     /// Sets how long a decision waits for the store before [`on_store_error`](Self::on_store_error) decides instead:
-    /// from 1 ms to an hour; default 100 ms.
+    /// from 1 ms to an hour; default 100 ms. A check that this process was too busy to send in that time has a tenth of it
+    /// left, or twice what an answer takes if that is longer, as long as the store answers.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self

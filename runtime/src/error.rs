@@ -68,6 +68,18 @@ impl StoreError {
     }
 }
 
+/// Returns what explains the difference of two policies of one name, if the places where they stand do not.
+fn why_they_differ(first: &Policy, second: &Policy) -> &'static str {
+    if first.is_same_but_for_functions(second) {
+        " (a program can't tell that their functions are the same)"
+    } else if first.individual_quotas().is_some() != second.individual_quotas().is_some() {
+        " (`with_quotas` gives one of them the quotas of a certain client: where there is a request, use `quotas_by` \
+         instead)"
+    } else {
+        ""
+    }
+}
+
 /// Any error. The error that holds it shows its text.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -82,11 +94,7 @@ pub enum BuildError {
         "two different policies are named `{}`: one at {}, one at {}; \
          give one of them another name, or make them the same `const` policy{}",
         .first.name(), .first.location(), .second.location(),
-        if .first.is_same_but_for_functions(.second) {
-            " (a program can't tell that their functions are the same)"
-        } else {
-            ""
-        },
+        why_they_differ(.first, .second),
     )]
     Conflict {
         /// The policy found first.

@@ -47,7 +47,7 @@ use crate::policy::Policy;
 /// `STATUS` is the status that the policy or the limiter declares, or 503 if neither does. If the request is
 /// denied because the store failed or this process's memory is full, the answer is 503, whatever the policy says.
 ///
-/// A status that is not from 400 to 599 does not compile.
+/// A status that is not from 400 to 599 does not build.
 #[derive(Clone, Copy, Debug)]
 pub struct RateLimited<const STATUS: u16 = 503>;
 

@@ -15,7 +15,7 @@ pub use self::without_quota::PolicyWithoutQuota;
 use self::without_quota::units;
 
 use crate::algorithm::Algorithm;
-use crate::key::KeyPart;
+use crate::key::{self, KeyPart};
 use crate::quota::{Quota, Quotas};
 use crate::store::fallback::OnStoreError;
 
@@ -181,17 +181,12 @@ impl Policy {
     ///
     /// # Panics
     ///
-    /// Panics if `key` is empty, or has a header with an invalid name. In a constant, this is a compile error.
+    /// Panics if `key` is empty, has a part twice, has [`KeyPart::Global`] beside other parts, or has a header with an
+    /// invalid name. In a constant, this is a compile error.
     #[track_caller]
     pub const fn key(mut self, key: &'static [KeyPart]) -> Self {
-        assert!(!key.is_empty(), "a key has at least one part: write `&[KeyPart::Ip]`");
-        let mut index = 0;
-        while index < key.len() {
-            assert!(
-                key[index].is_valid(),
-                "this is not a header name: write `KeyPart::Header(\"x-api-key\")` or the like"
-            );
-            index += 1;
+        if let Some(fault) = key::fault(key) {
+            panic!("{}", fault);
         }
         self.key = key;
         self
@@ -241,8 +236,9 @@ impl Policy {
     /// This does for [`check`](crate::RateLimiter::check), [`peek`](crate::RateLimiter::peek),
     /// [`add`](crate::RateLimiter::add), [`give_back`](crate::RateLimiter::give_back) and
     /// [`reset`](crate::RateLimiter::reset), which have no request, what [`quotas_by`](Self::quotas_by) does for a
-    /// request. In a handler with this policy these quotas come first, too, and `quotas_by` is not called. An
-    /// amendment changes everything but the quotas.
+    /// request. In a handler with this policy these quotas come first, too, and `quotas_by` is not called. No
+    /// amendment changes them. A program that declares both policies is refused, as with any two that share a name:
+    /// where there is a request, use `quotas_by`.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {

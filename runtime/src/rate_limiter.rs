@@ -103,8 +103,9 @@ impl RateLimiter {
     /// cost is the declared one, or 1 if a function determines it. The quotas are the declared ones, or those of
     /// [`with_quotas`](Policy::with_quotas).
     ///
-    /// A policy that no attribute declares is not compared with others of its name, though it shares their
-    /// counters: see [`Builder::declare`](Builder::declare).
+    /// Policies of one name share their counters. One that is declared neither by an attribute nor by
+    /// [`Builder::declare`](Builder::declare) is compared with the declared one of its name here, and the log tells, once,
+    /// if they differ. Two that are not declared are not compared.
     ///
     /// # Errors
     ///

@@ -158,13 +158,24 @@ const ENTITLED: Policy =
 #[rate_limit(policy = ENTITLED)]
 async fn entitled() {}
 
-/// An amendment changes the quotas that are declared, not those that a constant has been given.
 #[tokio::test]
 async fn a_policy_with_quotas_of_somebody_has_them_in_a_handler_too() {
-    let amended = RateLimiter::builder().amend("entitled", |policy| policy.per_hour(2));
-    let limiter = amended.build().await.expect("it is valid");
+    let limiter = RateLimiter::memory();
     let app = App::serve(Router::new().route("/", get(entitled)).layer(limiter.clone())).await;
     assert_eq!(app.statuses("/", 2).await, [200; 2]);
     assert_eq!(limiter.peek(&ENTITLED, Key::global()).await.expect("a decision").remaining(), 1);
     assert_eq!(app.statuses("/", 2).await, [200, 503]);
+}
+
+/// Otherwise an operator would be told of quotas that nobody enforces.
+#[tokio::test]
+async fn quotas_of_somebody_are_not_amended() {
+    for change in [|policy: Amendment| policy.per_hour(2), Amendment::without_quotas] {
+        let error = RateLimiter::builder().amend("entitled", change).build().await.map(|_| ());
+        let told = error.expect_err("nobody would enforce it").to_string();
+        assert!(told.contains("`with_quotas` has set the quotas"), "{told}");
+    }
+    let shadowed = RateLimiter::builder().amend("entitled", |policy| policy.shadow(true)).build().await;
+    let policy = shadowed.expect("it is valid").policy("entitled").expect("it is declared");
+    assert_eq!((policy.quotas(), policy.is_shadow()), (&[Quota::per_hour(3)][..], true));
 }

@@ -2,7 +2,7 @@
 #![expect(dead_code, reason = "what is declared counts, not what is called")]
 
 use axum::http::{Method, Uri};
-use axum_rate_limit::{BuildError, Policy, RateLimiter, policies, rate_limit};
+use axum_rate_limit::{BuildError, Policy, Quota, RateLimiter, policies, rate_limit};
 
 #[rate_limit(name = "agreed", per_minute = 5)]
 async fn one() {}
@@ -54,6 +54,13 @@ fn a_conflict_of_functions_says_that_they_cannot_be_compared() {
         error.ends_with("`const` policy (a program can't tell that their functions are the same)"),
         "{error}"
     );
+}
+
+#[test]
+fn a_conflict_with_the_quotas_of_a_client_says_what_to_use_instead() {
+    let (first, second) = (Box::new(SHARED), Box::new(SHARED.with_quotas(Quota::per_hour(9).into())));
+    let error = BuildError::Conflict { first, second }.to_string();
+    assert!(error.ends_with("where there is a request, use `quotas_by` instead)"), "{error}");
 }
 
 #[test]

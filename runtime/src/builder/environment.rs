@@ -31,7 +31,8 @@ impl Builder {
     /// deny nobody. Empty variables are ignored.
     ///
     /// Variables are applied after [`amend`](Self::amend). They change the declared quotas, not those that
-    /// [`quotas_by`](crate::Policy::quotas_by) returns or [`with_quotas`](crate::Policy::with_quotas) sets. Like
+    /// [`quotas_by`](crate::Policy::quotas_by) returns, and are refused for those that
+    /// [`with_quotas`](crate::Policy::with_quotas) sets. Like
     /// [`from_env`](Self::from_env), this also takes the key prefix and the trusted proxies from the environment, if
     /// they are set there.
     pub fn amend_from_env(mut self) -> Self {

@@ -55,7 +55,8 @@ impl Charge {
         Ok(self.ledger.add(self.policy()?, cost).await?)
     }
 
-    /// Gives back `cost`, but at most what this request has been charged.
+    /// Gives back `cost`, but at most what this request has been charged. If the store has gone away meanwhile, nothing
+    /// is given back, which is no error unless the limiter or the policy [denies](crate::OnStoreError::Deny) then.
     ///
     /// # Errors
     ///
@@ -67,8 +68,8 @@ impl Charge {
     }
 
     /// Restricts `add` and `give_back` to one policy, if several were asked in this request. Without this call,
-    /// they apply to all of them. If the policy was not asked, they do nothing; if no policy has that name, they
-    /// fail.
+    /// they apply to all of them. If the policy was not asked, they do nothing; if no policy has that name, of those
+    /// that attributes or [`Builder::declare`](crate::Builder::declare) declare or this request has asked, they fail.
     ///
     /// ```
     /// use axum_rate_limit::{Charge, Error, rate_limit};

@@ -25,6 +25,7 @@ pub(crate) use client_ip::address::canonical_network;
 pub(crate) use layout::policy_of;
 pub(crate) use network_bits::NetworkBits;
 pub use part::KeyPart;
+pub(crate) use part::fault;
 
 /// Who shares a quota: a client and, where a policy tells resources apart, what it asks for.
 ///

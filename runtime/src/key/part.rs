@@ -23,8 +23,55 @@ pub enum KeyPart {
     By(fn(&Parts) -> Option<String>),
 }
 
+/// Returns what is wrong with a key of these parts, and what to write instead.
+pub(crate) const fn fault(parts: &[KeyPart]) -> Option<&'static str> {
+    if parts.is_empty() {
+        return Some("a key has at least one part: write `&[KeyPart::Ip]`");
+    }
+    let mut index = 0;
+    while index < parts.len() {
+        if !parts[index].is_valid() {
+            return Some("this is not a header name: write `KeyPart::Header(\"x-api-key\")` or the like");
+        }
+        if matches!(parts[index], KeyPart::Global) && parts.len() > 1 {
+            return Some(
+                "`KeyPart::Global` makes no difference beside other parts: leave it out, or write \
+                 `&[KeyPart::Global]` in a policy of its own, for a quota that all share",
+            );
+        }
+        let mut other = 0;
+        while other < index {
+            if parts[other].repeats(&parts[index]) {
+                return Some("a part is in the key twice: write each once");
+            }
+            other += 1;
+        }
+        index += 1;
+    }
+    None
+}
+
 impl KeyPart {
-    pub(crate) const fn is_valid(&self) -> bool {
+    /// Whether both parts are certain to be the same. Functions can't be compared.
+    const fn repeats(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Ip, Self::Ip) => true,
+            (Self::Header(one), Self::Header(other)) => {
+                let (one, other) = (one.as_bytes(), other.as_bytes());
+                let mut index = 0;
+                while index < one.len() && index < other.len() {
+                    if !one[index].eq_ignore_ascii_case(&other[index]) {
+                        return false;
+                    }
+                    index += 1;
+                }
+                one.len() == other.len()
+            }
+            _ => false,
+        }
+    }
+
+    const fn is_valid(&self) -> bool {
         let Self::Header(name) = self else { return true };
         let bytes = name.as_bytes();
         let mut index = 0;

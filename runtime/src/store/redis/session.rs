@@ -61,7 +61,7 @@ impl Session {
     ///
     /// While the server answers, checks that had to wait until they are sent have waited for this process, whose threads
     /// are busy or blocked. That is not to be taken for a server that is away, so they have a tenth of the
-    /// timeout left, or what an answer takes.
+    /// timeout left, or twice what an answer takes.
     pub(super) fn depart(&mut self, requests: &mut Requests, unsent: UnsentCall) -> Option<Flight> {
         let UnsentCall { batch, call, since } = unsent;
         let (sent, timeout) = (Instant::now(), self.lane.timeout());
