@@ -270,6 +270,14 @@ pub(crate) struct Settings {
     pub(crate) clock: Clock,
 }
 
+#[cfg(all(test, feature = "redis"))]
+impl Settings {
+    pub(crate) fn of_a_test() -> Self {
+        let timeout = Duration::from_secs(1);
+        Self { timeout, key_prefix: "rl:".into(), deny_memory: true, clock: Clock::default() }
+    }
+}
+
 /// A [`Store`] of any type, for trait objects.
 pub(crate) trait AnyStore: Send + Sync + 'static {
     fn apply<'a>(

@@ -52,7 +52,7 @@ impl Ticket {
         ready!(own_deadline.poll(context));
         // First, so that no check joins the call any more, which would not be sent.
         let _withdrawn = own_deadline.lane.withdraw(&self.call);
-        let _ = self.call.finish(Err(Failure::Timeout(own_deadline.lane.timeout())));
+        let _ = self.call.finish(Err(own_deadline.lane.common.late()));
         own_deadline.missed();
         Poll::Ready(())
     }

@@ -66,7 +66,7 @@ impl Courier {
             Err(failure) => failure,
         };
         if self.session.lose(&failure) {
-            self.session.lane.report(failure);
+            self.session.lane.common.report(failure);
         }
     }
 
@@ -111,7 +111,7 @@ impl Courier {
                     Poll::Ready(answer) => Poll::Ready(Some(answer)),
                     Poll::Pending => session.poll_any(context).map(|()| None),
                 });
-                timeout(session.lane.timeout(), came).await
+                timeout(session.lane.common.timeout, came).await
             };
             let now = Instant::now();
             match answer {

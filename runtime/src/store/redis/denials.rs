@@ -28,13 +28,13 @@ use crate::store::{Counter, Operation, Outcome, Reading};
 const SETS: usize = 4_096;
 const WAYS: usize = 4;
 
-/// The denials that stand; also the hasher of all keys, and the clock that calls and windows go by.
+/// The denials that stand.
 pub(super) struct Denials {
     /// Empty if denials are not remembered.
     sets: Box<[Mutex<Set>]>,
     /// Whether there has been a denial yet.
     any: AtomicBool,
-    pub(super) hasher: RandomState,
+    hasher: RandomState,
     clock: Clock,
 }
 
@@ -66,16 +66,12 @@ struct Several {
 }
 
 impl Denials {
-    /// Creates a memory of denials, which stays empty unless it `remembers`.
-    pub(super) fn new(remembers: bool, clock: Clock) -> Self {
+    /// Creates a memory of denials, which stays empty unless it `remembers`. `hasher` is that of the keys of checks, and
+    /// `clock` what their calls go by.
+    pub(super) fn new(remembers: bool, hasher: RandomState, clock: Clock) -> Self {
         let sets = if remembers { SETS } else { 0 };
         let sets = (0..sets).map(|_| Mutex::default()).collect();
-        Self { sets, any: AtomicBool::new(false), hasher: RandomState::new(), clock }
-    }
-
-    /// Returns the time, in microseconds of the clock.
-    pub(super) fn now_micros(&self) -> u64 {
-        self.clock.now_micros()
+        Self { sets, any: AtomicBool::new(false), hasher, clock }
     }
 
     /// Returns the answer to `check`, if it is known to be a denial.
@@ -89,7 +85,7 @@ impl Denials {
             }
             let mut set = self.set(*hash)?;
             let index = set.iter().position(|denial| denial.is(*hash, counter))?;
-            let now = self.now_micros();
+            let now = self.clock.now_micros();
             if now >= set[index].until {
                 set.swap_remove(index);
                 return None;
@@ -154,7 +150,7 @@ impl Denials {
             _ => wait(reading),
         };
         let until = told + micros(earliest.min(MAX_AGE));
-        if until <= self.now_micros() {
+        if until <= self.clock.now_micros() {
             return;
         }
         let (hash, counter) = (hashes[index], &counters[index]);

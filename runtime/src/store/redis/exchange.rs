@@ -62,7 +62,7 @@ impl<'a> Exchange<'a> {
         self.wire.push().await;
         let served = self.hear_all().await;
         for flight in self.flights.iter().chain(&self.unsettled) {
-            self.session.lane.denials().doubt(&flight.batch);
+            self.session.lane.common.denials.doubt(&flight.batch);
         }
         served
     }
@@ -191,9 +191,9 @@ impl<'a> Exchange<'a> {
                 continue;
             }
             if flight.stage == Stage::Answered {
-                flight.deadline = now + self.session.lane.timeout();
+                flight.deadline = now + self.session.lane.common.timeout;
             } else if now >= flight.deadline {
-                self.session.arrive(flight, Err(self.session.late()))?;
+                self.session.arrive(flight, Err(self.session.lane.common.late()))?;
                 continue;
             }
             self.session.ask_again(requests, &mut flight);
@@ -209,7 +209,7 @@ impl<'a> Exchange<'a> {
         let has_lost = self.unsettled.iter().any(|flight| flight.question.has_lost_script());
         match self.unsettled.iter().map(|flight| flight.deadline).min() {
             Some(first) if has_lost => {
-                let loading = self.session.lane.scripts().load(self.wire);
+                let loading = self.session.lane.common.scripts.load(self.wire);
                 timeout_at(first.into(), loading).await.unwrap_or(Ok(()))
             }
             _ => Ok(()),
@@ -233,7 +233,7 @@ impl<'a> Exchange<'a> {
     /// Stops listening for the answer to a call, the first in flight.
     fn forget(&mut self, flight: Flight) {
         self.wire.give_up(flight.question.awaited(&flight.batch));
-        self.session.lane.denials().doubt(&flight.batch);
+        self.session.lane.common.denials.doubt(&flight.batch);
         self.session.lane.recycle(flight.batch);
     }
 }

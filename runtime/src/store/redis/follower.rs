@@ -19,23 +19,16 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// limiter is gone is not kept for that.
 pub(super) struct Follower {
     sentinels: Arc<Sentinels>,
-    key_prefix: Arc<str>,
     lane: Weak<Lane>,
 }
 
 impl Follower {
     /// Serves `lane` through a connection to a master, instead of that of `generation`, and later through those to its
     /// successors.
-    pub(super) fn attach(
-        sentinels: Arc<Sentinels>,
-        key_prefix: Arc<str>,
-        lane: &Arc<Lane>,
-        generation: u64,
-        wire: Wire,
-    ) {
+    pub(super) fn attach(sentinels: Arc<Sentinels>, lane: &Arc<Lane>, generation: u64, wire: Wire) {
         let address = wire.address().to_owned();
         if let Some(generation) = lane.attach(generation, wire) {
-            let follower = Self { sentinels, key_prefix, lane: Arc::downgrade(lane) };
+            let follower = Self { sentinels, lane: Arc::downgrade(lane) };
             tokio::spawn(follower.follow(address, generation));
         }
     }
@@ -69,9 +62,9 @@ impl Follower {
 
     /// Returns a connection to the master, if that is another one than at `address`.
     async fn successor(&self, lane: &Lane, address: &str) -> Result<Option<Wire>, Failure> {
-        let connecting = self.sentinels.connect_elsewhere(address, &self.key_prefix);
+        let connecting = self.sentinels.connect_elsewhere(address, &lane.common.key_prefix);
         let Some(mut wire) = connecting.await? else { return Ok(None) };
-        lane.scripts().prepare(&mut wire).await?;
+        lane.common.scripts.prepare(&mut wire).await?;
         Ok(Some(wire))
     }
 }
@@ -81,21 +74,18 @@ mod tests {
     use tokio::io::{AsyncReadExt, duplex};
 
     use super::*;
-    use crate::clock::Clock;
+    use crate::store::Settings;
+    use crate::store::redis::common::Common;
     use crate::store::redis::connection::Access;
-    use crate::store::redis::{Denials, Scripts};
 
     /// It would have to wait for the next time that the sentinels are asked.
     #[tokio::test]
     async fn a_lane_whose_limiter_is_gone_is_forgotten_at_once() {
-        let timeout = Duration::from_secs(1);
-        let scripts = Arc::new(Scripts::new(Clock::default(), timeout, false));
-        let denials = Arc::new(Denials::new(true, Clock::default()));
-        let lane = Arc::new(Lane::new(scripts, denials, timeout, Arc::default()));
+        let lane = Arc::new(Lane::new(Common::new(Settings::of_a_test(), false)));
         let sentinels = Sentinels::parse("main", &["redis://192.0.2.7".to_owned()], &Access::default());
         let (near, mut far) = duplex(64);
         let wire = Wire::over(Box::pin(near), String::new());
-        Follower::attach(Arc::new(sentinels.expect("it is one")), "rl:".into(), &lane, 0, wire);
+        Follower::attach(Arc::new(sentinels.expect("it is one")), &lane, 0, wire);
         lane.detach();
         assert_eq!(far.read_to_end(&mut Vec::new()).await.expect("it ends"), 0);
         assert_eq!(Arc::strong_count(&lane), 1);

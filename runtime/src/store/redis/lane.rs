@@ -2,9 +2,9 @@
 //! whose answer they then wait for. A [`courier`](super::courier) sends the calls through the connection in use.
 
 use std::future::poll_fn;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 use redis::{ErrorKind, RedisError};
@@ -14,16 +14,14 @@ use tokio::runtime::{Handle, Id};
 use super::answers::Answers;
 use super::batch::{Batch, Check};
 use super::call::{Call, Ticket};
+use super::common::Common;
 use super::connection::Wire;
 use super::courier::Courier;
-use super::denials::Denials;
 use super::failure::Failure;
 use super::late::{LateCheck, Renounced};
 use super::own_deadline::OwnDeadline;
 use super::queue::{Queue, UnsentCall};
-use super::script::Scripts;
 use super::silence::Silence;
-use crate::error::StoreError;
 #[cfg(feature = "redis-cluster")]
 use crate::store::recovery::Recovery;
 use crate::store::{ChargeTime, Counter, Operation, Outcome};
@@ -31,18 +29,12 @@ use crate::store::{ChargeTime, Counter, Operation, Outcome};
 /// The checks that wait for one server, and which connection serves them.
 pub(super) struct Lane {
     inner: Mutex<Inner>,
-    scripts: Arc<Scripts>,
-    denials: Arc<Denials>,
-    timeout: Duration,
-    on_lost: Arc<OnLost>,
+    pub(super) common: Arc<Common>,
     /// How often in a row checks of other runtimes than the courier's had no answer.
     absence: Mutex<Silence>,
     #[cfg(feature = "redis-cluster")]
     recovery: Recovery,
 }
-
-/// The callback for a connection that has stopped serving.
-pub(super) type OnLost = OnceLock<Box<dyn Fn(StoreError) + Send + Sync>>;
 
 #[derive(Default)]
 struct Inner {
@@ -56,18 +48,10 @@ struct Inner {
 }
 
 impl Lane {
-    pub(super) fn new(
-        scripts: Arc<Scripts>,
-        denials: Arc<Denials>,
-        timeout: Duration,
-        on_lost: Arc<OnLost>,
-    ) -> Self {
+    pub(super) fn new(common: Arc<Common>) -> Self {
         Self {
             inner: Mutex::default(),
-            scripts,
-            denials,
-            timeout,
-            on_lost,
+            common,
             absence: Mutex::default(),
             #[cfg(feature = "redis-cluster")]
             recovery: Recovery::default(),
@@ -135,18 +119,6 @@ impl Lane {
         self.lose(None, &Failure::NoConnection);
     }
 
-    /// Has `act` called when a connection has stopped serving. Only the first call of this has an effect.
-    pub(super) fn on_lost(&self, act: impl Fn(StoreError) + Send + Sync + 'static) {
-        let _ = self.on_lost.set(Box::new(act));
-    }
-
-    /// Reports that a connection has stopped serving.
-    pub(super) fn report(&self, failure: Failure) {
-        if let Some(on_lost) = self.on_lost.get() {
-            on_lost(failure.into());
-        }
-    }
-
     pub(super) fn absence(&self) -> &Mutex<Silence> {
         &self.absence
     }
@@ -158,7 +130,7 @@ impl Lane {
         let why = "several checks in a row had no answer: the server is silent, or the Tokio runtime of the connection does not run";
         let failure = Failure::from(RedisError::from((ErrorKind::Io, why)));
         if self.lose(Some(generation), &failure) {
-            self.report(failure);
+            self.common.report(failure);
         }
     }
 
@@ -166,19 +138,6 @@ impl Lane {
     #[cfg(feature = "redis-cluster")]
     pub(super) fn recovery(&self) -> &Recovery {
         &self.recovery
-    }
-
-    /// Returns the time from a call's first check to its deadline.
-    pub(super) fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
-    pub(super) fn scripts(&self) -> &Scripts {
-        &self.scripts
-    }
-
-    pub(super) fn denials(&self) -> &Denials {
-        &self.denials
     }
 
     /// Keeps the memory of `batch` for a later one.
@@ -230,7 +189,7 @@ impl Lane {
     /// been told that it was late, gives back what they have renounced since.
     pub(super) fn answer(self: &Arc<Self>, call: &Call, answers: Answers, asked: u64) {
         if let Err(Ok(answers)) = call.finish(Ok(answers)) {
-            let time = ChargeTime { asked, answered: self.denials.now_micros() };
+            let time = ChargeTime { asked, answered: self.common.now_micros() };
             for charged in call.late_charges().answer(answers, time) {
                 self.give_back(&charged);
             }
@@ -244,7 +203,7 @@ impl Lane {
             return;
         }
         let counters: SmallVec<[Counter<'_>; 2]> = renounced.counters().collect();
-        let _ = self.enqueue(&Check::new(&self.denials.hasher, Operation::GiveBack, &counters));
+        let _ = self.enqueue(&self.common.check(Operation::GiveBack, &counters));
     }
 
     /// Takes `call` out of those that wait to be sent, if it is still there. Whoever drops it fails its waiters, which is

@@ -72,7 +72,7 @@ impl LateCheck {
             return;
         }
         let renounced = Renounced { place: self.place, counters };
-        for charged in self.call.late_charges().renounce(renounced, self.lane.denials().now_micros()) {
+        for charged in self.call.late_charges().renounce(renounced, self.lane.common.now_micros()) {
             self.lane.give_back(&charged);
         }
     }

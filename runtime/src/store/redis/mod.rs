@@ -14,7 +14,8 @@
 //! Calls that overlap are an [`exchange`], and what is kept of a connection from call to call is its
 //! [`session`]. A call is a [`question`] of one or more [`part`]s, mostly one, and a [`script`] or a [`transaction`]
 //! decides each of them. The [`answers`] say what each check is told. What Redis has [denied](denials) is not asked
-//! again before it can be admitted. A [`cluster`] has a lane to each of its masters.
+//! again before it can be admitted. A [`cluster`] has a lane to each of its masters, and all of these have what is
+//! [`common`] to them.
 //!
 //! [`key`] says what counters are called in Redis, and `apply.lua` what they hold. `take.lua` is the short way
 //! for what most checks ask, and [`windows`] often saves it from asking for a TTL.
@@ -25,6 +26,7 @@ mod batch;
 mod call;
 #[cfg(feature = "redis-cluster")]
 mod cluster;
+mod common;
 mod connection;
 mod courier;
 mod denials;
@@ -58,17 +60,16 @@ pub(crate) use self::batch::Check;
 pub(crate) use self::call::Ticket;
 #[cfg(feature = "redis-cluster")]
 pub(crate) use self::cluster::Cluster;
+use self::common::Common;
 pub use self::connection::RedisCredentials;
 #[cfg(feature = "redis-tls")]
 pub use self::connection::RedisTls;
 pub(crate) use self::connection::{Access, Provider, Server};
-use self::denials::Denials;
 use self::failure::Failure;
 #[cfg(feature = "redis-sentinel")]
 use self::follower::Follower;
 use self::lane::Lane;
 pub(crate) use self::late::LateCheck;
-use self::script::Scripts;
 use super::{Counter, Operation, Outcome, Settings};
 use crate::error::StoreError;
 
@@ -82,28 +83,23 @@ const MAX_AGE: Duration = Duration::from_secs(1);
 /// Counters in one Redis server, behind one connection that all checks share.
 pub(crate) struct RedisStore {
     server: Server,
-    key_prefix: Arc<str>,
     lane: Arc<Lane>,
 }
 
 impl RedisStore {
     /// Creates a store on `server`, which is not connected yet.
     pub(crate) fn on(server: Server, settings: Settings) -> Self {
-        let Settings { timeout, key_prefix, deny_memory, clock } = settings;
-        let scripts = Arc::new(Scripts::new(clock.clone(), timeout, false));
-        let denials = Arc::new(Denials::new(deny_memory, clock));
-        let lane = Arc::new(Lane::new(scripts, denials, timeout, Arc::default()));
-        Self { server, key_prefix, lane }
+        Self { server, lane: Arc::new(Lane::new(Common::new(settings, false))) }
     }
 
     /// Creates a check, with the hashes of its keys.
     pub(crate) fn check<'a, 'k>(&self, operation: Operation, counters: &'a [Counter<'k>]) -> Check<'a, 'k> {
-        Check::new(&self.lane.denials().hasher, operation, counters)
+        self.lane.common.check(operation, counters)
     }
 
     /// Returns the answer to a check that is known to be denied.
     pub(crate) fn recall(&self, check: &Check<'_, '_>) -> Option<Outcome> {
-        self.lane.denials().recall(check)
+        self.lane.common.denials.recall(check)
     }
 
     /// Has a check of at least one counter decided before the deadline.
@@ -137,8 +133,8 @@ impl RedisStore {
     pub(crate) async fn connect(&self) -> Result<(), StoreError> {
         let generation = self.lane.generation();
         let connecting = async {
-            let mut connection = self.server.connect(&self.key_prefix).await?;
-            self.lane.scripts().prepare(&mut connection).await?;
+            let mut connection = self.server.connect(&self.lane.common.key_prefix).await?;
+            self.lane.common.scripts.prepare(&mut connection).await?;
             Ok(connection)
         };
         let connection = in_time(connecting).await?;
@@ -148,8 +144,7 @@ impl RedisStore {
             }
             #[cfg(feature = "redis-sentinel")]
             Server::Sentinels(sentinels) => {
-                let (sentinels, key_prefix) = (Arc::clone(sentinels), Arc::clone(&self.key_prefix));
-                Follower::attach(sentinels, key_prefix, &self.lane, generation, connection);
+                Follower::attach(Arc::clone(sentinels), &self.lane, generation, connection);
             }
         }
         Ok(())
@@ -162,7 +157,7 @@ impl RedisStore {
 
     /// Has `act` called when the connection has stopped serving, whether a check waits at that time or not.
     pub(crate) fn on_lost(&self, act: impl Fn(StoreError) + Send + Sync + 'static) {
-        self.lane.on_lost(act);
+        self.lane.common.on_lost(act);
     }
 
     /// Ends the courier, which would otherwise go on waiting for checks.
@@ -183,18 +178,11 @@ mod tests {
 
     use super::connection::Wire;
     use super::*;
-    use crate::clock::Clock;
     use crate::store::backend::Backend;
 
     fn store() -> RedisStore {
         let server = Server::single("redis://192.0.2.7", &Access::default()).expect("it is one");
-        let settings = Settings {
-            timeout: Duration::from_secs(1),
-            key_prefix: "rl:".into(),
-            deny_memory: true,
-            clock: Clock::default(),
-        };
-        RedisStore::on(server, settings)
+        RedisStore::on(server, Settings::of_a_test())
     }
 
     /// Otherwise each limiter that a program has ever had would keep its connection.

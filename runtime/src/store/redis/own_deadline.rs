@@ -33,7 +33,7 @@ impl OwnDeadline {
             lane: Arc::clone(lane),
             generation,
             made: Instant::now(),
-            timer: Box::pin(sleep(lane.timeout())),
+            timer: Box::pin(sleep(lane.common.timeout)),
         })
     }
 
@@ -55,7 +55,7 @@ impl OwnDeadline {
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.timer.as_mut().poll(context));
-            let left = self.lane.timeout().saturating_sub(self.made.elapsed());
+            let left = self.lane.common.timeout.saturating_sub(self.made.elapsed());
             if left.is_zero() {
                 return Poll::Ready(());
             }

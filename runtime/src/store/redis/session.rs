@@ -33,7 +33,7 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(lane: Arc<Lane>, generation: u64, transacts: bool) -> Self {
-        let (pace, silence) = (Pace::new(lane.timeout(), Instant::now()), Silence::default());
+        let (pace, silence) = (Pace::new(lane.common.timeout, Instant::now()), Silence::default());
         Self { lane, pace, silence, generation, windows: Windows::new(), transacts }
     }
 
@@ -52,11 +52,6 @@ impl Session {
         self.lane.lose(Some(self.generation), failure)
     }
 
-    /// Returns the failure of a call that is late.
-    pub(super) fn late(&self) -> Failure {
-        Failure::Timeout(self.lane.timeout())
-    }
-
     /// Adds a call to `requests`. Returns `None` if it is late already: it would count, and nobody would know.
     ///
     /// While the server answers, checks that had to wait until they are sent have waited for this process, whose threads
@@ -64,17 +59,17 @@ impl Session {
     /// timeout left, or twice what an answer takes.
     pub(super) fn depart(&mut self, requests: &mut Requests, unsent: UnsentCall) -> Option<Flight> {
         let UnsentCall { batch, call, since } = unsent;
-        let (sent, timeout) = (Instant::now(), self.lane.timeout());
+        let (sent, timeout) = (Instant::now(), self.lane.common.timeout);
         let travels = || 2 * self.pace.distance.far().unwrap_or_default();
         let grace = if self.silence.is_over() { (timeout / 10).max(travels()) } else { Duration::ZERO };
         let deadline = (since + timeout).max(sent + grace);
         if sent >= deadline {
-            let _ = call.0.finish(Err(self.late()));
+            let _ = call.0.finish(Err(self.lane.common.late()));
             self.lane.recycle(batch);
             return None;
         }
-        let sent_micros = self.lane.denials().now_micros();
-        let scripts = self.lane.scripts();
+        let sent_micros = self.lane.common.now_micros();
+        let scripts = &self.lane.common.scripts;
         let question = scripts.ask(requests, &batch, &mut self.windows, sent_micros, self.transacts);
         Some(Flight { batch, question, call, sent, sent_micros, deadline, stage: Stage::Awaited })
     }
@@ -82,7 +77,7 @@ impl Session {
     /// Adds to `requests` what is [unsettled](Self::settle) of a call.
     pub(super) fn ask_again(&self, requests: &mut Requests, flight: &mut Flight) {
         let Flight { batch, question, sent, .. } = flight;
-        self.lane.scripts().ask_again(requests, batch, question, sent.elapsed());
+        self.lane.common.scripts.ask_again(requests, batch, question, sent.elapsed());
     }
 
     /// Settles a call, all of which is answered by now. Returns whether something has to be asked again. If that
@@ -93,7 +88,7 @@ impl Session {
             return false;
         }
         if flight.stage != Stage::Answered && question.is_decided() {
-            let (decided, scripts) = (question.clone(), self.lane.scripts());
+            let (decided, scripts) = (question.clone(), &self.lane.common.scripts);
             // Every part has an answer, so nobody is told this.
             let unanswered = Failure::NoConnection;
             if let Ok(answers) = scripts.answers(decided, *sent_micros, unanswered, batch, &mut self.windows)
@@ -102,7 +97,8 @@ impl Session {
                     self.silence.end();
                 }
                 self.tell(flight, answers);
-                (flight.stage, flight.deadline) = (Stage::Answered, Instant::now() + self.lane.timeout());
+                (flight.stage, flight.deadline) =
+                    (Stage::Answered, Instant::now() + self.lane.common.timeout);
             }
         }
         flight.stage != Stage::Late
@@ -112,7 +108,7 @@ impl Session {
     /// the connection no longer serves.
     pub(super) fn expire(&mut self, flight: &mut Flight) -> Result<(), Failure> {
         (flight.stage, flight.deadline) = (Stage::Late, Instant::now() + LISTENING);
-        self.conclude(flight, flight.question.clone(), Err(self.late()))
+        self.conclude(flight, flight.question.clone(), Err(self.lane.common.late()))
     }
 
     /// Tells the waiters of a call what was answered. Some parts have no answer if not all was `heard`, which says why,
@@ -145,8 +141,8 @@ impl Session {
             }
         }
         // If all was heard, only a late call leaves something unanswered, since it is not asked again.
-        let unanswered = heard.clone().err().unwrap_or_else(|| self.late());
-        let scripts = self.lane.scripts();
+        let unanswered = heard.clone().err().unwrap_or_else(|| self.lane.common.late());
+        let scripts = &self.lane.common.scripts;
         let answers = match scripts.answers(question, *sent_micros, unanswered, batch, &mut self.windows) {
             Ok(answers) => answers,
             Err(unread) => return self.fail(flight, heard.err().unwrap_or_else(|| unread.into())),
@@ -166,14 +162,14 @@ impl Session {
     /// Tells the waiters of a call that it has failed. The error is why the connection no longer serves.
     fn fail(&mut self, flight: &Flight, failure: Failure) -> Result<(), Failure> {
         // Nobody knows whether its resets have taken effect.
-        self.lane.denials().doubt(&flight.batch);
+        self.lane.common.denials.doubt(&flight.batch);
         self.windows.forget_resets(&flight.batch);
         let _ = flight.call.0.finish(Err(failure.clone()));
         if !matches!(failure, Failure::Timeout(_)) {
             self.silence.end();
             return failure.if_away();
         }
-        if flight.sent.elapsed() * 2 < self.lane.timeout() {
+        if flight.sent.elapsed() * 2 < self.lane.common.timeout {
             // Most of the time had passed before it was sent, which says nothing about the store.
             return Ok(());
         }
@@ -192,11 +188,11 @@ impl Session {
     fn tell(&self, flight: &Flight, answers: Answers) {
         let Flight { batch, call, sent_micros, .. } = flight;
         if self.lane.is_served_by(self.generation) {
-            self.lane.denials().learn(batch, &answers, *sent_micros);
+            self.lane.common.denials.learn(batch, &answers, *sent_micros);
             self.lane.answer(&call.0, answers, *sent_micros);
         } else {
             // Another connection may lead to another server, or may have reset since what this one tells of.
-            self.lane.denials().doubt(batch);
+            self.lane.common.denials.doubt(batch);
             let _ = call.0.finish(Ok(answers));
         }
     }

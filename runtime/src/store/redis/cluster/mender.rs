@@ -60,7 +60,8 @@ impl Cluster {
         }
         for node in topology.nodes().filter(|node| !node.lane.is_attached()) {
             connecting.add(&node.lane, || {
-                reach(Arc::clone(self), Arc::clone(node), topology.key_at(&node.address, &self.key_prefix))
+                let key = topology.key_at(&node.address, &self.common.key_prefix);
+                reach(Arc::clone(self), Arc::clone(node), key)
             });
         }
         Ok(is_complete)
@@ -127,7 +128,7 @@ async fn reach(cluster: Arc<Cluster>, node: Arc<Node>, key: Option<String>) -> R
         if let Some(key) = key {
             ensure_writable(&mut connection, &key).await?;
         }
-        cluster.scripts.prepare(&mut connection).await?;
+        cluster.common.scripts.prepare(&mut connection).await?;
         Ok(connection)
     };
     let generation = lane.generation();

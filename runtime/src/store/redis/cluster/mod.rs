@@ -24,12 +24,11 @@ use tokio::time::timeout_at;
 use self::importing::ImportingNodes;
 use self::topology::{Address, Node, Slot, Topology};
 use super::batch::Check;
+use super::common::Common;
 use super::connection::{Access, Endpoint};
-use super::denials::Denials;
 use super::failure::Failure;
-use super::lane::{Lane, OnLost};
+use super::lane::Lane;
 use super::late::LateCheck;
-use super::script::Scripts;
 use crate::error::StoreError;
 use crate::log_throttle::LogThrottle;
 use crate::store::outage::Outage;
@@ -48,11 +47,7 @@ pub(crate) struct Cluster {
     seeds: Vec<Endpoint>,
     topology: RwLock<Arc<Topology>>,
     importing: ImportingNodes,
-    scripts: Arc<Scripts>,
-    denials: Arc<Denials>,
-    key_prefix: Arc<str>,
-    timeout: Duration,
-    on_lost: Arc<OnLost>,
+    common: Arc<Common>,
     /// Whose turn it is to mend.
     mending: Turn,
     /// Wakes the mender when a node is lost.
@@ -93,16 +88,11 @@ impl Cluster {
                 seeds.len()
             ));
         }
-        let Settings { timeout, key_prefix, deny_memory, clock } = settings;
         Ok(Self {
             seeds,
             topology: RwLock::default(),
             importing: ImportingNodes::default(),
-            scripts: Arc::new(Scripts::new(clock.clone(), timeout, true)),
-            denials: Arc::new(Denials::new(deny_memory, clock)),
-            key_prefix,
-            timeout,
-            on_lost: Arc::default(),
+            common: Common::new(settings, true),
             mending: Turn::default(),
             wake: Arc::default(),
             outage: Outage::default(),
@@ -130,13 +120,12 @@ impl Cluster {
 
     /// Returns the answer to a check that is known to be denied.
     pub(crate) fn recall(&self, operation: Operation, counters: &[Counter<'_>]) -> Option<Outcome> {
-        self.denials.recall(&Check::new(&self.denials.hasher, operation, counters))
+        self.common.denials.recall(&self.common.check(operation, counters))
     }
 
     /// Has `act` called when a connection has stopped serving, whether a check waits at that time or not.
     pub(crate) fn on_lost(&self, act: impl Fn(StoreError) + Send + Sync + 'static) {
-        // This is called once, when the limiter is built.
-        let _ = self.on_lost.set(Box::new(act));
+        self.common.on_lost(act);
     }
 
     /// Decides the counters of one policy. Also returns what is left of the check if it was late at the node that was
@@ -146,11 +135,11 @@ impl Cluster {
         operation: Operation,
         counters: &[Counter<'_>],
     ) -> (Result<Outcome, Failure>, Option<LateCheck>) {
-        let check = Check::new(&self.denials.hasher, operation, counters);
-        if let Some(denied) = self.denials.recall(&check) {
+        let check = self.common.check(operation, counters);
+        if let Some(denied) = self.common.denials.recall(&check) {
             return (Ok(denied), None);
         }
-        let (slot, deadline) = (Slot::of(counters[0].key), Instant::now() + self.timeout);
+        let (slot, deadline) = (Slot::of(counters[0].key), Instant::now() + self.common.timeout);
         let node = self.topology().node_of(slot);
         let (decided, late) = match &node {
             Some(node) => node.lane.decide(&check).await,
@@ -160,7 +149,7 @@ impl Cluster {
             Ok(outcome) => Ok(outcome),
             Err(failure) => {
                 let following = self.follow(failure, slot, node, check, deadline);
-                timeout_at(deadline.into(), following).await.unwrap_or(Err(Failure::Timeout(self.timeout)))
+                timeout_at(deadline.into(), following).await.unwrap_or(Err(self.common.late()))
             }
         };
         (decided, late)
@@ -204,7 +193,7 @@ impl Cluster {
             };
             let decided = match &asked {
                 // The check would be charged without the caller learning of it.
-                Some(_) if Instant::now() >= deadline => Err(Failure::Timeout(self.timeout)),
+                Some(_) if Instant::now() >= deadline => Err(self.common.late()),
                 Some(node) => node.lane.decide(&check).await.0,
                 None => Err(Failure::NoConnection),
             };
@@ -246,8 +235,7 @@ impl Cluster {
     }
 
     fn lane(&self) -> Arc<Lane> {
-        let (scripts, denials) = (Arc::clone(&self.scripts), Arc::clone(&self.denials));
-        Arc::new(Lane::new(scripts, denials, self.timeout, Arc::clone(&self.on_lost)))
+        Arc::new(Lane::new(Arc::clone(&self.common)))
     }
 
     fn topology(&self) -> Arc<Topology> {
@@ -302,19 +290,12 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::clock::Clock;
     use crate::quota::Quota;
     use crate::store::redis::connection::Wire;
 
     pub(super) fn cluster(urls: &[&str]) -> Result<Cluster, String> {
         let urls: Vec<String> = urls.iter().map(|&url| url.to_owned()).collect();
-        let settings = Settings {
-            timeout: Duration::from_secs(1),
-            key_prefix: "rl:".into(),
-            deny_memory: true,
-            clock: Clock::default(),
-        };
-        Cluster::new(&urls, &Access::default(), settings)
+        Cluster::new(&urls, &Access::default(), Settings::of_a_test())
     }
 
     #[test]
@@ -378,7 +359,7 @@ mod tests {
             assert!(asked.read(&mut heard).await.expect("it is open") > 0, "it is asked");
             // Blocks the only thread until the deadline, so that the redirection is read before the timeout is
             // noticed.
-            thread::sleep(cluster.timeout);
+            thread::sleep(cluster.common.timeout);
             asked.write_all(b"-MOVED 1 :7001\r\n").await.expect("it is heard");
         };
         let ((decided, _), ()) = tokio::join!(cluster.decide(Operation::Take, &counter), answering);

@@ -84,7 +84,7 @@ impl Progress {
 }
 
 async fn take(cluster: &Arc<Cluster>, counters: &[Counter<'_>]) -> Result<Outcome, Failure> {
-    let asked = cluster.denials.now_micros();
+    let asked = cluster.common.now_micros();
     let policies = by_policy(counters);
     let progress = Arc::new(Mutex::new(Progress { verdict: None, answers: vec![None; policies.len()] }));
     let owned: Vec<OwnedCounter> = counters.iter().map(OwnedCounter::from).collect();
@@ -99,10 +99,10 @@ async fn take(cluster: &Arc<Cluster>, counters: &[Counter<'_>]) -> Result<Outcom
     });
     // What it waits for until then is this process, and not the cluster.
     let _ = begun.await;
-    let ended = tokio::time::timeout(cluster.timeout, task).await;
+    let ended = tokio::time::timeout(cluster.common.timeout, task).await;
     let mut progress = progress.lock();
     // A task that has ended without a verdict was dropped with its runtime.
-    let unsettled = if ended.is_ok() { Failure::NoConnection } else { Failure::Timeout(cluster.timeout) };
+    let unsettled = if ended.is_ok() { Failure::NoConnection } else { cluster.common.late() };
     let passes = progress.settle(Err(unsettled))?;
     let mut readings = Vec::with_capacity(counters.len());
     for (policy, answer) in policies.iter().zip(&progress.answers) {
@@ -114,7 +114,7 @@ async fn take(cluster: &Arc<Cluster>, counters: &[Counter<'_>]) -> Result<Outcom
     }
     let outcome = Outcome::new(passes, readings);
     if !passes && ended.is_ok() && progress.answers.iter().all(Option::is_some) {
-        cluster.denials.remember_several(counters, &outcome, asked);
+        cluster.common.denials.remember_several(counters, &outcome, asked);
     }
     Ok(outcome)
 }
@@ -178,11 +178,11 @@ async fn charge_in_turn(
 ) -> (Vec<Charge>, Result<bool, Failure>) {
     let mut charged = Vec::new();
     for index in enforced {
-        let asked = cluster.denials.now_micros();
-        let (answer, late) = if start.elapsed() < cluster.timeout {
+        let asked = cluster.common.now_micros();
+        let (answer, late) = if start.elapsed() < cluster.common.timeout {
             cluster.decide(Operation::Take, policies[index]).await
         } else {
-            (Err(Failure::Timeout(cluster.timeout)), None)
+            (Err(cluster.common.late()), None)
         };
         // The charges of the others are given back, too, whatever is decided without Redis.
         if let Some(late) = late {
@@ -195,7 +195,7 @@ async fn charge_in_turn(
                 if !is_taken {
                     return (charged, Ok(false));
                 }
-                let time = ChargeTime { asked, answered: cluster.denials.now_micros() };
+                let time = ChargeTime { asked, answered: cluster.common.now_micros() };
                 charged.push(Charge { index, time });
             }
             Err(failure) => return (charged, Err(failure)),
@@ -212,7 +212,7 @@ async fn give_back<'k>(
     progress: &Mutex<Progress>,
 ) {
     let Charge { index, time } = charge;
-    let now = cluster.denials.now_micros();
+    let now = cluster.common.now_micros();
     let counters: SmallVec<[Counter<'k>; 2]> = {
         let progress = progress.lock();
         let readings = progress.answers[index].iter().flat_map(Outcome::readings);
