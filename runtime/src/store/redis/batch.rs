@@ -1,13 +1,10 @@
 //! The checks of one call to Redis, in order of arrival, with those that ask for the same merged into groups.
 
-use std::time::Duration;
-
 use ahash::RandomState;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use crate::algorithm::Algorithm;
-use crate::quota::Quota;
 use crate::store::{Counter, Operation};
 
 /// The most counters of one call, and the most bytes of their keys: some hundred microseconds of Redis's time,
@@ -56,13 +53,8 @@ struct Asked {
     /// Where its key begins and ends.
     key: (usize, usize),
     hash: u64,
-    quota: Quota,
-    algorithm: Algorithm,
-    cost: u32,
-    policy: usize,
-    shadow: bool,
-    charge_lasts: Duration,
-    varies: bool,
+    /// The counter itself, without its key.
+    keyless: Counter<'static>,
 }
 
 /// Checks that ask for the same, and are decided together.
@@ -151,16 +143,7 @@ impl Batch {
     }
 
     fn counter(&self, asked: &Asked) -> Counter<'_> {
-        Counter {
-            key: &self.text[asked.key.0..asked.key.1],
-            quota: asked.quota,
-            algorithm: asked.algorithm,
-            cost: asked.cost,
-            policy: asked.policy,
-            shadow: asked.shadow,
-            charge_lasts: asked.charge_lasts,
-            varies: asked.varies,
-        }
+        Counter { key: &self.text[asked.key.0..asked.key.1], ..asked.keyless }
     }
 
     /// Adds a check of at least one counter. Returns `None` if the batch is full; an empty one takes any check.
@@ -224,21 +207,9 @@ impl Batch {
                 self.text.push_str(counter.key);
                 (start, self.text.len())
             };
-            let Counter { key: _, quota, algorithm, cost, policy, shadow, charge_lasts, varies } = *counter;
-            let hash = *hash;
-            self.counters.push(Asked {
-                key,
-                hash,
-                quota,
-                algorithm,
-                cost,
-                policy,
-                shadow,
-                charge_lasts,
-                varies,
-            });
+            self.counters.push(Asked { key, hash: *hash, keyless: Counter { key: "", ..*counter } });
             if before.is_none() {
-                self.note_last(hash, group);
+                self.note_last(*hash, group);
             }
         }
         Some(Place { group, before: 0 })

@@ -201,7 +201,7 @@ impl Denials {
     /// Forgets all denials of a key.
     fn forget(&self, hash: u64, key: &str) {
         if let Some(mut set) = self.set(hash) {
-            set.retain(|denial| denial.hash != hash || denial.counter.key() != key);
+            set.retain(|denial| denial.hash != hash || &*denial.counter.key != key);
         }
     }
 

@@ -113,8 +113,8 @@ fn charged(renounced: Vec<Renounced>, answers: &Answers, time: ChargeTime, now: 
         if answers.passed(group).is_ok_and(|passed| before < passed) {
             renounced.counters.retain_mut(|renounced| {
                 let reset = answers.reset(group, renounced.index);
-                let lasts = time.lasts(renounced.counter.lend().algorithm, reset, now);
-                renounced.counter.set_charge_lasts(lasts);
+                let lasts = time.lasts(renounced.counter.keyless.algorithm, reset, now);
+                renounced.counter.keyless.charge_lasts = lasts;
                 !lasts.is_zero()
             });
             let mut same = charged.iter_mut().filter(|other| other.place.group == group);
@@ -136,14 +136,14 @@ impl Renounced {
     /// if the two can't be given back together.
     fn absorb(&mut self, other: &Self) -> bool {
         let pairs = || self.counters.iter().zip(&other.counters);
-        let costs: Option<Vec<u32>> =
-            pairs().map(|(own, other)| own.counter.cost().checked_add(other.counter.cost())).collect();
+        let costs: Option<Vec<u32>> = pairs()
+            .map(|(own, other)| own.counter.keyless.cost.checked_add(other.counter.keyless.cost))
+            .collect();
         let is_same = self.counters.len() == other.counters.len()
-            && pairs()
-                .all(|(own, other)| own.index == other.index && own.counter.key() == other.counter.key());
+            && pairs().all(|(own, other)| own.index == other.index && own.counter.key == other.counter.key);
         let Some(costs) = costs.filter(|_| is_same) else { return false };
         for (own, cost) in self.counters.iter_mut().zip(costs) {
-            own.counter.set_cost(cost);
+            own.counter.keyless.cost = cost;
         }
         true
     }
