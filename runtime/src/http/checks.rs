@@ -41,13 +41,17 @@ impl Checks {
     ) {
         self.note(ask.policy.name());
         let indices = self.by_key.entry(ask.key.clone()).or_default();
-        if let Some(place) = indices.iter().position(|index| self.entries[*index].ask.is_same(&ask)) {
+        let known = indices.iter().position(|index| self.entries[*index].ask.is_same(&ask));
+        let index = if let Some(place) = known {
             let index = indices.remove(place);
-            indices.push(index);
-            return self.entries[index].check_again(ask, outcome, late, time);
-        }
-        indices.push(self.entries.len());
-        self.entries.push(Entry::checked(ask, outcome, late, time));
+            self.entries[index].ask = ask;
+            index
+        } else {
+            self.entries.push(Entry::new(ask, 0));
+            self.entries.len() - 1
+        };
+        indices.push(index);
+        self.entries[index].note_check(outcome, late, time);
     }
 
     pub(super) fn entries(&self) -> &[Entry] {

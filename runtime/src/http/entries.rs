@@ -227,35 +227,12 @@ fn settle_each(entries: &mut [Entry], mut outcome: Outcome, time: ChargeTime) {
 }
 
 impl Entry {
-    fn new(ask: Ask<'static>, admission: u32) -> Self {
+    pub(super) fn new(ask: Ask<'static>, admission: u32) -> Self {
         Self { ask, outcome: None, holdings: Holdings::default(), late: Vec::new(), admission }
     }
 
-    /// Makes the entry of what a handler has checked by itself.
-    pub(super) fn checked(
-        ask: Ask<'static>,
-        outcome: Outcome,
-        late: Option<LatePart>,
-        time: ChargeTime,
-    ) -> Self {
-        let mut entry = Self::new(ask, 0);
-        entry.note_check(outcome, late, time);
-        entry
-    }
-
-    /// Records that a handler has checked the same again.
-    pub(super) fn check_again(
-        &mut self,
-        ask: Ask<'static>,
-        outcome: Outcome,
-        late: Option<LatePart>,
-        time: ChargeTime,
-    ) {
-        self.ask = ask;
-        self.note_check(outcome, late, time);
-    }
-
-    fn note_check(&mut self, outcome: Outcome, late: Option<LatePart>, time: ChargeTime) {
+    /// Records what came of a check that a handler has made by itself.
+    pub(super) fn note_check(&mut self, outcome: Outcome, late: Option<LatePart>, time: ChargeTime) {
         self.late.extend(late);
         self.settle(outcome, time);
     }
