@@ -11,7 +11,7 @@ use super::redis::RedisStore;
 use super::{AnyStore, Operation};
 use crate::error::StoreError;
 
-/// How long a probe may take.
+/// How long a probe of a store of the user's may take. The others give up connecting by themselves.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The remote store itself.
@@ -37,17 +37,16 @@ impl Backend {
 
     /// Connects, or asks whether the store is ready to serve.
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
-        let probing = async {
-            match self {
-                #[cfg(feature = "redis")]
-                Self::Redis(store) => store.connect().await,
-                #[cfg(feature = "redis-cluster")]
-                Self::Cluster(cluster) => cluster.connect().await,
-                Self::Custom(store) => store.apply(Operation::Peek, &[]).await.map(|_| ()),
+        match self {
+            #[cfg(feature = "redis")]
+            Self::Redis(store) => store.connect().await,
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.connect().await,
+            Self::Custom(store) => {
+                let probed = tokio::time::timeout(PROBE_TIMEOUT, store.apply(Operation::Peek, &[])).await;
+                probed.unwrap_or(Err(StoreError::Timeout(PROBE_TIMEOUT))).map(|_| ())
             }
-        };
-        let probed = tokio::time::timeout(PROBE_TIMEOUT, probing).await;
-        probed.unwrap_or(Err(StoreError::Timeout(PROBE_TIMEOUT)))
+        }
     }
 
     /// Has `act` called when a connection is lost, even while nobody asks.

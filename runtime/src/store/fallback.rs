@@ -133,7 +133,10 @@ impl StoreWithFallback {
         counters: &[Counter<'_>],
         on_error: OnStoreError,
     ) -> Concluded {
-        let Concluded { outcome, late } = self.ask(operation, counters).await;
+        let Concluded { outcome, late } = match &self.store {
+            Some(remote) => remote.apply(operation, counters).await,
+            None => Concluded::in_time(self.memory.apply_now(operation, counters)),
+        };
         let outcome = outcome.or_else(|error| self.fall_back(operation, counters, on_error, error));
         Concluded { outcome, late }
     }
@@ -189,19 +192,6 @@ impl StoreWithFallback {
         (f64::from(limit) * self.local_share).ceil() as u32
     }
 
-    async fn ask(&self, operation: Operation, counters: &[Counter<'_>]) -> Concluded {
-        let Concluded { outcome, late } = match &self.store {
-            Some(remote) => remote.apply(operation, counters).await,
-            None => Concluded::in_time(self.memory.apply_now(operation, counters)),
-        };
-        let is_complete = |outcome: &Outcome| outcome.readings().len() == counters.len();
-        let incomplete = "it answered for more counters or fewer than it was asked for";
-        let outcome = outcome.and_then(|outcome| {
-            is_complete(&outcome).then_some(outcome).ok_or_else(|| StoreError::Refused(incomplete.into()))
-        });
-        Concluded { outcome, late }
-    }
-
     /// Forgets `counters` here and in the store. If the store can't be told, that is an error, whatever the
     /// limiter does when the store fails.
     pub(crate) async fn reset(&self, counters: &[Counter<'_>]) -> Result<(), StoreError> {
@@ -209,7 +199,10 @@ impl StoreWithFallback {
             return Ok(());
         }
         self.memory.apply_now(Operation::Reset, counters)?;
-        self.ask(Operation::Reset, counters).await.outcome.map(|_| ())
+        match &self.store {
+            Some(remote) => remote.apply(Operation::Reset, counters).await.outcome.map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     pub(crate) async fn close(&self) {

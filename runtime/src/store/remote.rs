@@ -109,9 +109,18 @@ impl Remote {
             Backend::Cluster(cluster) => Box::pin(cluster.apply(operation, counters)).await,
             Backend::Custom(store) => {
                 let result = tokio::time::timeout(self.timeout, store.apply(operation, counters)).await;
-                (result.unwrap_or(Err(StoreError::Timeout(self.timeout))), None)
+                let result = result.unwrap_or(Err(StoreError::Timeout(self.timeout)));
+                (result.and_then(|outcome| complete(outcome, counters)), None)
             }
         };
         Concluded { outcome: self.breaker.noted(result), late }
     }
+}
+
+/// Refuses the outcome of a store of the user's that does not tell of each counter.
+fn complete(outcome: Outcome, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
+    if outcome.readings().len() == counters.len() {
+        return Ok(outcome);
+    }
+    Err(StoreError::Refused("it answered for more counters or fewer than it was asked for".into()))
 }
