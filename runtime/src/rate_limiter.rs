@@ -63,7 +63,7 @@ impl RateLimiter {
     /// fields give to a quota of another. `RateLimiter::builder().build()` returns an error instead.
     #[allow(clippy::panic)] // a program that contradicts itself must not start
     pub fn memory() -> Self {
-        Builder::default().build_memory().unwrap_or_else(|error| panic!("{error}"))
+        Builder::default().assemble().unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Creates a limiter that counts in the Redis server at `url`: `redis://`, `rediss://` or `redis+unix://`.

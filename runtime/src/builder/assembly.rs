@@ -61,13 +61,8 @@ impl Builder {
         Ok(limiter)
     }
 
-    /// Does what [`build`](Self::build) does for a store that needs no connection.
-    pub(crate) fn build_memory(mut self) -> Result<RateLimiter, BuildError> {
-        self.store = Choice::Memory;
-        self.assemble()
-    }
-
-    fn assemble(mut self) -> Result<RateLimiter, BuildError> {
+    /// Builds the limiter, which is not connected to its store yet.
+    pub(crate) fn assemble(mut self) -> Result<RateLimiter, BuildError> {
         if self.amend_from_env {
             self = self.settings_from(|variable| {
                 // What is not UTF-8 is refused like any other invalid prefix or network.
