@@ -25,7 +25,7 @@ pub(super) struct Follower {
 impl Follower {
     /// Serves `lane` through a connection to a master, instead of that of `generation`, and later through those to its
     /// successors.
-    pub(super) fn attach(sentinels: Arc<Sentinels>, lane: &Arc<Lane>, generation: u64, wire: Wire) {
+    pub(super) fn attach(sentinels: Arc<Sentinels>, lane: &Arc<Lane>, generation: Option<u64>, wire: Wire) {
         let address = wire.address().to_owned();
         if let Some(generation) = lane.attach(generation, wire) {
             let follower = Self { sentinels, lane: Arc::downgrade(lane) };
@@ -43,7 +43,7 @@ impl Follower {
                 Ok(None) => {}
                 Ok(Some(wire)) => {
                     let successor = wire.address().to_owned();
-                    let Some(next) = lane.attach(generation, wire) else { return };
+                    let Some(next) = lane.attach(Some(generation), wire) else { return };
                     tracing::info!(
                         from = address,
                         to = successor,
@@ -85,7 +85,7 @@ mod tests {
         let sentinels = Sentinels::parse("main", &["redis://192.0.2.7".to_owned()], &Access::default());
         let (near, mut far) = duplex(64);
         let wire = Wire::over(Box::pin(near), String::new());
-        Follower::attach(Arc::new(sentinels.expect("it is one")), &lane, 0, wire);
+        Follower::attach(Arc::new(sentinels.expect("it is one")), &lane, None, wire);
         lane.detach();
         assert_eq!(far.read_to_end(&mut Vec::new()).await.expect("it ends"), 0);
         assert_eq!(Arc::strong_count(&lane), 1);

@@ -38,13 +38,25 @@ pub(super) struct Lane {
 
 #[derive(Default)]
 struct Inner {
-    /// The number of the connection in use, 0 for none. The courier of any other connection ends.
-    generation: u64,
+    /// The connection in use. The courier of any other connection ends.
+    serving: Option<Serving>,
     /// How many connections there have been.
     connections: u64,
-    /// The runtime of the connection's courier.
-    runtime: Option<Id>,
     queue: Queue,
+}
+
+/// A connection in use.
+struct Serving {
+    /// Its number among the connections that there have been.
+    generation: u64,
+    /// The runtime of its courier.
+    runtime: Id,
+}
+
+impl Inner {
+    fn generation(&self) -> Option<u64> {
+        self.serving.as_ref().map(|serving| serving.generation)
+    }
 }
 
 impl Lane {
@@ -76,10 +88,8 @@ impl Lane {
     /// Gives `check` a place in the next call. The check is decided even if its ticket is dropped.
     pub(super) fn enqueue(self: &Arc<Self>, check: &Check<'_, '_>) -> Result<Ticket, Failure> {
         let mut inner = self.lock();
-        if inner.generation == 0 {
-            return Err(Failure::NoConnection);
-        }
-        let own_deadline = OwnDeadline::unless_served_here(inner.runtime, inner.generation, self);
+        let Some(Serving { generation, runtime }) = inner.serving else { return Err(Failure::NoConnection) };
+        let own_deadline = OwnDeadline::unless_served_here(runtime, generation, self);
         let (call, place) = inner.queue.place(check)?;
         let task = inner.queue.take_due();
         drop(inner);
@@ -89,22 +99,22 @@ impl Lane {
         Ok(Ticket::new(call, place, own_deadline))
     }
 
-    /// Returns the generation of the connection that serves, 0 for none.
-    pub(super) fn generation(&self) -> u64 {
-        self.lock().generation
+    /// Returns the generation of the connection that serves.
+    pub(super) fn generation(&self) -> Option<u64> {
+        self.lock().generation()
     }
 
-    /// Serves through a new connection instead of the one of `generation`, which is given up, and returns the new one's
-    /// generation. If that one no longer serves, somebody else has been faster: this does nothing, and returns `None`.
-    pub(super) fn attach(self: &Arc<Self>, generation: u64, wire: Wire) -> Option<u64> {
+    /// Serves through a new connection instead of the one of `generation`, if any, which is given up, and returns the new
+    /// one's generation. If that has changed meanwhile, somebody else has been faster: this does nothing, and returns
+    /// `None`.
+    pub(super) fn attach(self: &Arc<Self>, generation: Option<u64>, wire: Wire) -> Option<u64> {
         let mut inner = self.lock();
-        if inner.generation != generation {
+        if inner.generation() != generation {
             return None;
         }
         inner.connections += 1;
-        inner.generation = inner.connections;
-        inner.runtime = Some(Handle::current().id());
-        let (generation, task) = (inner.generation, inner.queue.take_idle());
+        let (generation, task) = (inner.connections, inner.queue.take_idle());
+        inner.serving = Some(Serving { generation, runtime: Handle::current().id() });
         drop(inner);
         // Not under the lock: a runtime that is shutting down drops the courier here, which takes the lock.
         tokio::spawn(Courier::new(Arc::clone(self), generation, wire.transacts()).serve(wire));
@@ -149,7 +159,7 @@ impl Lane {
     /// Polls whether the courier of `generation` has something to do; if not, it is woken when it has.
     pub(super) fn poll_any(&self, generation: u64, context: &Context<'_>) -> Poll<()> {
         let mut inner = self.lock();
-        if inner.generation != generation {
+        if inner.generation() != Some(generation) {
             return Poll::Ready(());
         }
         inner.queue.poll_any(context)
@@ -157,12 +167,12 @@ impl Lane {
 
     /// Whether the connection of `generation` still serves.
     pub(super) fn is_served_by(&self, generation: u64) -> bool {
-        self.generation() == generation
+        self.generation() == Some(generation)
     }
 
     /// Whether there is a connection.
     pub(super) fn is_attached(&self) -> bool {
-        self.generation() != 0
+        self.generation().is_some()
     }
 
     /// Gives up the connection of `generation`, or any if `None`, and fails the calls that wait for it. Returns
@@ -170,10 +180,10 @@ impl Lane {
     pub(super) fn lose(&self, generation: Option<u64>, failure: &Failure) -> bool {
         let (waiting, task) = {
             let mut inner = self.lock();
-            if generation.is_some_and(|generation| inner.generation != generation) {
+            if generation.is_some() && inner.generation() != generation {
                 return false;
             }
-            inner.generation = 0;
+            inner.serving = None;
             (inner.queue.take_all(), inner.queue.take_idle())
         };
         for unsent in waiting {
@@ -221,7 +231,7 @@ impl Lane {
         context: &Context<'_>,
     ) -> Poll<Option<UnsentCall>> {
         let mut inner = self.lock();
-        if inner.generation != generation {
+        if inner.generation() != Some(generation) {
             return Poll::Ready(None);
         }
         inner.queue.poll_next(due, context).map(Some)

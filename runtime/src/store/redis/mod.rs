@@ -190,7 +190,7 @@ mod tests {
     async fn a_store_that_is_dropped_hangs_up() {
         let store = store();
         let (near, mut far) = duplex(64);
-        store.lane.attach(0, Wire::over(Box::pin(near), String::new()));
+        store.lane.attach(None, Wire::over(Box::pin(near), String::new()));
         drop(Backend::Redis(store));
         assert_eq!(far.read_to_end(&mut Vec::new()).await.expect("it ends"), 0);
     }

@@ -27,9 +27,9 @@ pub(super) struct OwnDeadline {
 impl OwnDeadline {
     /// Starts the deadline of a check that is made now. Returns `None` if the current runtime is the courier's
     /// `runtime`, or there is no current runtime. `generation` is that of the connection.
-    pub(super) fn unless_served_here(runtime: Option<Id>, generation: u64, lane: &Arc<Lane>) -> Option<Self> {
+    pub(super) fn unless_served_here(runtime: Id, generation: u64, lane: &Arc<Lane>) -> Option<Self> {
         let here = Handle::try_current().ok()?.id();
-        (runtime != Some(here)).then(|| Self {
+        (runtime != here).then(|| Self {
             lane: Arc::clone(lane),
             generation,
             made: Instant::now(),

@@ -351,7 +351,7 @@ mod tests {
             let (near, server) = duplex(1024);
             let topology = &mut cluster.topology.write();
             let node = Arc::make_mut(topology).assign(slot, address(port), || cluster.lane());
-            node.lane.attach(0, Wire::over(Box::pin(near), String::new()));
+            node.lane.attach(None, Wire::over(Box::pin(near), String::new()));
             server
         });
         let mut heard = [0; 1024];
