@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use ahash::RandomState;
 use parking_lot::{Mutex, MutexGuard};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::MAX_AGE;
 use super::answers::{Answers, ROUNDED_OFF};
@@ -46,23 +46,21 @@ struct Denial {
     hash: u64,
     /// The counter, and what was asked of it.
     counter: OwnedCounter,
-    /// Identifies what was asked together with it.
-    together: u64,
     /// When the call was sent, in microseconds of the clock, as is the next.
     told: u64,
     until: u64,
-    /// Where all counters stood that were asked together.
-    readings: SmallVec<[Reading; 1]>,
-    /// The same for all policies, if this one was not asked together with the others.
-    several: Option<Box<Several>>,
+    /// What was asked together with it in the call; and after that, the policies that were denied because of it, if they
+    /// were not asked in that call.
+    askings: SmallVec<[Asking; 1]>,
 }
 
-/// Policies that are denied because one of them is.
+/// What was asked together, and denied because of one counter.
 #[derive(Debug)]
-struct Several {
+struct Asking {
+    /// Identifies it.
     together: u64,
-    /// Where they stood, with times that count from the denial of that one.
-    readings: SmallVec<[Reading; 2]>,
+    /// Where all counters of it stood, with times that count from the denial.
+    readings: SmallVec<[Reading; 1]>,
 }
 
 impl Denials {
@@ -91,11 +89,8 @@ impl Denials {
                 return None;
             }
             let (denial, together) = (&set[index], self.together(check.counters));
-            if denial.together == together {
-                return Some(denial.outcome(&denial.readings, now));
-            }
-            let several = denial.several.as_ref().filter(|several| several.together == together)?;
-            Some(denial.outcome(&several.readings, now))
+            let asking = denial.askings.iter().find(|asking| asking.together == together)?;
+            Some(denial.outcome(&asking.readings, now))
         })
     }
 
@@ -162,15 +157,9 @@ impl Denials {
             set.swap_remove(first);
         }
         self.any.store(true, Ordering::Relaxed);
-        set.push(Denial {
-            hash,
-            counter: counter.into(),
-            together: self.together(counters),
-            told,
-            until,
-            readings: outcome.readings().iter().copied().collect(),
-            several: None,
-        });
+        let readings = outcome.readings().iter().copied().collect();
+        let asking = Asking { together: self.together(counters), readings };
+        set.push(Denial { hash, counter: counter.into(), told, until, askings: smallvec![asking] });
     }
 
     /// Remembers where several policies stand that were asked one by one from `asked` on, for as long as the
@@ -193,7 +182,8 @@ impl Denials {
                     ..*reading
                 });
                 let (together, readings) = (self.together(counters), readings.collect());
-                denial.several = Some(Box::new(Several { together, readings }));
+                denial.askings.truncate(1);
+                denial.askings.push(Asking { together, readings });
             }
         }
     }
