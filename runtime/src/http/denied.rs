@@ -22,6 +22,9 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
+/// The body of a denial with the default text, which most have.
+const DEFAULT_DETAIL: &str = r#"{"detail":"Rate limit exceeded."}"#;
+
 pub(super) const STORE_AWAY: &str = "The rate limit can't be checked at the moment.";
 
 /// How a denial is answered.
@@ -211,7 +214,7 @@ fn finished(mut response: Response, retry_after: Option<Duration>) -> Response {
 /// Makes a response with the body `{"detail": text}`.
 pub(super) fn detail(status: StatusCode, text: &str) -> Response {
     let body = if text == Policy::MESSAGE {
-        Body::from(r#"{"detail":"Rate limit exceeded."}"#)
+        Body::from(DEFAULT_DETAIL)
     } else {
         Body::from(json!({ "detail": text }).to_string())
     };
@@ -232,7 +235,6 @@ mod tests {
 
     #[test]
     fn what_is_said_most_is_written_down() {
-        let text = json!({ "detail": Policy::MESSAGE }).to_string();
-        assert_eq!(text, r#"{"detail":"Rate limit exceeded."}"#);
+        assert_eq!(DEFAULT_DETAIL, json!({ "detail": Policy::MESSAGE }).to_string());
     }
 }
