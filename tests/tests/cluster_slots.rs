@@ -36,6 +36,28 @@ async fn a_slot_that_nobody_has_is_no_matter_of_the_others() {
     assert_eq!(log.lines_with("WARN", &[]), [""; 0]);
 }
 
+/// The data is there, and so is the node: nothing is to be decided without it, and nothing stays charged.
+#[tokio::test]
+async fn a_node_that_takes_over_by_plan_is_waited_for() {
+    const HELD: Policy = Policy::new("held").per_hour(5);
+    let cluster = RedisCluster::start_replicated().await;
+    let limiter = cluster.limiter().await;
+    let key = "rl:{held::x}3600000";
+    for round in 0..2 {
+        let charged = limiter.check(&HELD, "x").await.expect("a decision");
+        assert_eq!((charged.remaining(), charged.is_degraded()), (4, false), "{round}");
+        cluster.hand_over(cluster.nodes()[cluster.keeper(key).await].port()).await;
+        if round == 0 {
+            let _ = limiter.give_back(&HELD, "x", 1).await.expect("the node is there");
+        } else {
+            assert_eq!(limiter.check(&HELD, "x").await.expect("the node is there").remaining(), 3, "{round}");
+            let _ = limiter.give_back(&HELD, "x", 2).await.expect("the node is there");
+        }
+        let left = cluster.limiter().await.peek(&HELD, "x").await.expect("a decision");
+        assert_eq!(left.remaining(), 5, "{round}");
+    }
+}
+
 /// Gives all slots of the first node to the second one, and removes the first from the cluster, as `redis-cli` does. It
 /// goes on running.
 async fn remove_first(cluster: &RedisCluster) {

@@ -2,6 +2,8 @@
 //! whose answer they then wait for. A [`courier`](super::courier) sends the calls through the connection in use.
 
 use std::future::poll_fn;
+#[cfg(feature = "redis-cluster")]
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -10,6 +12,8 @@ use parking_lot::{Mutex, MutexGuard};
 use redis::{ErrorKind, RedisError};
 use smallvec::SmallVec;
 use tokio::runtime::{Handle, Id};
+#[cfg(feature = "redis-cluster")]
+use tokio::{sync::Notify, time::timeout_at};
 
 use super::answers::Answers;
 use super::batch::{Batch, Check};
@@ -34,6 +38,11 @@ pub(super) struct Lane {
     absence: Mutex<Silence>,
     #[cfg(feature = "redis-cluster")]
     recovery: Recovery,
+    #[cfg(feature = "redis-cluster")]
+    created: Instant,
+    /// Wakes who waits for a connection.
+    #[cfg(feature = "redis-cluster")]
+    attached: Notify,
 }
 
 #[derive(Default)]
@@ -67,6 +76,10 @@ impl Lane {
             absence: Mutex::default(),
             #[cfg(feature = "redis-cluster")]
             recovery: Recovery::default(),
+            #[cfg(feature = "redis-cluster")]
+            created: Instant::now(),
+            #[cfg(feature = "redis-cluster")]
+            attached: Notify::new(),
         }
     }
 
@@ -121,7 +134,34 @@ impl Lane {
         if let Some(task) = task {
             task.wake();
         }
+        #[cfg(feature = "redis-cluster")]
+        self.attached.notify_waiters();
         Some(generation)
+    }
+
+    /// Returns until when the first connection may be expected: for as long as a check may take, since the server has
+    /// become known.
+    #[cfg(feature = "redis-cluster")]
+    pub(super) fn expected_until(&self) -> Instant {
+        if self.lock().connections == 0 { self.created + self.common.timeout } else { self.created }
+    }
+
+    /// Waits until there is a connection, but no longer than until `deadline`.
+    #[cfg(feature = "redis-cluster")]
+    pub(super) async fn attached_by(&self, deadline: Instant) {
+        let attached = async {
+            let mut notified = pin!(self.attached.notified());
+            loop {
+                // From here on it is woken, so that nothing is missed in between.
+                notified.as_mut().enable();
+                if self.is_attached() {
+                    return;
+                }
+                notified.as_mut().await;
+                notified.set(self.attached.notified());
+            }
+        };
+        let _ = timeout_at(deadline.into(), attached).await;
     }
 
     /// Gives the connection up, and fails the calls that wait for it.

@@ -142,7 +142,7 @@ impl Cluster {
         let (slot, deadline) = (Slot::of(counters[0].key), Instant::now() + self.common.timeout);
         let node = self.topology().node_of(slot);
         let (decided, late) = match &node {
-            Some(node) => node.lane.decide(&check).await,
+            Some(node) => self.decide_at(node, &check, deadline).await,
             None => (Err(Failure::NoConnection), None),
         };
         let decided = match decided {
@@ -153,6 +153,28 @@ impl Cluster {
             }
         };
         (decided, late)
+    }
+
+    /// Decides `check` at `node`. If that has just become known, the check waits until it is connected to. It does not wait
+    /// for a node that was lost, unless it gives back what would stay charged otherwise.
+    async fn decide_at(
+        self: &Arc<Self>,
+        node: &Node,
+        check: &Check<'_, '_>,
+        deadline: Instant,
+    ) -> (Result<Outcome, Failure>, Option<LateCheck>) {
+        let lane = &node.lane;
+        if lane.is_attached() {
+            return lane.decide(check).await;
+        }
+        self.mend();
+        let patience = if check.operation == Operation::GiveBack {
+            deadline
+        } else {
+            deadline.min(lane.expected_until())
+        };
+        lane.attached_by(patience).await;
+        timeout_at(deadline.into(), lane.decide(check)).await.unwrap_or((Err(self.common.late()), None))
     }
 
     /// Sends a check on to the node that has its slot now, if `failure` is a redirection from the node that was
@@ -194,7 +216,7 @@ impl Cluster {
             let decided = match &asked {
                 // The check would be charged without the caller learning of it.
                 Some(_) if Instant::now() >= deadline => Err(self.common.late()),
-                Some(node) => node.lane.decide(&check).await.0,
+                Some(node) => self.decide_at(node, &check, deadline).await.0,
                 None => Err(Failure::NoConnection),
             };
             match decided {
