@@ -90,11 +90,15 @@ impl Limiter {
     /// Gives back what was charged in the store. If the store is unavailable by now, the memory does not take its
     /// place.
     pub(crate) async fn give_back(&self, asks: &[Ask<'_>]) -> Result<Outcome, StoreError> {
-        let on_error = match self.strictest(asks) {
-            OnStoreError::Deny => OnStoreError::Deny,
-            OnStoreError::Local | OnStoreError::Allow => OnStoreError::Allow,
-        };
-        self.decide_or(Operation::GiveBack, asks, on_error).await.outcome
+        self.decide_or(Operation::GiveBack, asks, OnStoreError::Deny).await.outcome
+    }
+
+    /// Returns `error` if it is one to the policies of `asks`. To others, nothing was counted.
+    pub(crate) fn excuse(&self, asks: &[Ask<'_>], error: StoreError) -> Result<Outcome, StoreError> {
+        match self.strictest(asks) {
+            OnStoreError::Deny => Err(error),
+            OnStoreError::Local | OnStoreError::Allow => Ok(Outcome::new(false, []).degraded()),
+        }
     }
 
     /// Gives back what was charged in this process while the store was unavailable.

@@ -1,8 +1,9 @@
 //! Tests of what is charged later, or given back, over HTTP: the same on both stores.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use axum::extract::{Path, Request};
+use axum::extract::{Path, Request, State};
 use axum::http::request::Parts;
 use axum::http::response;
 use axum::middleware::{Next, from_fn};
@@ -12,7 +13,9 @@ use axum::{Router, http::StatusCode};
 use axum_rate_limit::{
     Algorithm, Charge, Denial, Error, Headers, Key, KeyPart, Policy, RateLimiter, RequestLimiter, rate_limit,
 };
-use tests::{App, Instances, Log, RedisServer, on_both_stores};
+use tests::{App, Fault, FaultProxy, Instances, Log, RedisServer, built, on_both_stores};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 on_both_stores!(
     a_charge_is_added_or_given_back,
@@ -203,9 +206,9 @@ fn repeated(number: usize) -> Policy {
     OF_EACH_ALGORITHM[number].key(&[KeyPart::Global]).give_back_if(succeeded)
 }
 
-/// Checks one key again and again, and charges it once more.
+/// Checks one key again and again, more often than is told apart, and charges it once more.
 async fn repeat(limiter: RequestLimiter, charge: Charge, Path(number): Path<usize>) -> Result<(), Denial> {
-    for _ in 0..5 {
+    for _ in 0..80 {
         limiter.check(&repeated(number), Key::global()).await?;
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -263,5 +266,43 @@ async fn what_is_charged_twice_under_one_key_is_given_back(limiter: Instances) {
         assert_eq!((answer.status, answer.parameter("r")), (StatusCode::OK, Some(100)), "{path}");
         let left = limiter.peek(policy, Key::global()).await.expect("a decision").remaining();
         assert_eq!(left, 100, "{path}");
+    }
+}
+
+const LISTED: Policy = Policy::new("listed").per_hour(10).give_back_if(succeeded);
+
+async fn lists(limiter: RequestLimiter, State(proxy): State<Arc<FaultProxy>>) -> Result<(), Denial> {
+    for item in 0..100 {
+        limiter.check(&LISTED, format!("item{item}")).await?;
+    }
+    proxy.set(Fault::Delay(Duration::from_millis(500)));
+    Ok(())
+}
+
+/// There is a response, though nobody is left to read it.
+#[tokio::test]
+async fn all_is_given_back_though_the_client_hangs_up_meanwhile() {
+    let server = RedisServer::start().await;
+    let proxy = Arc::new(FaultProxy::to(server.port()));
+    let url = proxy.url();
+    let limiter = built(|| RateLimiter::builder().redis(&url).timeout(Duration::from_secs(30))).await;
+    let router = Router::new().route("/", get(lists)).with_state(Arc::clone(&proxy));
+    let app = App::serve(router.layer(limiter)).await;
+    let address = app.url("");
+    let mut client = TcpStream::connect(address.trim_start_matches("http://")).await.expect("it listens");
+    client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("it is read");
+    while server.keys().await.len() < 100 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // In the middle of giving back.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    drop(client);
+    let direct = server.limiter().await;
+    let start = Instant::now();
+    for item in 0..100 {
+        while direct.peek(&LISTED, format!("item{item}")).await.expect("a decision").remaining() < 10 {
+            assert!(start.elapsed() < Duration::from_secs(10), "item{item} is still charged");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }

@@ -211,7 +211,14 @@ const LOG_INS: Policy = Policy::new("log-ins")
 const PARTS: Policy = Policy::new("parts").per_hour(50).cost(5).key(&[KeyPart::Global]);
 const OTHERS: Policy = Policy::new("others").per_hour(40).key(&[KeyPart::Global]);
 
+const TRIED: Policy = Policy::new("tried")
+    .per_hour(10)
+    .key(&[KeyPart::Global])
+    .shadow()
+    .give_back_if(|answer| answer.status.is_success());
+
 #[rate_limit(policy = LOG_INS)]
+#[rate_limit(policy = TRIED)]
 async fn log_in() {}
 
 #[rate_limit(policy = PARTS)]
@@ -245,6 +252,7 @@ async fn what_gives_its_charge_back_gives_it_back_to_both() {
             assert_eq!(setup.late(app.get(path)).await.status, StatusCode::OK);
         }
         setup.expect_used(&LOG_INS, Key::global(), 0).await;
+        setup.expect_used(&TRIED, Key::global(), 0).await;
         setup.expect_used(&TWICE, "x", 0).await;
         setup.expect_used(&PARTS, Key::global(), parts).await;
         setup.expect_used(&OTHERS, Key::global(), others).await;

@@ -275,7 +275,10 @@ impl Entry {
 
     /// Returns an ask to give `cost` of a holding back `now`, unless it is 0.
     pub(super) fn ask_to_return(&self, cost: u32, holding: &Holding, now: u64) -> Option<Ask<'static>> {
-        self.ask_for(cost).map(|ask| Ask { charge_lasts: Some(holding.lasts(now)), ..ask })
+        self.ask_for(cost).map(|ask| {
+            let lasts = holding.lasts(now, ask.policy.algorithm, ask.quotas());
+            Ask { charge_lasts: Some(lasts), ..ask }
+        })
     }
 
     /// Whether the request may hold some of the policy's quotas.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::algorithm::Algorithm;
+use crate::algorithm::{Algorithm, Rule};
 use crate::clock::micros;
 use crate::quota::Quota;
 use crate::store::{ChargeTime, Outcome};
@@ -22,11 +22,20 @@ pub(super) struct Charged {
     pub(super) in_process: u32,
 }
 
-/// What was charged at one time.
+/// What was charged at one time, or at several that are no longer told apart.
 #[derive(Clone, Debug)]
 pub(super) struct Holding {
     pub(super) charged: Charged,
-    /// Until when it counts under each quota, by the limiter's clock.
+    /// Until when the last of it counts under each quota, by the limiter's clock.
+    until: SmallVec<[u64; 2]>,
+    /// What was charged first, if that was at another time.
+    first: Option<Box<First>>,
+}
+
+/// The first of several charges.
+#[derive(Clone, Debug)]
+struct First {
+    cost: u32,
     until: SmallVec<[u64; 2]>,
 }
 
@@ -34,19 +43,60 @@ pub(super) struct Holding {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Holdings(SmallVec<[Holding; 1]>);
 
-impl Holding {
-    /// Returns how long it still counts `now` under each quota.
-    pub(super) fn lasts(&self, now: u64) -> Box<[Duration]> {
-        self.until.iter().map(|until| Duration::from_micros(until.saturating_sub(now))).collect()
+impl Charged {
+    fn sum(self) -> u32 {
+        self.in_store.saturating_add(self.in_process)
     }
 
-    /// Adds what was charged later. It all counts only until the first of both ends.
+    fn add(&mut self, other: Self) {
+        self.in_store = self.in_store.saturating_add(other.in_store);
+        self.in_process = self.in_process.saturating_add(other.in_process);
+    }
+}
+
+impl Holding {
+    /// Returns how long it still counts `now` under each of `quotas`.
+    pub(super) fn lasts(&self, now: u64, algorithm: Algorithm, quotas: &[Quota]) -> Box<[Duration]> {
+        let until = |(index, quota): (usize, &Quota)| {
+            let last = *self.until.get(index)?;
+            let Some(first) = &self.first else { return Some(last) };
+            let (others, first) = (self.charged.sum().saturating_sub(first.cost), *first.until.get(index)?);
+            Some(match algorithm {
+                Algorithm::FixedWindow | Algorithm::SlidingWindow => first,
+                // As long as the first is there, all are.
+                Algorithm::SlidingLog => {
+                    if first > now {
+                        last
+                    } else {
+                        first
+                    }
+                }
+                // A bucket is refilled with one after the other.
+                Algorithm::TokenBucket { .. } => {
+                    let interval = Rule::new(*quota, algorithm.of(quota, quotas)).interval();
+                    last.min(first.saturating_add(interval.saturating_mul(others.into())))
+                }
+            })
+        };
+        let until = quotas.iter().enumerate().map(|quota| until(quota).unwrap_or_default());
+        until.map(|until| Duration::from_micros(until.saturating_sub(now))).collect()
+    }
+
+    /// Adds what was charged later to the same windows. It all counts only until the first of both ends.
     fn absorb(&mut self, later: &Self) {
-        let Charged { in_store, in_process } = &mut self.charged;
-        *in_store = in_store.saturating_add(later.charged.in_store);
-        *in_process = in_process.saturating_add(later.charged.in_process);
+        self.charged.add(later.charged);
         for (until, later) in self.until.iter_mut().zip(&later.until) {
             *until = *later.min(until);
+        }
+    }
+
+    /// Adds what was charged later, at another time.
+    fn absorb_next(&mut self, later: Self) {
+        let first = || Box::new(First { cost: self.charged.sum(), until: self.until.clone() });
+        self.first.get_or_insert_with(first);
+        self.charged.add(later.charged);
+        for (until, later) in self.until.iter_mut().zip(later.until) {
+            *until = later.max(*until);
         }
     }
 
@@ -73,30 +123,29 @@ impl Holdings {
         let mut charged = Charged::default();
         *(if part.is_degraded() { &mut charged.in_process } else { &mut charged.in_store }) = cost;
         let until = part.readings().iter().map(|reading| time.until(algorithm, reading.reset)).collect();
-        let later = Holding { charged, until };
+        let later = Holding { charged, until, first: None };
         match self.0.last_mut() {
             Some(last) if last.shares_windows_with(&later, algorithm, quotas) => last.absorb(&later),
             _ => self.0.push(later),
         }
         if self.0.len() > MOST {
             let second = self.0.remove(1);
-            self.0[0].absorb(&second);
+            self.0[0].absorb_next(second);
         }
     }
 
     /// Puts back what has been taken out, and counts for so long from `now` on.
     pub(super) fn put_back(&mut self, in_store: u32, lasts: &[Duration], now: u64) {
         let until = lasts.iter().map(|lasts| now.saturating_add(micros(*lasts))).collect();
-        self.0.push(Holding { charged: Charged { in_store, in_process: 0 }, until });
+        self.0.push(Holding { charged: Charged { in_store, in_process: 0 }, until, first: None });
     }
 
     /// Returns how much it is in all.
     pub(super) fn sum(&self) -> Charged {
-        let add = |sum: Charged, holding: &Holding| Charged {
-            in_store: sum.in_store.saturating_add(holding.charged.in_store),
-            in_process: sum.in_process.saturating_add(holding.charged.in_process),
-        };
-        self.0.iter().fold(Charged::default(), add)
+        self.0.iter().fold(Charged::default(), |mut sum, holding| {
+            sum.add(holding.charged);
+            sum
+        })
     }
 
     /// Takes out `cost`, or as much as there is: first from the store, which all share, then from this process, and what
@@ -114,7 +163,7 @@ impl Holdings {
                     wanted -= amount;
                     let mut charged = Charged::default();
                     *place(&mut charged) = amount;
-                    taken.push(Holding { charged, until: holding.until.clone() });
+                    taken.push(Holding { charged, ..holding.clone() });
                 }
             }
         }

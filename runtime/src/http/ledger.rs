@@ -7,6 +7,7 @@ use std::ptr::fn_addr_eq;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::future::join_all;
 use http::request::Parts;
 use http::response;
 use parking_lot::Mutex;
@@ -228,18 +229,21 @@ impl Ledger {
         if !to_process.is_empty() {
             self.note(None, &to_process, limiter.give_back_in_process(&to_process));
         }
+        // All at once, so that nothing is left unasked if the client hangs up meanwhile.
+        let chunks = to_store.chunks(MOST_AT_ONCE).map(async |asks| (asks, limiter.give_back(asks).await));
         let mut result = Ok(());
-        for asks in to_store.chunks(MOST_AT_ONCE) {
-            match limiter.give_back(asks).await {
-                Ok(outcome) => self.note(None, asks, outcome),
-                Err(error) => {
-                    // Of several, some may have been given back. A single one that the store was not asked for can be
-                    // tried again.
-                    if let ([ask], true) = (asks, error.was_not_sent()) {
-                        self.put_back(ask);
-                    }
-                    result = result.and(Err(error));
+        for (asks, given_back) in join_all(chunks).await {
+            let given_back = given_back.or_else(|error| {
+                // Of several, some may have been given back. A single one that the store was not asked for can be
+                // tried again.
+                if let ([ask], true) = (asks, error.was_not_sent()) {
+                    self.put_back(ask);
                 }
+                limiter.excuse(asks, error)
+            });
+            match given_back {
+                Ok(outcome) => self.note(None, asks, outcome),
+                Err(error) => result = result.and(Err(error)),
             }
         }
         result

@@ -189,8 +189,17 @@ impl Answers {
     /// Returns how long it takes until a counter of a group is whole again; `index` is that of the counter within its
     /// check.
     pub(super) fn reset(&self, group: usize, index: usize) -> Duration {
-        let standing = self.standings.get(self.decisions[group].first + index);
+        let standing = self.standing(group, index);
         standing.map_or(Duration::ZERO, |standing| Duration::from_micros(standing.reset))
+    }
+
+    /// Returns for how many checks of a group a counter has room; `index` is that of the counter within its check.
+    pub(super) fn room(&self, group: usize, index: usize) -> u32 {
+        self.standing(group, index).map_or(0, |standing| standing.room)
+    }
+
+    fn standing(&self, group: usize, index: usize) -> Option<&Standing> {
+        self.standings.get(self.decisions[group].first + index)
     }
 
     /// Returns a failure that makes another connection worth a try, if there is one: all other checks would be

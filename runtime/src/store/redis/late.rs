@@ -59,10 +59,8 @@ struct RenouncedCounter {
 impl LateCheck {
     /// Gives `counters` back, if Redis has charged them or should turn out to have charged them. They are those of the
     /// check from the one with the index `first` on.
-    ///
-    /// A counter in shadow may not have been charged with the others, and stays as it is.
     pub(crate) fn renounce(&self, first: usize, counters: &[Counter<'_>]) {
-        let is_charged = |(_, counter): &(usize, &Counter<'_>)| counter.cost > 0 && !counter.shadow;
+        let is_charged = |(_, counter): &(usize, &Counter<'_>)| counter.cost > 0;
         let renounced = |(index, counter): (usize, &Counter<'_>)| RenouncedCounter {
             index: first + index,
             counter: counter.into(),
@@ -110,17 +108,17 @@ fn charged(renounced: Vec<Renounced>, answers: &Answers, time: ChargeTime, now: 
     let mut charged: Vec<Renounced> = Vec::new();
     for mut renounced in renounced {
         let Place { group, before } = renounced.place;
-        if answers.passed(group).is_ok_and(|passed| before < passed) {
-            renounced.counters.retain_mut(|renounced| {
-                let reset = answers.reset(group, renounced.index);
-                let lasts = time.lasts(renounced.counter.keyless.algorithm, reset, now);
-                renounced.counter.keyless.charge_lasts = lasts;
-                !lasts.is_zero()
-            });
-            let mut same = charged.iter_mut().filter(|other| other.place.group == group);
-            if !renounced.counters.is_empty() && !same.any(|same| same.absorb(&renounced)) {
-                charged.push(renounced);
-            }
+        let mut times = renounced.times_charged(answers).into_iter();
+        renounced.counters.retain_mut(|renounced| {
+            let is_charged = times.next().is_some_and(|times| before < times);
+            let reset = answers.reset(group, renounced.index);
+            let lasts = time.lasts(renounced.counter.keyless.algorithm, reset, now);
+            renounced.counter.keyless.charge_lasts = lasts;
+            is_charged && !lasts.is_zero()
+        });
+        let mut same = charged.iter_mut().filter(|other| other.place.group == group);
+        if !renounced.counters.is_empty() && !same.any(|same| same.absorb(&renounced)) {
+            charged.push(renounced);
         }
     }
     charged
@@ -130,6 +128,19 @@ impl Renounced {
     /// Whether it is known if it was charged.
     fn is_decided(&self, answers: &Answers) -> bool {
         !matches!(answers.passed(self.place.group), Err(Failure::Timeout(_)))
+    }
+
+    /// Returns how often the group has charged each counter. A policy in shadow is charged while it has room.
+    fn times_charged(&self, answers: &Answers) -> Vec<u32> {
+        let group = self.place.group;
+        let passed = answers.passed(group).unwrap_or_default();
+        let times = |RenouncedCounter { counter, .. }: &RenouncedCounter| {
+            let of_policy =
+                self.counters.iter().filter(|other| other.counter.keyless.policy == counter.keyless.policy);
+            let room = of_policy.map(|other| answers.room(group, other.index));
+            if counter.keyless.shadow { room.fold(passed, u32::min) } else { passed }
+        };
+        self.counters.iter().map(times).collect()
     }
 
     /// Adds what `other`, of the same group, has charged to the same counters. Returns `false`, and does nothing,
