@@ -82,7 +82,7 @@ impl Limiter {
             Begun::Unasked => self.store.apply(operation, &counters, on_error).await,
         };
         match operation {
-            Operation::Take => renounce_denied(&counters, concluded),
+            Operation::Take | Operation::Add => renounce_denied(&counters, concluded),
             _ => concluded,
         }
     }

@@ -132,6 +132,16 @@ async fn given_back(setup: &Setup) {
     }
 }
 
+#[tokio::test]
+async fn an_addition_that_fails_for_being_late_is_given_back() {
+    let setup = Setup::new(OnStoreError::Deny).await;
+    for (policy, _) in &POLICIES {
+        let added = setup.late(async { setup.limiter.add(policy, "x", 7).await }).await;
+        assert!(added.is_err(), "{}", policy.name());
+        setup.expect_used(policy, "x", 0).await;
+    }
+}
+
 /// A late call of which one check is refused is no reason to leave the store alone.
 #[tokio::test]
 async fn what_is_refused_late_says_nothing_of_the_connection() {
@@ -229,6 +239,16 @@ async fn gives_part_back(charge: Charge) {
 
 const TWICE: Policy = Policy::new("twice").per_hour(50).give_back_if(|answer| answer.status.is_success());
 
+const TOKENS: Policy = Policy::new("tokens")
+    .per_hour(100)
+    .key(&[KeyPart::Global])
+    .give_back_if(|answer| answer.status.is_success());
+
+#[rate_limit(policy = TOKENS)]
+async fn adds(charge: Charge) {
+    charge.add(40).await.expect("it is counted here");
+}
+
 /// Charged twice, and both times too late: at once, since a connection with several late calls in a row is given up.
 async fn checks_twice(limiter: RequestLimiter) -> Result<(), Denial> {
     let (one, other) = tokio::join!(limiter.check(&TWICE, "x"), limiter.check(&TWICE, "x"));
@@ -246,13 +266,15 @@ async fn what_gives_its_charge_back_gives_it_back_to_both() {
         let router = Router::new()
             .route("/log-in", get(log_in))
             .route("/part", get(gives_part_back))
+            .route("/add", get(adds))
             .route("/twice", get(checks_twice));
         let app = App::serve(router.layer(setup.limiter.clone())).await;
-        for path in ["/log-in", "/part", "/twice"] {
+        for path in ["/log-in", "/part", "/add", "/twice"] {
             assert_eq!(setup.late(app.get(path)).await.status, StatusCode::OK);
         }
         setup.expect_used(&LOG_INS, Key::global(), 0).await;
         setup.expect_used(&TRIED, Key::global(), 0).await;
+        setup.expect_used(&TOKENS, Key::global(), 0).await;
         setup.expect_used(&TWICE, "x", 0).await;
         setup.expect_used(&PARTS, Key::global(), parts).await;
         setup.expect_used(&OTHERS, Key::global(), others).await;

@@ -193,6 +193,18 @@ impl Entries {
         }
     }
 
+    /// Records that the store may still add what `asks` have asked for.
+    pub(super) fn note_late_addition(&mut self, asks: &[Ask<'_>], late: &Arc<LateCheck>) {
+        let mut first = 0;
+        for ask in asks {
+            // Only one of them, if there are several.
+            if let Some(entry) = self.about_mut(ask).next() {
+                entry.late.push(LatePart::of(ask, late, first));
+            }
+            first += ask.counter_count();
+        }
+    }
+
     /// Records the outcome for the entries of `admission`.
     pub(super) fn settle(&mut self, admission: u32, outcome: Outcome, time: ChargeTime) {
         let places = self.places(admission);

@@ -24,6 +24,7 @@ use crate::inline_string::InlineString;
 use crate::limiter::Limiter;
 use crate::policy::GiveBackIf;
 use crate::rate_limiter::RateLimiter;
+use crate::store::remote::Concluded;
 use crate::store::{ChargeTime, Operation, Outcome};
 
 /// How many entries are charged or given back in one call of the store: a handler may have made any number of checks.
@@ -118,9 +119,13 @@ impl Ledger {
         let mut result = Ok(());
         for asks in asks.chunks(MOST_AT_ONCE) {
             let asked = self.limiter().clock.now_micros();
-            match self.limiter().decide(Operation::Add, asks).await.outcome {
+            let Concluded { outcome, late } = self.limiter().decide(Operation::Add, asks).await;
+            match outcome {
                 Ok(outcome) => self.note(Some(asked), asks, outcome),
                 Err(error) => result = result.and(Err(error)),
+            }
+            if let Some(late) = late {
+                self.with_entries(|entries| entries.note_late_addition(asks, &Arc::new(late)));
             }
         }
         result

@@ -32,6 +32,8 @@ pub(super) struct Answers {
 struct GroupDecision {
     /// How many of its checks pass, or why it is not decided.
     passed: Result<u32, Failure>,
+    /// Whether it adds, which nothing has to pass.
+    adds: bool,
     /// Where the standings of its counters begin.
     first: usize,
 }
@@ -113,8 +115,10 @@ impl Answers {
         windows: &mut Windows,
         now: u64,
     ) -> RedisResult<Self> {
-        let undecided = GroupDecision { passed: Err(unanswered), first: 0 };
-        let decisions = vec![undecided; batch.groups().len()];
+        let undecided = GroupDecision { passed: Err(unanswered), adds: false, first: 0 };
+        let of =
+            |group: &Group| GroupDecision { adds: group.operation == Operation::Add, ..undecided.clone() };
+        let decisions = batch.groups().iter().map(of).collect();
         let mut answers = Self { decisions, standings: Vec::new() };
         for (part, reply) in replies {
             match reply {
@@ -176,7 +180,8 @@ impl Answers {
                 (Value::BulkString(fault), _) => Err(Failure::of_check(&String::from_utf8_lossy(&fault))),
                 _ => return Err(unexpected()),
             };
-            self.decisions[index] = GroupDecision { passed, first };
+            let decision = &mut self.decisions[index];
+            (decision.passed, decision.first) = (passed, first);
         }
         if reply.next().is_some() { Err(unexpected()) } else { Ok(()) }
     }
@@ -184,6 +189,22 @@ impl Answers {
     /// Returns how many checks of a group pass, or why it is not decided.
     pub(super) fn passed(&self, group: usize) -> Result<u32, &Failure> {
         self.decisions[group].passed.as_ref().copied()
+    }
+
+    /// Returns how many checks of a group have been charged, but for their policies in shadow.
+    pub(super) fn charged(&self, group: usize) -> u32 {
+        let GroupDecision { passed, adds, .. } = &self.decisions[group];
+        match passed {
+            // It is a group of its own.
+            Ok(_) if *adds => 1,
+            Ok(passed) => *passed,
+            Err(_) => 0,
+        }
+    }
+
+    /// Whether a group adds.
+    pub(super) fn adds(&self, group: usize) -> bool {
+        self.decisions[group].adds
     }
 
     /// Returns how long it takes until a counter of a group is whole again; `index` is that of the counter within its

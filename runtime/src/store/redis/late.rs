@@ -133,12 +133,16 @@ impl Renounced {
     /// Returns how often the group has charged each counter. A policy in shadow is charged while it has room.
     fn times_charged(&self, answers: &Answers) -> Vec<u32> {
         let group = self.place.group;
-        let passed = answers.passed(group).unwrap_or_default();
+        let charged = answers.charged(group);
         let times = |RenouncedCounter { counter, .. }: &RenouncedCounter| {
             let of_policy =
                 self.counters.iter().filter(|other| other.counter.keyless.policy == counter.keyless.policy);
             let room = of_policy.map(|other| answers.room(group, other.index));
-            if counter.keyless.shadow { room.fold(passed, u32::min) } else { passed }
+            if counter.keyless.shadow && !answers.adds(group) {
+                room.fold(charged, u32::min)
+            } else {
+                charged
+            }
         };
         self.counters.iter().map(times).collect()
     }
