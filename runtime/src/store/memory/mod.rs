@@ -231,7 +231,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::algorithm::Algorithm;
     use crate::clock::ManualClock;
     use crate::quota::Quota;
 
@@ -243,8 +242,7 @@ mod tests {
     }
 
     fn counter(key: &str, limit: u32) -> Counter<'_> {
-        let (quota, algorithm) = (Quota::new(limit, MINUTE), Algorithm::FixedWindow);
-        Counter::new(key, quota).algorithm(algorithm)
+        Counter::new(key, Quota::new(limit, MINUTE))
     }
 
     fn take(store: &MemoryStore, key: &str, limit: u32) -> Result<Outcome, StoreError> {

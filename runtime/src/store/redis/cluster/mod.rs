@@ -70,7 +70,7 @@ impl Cluster {
         }
         let seed = |url: &str| {
             let seed = Endpoint::parse(url, access, grammar)?;
-            match (seed.info().addr(), seed.info().redis_settings().db()) {
+            match (seed.info().addr(), seed.database()) {
                 (ConnectionAddr::Unix(_), _) => {
                     Err(format!("the nodes of a cluster are not reached by a socket: {grammar}"))
                 }

@@ -167,7 +167,7 @@ impl Sentinels {
 fn sentinel(url: &str, access: &Access) -> Result<Endpoint, Fault> {
     let endpoint = Endpoint::parse(url, access, SENTINEL_GRAMMAR)?;
     let address = endpoint.info().addr().clone();
-    if endpoint.info().redis_settings().db() != 0 {
+    if endpoint.database() != 0 {
         return Err("a sentinel has no databases: the master has, as `redis://name/database`".to_owned());
     }
     let without_port = redis::parse_redis_url(url).is_some_and(|url| url.port().is_none());
