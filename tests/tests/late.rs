@@ -1,9 +1,11 @@
 //! Tests of checks that Redis answers after their deadline: what it has charged them is given back, if the request
 //! was not admitted, or gives back its charge.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::extract::State;
 use axum::routing::get;
 use axum_rate_limit::{
     Algorithm, Builder, Charge, Decision, Denial, Error, Key, KeyPart, OnStoreError, Policy, RateLimiter,
@@ -12,6 +14,7 @@ use axum_rate_limit::{
 use futures_util::future::join_all;
 use http::StatusCode;
 use tests::{App, Fault, FaultProxy, Log, RedisCluster, RedisServer, built, recovered};
+use tokio::sync::Notify;
 
 /// How long anything may take at most.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -245,7 +248,8 @@ const TOKENS: Policy = Policy::new("tokens")
     .give_back_if(|answer| answer.status.is_success());
 
 #[rate_limit(policy = TOKENS)]
-async fn adds(charge: Charge) {
+async fn adds(charge: Charge, State(goes_on): State<Arc<Notify>>) {
+    goes_on.notified().await;
     charge.add(40).await.expect("it is counted here");
 }
 
@@ -263,15 +267,28 @@ async fn what_gives_its_charge_back_gives_it_back_to_both() {
         // Of several policies, none is charged on a cluster if one has no answer in time.
         (Setup::on_cluster(OnStoreError::Local).await, 0, 0),
     ] {
+        let goes_on = Arc::new(Notify::new());
         let router = Router::new()
             .route("/log-in", get(log_in))
             .route("/part", get(gives_part_back))
             .route("/add", get(adds))
-            .route("/twice", get(checks_twice));
-        let app = App::serve(router.layer(setup.limiter.clone())).await;
-        for path in ["/log-in", "/part", "/add", "/twice"] {
+            .route("/twice", get(checks_twice))
+            .with_state(Arc::clone(&goes_on));
+        let app = Arc::new(App::serve(router.layer(setup.limiter.clone())).await);
+        for path in ["/log-in", "/part", "/twice"] {
             assert_eq!(setup.late(app.get(path)).await.status, StatusCode::OK);
         }
+        let adding = tokio::spawn({
+            let app = Arc::clone(&app);
+            async move { app.get("/add").await.status }
+        });
+        setup.expect_used(&TOKENS, Key::global(), 1).await;
+        // Only what is added is late.
+        let adding = async {
+            goes_on.notify_one();
+            adding.await
+        };
+        assert_eq!(setup.late(adding).await.expect("no panic"), StatusCode::OK);
         setup.expect_used(&LOG_INS, Key::global(), 0).await;
         setup.expect_used(&TRIED, Key::global(), 0).await;
         setup.expect_used(&TOKENS, Key::global(), 0).await;
