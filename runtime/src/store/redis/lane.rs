@@ -51,6 +51,9 @@ struct Inner {
     serving: Option<Serving>,
     /// How many connections there have been.
     connections: u64,
+    /// Whether there will be none any more.
+    #[cfg(feature = "redis-cluster")]
+    has_ended: bool,
     queue: Queue,
 }
 
@@ -146,7 +149,13 @@ impl Lane {
         if self.lock().connections == 0 { self.created + self.common.timeout } else { self.created }
     }
 
-    /// Waits until there is a connection, but no longer than until `deadline`.
+    /// Whether there will be no connection any more, since the lane is no longer used.
+    #[cfg(feature = "redis-cluster")]
+    pub(super) fn has_ended(&self) -> bool {
+        self.lock().has_ended
+    }
+
+    /// Waits until there is a connection or there will be none any more, but no longer than until `deadline`.
     #[cfg(feature = "redis-cluster")]
     pub(super) async fn attached_by(&self, deadline: Instant) {
         let attached = async {
@@ -154,7 +163,7 @@ impl Lane {
             loop {
                 // From here on it is woken, so that nothing is missed in between.
                 notified.as_mut().enable();
-                if self.is_attached() {
+                if self.is_attached() || self.has_ended() {
                     return;
                 }
                 notified.as_mut().await;
@@ -164,9 +173,14 @@ impl Lane {
         let _ = timeout_at(deadline.into(), attached).await;
     }
 
-    /// Gives the connection up, and fails the calls that wait for it.
+    /// Gives the connection up for good, and fails the calls that wait for it.
     pub(super) fn detach(&self) {
         self.lose(None, &Failure::NoConnection);
+        #[cfg(feature = "redis-cluster")]
+        {
+            self.lock().has_ended = true;
+            self.attached.notify_waiters();
+        }
     }
 
     pub(super) fn absence(&self) -> &Mutex<Silence> {

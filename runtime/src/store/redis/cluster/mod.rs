@@ -204,6 +204,11 @@ impl Cluster {
                     check.asking = true;
                     Some(self.note_ask(address))
                 }
+                Some(Redirection::Gone) => {
+                    redirects += 1;
+                    check.asking = false;
+                    self.topology().node_of(slot)
+                }
                 Some(Redirection::Moving) => {
                     is_moving = true;
                     tokio::time::sleep(pause).await;
@@ -286,6 +291,8 @@ impl Cluster {
 enum Redirection {
     Moved(Address),
     Ask(Address),
+    /// The node turned out not to be one of this cluster.
+    Gone,
     /// Its keys are split between two nodes.
     Moving,
 }
@@ -293,7 +300,11 @@ enum Redirection {
 impl Redirection {
     /// Reads the redirection in `failure`, which came from the node that was `asked`.
     fn of(failure: &Failure, asked: Option<&Node>) -> Option<Self> {
-        let Failure::Redis(error) = failure else { return None };
+        let error = match failure {
+            Failure::Redis(error) => error,
+            Failure::NoConnection if asked?.lane.has_ended() => return Some(Self::Gone),
+            _ => return None,
+        };
         let address = || Address::parse(error.redirect_node()?.0, &asked?.address.host);
         match error.kind() {
             ErrorKind::Server(ServerErrorKind::Moved) => address().map(Self::Moved),
