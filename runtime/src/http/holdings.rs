@@ -22,6 +22,17 @@ pub(super) struct Charged {
     pub(super) in_process: u32,
 }
 
+impl Charged {
+    fn sum(self) -> u32 {
+        self.in_store.saturating_add(self.in_process)
+    }
+
+    fn add(&mut self, other: Self) {
+        self.in_store = self.in_store.saturating_add(other.in_store);
+        self.in_process = self.in_process.saturating_add(other.in_process);
+    }
+}
+
 /// What was charged at one time, or at several that are no longer told apart.
 #[derive(Clone, Debug)]
 pub(super) struct Holding {
@@ -43,17 +54,6 @@ struct First {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Holdings(SmallVec<[Holding; 1]>);
 
-impl Charged {
-    fn sum(self) -> u32 {
-        self.in_store.saturating_add(self.in_process)
-    }
-
-    fn add(&mut self, other: Self) {
-        self.in_store = self.in_store.saturating_add(other.in_store);
-        self.in_process = self.in_process.saturating_add(other.in_process);
-    }
-}
-
 impl Holding {
     /// Returns how long it still counts `now` under each of `quotas`.
     pub(super) fn lasts(&self, now: u64, algorithm: Algorithm, quotas: &[Quota]) -> Box<[Duration]> {
@@ -63,7 +63,8 @@ impl Holding {
             let (others, first) = (self.charged.sum().saturating_sub(first.cost), *first.until.get(index)?);
             Some(match algorithm {
                 Algorithm::FixedWindow | Algorithm::SlidingWindow => first,
-                // As long as the first is there, all are.
+                // As long as the first is there, all are. Others may have taken units in between, of which some are given
+                // back then in place of these.
                 Algorithm::SlidingLog => {
                     if first > now {
                         last
