@@ -157,6 +157,24 @@ async fn a_log_gives_back_what_was_taken_first_to_whom_it_was_taken_from() {
     }
 }
 
+/// The clocks of the service and of Redis drift apart while a request is held: by 50 millionths here.
+#[tokio::test]
+async fn a_log_in_redis_gives_back_what_was_taken_though_clocks_drift() {
+    let [_, service] = Hours::both().await;
+    let server = service.server.as_ref().expect("it counts in Redis");
+    for drift in ["150000", "-150000"] {
+        let held = service.hold("/log", 1).await;
+        let key = &server.keys().await[0];
+        let taken: Vec<String> = server.call(&["ZRANGE", key, "0", "-1"]).await;
+        assert_eq!(taken.len(), 1);
+        service.pass(50).await;
+        let () = server.call(&["ZINCRBY", key, drift, &taken[0]]).await;
+        service.release(held).await;
+        let left: u64 = server.call(&["ZCARD", key]).await;
+        assert_eq!(left, 0, "{drift}");
+    }
+}
+
 /// What a sliding window or a bucket has recovered meanwhile is not given back a second time.
 #[tokio::test]
 async fn what_still_counts_is_given_back_and_no_more() {

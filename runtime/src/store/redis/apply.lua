@@ -239,8 +239,15 @@ function log.charge(c, units)
   ask('PEXPIRE', c.key, whole(max(1, ceil((time + c.window - now()) / 1000))))
 end
 
+-- How long ago the units were taken is measured by the clock of the process. Clocks drift apart, so that it may seem
+-- longer ago there: by at most a thousandth, it is assumed.
 function log.give_back(c)
-  local last = c.lasts < math.huge and whole(now() + c.lasts - c.window) or '+inf'
+  local last = '+inf'
+  if c.lasts < math.huge then
+    local age = c.window - c.lasts
+    if c.lasts > 0 then age = age - max(0, age) / 1000 end
+    last = whole(now() - age)
+  end
   local units = min(c.cost, ask('ZCOUNT', c.key, '(' .. c.cutoff, last) or 0)
   if units == 0 then return end
   local rank = call('ZCOUNT', c.key, '-inf', last)
