@@ -10,8 +10,10 @@ use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Router, http::StatusCode};
+use axum_rate_limit::store::{Counter, MemoryStore, Operation, Outcome, Store};
 use axum_rate_limit::{
-    Algorithm, Charge, Denial, Error, Headers, Key, KeyPart, Policy, RateLimiter, RequestLimiter, rate_limit,
+    Algorithm, Charge, Denial, Error, Headers, Key, KeyPart, Policy, RateLimiter, RequestLimiter, StoreError,
+    rate_limit,
 };
 use tests::{App, Fault, FaultProxy, Instances, Log, RedisServer, built, on_both_stores};
 use tokio::io::AsyncWriteExt as _;
@@ -304,5 +306,38 @@ async fn all_is_given_back_though_the_client_hangs_up_meanwhile() {
             assert!(start.elapsed() < Duration::from_secs(10), "item{item} is still charged");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+}
+
+/// Counts in memory, and takes its time to give back, as a cluster does where a node has to be waited for.
+struct Slow(Arc<MemoryStore>);
+
+impl Store for Slow {
+    async fn apply(&self, operation: Operation, counters: &[Counter<'_>]) -> Result<Outcome, StoreError> {
+        if operation == Operation::GiveBack {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        self.0.apply_now(operation, counters)
+    }
+}
+
+/// There is a response, though nobody is left to read it.
+#[tokio::test]
+async fn a_slow_store_gives_back_though_the_client_hangs_up_meanwhile() {
+    let builder = RateLimiter::builder().store(Slow(Arc::new(MemoryStore::new(100))));
+    let limiter = builder.timeout(Duration::from_secs(30)).build().await.expect("it builds");
+    let app = App::serve(shop().layer(limiter.clone())).await;
+    let address = app.url("");
+    let mut client = TcpStream::connect(address.trim_start_matches("http://")).await.expect("it listens");
+    client.write_all(b"GET /number/1 HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("it is read");
+    let left = async || limiter.peek(&FAILURES, Key::global()).await.expect("a decision").remaining();
+    while left().await == 10 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(client);
+    let start = Instant::now();
+    while left().await < 10 {
+        assert!(start.elapsed() < Duration::from_secs(10), "it is still charged");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -11,6 +11,7 @@ use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use axum::routing::{IntoMakeService, Router};
 use http::{Extensions, HeaderMap, Response, StatusCode};
 use pin_project_lite::pin_project;
+use tokio::runtime::Handle;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -137,7 +138,33 @@ pin_project! {
 struct HeldResponse<A> {
     answer: A,
     ledger: Ledger,
-    giving_back: BoxFuture<'static, ()>,
+    giving_back: GivingBack,
+}
+
+/// Gives back what a response does not count. If this is dropped before, since the client has hung up, a task of its own
+/// goes on: a node of a cluster may have to be waited for, or a redirection to be followed.
+struct GivingBack(Option<BoxFuture<'static, ()>>);
+
+impl GivingBack {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Taken out, so that it is not polled again if it panics.
+        let Some(mut giving_back) = self.0.take() else { return Poll::Ready(()) };
+        let polled = giving_back.as_mut().poll(cx);
+        if polled.is_pending() {
+            self.0 = Some(giving_back);
+        }
+        polled
+    }
+}
+
+impl Drop for GivingBack {
+    fn drop(&mut self) {
+        if let Some(giving_back) = self.0.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(giving_back);
+        }
+    }
 }
 
 impl<F, ResBody, E> Future for ResponseFuture<F>
@@ -162,7 +189,7 @@ where
             }
             Box::new(HeldResponse::of(response, ledger))
         };
-        if held.giving_back.as_mut().poll(cx).is_pending() {
+        if held.giving_back.poll(cx).is_pending() {
             *this.held = Some(held);
             return Poll::Pending;
         }
@@ -177,7 +204,7 @@ where
 impl<ResBody, E> HeldResponse<Result<Response<ResBody>, E>> {
     fn of(response: Response<ResBody>, ledger: Ledger) -> Self {
         let (parts, body) = response.into_parts();
-        let giving_back = Box::pin(ledger.clone().give_back_for(&parts));
+        let giving_back = GivingBack(Some(Box::pin(ledger.clone().give_back_for(&parts))));
         Self { answer: Ok(Response::from_parts(parts, body)), ledger, giving_back }
     }
 }
