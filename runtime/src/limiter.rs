@@ -93,7 +93,7 @@ impl Limiter {
         self.decide_or(Operation::GiveBack, asks, OnStoreError::Deny).await.outcome
     }
 
-    /// Returns `error` if it is one to the policies of `asks`. To others, nothing was counted.
+    /// Returns `error` if it is one to the policies of `asks`. The others put up with what could not be given back.
     pub(crate) fn excuse(&self, asks: &[Ask<'_>], error: StoreError) -> Result<Outcome, StoreError> {
         match self.strictest(asks) {
             OnStoreError::Deny => Err(error),

@@ -208,8 +208,9 @@ fn repeated(number: usize) -> Policy {
     OF_EACH_ALGORITHM[number].key(&[KeyPart::Global]).give_back_if(succeeded)
 }
 
-/// Checks one key again and again, more often than is told apart, and charges it once more.
+/// Checks one key again and again, more often than is told apart, and charges it once more. The first check is free.
 async fn repeat(limiter: RequestLimiter, charge: Charge, Path(number): Path<usize>) -> Result<(), Denial> {
+    limiter.check_with_cost(&repeated(number), Key::global(), 0).await?;
     for _ in 0..80 {
         limiter.check(&repeated(number), Key::global()).await?;
         tokio::time::sleep(Duration::from_millis(2)).await;

@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use axum::http::response;
 use axum::routing::get;
 use axum::{Router, http::StatusCode};
-use axum_rate_limit::{Builder, ManualClock, RateLimiter, rate_limit};
+use axum_rate_limit::{Builder, Charge, ManualClock, RateLimiter, rate_limit};
 use futures_util::future::join_all;
 use tests::{App, RedisServer, built};
 use tokio::sync::Notify;
@@ -57,6 +57,17 @@ async fn held_bucket(gate: State<Gate>, parts: Parts) -> StatusCode {
     held(gate, parts).await
 }
 
+#[rate_limit(name = "held-part", per_hour = 10, algorithm = token_bucket, key = global, cost = 8)]
+async fn held_parts(gate: State<Gate>, parts: Parts, charge: Charge) -> StatusCode {
+    let status = held(gate, parts).await;
+    if status.is_success() {
+        for _ in 0..8 {
+            charge.give_back(1).await.expect("it is given back");
+        }
+    }
+    status
+}
+
 /// A service on whose clock hours pass.
 struct Hours {
     app: Arc<App>,
@@ -88,6 +99,7 @@ impl Hours {
             .route("/sliding", get(held_sliding))
             .route("/log", get(held_log))
             .route("/bucket", get(held_bucket))
+            .route("/parts", get(held_parts))
             .with_state(gate.clone());
         Self { app: Arc::new(App::serve(router.layer(limiter)).await), gate, clock, server }
     }
@@ -190,5 +202,19 @@ async fn what_still_counts_is_given_back_and_no_more() {
         assert_eq!(service.app.statuses("/fixed", 1).await, [503]);
         service.release(held).await;
         assert_eq!(service.app.statuses("/fixed", 3).await, [401, 401, 503]);
+    }
+}
+
+/// The bucket has refilled 7 of 8 when 8 more are taken, which leaves one, and one can be given back, whether it is asked
+/// for at once or unit by unit.
+#[tokio::test]
+async fn what_a_bucket_was_refilled_with_is_not_given_back_unit_by_unit() {
+    for service in Hours::both().await {
+        let held = service.hold("/parts", 1).await;
+        service.pass(42).await;
+        assert_eq!(service.app.statuses("/parts", 1).await, [401]);
+        service.release(held).await;
+        let left = service.app.get("/parts").await.parameter("r");
+        assert!(left <= Some(2), "{left:?}");
     }
 }

@@ -247,7 +247,13 @@ const TOKENS: Policy = Policy::new("tokens")
     .key(&[KeyPart::Global])
     .give_back_if(|answer| answer.status.is_success());
 
+const TOKENS_TOO: Policy = Policy::new("tokens-too")
+    .per_hour(100)
+    .key(&[KeyPart::Global])
+    .give_back_if(|answer| answer.status.is_success());
+
 #[rate_limit(policy = TOKENS)]
+#[rate_limit(policy = TOKENS_TOO)]
 async fn adds(charge: Charge, State(goes_on): State<Arc<Notify>>) {
     goes_on.notified().await;
     charge.add(40).await.expect("it is counted here");
@@ -292,6 +298,7 @@ async fn what_gives_its_charge_back_gives_it_back_to_both() {
         setup.expect_used(&LOG_INS, Key::global(), 0).await;
         setup.expect_used(&TRIED, Key::global(), 0).await;
         setup.expect_used(&TOKENS, Key::global(), 0).await;
+        setup.expect_used(&TOKENS_TOO, Key::global(), 0).await;
         setup.expect_used(&TWICE, "x", 0).await;
         setup.expect_used(&PARTS, Key::global(), parts).await;
         setup.expect_used(&OTHERS, Key::global(), others).await;

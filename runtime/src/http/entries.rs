@@ -275,9 +275,9 @@ impl Entry {
         self.holdings.add(cost, part, time, policy.algorithm, self.ask.quotas());
     }
 
-    /// Puts back what the store was not asked to take.
-    pub(super) fn put_back(&mut self, ask: &Ask<'_>, now: u64) {
-        self.holdings.put_back(ask.cost, ask.charge_lasts.as_deref().unwrap_or_default(), now);
+    /// Puts back what was `taken` out then, and the store was not asked to take.
+    pub(super) fn put_back(&mut self, ask: &Ask<'_>, taken: u64) {
+        self.holdings.put_back(ask.cost, ask.charge_lasts.as_deref().unwrap_or_default(), taken);
     }
 
     /// Returns an ask for `cost` under the same policy and key, unless `cost` is 0.
@@ -308,7 +308,7 @@ impl Entry {
     /// Takes `cost` out of the charges, or as much as there is. What is not taken from the store is also taken from
     /// what the store may have charged after the deadline, and these parts are returned with their amounts.
     pub(super) fn take(&mut self, cost: u32) -> (SmallVec<[Holding; 1]>, Vec<(LatePart, u32)>) {
-        let holdings = self.holdings.take(cost);
+        let holdings = self.holdings.take(cost, self.ask.policy.algorithm, self.ask.quotas());
         // What the request still holds in this process includes what was late.
         let mut kept = self.holdings.sum().in_process;
         let mut wanted = cost - holdings.iter().map(|holding| holding.charged.in_store).sum::<u32>();

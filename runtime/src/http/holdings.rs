@@ -57,7 +57,13 @@ pub(super) struct Holdings(SmallVec<[Holding; 1]>);
 impl Holding {
     /// Returns how long it still counts `now` under each of `quotas`.
     pub(super) fn lasts(&self, now: u64, algorithm: Algorithm, quotas: &[Quota]) -> Box<[Duration]> {
-        let until = |(index, quota): (usize, &Quota)| {
+        let ends = self.ends(now, algorithm, quotas);
+        ends.map(|end| Duration::from_micros(end.saturating_sub(now))).collect()
+    }
+
+    /// Returns until when all of it counts under each of `quotas`, as it looks `now`.
+    fn ends(&self, now: u64, algorithm: Algorithm, quotas: &[Quota]) -> impl Iterator<Item = u64> {
+        let end = move |(index, quota): (usize, &Quota)| {
             let last = *self.until.get(index)?;
             let Some(first) = &self.first else { return Some(last) };
             let (others, first) = (self.charged.sum().saturating_sub(first.cost), *first.until.get(index)?);
@@ -74,13 +80,36 @@ impl Holding {
                 }
                 // A bucket is refilled with one after the other.
                 Algorithm::TokenBucket { .. } => {
-                    let interval = Rule::new(*quota, algorithm.of(quota, quotas)).interval();
-                    last.min(first.saturating_add(interval.saturating_mul(others.into())))
+                    last.min(first.saturating_add(refill_time(others, algorithm, quota, quotas)))
                 }
             })
         };
-        let until = quotas.iter().enumerate().map(|quota| until(quota).unwrap_or_default());
-        until.map(|until| Duration::from_micros(until.saturating_sub(now))).collect()
+        quotas.iter().enumerate().map(move |quota| end(quota).unwrap_or_default())
+    }
+
+    /// Takes `amount` out of one of its places. Of a bucket's charge that is the part that is refilled last, so the rest
+    /// is refilled the sooner.
+    fn take(
+        &mut self,
+        amount: u32,
+        place: fn(&mut Charged) -> &mut u32,
+        algorithm: Algorithm,
+        quotas: &[Quota],
+    ) -> Self {
+        let is_bucket = matches!(algorithm, Algorithm::TokenBucket { .. });
+        if is_bucket {
+            (self.until, self.first) = (self.ends(0, algorithm, quotas).collect(), None);
+        }
+        let mut charged = Charged::default();
+        *place(&mut charged) = amount;
+        let taken = Self { charged, ..self.clone() };
+        *place(&mut self.charged) -= amount;
+        if is_bucket {
+            for (until, quota) in self.until.iter_mut().zip(quotas) {
+                *until = until.saturating_sub(refill_time(amount, algorithm, quota, quotas));
+            }
+        }
+        taken
     }
 
     /// Adds what was charged later to the same windows. It all counts only until the first of both ends.
@@ -111,6 +140,11 @@ impl Holding {
     }
 }
 
+/// Returns how long a bucket takes to be refilled with so many, in microseconds.
+fn refill_time(count: u32, algorithm: Algorithm, quota: &Quota, quotas: &[Quota]) -> u64 {
+    Rule::new(*quota, algorithm.of(quota, quotas)).interval().saturating_mul(count.into())
+}
+
 impl Holdings {
     /// Adds what was charged to `quotas`, in the place and until the times that `part` tells.
     pub(super) fn add(
@@ -121,6 +155,9 @@ impl Holdings {
         algorithm: Algorithm,
         quotas: &[Quota],
     ) {
+        if cost == 0 {
+            return; // it would count until now, and be taken for the first of what is charged later
+        }
         let mut charged = Charged::default();
         *(if part.is_degraded() { &mut charged.in_process } else { &mut charged.in_store }) = cost;
         let until = part.readings().iter().map(|reading| time.until(algorithm, reading.reset)).collect();
@@ -135,9 +172,9 @@ impl Holdings {
         }
     }
 
-    /// Puts back what has been taken out, and counts for so long from `now` on.
-    pub(super) fn put_back(&mut self, in_store: u32, lasts: &[Duration], now: u64) {
-        let until = lasts.iter().map(|lasts| now.saturating_add(micros(*lasts))).collect();
+    /// Puts back what was `taken` out then, and counted for so long from that time on.
+    pub(super) fn put_back(&mut self, in_store: u32, lasts: &[Duration], taken: u64) {
+        let until = lasts.iter().map(|lasts| taken.saturating_add(micros(*lasts))).collect();
         self.0.push(Holding { charged: Charged { in_store, in_process: 0 }, until, first: None });
     }
 
@@ -151,7 +188,12 @@ impl Holdings {
 
     /// Takes out `cost`, or as much as there is: first from the store, which all share, then from this process, and what
     /// was charged last first.
-    pub(super) fn take(&mut self, cost: u32) -> SmallVec<[Holding; 1]> {
+    pub(super) fn take(
+        &mut self,
+        cost: u32,
+        algorithm: Algorithm,
+        quotas: &[Quota],
+    ) -> SmallVec<[Holding; 1]> {
         let mut taken: SmallVec<[Holding; 1]> = SmallVec::new();
         let places: [fn(&mut Charged) -> &mut u32; 2] =
             [|charged| &mut charged.in_store, |charged| &mut charged.in_process];
@@ -160,11 +202,8 @@ impl Holdings {
             for holding in self.0.iter_mut().rev() {
                 let amount = wanted.min(*place(&mut holding.charged));
                 if amount > 0 {
-                    *place(&mut holding.charged) -= amount;
                     wanted -= amount;
-                    let mut charged = Charged::default();
-                    *place(&mut charged) = amount;
-                    taken.push(Holding { charged, ..holding.clone() });
+                    taken.push(holding.take(amount, place, algorithm, quotas));
                 }
             }
         }

@@ -48,6 +48,8 @@ type Asks = SmallVec<[Ask<'static>; 1]>;
 /// What is given back, by where it was charged.
 #[derive(Default)]
 struct Returned {
+    /// When it was taken out of the entries, by the limiter's clock.
+    taken: u64,
     to_store: Asks,
     /// Charged in this process while the store was away.
     to_process: Asks,
@@ -206,7 +208,7 @@ impl Ledger {
     fn take_out(&self, mut cost: impl FnMut(&Entry) -> u32) -> Returned {
         let now = self.limiter().clock.now_micros();
         self.with_entries(|entries| {
-            let mut returned = Returned::default();
+            let mut returned = Returned { taken: now, ..Returned::default() };
             // From the latest first, which tells the client where its key stands.
             for entry in entries.decided_mut().rev() {
                 let cost = cost(entry);
@@ -226,7 +228,7 @@ impl Ledger {
 
     /// Gives everything back to where it was charged, even if the store has gone away or come back since.
     async fn give_back_all(&self, returned: Returned) -> Result<(), StoreError> {
-        let Returned { to_store, to_process, late } = returned;
+        let Returned { taken, to_store, to_process, late } = returned;
         let limiter = self.limiter();
         for (late, ask) in &late {
             ask.renounce(&late.check, late.first);
@@ -242,7 +244,7 @@ impl Ledger {
                 // Of several, some may have been given back. A single one that the store was not asked for can be
                 // tried again.
                 if let ([ask], true) = (asks, error.was_not_sent()) {
-                    self.put_back(ask);
+                    self.put_back(ask, taken);
                 }
                 limiter.excuse(asks, error)
             });
@@ -254,12 +256,11 @@ impl Ledger {
         result
     }
 
-    /// Puts back into the entry what the store was not asked to take.
-    fn put_back(&self, ask: &Ask<'_>) {
-        let now = self.limiter().clock.now_micros();
+    /// Puts back into the entry what was `taken` out of it then, and the store was not asked to take.
+    fn put_back(&self, ask: &Ask<'_>, taken: u64) {
         self.with_entries(|entries| {
             if let Some(entry) = entries.about_mut(ask).next() {
-                entry.put_back(ask, now);
+                entry.put_back(ask, taken);
             }
         });
     }

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::mem;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
@@ -61,8 +62,12 @@ impl<'a> Exchange<'a> {
         self.flights.extend(self.session.depart(self.wire.begin_call(), first));
         self.wire.push().await;
         let served = self.hear_all().await;
-        for flight in self.flights.iter().chain(&self.unsettled) {
-            self.session.lane.common.denials.doubt(&flight.batch);
+        if let Err(failure) = &served {
+            // They were sent, so that nobody may take them for calls without a connection.
+            for flight in mem::take(&mut self.flights).into_iter().chain(mem::take(&mut self.unsettled)) {
+                self.session.lane.common.denials.doubt(&flight.batch);
+                let _ = self.session.arrive(flight, Err(failure.clone()));
+            }
         }
         served
     }

@@ -178,6 +178,7 @@ mod tests {
 
     use super::connection::Wire;
     use super::*;
+    use crate::quota::Quota;
     use crate::store::backend::Backend;
 
     fn store() -> RedisStore {
@@ -205,5 +206,37 @@ mod tests {
         assert!(store.lane.attach(generation, Wire::over(Box::pin(second), String::new())).is_none());
         assert_eq!(late.read_to_end(&mut Vec::new()).await.expect("it ends"), 0);
         assert!(!store.is_lost());
+    }
+
+    /// The server may have counted each of them.
+    #[tokio::test]
+    async fn no_call_in_flight_is_told_that_there_was_no_connection() {
+        let store = store();
+        let (near, mut server) = duplex(64 * 1024);
+        store.lane.attach(None, Wire::over(Box::pin(near), String::new()));
+        let counters = ["one", "other"].map(|key| [Counter::new(key, Quota::per_minute(1))]);
+        let asked = counters.each_ref().map(|counter| store.apply(Operation::Take, counter));
+        let [one, other] = asked;
+        let later = async {
+            // An eighth of the timeout: then a call follows that is not answered.
+            tokio::time::sleep(store.lane.common.timeout / 4).await;
+            other.await
+        };
+        let hanging_up = async {
+            let mut heard = Vec::new();
+            while !has(&heard, b"other") {
+                assert!(server.read_buf(&mut heard).await.expect("it is open") > 0);
+            }
+            drop(server);
+        };
+        let (one, other, ()) = tokio::join!(one, later, hanging_up);
+        for (decided, _) in [one, other] {
+            let error = decided.expect_err("nobody has answered").to_string();
+            assert!(error.contains("unexpected end of file") || error.contains("closed"), "{error}");
+        }
+    }
+
+    fn has(heard: &[u8], text: &[u8]) -> bool {
+        heard.windows(text.len()).any(|part| part == text)
     }
 }

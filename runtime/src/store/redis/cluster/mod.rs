@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use redis::{ConnectionAddr, ErrorKind, ServerErrorKind};
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
@@ -174,7 +175,12 @@ impl Cluster {
             deadline.min(lane.expected_until())
         };
         lane.attached_by(patience).await;
-        timeout_at(deadline.into(), lane.decide(check)).await.unwrap_or((Err(self.common.late()), None))
+        // By now, what is given back counts for that much shorter.
+        let waited = self.common.timeout.saturating_sub(deadline.saturating_duration_since(Instant::now()));
+        let counters: SmallVec<[Counter<'_>; 2]> =
+            check.counters.iter().map(|counter| counter.later_by(waited)).collect();
+        let check = Check { counters: &counters, hashes: check.hashes.clone(), ..*check };
+        timeout_at(deadline.into(), lane.decide(&check)).await.unwrap_or((Err(self.common.late()), None))
     }
 
     /// Sends a check on to the node that has its slot now, if `failure` is a redirection from the node that was
@@ -400,6 +406,58 @@ mod tests {
         let sent = timeout(Duration::from_millis(100), other.read(&mut heard)).await;
         assert!(sent.is_err(), "{sent:?}");
         assert!(cluster.topology().node_of(slot).is_some_and(|node| node.address == address(7_001)));
+    }
+
+    /// What is given back after a wait must not be taken for what was charged later.
+    #[tokio::test]
+    async fn what_a_give_back_waits_for_its_node_shortens_what_its_charge_lasts() {
+        let cluster = Arc::new(cluster(&["redis://192.0.2.7"]).expect("it is one"));
+        // Keeps the mender from running, since no node can be reached.
+        let _turn = cluster.mending.take_if(|| true);
+        // Its window ends in 100 ms.
+        let quota = Quota::new(5, Duration::from_millis(200));
+        let counter = [Counter::new("rl:{a}", quota).charge_lasts(Duration::from_millis(100))];
+        let slot = Slot::of(counter[0].key);
+        let address = Address { host: "192.0.2.7".to_owned(), port: 7_000 };
+        let node = Arc::make_mut(&mut cluster.topology.write()).assign(slot, address, || cluster.lane());
+        let (near, mut server) = duplex(64 * 1024);
+        let attaching = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            node.lane.attach(None, Wire::over(Box::pin(near), String::new()));
+            let mut heard = vec![0; 64 * 1024];
+            let heard_now = timeout(Duration::from_millis(300), server.read(&mut heard)).await;
+            heard_now.map(|count| heard[..count.expect("it is open")].to_vec())
+        };
+        let (_, sent) = tokio::join!(cluster.decide(Operation::GiveBack, &counter), attaching);
+        // 100,000 microseconds, in MessagePack.
+        let as_before = [0xce, 0x00, 0x01, 0x86, 0xa0];
+        assert!(!sent.is_ok_and(|sent| sent.windows(5).any(|bytes| bytes == as_before)));
+    }
+
+    /// A check that still waits for a node has not been sent there, so it can be sent to the one that took its place.
+    #[tokio::test]
+    async fn a_check_leaves_a_node_that_turns_out_not_to_be_one() {
+        let cluster = Arc::new(cluster(&["redis://192.0.2.7"]).expect("it is one"));
+        // Keeps the mender from running, since no node can be reached.
+        let _turn = cluster.mending.take_if(|| true);
+        let counter = [Counter::new("rl:{a}", Quota::per_minute(1))];
+        let slot = Slot::of(counter[0].key);
+        let assign = |port| {
+            let address = Address { host: "192.0.2.7".to_owned(), port };
+            Arc::make_mut(&mut cluster.topology.write()).assign(slot, address, || cluster.lane())
+        };
+        let first = assign(7_000);
+        let leaving = async {
+            tokio::task::yield_now().await;
+            let (near, mut server) = duplex(1024);
+            assign(7_001).lane.attach(None, Wire::over(Box::pin(near), String::new()));
+            first.lane.detach();
+            let mut heard = [0; 1024];
+            let count = timeout(Duration::from_secs(10), server.read(&mut heard)).await;
+            heard[..count.expect("in time").expect("it is open")].to_vec()
+        };
+        let (_, heard) = tokio::join!(cluster.decide(Operation::Take, &counter), leaving);
+        assert!(heard.windows(6).any(|part| part == b"rl:{a}"), "{heard:?}");
     }
 
     /// When thousands of checks that share a call are redirected at once, only the first corrects the topology.

@@ -48,7 +48,14 @@ pub(super) async fn decide(
     if operation == Operation::Take {
         return take(cluster, counters).await;
     }
-    let decide = async |policy| cluster.decide(operation, policy).await.0;
+    let decide = async |policy| {
+        let (answer, late) = cluster.decide(operation, policy).await;
+        // Then all is added without Redis, and what Redis adds too late is given back, as with a take.
+        if let Some(late) = late.filter(|_| operation == Operation::Add) {
+            late.renounce(0, policy);
+        }
+        answer
+    };
     let answers = join_all(by_policy(counters).into_iter().map(decide)).await;
     let mut readings: SmallVec<[Reading; 4]> = SmallVec::new();
     for answer in answers {
