@@ -162,6 +162,33 @@ async fn what_is_refused_late_says_nothing_of_the_connection() {
     assert!(log.lines_with("WARN", &["store is away"]).is_empty(), "{:?}", log.lines());
 }
 
+/// Three calls in a row without an answer in time are the end of a connection, but Redis may charge them all the same.
+#[tokio::test]
+async fn what_is_refused_for_being_late_is_given_back_though_the_connection_is_given_up() {
+    let (log, _guard) = Log::of_this_thread();
+    for (setup, is_lost) in [
+        (Setup::new(OnStoreError::Deny).await, "store is away"),
+        (Setup::on_cluster(OnStoreError::Deny).await, "cluster is lost"),
+    ] {
+        let policy = &POLICIES[0].0;
+        let check = || setup.limiter.check(policy, "x");
+        setup.store.set(Fault::Delay(2 * LATE));
+        for _ in 0..2 {
+            check().await.expect_err("it is late");
+        }
+        let soon_before = async {
+            tokio::time::sleep(TIMEOUT / 2).await;
+            check().await
+        };
+        let (third, fourth) = tokio::join!(check(), soon_before);
+        assert!(third.is_err() && fourth.is_err());
+        assert_eq!(log.lines_with("WARN", &[is_lost]).len(), 1, "{:?}", log.lines());
+        setup.expect_used(policy, "x", 4).await;
+        setup.store.set(Fault::None);
+        setup.expect_used(policy, "x", 0).await;
+    }
+}
+
 /// A thousand checks share a call, and so does what they give back.
 #[tokio::test]
 async fn a_crowd_that_is_refused_for_being_late_is_given_back() {

@@ -60,13 +60,8 @@ impl Courier {
 
     /// Serves the lane until it uses another connection, or this one fails.
     pub(super) async fn serve(mut self, mut wire: Wire) {
-        let failure = match self.serve_until_lost(&mut wire).await {
-            Ok(()) => return,
-            Err(Failure::Redis(error)) => Failure::Redis(wire.located(error)),
-            Err(failure) => failure,
-        };
-        if self.session.lose(&failure) {
-            self.session.lane.common.report(failure);
+        if let Err(failure) = self.serve_until_lost(&mut wire).await {
+            self.session.give_up(&wire, failure);
         }
     }
 

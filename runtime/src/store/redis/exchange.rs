@@ -32,7 +32,7 @@ pub(super) struct Exchange<'a> {
     flights: VecDeque<Flight>,
     /// The calls that have to be asked again once nothing else is in flight.
     unsettled: VecDeque<Flight>,
-    /// Whether the lane no longer uses this connection.
+    /// Whether the lane no longer uses this connection. The answers to what it has been asked are heard all the same.
     is_over: bool,
 }
 
@@ -85,24 +85,47 @@ impl<'a> Exchange<'a> {
 
     /// Waits for the answers to the calls in flight, and lets others follow them, until none is in flight.
     async fn hear_flights(&mut self) -> Result<(), Failure> {
-        while !self.flights.is_empty() {
-            let may_follow = !self.is_over && self.unsettled.is_empty();
-            if self.is_only_late() && !(may_follow && self.wire.is_sent()) {
-                // A call that is late must not hold up anything else.
+        loop {
+            self.give_back().await;
+            if self.flights.is_empty() {
+                return Ok(());
+            }
+            if self.is_only_late() && !self.may_listen() {
                 while let Some(flight) = self.flights.pop_front() {
                     self.forget(flight);
                 }
-                break;
+                continue;
             }
-            match self.next_event(may_follow).await {
+            match self.next_event().await {
                 Event::Answer(heard) => self.heard(heard).await?,
                 Event::Next(unsent) => self.follow(unsent).await,
                 Event::Over => self.is_over = true,
-                Event::Deadline => self.pass_deadline()?,
+                Event::Deadline => {
+                    if let Err(failure) = self.pass_deadline() {
+                        // What is in flight may be answered all the same.
+                        self.session.give_up(self.wire, failure);
+                        self.is_over = true;
+                    }
+                }
                 Event::LookUp => {}
             }
         }
-        Ok(())
+    }
+
+    /// Sends what is to be given back since it was charged too late, unless something else is still being sent.
+    async fn give_back(&mut self) {
+        while self.session.is_in_debt() {
+            let requests = if self.flights.is_empty() {
+                self.wire.begin_call()
+            } else if let Some(requests) = self.wire.begin_pipelined_call() {
+                requests
+            } else {
+                return;
+            };
+            let unsent = self.session.take_debt();
+            self.flights.extend(self.session.depart(requests, unsent));
+            self.wire.push().await;
+        }
     }
 
     /// Whether a call is late, and the waiters of all others have their answer.
@@ -111,9 +134,15 @@ impl<'a> Exchange<'a> {
         has(Stage::Late) && !has(Stage::Awaited)
     }
 
-    /// Waits until something happens. A call that waits to be sent is an event only if another one `may_follow`.
-    async fn next_event(&mut self, may_follow: bool) -> Event {
-        let Following { due, looks_up } = if may_follow { self.following() } else { Following::default() };
+    /// Whether the answers to calls that are late may be listened for: that must not hold up anything else.
+    fn may_listen(&self) -> bool {
+        let holds_up_nobody = if self.is_over { !self.session.lane.has_ended() } else { self.wire.is_sent() };
+        holds_up_nobody && self.unsettled.is_empty()
+    }
+
+    /// Waits until something happens.
+    async fn next_event(&mut self) -> Event {
+        let Following { due, looks_up } = self.following();
         let deadline = self.deadline();
         let Self { session, wire, alarms, flights, .. } = self;
         let front = &mut flights[0];
@@ -135,6 +164,13 @@ impl<'a> Exchange<'a> {
     /// Returns when another call may follow those in flight. Calls that are late hold up nobody.
     fn following(&self) -> Following {
         let now = Instant::now();
+        if self.is_over {
+            // The lane may have ended by then.
+            return Following { due: None, looks_up: Some(now + self.session.lane.common.timeout) };
+        }
+        if !self.unsettled.is_empty() {
+            return Following::default();
+        }
         let mut awaited = self.flights.iter().filter(|flight| flight.stage != Stage::Late);
         match awaited.next_back() {
             Some(last) => {

@@ -15,7 +15,6 @@ use tokio::runtime::{Handle, Id};
 #[cfg(feature = "redis-cluster")]
 use tokio::{sync::Notify, time::timeout_at};
 
-use super::answers::Answers;
 use super::batch::{Batch, Check};
 use super::call::{Call, Ticket};
 use super::common::Common;
@@ -28,7 +27,7 @@ use super::queue::{Queue, UnsentCall};
 use super::silence::Silence;
 #[cfg(feature = "redis-cluster")]
 use crate::store::recovery::Recovery;
-use crate::store::{ChargeTime, Counter, Operation, Outcome};
+use crate::store::{Counter, Operation, Outcome};
 
 /// The checks that wait for one server, and which connection serves them.
 pub(super) struct Lane {
@@ -52,7 +51,6 @@ struct Inner {
     /// How many connections there have been.
     connections: u64,
     /// Whether there will be none any more.
-    #[cfg(feature = "redis-cluster")]
     has_ended: bool,
     queue: Queue,
 }
@@ -150,7 +148,6 @@ impl Lane {
     }
 
     /// Whether there will be no connection any more, since the lane is no longer used.
-    #[cfg(feature = "redis-cluster")]
     pub(super) fn has_ended(&self) -> bool {
         self.lock().has_ended
     }
@@ -176,11 +173,9 @@ impl Lane {
     /// Gives the connection up for good, and fails the calls that wait for it.
     pub(super) fn detach(&self) {
         self.lose(None, &Failure::NoConnection);
+        self.lock().has_ended = true;
         #[cfg(feature = "redis-cluster")]
-        {
-            self.lock().has_ended = true;
-            self.attached.notify_waiters();
-        }
+        self.attached.notify_waiters();
     }
 
     pub(super) fn absence(&self) -> &Mutex<Silence> {
@@ -249,18 +244,7 @@ impl Lane {
         true
     }
 
-    /// Gives `answers` to all that wait for `call`, which was sent when it was `asked`, by the limiter's clock. If they have
-    /// been told that it was late, gives back what they have renounced since.
-    pub(super) fn answer(self: &Arc<Self>, call: &Call, answers: Answers, asked: u64) {
-        if let Err(Ok(answers)) = call.finish(Ok(answers)) {
-            let time = ChargeTime { asked, answered: self.common.now_micros() };
-            for charged in call.late_charges().answer(answers, time) {
-                self.give_back(&charged);
-            }
-        }
-    }
-
-    /// Gives back what was charged too late. Nobody waits for that: if it can't be sent, or too much else is to be, the
+    /// Gives back what is renounced after it is known that it was charged too late. Nobody waits for that: if it can't be sent, or too much else is to be, the
     /// charge stays.
     pub(super) fn give_back(self: &Arc<Self>, renounced: &Renounced) {
         if self.lock().queue.is_half_full() {

@@ -3,7 +3,8 @@
 //!
 //! A check whose deadline passes is decided without Redis. Redis may charge it all the same, and its answer, should it
 //! still arrive, says so. Whoever has no use for such a charge renounces it. What is renounced is given back as soon as
-//! the answer tells that it was charged, as far as it still counts by then.
+//! the answer tells that it was charged, as far as it still counts by then. A connection that is given up because the server
+//! is silent goes on listening for that.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,21 +1,27 @@
 //! What is kept of a connection from call to call, and how each call begins and ends there.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use redis::{ErrorKind, RedisError};
+use smallvec::SmallVec;
 
 use super::answers::Answers;
-use super::connection::Requests;
+use super::batch::Batch;
+use super::call::AwaitedCall;
+use super::connection::{Requests, Wire};
 use super::failure::Failure;
 use super::flight::{Flight, Stage};
 use super::lane::Lane;
+use super::late::Renounced;
 use super::pace::Pace;
 use super::question::Question;
 use super::queue::UnsentCall;
 use super::silence::Silence;
 use super::windows::Windows;
+use crate::store::{ChargeTime, Counter, Operation};
 
 /// How long the answer to a call that is late is listened for, to give back what nobody has any use for.
 const LISTENING: Duration = Duration::from_secs(5);
@@ -27,6 +33,8 @@ pub(super) struct Session {
     pub(super) silence: Silence,
     generation: u64,
     windows: Windows,
+    /// What has been charged too late, and is to be given back.
+    owed: VecDeque<Renounced>,
     /// Whether the server has transactions.
     transacts: bool,
 }
@@ -34,7 +42,8 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(lane: Arc<Lane>, generation: u64, transacts: bool) -> Self {
         let (pace, silence) = (Pace::new(lane.common.timeout, Instant::now()), Silence::default());
-        Self { lane, pace, silence, generation, windows: Windows::new(), transacts }
+        let (windows, owed) = (Windows::new(), VecDeque::new());
+        Self { lane, pace, silence, generation, windows, owed, transacts }
     }
 
     /// Polls for the next call to send: see [`Lane::poll_next`].
@@ -50,6 +59,17 @@ impl Session {
     /// Gives the connection up: see [`Lane::lose`].
     pub(super) fn lose(&self, failure: &Failure) -> bool {
         self.lane.lose(Some(self.generation), failure)
+    }
+
+    /// Gives up the connection through `wire`, and reports why, unless the lane uses another one already.
+    pub(super) fn give_up(&self, wire: &Wire, failure: Failure) {
+        let failure = match failure {
+            Failure::Redis(error) => Failure::Redis(wire.located(error)),
+            failure => failure,
+        };
+        if self.lose(&failure) {
+            self.lane.common.report(failure);
+        }
     }
 
     /// Adds a call to `requests`. Returns `None` if it is late already: it would count, and nobody would know.
@@ -72,6 +92,29 @@ impl Session {
         let scripts = &self.lane.common.scripts;
         let question = scripts.ask(requests, &batch, &mut self.windows, sent_micros, self.transacts);
         Some(Flight { batch, question, call, sent, sent_micros, deadline, stage: Stage::Awaited })
+    }
+
+    /// Whether something is to be given back that was charged too late.
+    pub(super) fn is_in_debt(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    /// Returns a call that gives back what was charged too late, or as much of that as fits.
+    pub(super) fn take_debt(&mut self) -> UnsentCall {
+        let mut batch = Batch::default();
+        let common = &self.lane.common;
+        let mut fits = |renounced: &Renounced| {
+            let counters: SmallVec<[Counter<'_>; 2]> = renounced.counters().collect();
+            batch.add(&common.check(Operation::GiveBack, &counters)).is_some()
+        };
+        while let Some(renounced) = self.owed.pop_front() {
+            if !fits(&renounced) {
+                self.owed.push_front(renounced);
+                break;
+            }
+        }
+        // Nobody waits for it.
+        UnsentCall { batch, call: AwaitedCall::default(), since: Instant::now() }
     }
 
     /// Adds to `requests` what is [unsettled](Self::settle) of a call.
@@ -184,16 +227,20 @@ impl Session {
         Ok(())
     }
 
-    /// Gives `answers` to all who wait for a call, and remembers what was denied.
-    fn tell(&self, flight: &Flight, answers: Answers) {
+    /// Gives `answers` to all who wait for a call, and remembers what was denied. If they have been told that it was late,
+    /// what they have renounced since is to be given back on this connection: only this one surely leads to the server
+    /// that was charged.
+    fn tell(&mut self, flight: &Flight, answers: Answers) {
         let Flight { batch, call, sent_micros, .. } = flight;
         if self.lane.is_served_by(self.generation) {
             self.lane.common.denials.learn(batch, &answers, *sent_micros);
-            self.lane.answer(&call.0, answers, *sent_micros);
         } else {
             // Another connection may lead to another server, or may have reset since what this one tells of.
             self.lane.common.denials.doubt(batch);
-            let _ = call.0.finish(Ok(answers));
+        }
+        if let Err(Ok(answers)) = call.0.finish(Ok(answers)) {
+            let time = ChargeTime { asked: *sent_micros, answered: self.lane.common.now_micros() };
+            self.owed.extend(call.0.late_charges().answer(answers, time));
         }
     }
 }
