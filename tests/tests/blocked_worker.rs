@@ -2,10 +2,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use axum_rate_limit::{Policy, RateLimiter};
-use tests::{RedisCluster, RedisServer, built};
+use axum::Router;
+use axum::routing::get;
+use axum_rate_limit::{Charge, Key, KeyPart, Policy, RateLimiter, rate_limit};
+use tests::{RedisCluster, RedisServer, built, send};
 
 const MANY: Policy = Policy::new("many").per_hour(1_000_000);
 /// How long a thread is blocked at most: far longer than the others take, but not so long that the connection is
@@ -74,7 +77,7 @@ const SHORT: Duration = Duration::from_secs(4);
 
 /// Blocks the only thread for longer than the timeout, before the check can be sent.
 async fn decided_by_the_store(limiter: &RateLimiter, policies: &[Policy]) {
-    let blocks = async { std::thread::sleep(SHORT + Duration::from_millis(100)) };
+    let blocks = async { thread::sleep(SHORT + Duration::from_millis(100)) };
     // The check waits for a task, which has no thread to run on.
     let (decisions, ()) =
         tokio::join!(limiter.check_all(policies.iter().map(|policy| (policy, "x"))), blocks);
@@ -97,4 +100,50 @@ async fn so_is_one_of_several_policies_on_a_cluster() {
     let limiter = built(|| cluster.settings().timeout(SHORT)).await;
     decided_by_the_store(&limiter, &[MANY]).await;
     decided_by_the_store(&limiter, &[MANY, Policy::new("more").per_hour(1_000_000)]).await;
+}
+
+const WINDOW: Duration = Duration::from_secs(2);
+const BRIEF: Policy = Policy::new("brief").quota(10, WINDOW).key(&[KeyPart::Global]);
+
+/// Gives back what soon no longer counts, and blocks the only thread before that can be sent.
+#[rate_limit(policy = BRIEF)]
+async fn gives_back(charge: Charge) {
+    tokio::time::sleep(WINDOW * 9 / 10).await;
+    let blocks = async { thread::sleep(WINDOW * 7 / 10) };
+    let _ = tokio::join!(charge.give_back(1), blocks);
+}
+
+/// It would be taken from the charges of others, and as many more would pass.
+#[tokio::test]
+async fn what_a_blocked_thread_keeps_back_is_not_given_back_to_the_next_window() {
+    let server = RedisServer::start().await;
+    let limiter = server.limiter().await;
+    let app = Router::new().route("/", get(gives_back)).layer(limiter.clone());
+    for attempt in 0.. {
+        let (url, start) = (server.url(), Instant::now());
+        // Another instance charges the next window meanwhile.
+        let next = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                let limiter = built(|| RateLimiter::builder().redis(&url).timeout(TIMEOUT)).await;
+                tokio::time::sleep_until((start + WINDOW + WINDOW / 20).into()).await;
+                let begun = Instant::now();
+                for _ in 0..3 {
+                    let decision = limiter.check(&BRIEF, Key::global()).await.expect("a decision");
+                    assert!(decision.is_allowed());
+                }
+                begun
+            })
+        });
+        assert_eq!(send(&app, "GET", "/", "").await.status, 200);
+        let next = next.join().expect("no panic");
+        let left = limiter.peek(&BRIEF, Key::global()).await.expect("a decision").remaining();
+        // On a slow machine, that window has ended, too, or it had not begun when this began.
+        if next.elapsed() < WINDOW && next - start < WINDOW * 11 / 10 {
+            assert_eq!(left, 7);
+            break;
+        }
+        assert!(attempt < 5, "the machine is too slow");
+        tokio::time::sleep(WINDOW).await;
+    }
 }

@@ -25,12 +25,15 @@ pub(crate) struct Check<'a, 'k> {
     pub(super) counters: &'a [Counter<'k>],
     /// The hash of each counter's key.
     pub(super) hashes: SmallVec<[u64; 2]>,
+    /// When it was asked, in microseconds of the clock, if that matters: what is given back counts no longer than it would
+    /// have then.
+    pub(super) asked: Option<u64>,
 }
 
 impl<'a, 'k> Check<'a, 'k> {
     pub(super) fn new(random: &RandomState, operation: Operation, counters: &'a [Counter<'k>]) -> Self {
         let hashes = counters.iter().map(|counter| random.hash_one(counter.key)).collect();
-        Self { operation, asking: false, counters, hashes }
+        Self { operation, asking: false, counters, hashes, asked: None }
     }
 }
 
@@ -62,6 +65,8 @@ struct Asked {
 pub(super) struct Group {
     pub(super) operation: Operation,
     pub(super) asking: bool,
+    /// When its only check was asked, if that matters.
+    pub(super) asked: Option<u64>,
     /// How many checks it has.
     pub(super) count: u32,
     /// Where in the batch its counters begin.
@@ -195,8 +200,9 @@ impl Batch {
             return None;
         }
         let group = self.groups.len();
-        let (operation, first, len) = (check.operation, self.counters.len(), counters.len());
-        self.groups.push(Group { operation, asking: check.asking, count: 1, first, len });
+        let Check { operation, asking, asked, .. } = *check;
+        let (first, len) = (self.counters.len(), counters.len());
+        self.groups.push(Group { operation, asking, asked, count: 1, first, len });
         for (index, (counter, hash)) in counters.iter().zip(&check.hashes).enumerate() {
             // The quotas of a policy share one key.
             let before = index.checked_sub(1).filter(|before| counters[*before].key == counter.key);

@@ -46,7 +46,8 @@ impl Common {
 
     /// Creates a check, with the hashes of its keys.
     pub(super) fn check<'a, 'k>(&self, operation: Operation, counters: &'a [Counter<'k>]) -> Check<'a, 'k> {
-        Check::new(&self.hasher, operation, counters)
+        let asked = (operation == Operation::GiveBack).then(|| self.now_micros());
+        Check { asked, ..Check::new(&self.hasher, operation, counters) }
     }
 
     /// Returns the time, in microseconds of the clock.

@@ -8,7 +8,7 @@ use super::batch::Batch;
 use super::part::Part;
 use super::rules::Rules;
 use crate::algorithm::{Algorithm, Rule};
-use crate::clock::micros;
+use crate::clock::{Clock, micros};
 use crate::store::Operation;
 
 /// How many numbers come before the rules: the time, and how many rules there are.
@@ -19,14 +19,13 @@ const RULE_NUMBERS: usize = 6;
 const GROUP_NUMBERS: usize = 3;
 const COUNTER_NUMBERS: usize = 3;
 
-/// Returns the list for `part`, whose counters have these `rules`. `now` is the time in
-/// microseconds, if a test sets it.
-pub(super) fn encode(batch: &Batch, part: &Part, rules: &Rules<'_>, now: Option<u64>) -> Vec<u8> {
+/// Returns the list for `part`, whose counters have these `rules`. It is sent now by the `clock`.
+pub(super) fn encode(batch: &Batch, part: &Part, rules: &Rules<'_>, clock: &Clock) -> Vec<u8> {
     let (groups, counters) = (part.groups(batch).count(), part.counters(batch).count());
     let mut plan = Plan::new(
         HEAD_NUMBERS + rules.len() * RULE_NUMBERS + groups * GROUP_NUMBERS + counters * COUNTER_NUMBERS,
     );
-    match now {
+    match clock.injected_micros() {
         Some(now) => plan.put(now),
         None => plan.put_none(),
     }
@@ -42,6 +41,8 @@ pub(super) fn encode(batch: &Batch, part: &Part, rules: &Rules<'_>, now: Option<
     }
     for (_, group) in part.groups(batch) {
         let counters = batch.counters_of(group);
+        // A busy thread may have kept it back.
+        let waited = group.asked.map_or(0, |asked| clock.now_micros().saturating_sub(asked));
         plan.put(operation_number(group.operation));
         plan.put(group.count.into());
         plan.put(counters.len() as u64);
@@ -50,7 +51,7 @@ pub(super) fn encode(batch: &Batch, part: &Part, rules: &Rules<'_>, now: Option<
             plan.put(counter.policy as u64);
             match counter.charge_lasts {
                 Duration::MAX => plan.put_none(),
-                lasts => plan.put(micros(lasts)),
+                lasts => plan.put(micros(lasts).saturating_sub(waited)),
             }
         }
     }

@@ -150,7 +150,7 @@ impl Scripts {
                 self.correct(requests, overcharge, after);
             }
         } else {
-            requests.argument(&plan::encode(batch, part, &rules, self.clock.injected_micros()));
+            requests.argument(&plan::encode(batch, part, &rules, &self.clock));
         }
     }
 
