@@ -70,11 +70,17 @@ impl Setup {
     /// Until the late ones have come, nothing else is asked: its answer would be behind them, and so late as well, and
     /// a connection with three late calls in a row is given up.
     async fn late<T>(&self, work: impl Future<Output = T>) -> T {
+        let done = self.answered_late(work).await;
+        let _ = recovered(&self.limiter, &PROBE, "probe").await;
+        done
+    }
+
+    /// Lets the answers to what `work` asks come late, and returns once they have come.
+    async fn answered_late<T>(&self, work: impl Future<Output = T>) -> T {
         self.store.set(Fault::Delay(LATE));
         let done = work.await;
         self.store.set(Fault::None);
         tokio::time::sleep(LATE).await;
-        let _ = recovered(&self.limiter, &PROBE, "probe").await;
         done
     }
 
@@ -187,6 +193,50 @@ async fn what_is_refused_for_being_late_is_given_back_though_the_connection_is_g
         setup.store.set(Fault::None);
         setup.expect_used(policy, "x", 0).await;
     }
+}
+
+/// Without an answer in time to the last call, checks that could not be sent in time are not sent any more. What is given
+/// back with them is.
+#[tokio::test]
+async fn what_could_not_be_given_back_in_time_is_given_back_late() {
+    let setup = Setup::new(OnStoreError::Deny).await;
+    let policy = &POLICIES[0].0;
+    assert!(setup.limiter.check_with_cost(policy, "x", 3).await.expect("it is in time").is_allowed());
+    // A late answer says nothing of the next one.
+    let peeked = setup.answered_late(setup.limiter.peek(policy, "y")).await;
+    assert!(peeked.is_err());
+    let blocks = async { std::thread::sleep(TIMEOUT + Duration::from_millis(100)) };
+    let (checked, given_back, ()) =
+        tokio::join!(setup.limiter.check(policy, "y"), setup.limiter.give_back(policy, "x", 2), blocks);
+    assert!(checked.is_err() && given_back.is_err(), "they were not answered in time");
+    setup.expect_used(policy, "x", 1).await;
+    setup.expect_used(policy, "y", 0).await;
+}
+
+/// The connection belongs to a runtime whose thread is blocked.
+#[test]
+fn what_another_runtime_gives_back_is_sent_though_its_deadline_has_passed() {
+    let runtime = || {
+        let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        built.expect("a runtime")
+    };
+    let (own, other) = (runtime(), runtime());
+    let policy = &POLICIES[0].0;
+    let setup = own.block_on(Setup::new(OnStoreError::Deny));
+    own.block_on(async {
+        let checked = setup.limiter.check_with_cost(policy, "x", 3).await;
+        assert!(checked.expect("it is in time").is_allowed());
+    });
+    // Nobody drives that runtime now.
+    other.block_on(async {
+        let (checked, given_back) =
+            tokio::join!(setup.limiter.check(policy, "y"), setup.limiter.give_back(policy, "x", 2));
+        assert!(checked.is_err() && given_back.is_err(), "they were not answered in time");
+    });
+    own.block_on(async {
+        setup.expect_used(policy, "x", 1).await;
+        setup.expect_used(policy, "y", 0).await;
+    });
 }
 
 /// A thousand checks share a call, and so does what they give back.

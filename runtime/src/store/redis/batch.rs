@@ -243,6 +243,18 @@ impl Batch {
         }
     }
 
+    /// Returns what is given back in the batch, as one of its own; `None` if nothing is.
+    pub(super) fn give_backs(&self) -> Option<Self> {
+        let mut own = Self::default();
+        for group in self.groups.iter().filter(|group| group.operation == Operation::GiveBack) {
+            let (counters, hashes) = self.counters_and_hashes(group);
+            let Group { operation, asking, asked, .. } = *group;
+            // All of it had room here.
+            let _ = own.add(&Check { operation, asking, counters: &counters, hashes, asked });
+        }
+        (!own.is_empty()).then_some(own)
+    }
+
     /// Empties the batch, and keeps its memory for the next one.
     pub(super) fn clear(&mut self) {
         self.text.clear();

@@ -114,11 +114,15 @@ impl Queue {
         all
     }
 
-    /// Takes `call`, if it still waits to be sent.
+    /// Takes `call`, if it still waits to be sent. What it gives back goes on waiting, since that is as good later.
     pub(super) fn withdraw(&mut self, call: &Arc<Call>) -> Option<UnsentCall> {
         let is_meant = |unsent: &UnsentCall| Arc::ptr_eq(&unsent.call.0, call);
         let open = self.open.take_if(|open| is_meant(open));
-        open.or_else(|| self.full.remove(self.full.iter().position(is_meant)?))
+        let withdrawn = open.or_else(|| self.full.remove(self.full.iter().position(is_meant)?))?;
+        if let Some(batch) = withdrawn.batch.give_backs() {
+            self.full.push_front(UnsentCall { batch, call: AwaitedCall::default(), since: withdrawn.since });
+        }
+        Some(withdrawn)
     }
 
     /// Keeps an empty batch for its memory.

@@ -72,21 +72,23 @@ impl Session {
         }
     }
 
-    /// Adds a call to `requests`. Returns `None` if it is late already: it would count, and nobody would know.
+    /// Adds a call to `requests`. If it is late already, nobody would know what it counts: then only what it gives back is
+    /// asked, and `None` is returned if that is nothing.
     ///
     /// While the server answers, checks that had to wait until they are sent have waited for this process, whose threads
     /// are busy or blocked. That is not to be taken for a server that is away, so they have a tenth of the
     /// timeout left, or twice what an answer takes.
     pub(super) fn depart(&mut self, requests: &mut Requests, unsent: UnsentCall) -> Option<Flight> {
-        let UnsentCall { batch, call, since } = unsent;
+        let UnsentCall { mut batch, mut call, since } = unsent;
         let (sent, timeout) = (Instant::now(), self.lane.common.timeout);
         let travels = || 2 * self.pace.distance.far().unwrap_or_default();
         let grace = if self.silence.is_over() { (timeout / 10).max(travels()) } else { Duration::ZERO };
-        let deadline = (since + timeout).max(sent + grace);
+        let mut deadline = (since + timeout).max(sent + grace);
         if sent >= deadline {
             let _ = call.0.finish(Err(self.lane.common.late()));
+            let give_backs = batch.give_backs();
             self.lane.recycle(batch);
-            return None;
+            (batch, call, deadline) = (give_backs?, AwaitedCall::default(), sent + timeout);
         }
         let sent_micros = self.lane.common.now_micros();
         let scripts = &self.lane.common.scripts;
