@@ -174,15 +174,6 @@ impl<'a> Counter<'a> {
     pub fn charge_lasts(self, charge_lasts: Duration) -> Self {
         Self { charge_lasts, ..self }
     }
-
-    /// Returns the same counter as it is to be asked for after so long.
-    #[cfg(feature = "redis-cluster")]
-    pub(crate) fn later_by(self, waited: Duration) -> Self {
-        match self.charge_lasts {
-            Duration::MAX => self,
-            lasts => self.charge_lasts(lasts.saturating_sub(waited)),
-        }
-    }
 }
 
 /// What a store answers.

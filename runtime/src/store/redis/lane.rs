@@ -244,8 +244,8 @@ impl Lane {
         true
     }
 
-    /// Gives back what is renounced after it is known that it was charged too late. Nobody waits for that: if it can't be sent, or too much else is to be, the
-    /// charge stays.
+    /// Gives back what is renounced after it is known that it was charged too late. Nobody waits for that: if it can't be
+    /// sent, or too much else is to be, the charge stays.
     pub(super) fn give_back(self: &Arc<Self>, renounced: &Renounced) {
         if self.lock().queue.is_half_full() {
             return;

@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use redis::{ConnectionAddr, ErrorKind, ServerErrorKind};
-use smallvec::SmallVec;
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
@@ -175,12 +174,7 @@ impl Cluster {
             deadline.min(lane.expected_until())
         };
         lane.attached_by(patience).await;
-        // By now, what is given back counts for that much shorter.
-        let waited = self.common.timeout.saturating_sub(deadline.saturating_duration_since(Instant::now()));
-        let counters: SmallVec<[Counter<'_>; 2]> =
-            check.counters.iter().map(|counter| counter.later_by(waited)).collect();
-        let check = Check { counters: &counters, hashes: check.hashes.clone(), ..*check };
-        timeout_at(deadline.into(), lane.decide(&check)).await.unwrap_or((Err(self.common.late()), None))
+        timeout_at(deadline.into(), lane.decide(check)).await.unwrap_or((Err(self.common.late()), None))
     }
 
     /// Sends a check on to the node that has its slot now, if `failure` is a redirection from the node that was
