@@ -86,33 +86,9 @@ fn apply(
     let fault = |fault: &str| setting(FROM_ENV, variable, fault);
     let parse = |(suffix, setting): (&str, Setting)| Some((rest.strip_suffix(suffix)?, setting));
     let Some((name, what)) = SUFFIXES.into_iter().find_map(parse) else {
-        let mut names = declared.iter().map(|policy| in_environment(policy.name()));
-        if names
-            .any(|name| rest.strip_prefix(&name).is_some_and(|end| end.is_empty() || end.starts_with('_')))
-        {
-            let suffixes: Vec<&str> = SUFFIXES.iter().map(|(suffix, _)| *suffix).collect();
-            return Err(fault(&format!("after the name comes one of {}", suffixes.join(", "))));
-        }
-        if let Some(meant) = meant(rest) {
-            tracing::warn!(variable, "this variable is ignored: did you mean {prefix}{meant}?");
-            return Ok(());
-        }
-        tracing::warn!(
-            variable,
-            "this variable neither amends a declared rate limit nor is one of {prefix}{KEY_PREFIX}, \
-             {prefix}{TRUSTED_PROXIES} and {prefix}{ALL_IN_SHADOW}, and is ignored"
-        );
-        return Ok(());
+        return without_suffix(prefix, variable, rest, declared);
     };
-    let mut meant = declared.iter().filter(|policy| in_environment(policy.name()) == name);
-    let Some(policy) = meant.next() else {
-        let names = declared.iter().map(|policy| in_environment(policy.name()));
-        let elsewhere = "if it is another program's, `Builder::env_prefix` keeps them apart";
-        return Err(fault(&format!("`{name}`: {} ({elsewhere})", unknown(name, names))));
-    };
-    if meant.any(|other| other.name() != policy.name()) {
-        return Err(fault("several policies have the same name here: rename one of them"));
-    }
+    let policy = named(variable, name, declared)?;
     let number = || {
         value
             .parse()
@@ -136,6 +112,42 @@ fn apply(
             pending.change(variable, policy, |amendment| amendment.shadow(shadow))
         }
     }
+}
+
+/// Judges a variable that ends in none of the [`SUFFIXES`]: an error if it begins with the name of a policy, and
+/// otherwise a warning that it is ignored.
+fn without_suffix(prefix: &str, variable: &str, rest: &str, declared: &[Policy]) -> Result<(), BuildError> {
+    let mut names = declared.iter().map(|policy| in_environment(policy.name()));
+    if names.any(|name| rest.strip_prefix(&name).is_some_and(|end| end.is_empty() || end.starts_with('_'))) {
+        let suffixes: Vec<&str> = SUFFIXES.iter().map(|(suffix, _)| *suffix).collect();
+        let fault = format!("after the name comes one of {}", suffixes.join(", "));
+        return Err(setting(FROM_ENV, variable, &fault));
+    }
+    if let Some(meant) = meant(rest) {
+        tracing::warn!(variable, "this variable is ignored: did you mean {prefix}{meant}?");
+        return Ok(());
+    }
+    tracing::warn!(
+        variable,
+        "this variable neither amends a declared rate limit nor is one of {prefix}{KEY_PREFIX}, \
+         {prefix}{TRUSTED_PROXIES} and {prefix}{ALL_IN_SHADOW}, and is ignored"
+    );
+    Ok(())
+}
+
+/// Returns the policy whose name is `name` in a variable. The error blames `variable`.
+fn named<'p>(variable: &str, name: &str, declared: &'p [Policy]) -> Result<&'p Policy, BuildError> {
+    let fault = |fault: &str| setting(FROM_ENV, variable, fault);
+    let mut meant = declared.iter().filter(|policy| in_environment(policy.name()) == name);
+    let Some(policy) = meant.next() else {
+        let names = declared.iter().map(|policy| in_environment(policy.name()));
+        let elsewhere = "if it is another program's, `Builder::env_prefix` keeps them apart";
+        return Err(fault(&format!("`{name}`: {} ({elsewhere})", unknown(name, names))));
+    };
+    if meant.any(|other| other.name() != policy.name()) {
+        return Err(fault("several policies have the same name here: rename one of them"));
+    }
+    Ok(policy)
 }
 
 fn truth(variable: &str, value: &str) -> Result<bool, BuildError> {
