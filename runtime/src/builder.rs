@@ -16,7 +16,7 @@ use http::StatusCode;
 
 use crate::amendment::{self, Amend, Amendment};
 use crate::clock::Clock;
-use crate::http::{Answers, Denied, Headers, OnDenied};
+use crate::http::{Denied, Headers, OnDenied, ResponseSettings};
 use crate::key::{ClientIpHeader, NetworkBits};
 use crate::policy::Policy;
 use crate::store::fallback::OnStoreError;
@@ -65,7 +65,7 @@ pub struct Builder {
     access: Access,
     max_keys: usize,
     clock: Clock,
-    answers: Answers,
+    answers: ResponseSettings,
     declared: Vec<Policy>,
     amendments: Vec<(String, Amend)>,
     amend_from_env: bool,
@@ -104,7 +104,7 @@ impl Default for Builder {
             access: Access::default(),
             max_keys: DEFAULT_MAX_KEYS,
             clock: Clock::default(),
-            answers: Answers::default(),
+            answers: ResponseSettings::default(),
             declared: Vec::new(),
             amendments: Vec::new(),
             amend_from_env: false,

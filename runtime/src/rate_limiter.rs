@@ -11,7 +11,7 @@ use crate::ask::Ask;
 use crate::builder::Builder;
 use crate::decision::Decision;
 use crate::error::{BuildError, Error};
-use crate::http::Answers;
+use crate::http::ResponseSettings;
 use crate::key::Key;
 use crate::limiter::Limiter;
 use crate::policy::Policy;
@@ -51,7 +51,7 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) limiter: Limiter,
-    pub(crate) answers: Answers,
+    pub(crate) answers: ResponseSettings,
 }
 
 impl RateLimiter {

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use super::entries::Entries;
 use super::faults::{internal_error, no_layer, no_peer, sent_from_within};
 use super::ledger::Ledger;
-use super::{Answers, denied, identity, policy_functions};
+use super::{ResponseSettings, denied, identity, policy_functions};
 use crate::ask::Ask;
 use crate::decision::Decision;
 use crate::error::StoreError;
@@ -101,7 +101,7 @@ impl<'a> Undecided<'a> {
             let time = ChargeTime { asked: self.asked, answered: self.ledger.limiter().clock.now_micros() };
             settle(entries, self.admission, outcome, self.policies, time)
         });
-        settled.map_err(|refusal| refusal.answer(self.parts, self.ledger.answers()))
+        settled.map_err(|refusal| refusal.answer(self.parts, self.ledger.response_settings()))
     }
 }
 
@@ -121,7 +121,7 @@ impl Ledger {
             return Admission::refused(sent_from_within(policies));
         }
         let asked = ledger.with_entries(|entries| ledger.ask(entries, parts, policies));
-        asked.unwrap_or_else(|refusal| Admission::refused(refusal.answer(parts, ledger.answers())))
+        asked.unwrap_or_else(|refusal| Admission::refused(refusal.answer(parts, ledger.response_settings())))
     }
 
     fn ask<'a>(
@@ -216,15 +216,15 @@ pub(super) enum Refusal {
 impl Refusal {
     /// Returns the response to the request.
     #[cold] // most requests pass
-    fn answer(self, parts: &Parts, answers: &Answers) -> Response {
+    fn answer(self, parts: &Parts, settings: &ResponseSettings) -> Response {
         match self {
             Self::Denied(denying) => {
                 longest_wait(&denying).map_or_else(internal_error, |(longest, policy)| {
                     let deny = denying.iter().map(|(decision, _)| decision);
-                    denied::by_quota(parts, longest, policy, deny, answers)
+                    denied::by_quota(parts, longest, policy, deny, settings)
                 })
             }
-            Self::Store(error) => denied::by_store(parts, error, answers),
+            Self::Store(error) => denied::by_store(parts, error, settings),
             Self::NoPeer(policy) => no_peer(policy),
         }
     }

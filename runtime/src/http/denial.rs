@@ -77,7 +77,7 @@ impl Denial {
     /// Returns the status of the response: see [`Denied::status`](crate::Denied::status).
     pub fn status(&self) -> StatusCode {
         match self.reason() {
-            Reason::Quota(_) => denied::status(&self.0.policy, self.0.ledger.answers()),
+            Reason::Quota(_) => denied::status(&self.0.policy, self.0.ledger.response_settings()),
             Reason::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -103,9 +103,9 @@ impl IntoResponse for Denial {
         ledger.open_denial(false);
         match reason {
             Reason::Quota(longest) => {
-                denied::by_quota(&request, &longest, &policy, deny.iter(), ledger.answers())
+                denied::by_quota(&request, &longest, &policy, deny.iter(), ledger.response_settings())
             }
-            Reason::Store(error) => denied::by_store(&request, error, ledger.answers()),
+            Reason::Store(error) => denied::by_store(&request, error, ledger.response_settings()),
         }
     }
 }

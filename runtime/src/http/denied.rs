@@ -13,7 +13,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
 use super::problem::Problem;
-use super::{Answers, fields};
+use super::{ResponseSettings, fields};
 use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::policy::Policy;
@@ -92,10 +92,10 @@ pub(super) fn by_quota<'a>(
     decision: &Decision,
     policy: &Policy,
     deny: impl Iterator<Item = &'a Decision>,
-    answers: &Answers,
+    settings: &ResponseSettings,
 ) -> Response {
-    let (status, message) = (status(policy, answers), message(decision, policy));
-    if let OnDenied::Detail = answers.on_denied {
+    let (status, message) = (status(policy, settings), message(decision, policy));
+    if let OnDenied::Detail = settings.on_denied {
         // Under a flood of requests, nothing is spent on a `Denied` that nobody reads.
         return finished(detail(status, &message), decision.retry_after().map(whole_seconds));
     }
@@ -107,12 +107,12 @@ pub(super) fn by_quota<'a>(
         status,
         message,
     };
-    denied.into_response(answers)
+    denied.into_response(settings)
 }
 
 /// Returns the status of a denial by `policy`.
-pub(super) fn status(policy: &Policy, answers: &Answers) -> StatusCode {
-    policy.denial_status().unwrap_or(answers.status)
+pub(super) fn status(policy: &Policy, settings: &ResponseSettings) -> StatusCode {
+    policy.denial_status().unwrap_or(settings.status)
 }
 
 /// Returns the text of a denial by `decision` of `policy`.
@@ -125,7 +125,7 @@ pub(super) fn message(decision: &Decision, policy: &Policy) -> Cow<'static, str>
 }
 
 /// Returns the response to a denial because the store failed.
-pub(super) fn by_store(request: &Parts, error: StoreError, answers: &Answers) -> Response {
+pub(super) fn by_store(request: &Parts, error: StoreError, settings: &ResponseSettings) -> Response {
     let denied = Denied {
         request,
         violated: Vec::new(),
@@ -133,7 +133,7 @@ pub(super) fn by_store(request: &Parts, error: StoreError, answers: &Answers) ->
         status: StatusCode::SERVICE_UNAVAILABLE,
         message: STORE_AWAY.into(),
     };
-    denied.into_response(answers)
+    denied.into_response(settings)
 }
 
 /// Returns the response where the store failed and no limiter's settings apply.
@@ -186,8 +186,8 @@ impl<'r> Denied<'r> {
         self.violated.iter().map(String::as_str)
     }
 
-    fn into_response(self, answers: &Answers) -> Response {
-        let response = match &answers.on_denied {
+    fn into_response(self, settings: &ResponseSettings) -> Response {
+        let response = match &settings.on_denied {
             OnDenied::Detail => detail(self.status, &self.message),
             OnDenied::Problem => self.problem(),
             OnDenied::Custom(response) => response(&self),

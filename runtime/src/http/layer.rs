@@ -218,7 +218,7 @@ impl<F: Future + fmt::Debug> fmt::Debug for ResponseFuture<F> {
 /// Writes the response fields, and notes that no more is told.
 fn finish(ledger: &Ledger, headers: &mut HeaderMap) {
     ledger.end();
-    let fields = ledger.answers().headers;
+    let fields = ledger.response_settings().headers;
     if fields != Headers::Off {
         write_fields(ledger, fields, headers);
     }

@@ -13,7 +13,7 @@ use http::response;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::Answers;
+use super::ResponseSettings;
 use super::decisions::NoLayer;
 use super::entries::{Entries, Entry, LatePart};
 use super::holdings::Charged;
@@ -90,7 +90,7 @@ impl Ledger {
     }
 
     /// Returns the response settings of the rate limiter.
-    pub(super) fn answers(&self) -> &Answers {
+    pub(super) fn response_settings(&self) -> &ResponseSettings {
         &self.rate_limiter().0.answers
     }
 

@@ -59,13 +59,13 @@ pub trait Policies: 'static {
 
 /// The response settings of a limiter.
 #[derive(Clone, Debug)]
-pub(crate) struct Answers {
+pub(crate) struct ResponseSettings {
     pub(crate) status: StatusCode,
     pub(crate) headers: Headers,
     pub(crate) on_denied: OnDenied,
 }
 
-impl Default for Answers {
+impl Default for ResponseSettings {
     fn default() -> Self {
         Self {
             status: StatusCode::SERVICE_UNAVAILABLE,
