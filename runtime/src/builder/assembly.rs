@@ -90,23 +90,7 @@ impl Builder {
             deny_memory: self.deny_memory,
             clock: self.clock.clone(),
         };
-        let backend: Option<Backend> = match self.store {
-            Choice::Memory => None,
-            Choice::Environment => match redis_url(std::env::var(REDIS_URL))? {
-                Some(url) => Some(redis(REDIS_URL, &url, &self.access, settings)?),
-                None => None,
-            },
-            #[cfg(feature = "redis")]
-            Choice::Redis(url) => Some(redis("redis", &url, &self.access, settings)?),
-            #[cfg(feature = "redis-cluster")]
-            Choice::RedisCluster(urls) => Some(servers::cluster(&urls, &self.access, settings)?),
-            #[cfg(feature = "redis-sentinel")]
-            Choice::RedisSentinel { master, sentinels } => {
-                let server = Server::sentinel(&master, &sentinels, &self.access);
-                Some(servers::on_server("redis_sentinel", server, settings)?)
-            }
-            Choice::Custom(store) => Some(Backend::Custom(store)),
-        };
+        let backend = backend(self.store, &self.access, settings)?;
         if self.require_store && backend.is_none() {
             return Err(BuildError::Setting {
                 setting: "require_store",
@@ -131,6 +115,27 @@ impl Builder {
         };
         Ok(RateLimiter(Arc::new(Shared { limiter, answers: self.answers })))
     }
+}
+
+/// Makes the store outside of this process that `choice` asks for, if it asks for one.
+fn backend(choice: Choice, access: &Access, settings: Settings) -> Result<Option<Backend>, BuildError> {
+    Ok(match choice {
+        Choice::Memory => None,
+        Choice::Environment => match redis_url(std::env::var(REDIS_URL))? {
+            Some(url) => Some(redis(REDIS_URL, &url, access, settings)?),
+            None => None,
+        },
+        #[cfg(feature = "redis")]
+        Choice::Redis(url) => Some(redis("redis", &url, access, settings)?),
+        #[cfg(feature = "redis-cluster")]
+        Choice::RedisCluster(urls) => Some(servers::cluster(&urls, access, settings)?),
+        #[cfg(feature = "redis-sentinel")]
+        Choice::RedisSentinel { master, sentinels } => {
+            let server = Server::sentinel(&master, &sentinels, access);
+            Some(servers::on_server("redis_sentinel", server, settings)?)
+        }
+        Choice::Custom(store) => Some(Backend::Custom(store)),
+    })
 }
 
 /// Makes a store in the Redis server at `url`. An error blames `setting`.
