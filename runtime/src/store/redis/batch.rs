@@ -206,8 +206,8 @@ impl Batch {
         for (index, (counter, hash)) in counters.iter().zip(&check.hashes).enumerate() {
             // The quotas of a policy share one key.
             let before = index.checked_sub(1).filter(|before| counters[*before].key == counter.key);
-            let key = if before.is_some() {
-                self.counters[first + index - 1].key
+            let key = if let Some(before) = before {
+                self.counters[first + before].key
             } else {
                 let start = self.text.len();
                 self.text.push_str(counter.key);

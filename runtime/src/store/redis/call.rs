@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker, ready};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::answers::Answers;
 use super::batch::Place;
@@ -91,7 +91,7 @@ impl Call {
         if self.answer.get().is_some() {
             return Poll::Ready(());
         }
-        let mut waiting = self.waiting();
+        let mut waiting = self.waiting.lock();
         // The answer may have come before the lock was taken, and then nobody would wake this one.
         if self.answer.get().is_some() {
             return Poll::Ready(());
@@ -108,17 +108,13 @@ impl Call {
     /// Gives the answer to all that wait. The error is the answer itself, if they have been given one before.
     pub(super) fn finish(&self, answer: Result<Answers, Failure>) -> Result<(), Result<Answers, Failure>> {
         self.answer.set(answer)?;
-        let waiting = std::mem::take(&mut *self.waiting());
+        let waiting = std::mem::take(&mut *self.waiting.lock());
         waiting.into_iter().for_each(Waker::wake);
         Ok(())
     }
 
     pub(super) fn late_charges(&self) -> &LateCharges {
         &self.late_charges
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Vec<Waker>> {
-        self.waiting.lock()
     }
 }
 
