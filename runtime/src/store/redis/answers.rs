@@ -45,9 +45,9 @@ struct Standing {
     room: u32,
     /// How much was left before the first check; after it, if that has added or given back.
     left: u64,
-    /// How many microseconds it takes until the quota is whole again, when all is done,
+    /// How many microseconds it takes until the quota is whole again, once all checks of the group are decided.
     reset: u64,
-    /// and until the cost fits; `None` for ever.
+    /// How many microseconds it takes until the cost fits; `None` if it never will.
     wait: Option<u64>,
 }
 

@@ -27,7 +27,7 @@ use super::session::Session;
 /// After how long without a call the connection is pinged, so that no request has to find out that it is dead,
 /// and nobody on the way takes it for abandoned.
 const QUIET: Duration = Duration::from_secs(5);
-/// From how many checks on a call counts as busy. After a busy call the courier yields to the tasks that the
+/// A call of this many checks or more counts as busy. After a busy call the courier yields to the tasks that the
 /// answer has woken, so that what they ask next shares the next call, and fewer calls are made under load.
 const MANY: u32 = 8;
 

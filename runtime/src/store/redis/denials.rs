@@ -46,8 +46,9 @@ struct Denial {
     hash: u64,
     /// The counter, and what was asked of it.
     counter: OwnedCounter,
-    /// When the call was sent, in microseconds of the clock, as is the next.
+    /// When the call was sent, in microseconds of the clock.
     told: u64,
+    /// When it ends, in microseconds of the clock.
     until: u64,
     /// What was asked together with it in the call; and after that, the policies that were denied because of it, if they
     /// were not asked in that call.

@@ -71,11 +71,9 @@ impl Failure {
         let Self::Redis(error) = self else { return false };
         matches!(error.kind(), ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask))
     }
-}
 
-#[cfg(feature = "redis-cluster")]
-impl Failure {
     /// Whether a node says that the slot of the keys has no owner. It may have been removed from the cluster itself.
+    #[cfg(feature = "redis-cluster")]
     pub(super) fn is_of_slot(&self) -> bool {
         matches!(self, Self::Redis(error) if is_of_slot(error))
     }
