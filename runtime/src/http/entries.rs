@@ -54,7 +54,7 @@ impl LatePart {
 #[derive(Debug, Default)]
 pub(super) struct Entries {
     /// Those of the attributes.
-    all: SmallVec<[Entry; 1]>,
+    admitted: SmallVec<[Entry; 1]>,
     admissions: u32,
     /// Those of the handler. They never change what the attributes have decided.
     checks: Option<Box<Checks>>,
@@ -69,9 +69,9 @@ impl Entries {
 
     /// Enters what is to be asked. Its key is not written yet.
     pub(super) fn enter(&mut self, admission: u32, ask: Ask<'static>) -> &mut Entry {
-        let index = self.all.len();
-        self.all.push(Entry::new(ask, admission));
-        &mut self.all[index]
+        let index = self.admitted.len();
+        self.admitted.push(Entry::new(ask, admission));
+        &mut self.admitted[index]
     }
 
     /// Returns what the handler has checked by itself.
@@ -101,24 +101,25 @@ impl Entries {
     /// Returns the entries that have been decided.
     pub(super) fn decided(&self) -> impl Iterator<Item = &Entry> {
         let checked = self.checks().map_or(&[][..], Checks::entries);
-        self.all.iter().filter(|entry| entry.outcome.is_some()).chain(checked)
+        self.admitted.iter().filter(|entry| entry.outcome.is_some()).chain(checked)
     }
 
     /// Returns the entries that have been decided, to be changed.
     pub(super) fn decided_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Entry> {
         let checked = self.checks.as_deref_mut().map_or(&mut [][..], Checks::entries_mut);
-        self.all.iter_mut().filter(|entry| entry.outcome.is_some()).chain(checked)
+        self.admitted.iter_mut().filter(|entry| entry.outcome.is_some()).chain(checked)
     }
 
     /// Returns the decided entries about the same counters as `ask`.
     pub(super) fn about_mut(&mut self, ask: &Ask<'_>) -> impl Iterator<Item = &mut Entry> {
-        let admitted = self.all.iter_mut().filter(|entry| entry.outcome.is_some() && entry.ask.is_about(ask));
+        let admitted =
+            self.admitted.iter_mut().filter(|entry| entry.outcome.is_some() && entry.ask.is_about(ask));
         admitted.chain(self.checks.as_deref_mut().and_then(|checks| checks.find_mut(ask)))
     }
 
     /// Returns an entry for each key, but for those under which a handler's check was denied.
     pub(super) fn passed(&self) -> impl Iterator<Item = &Entry> {
-        let admitted = || self.all.iter().filter(|entry| entry.outcome.is_some());
+        let admitted = || self.admitted.iter().filter(|entry| entry.outcome.is_some());
         let is_other = move |entry: &&Entry| admitted().all(|other| other.ask.key != entry.ask.key);
         let has_passed = |entry: &&Entry| !entry.is_denied() || entry.is_charged();
         let checked = self.checks().into_iter().flat_map(Checks::latest);
@@ -128,12 +129,12 @@ impl Entries {
     /// Whether an attribute with this policy has been asked, or is being asked in `admission`.
     pub(super) fn has_asked(&self, policy: &Policy, admission: u32) -> bool {
         let is_known = |entry: &Entry| entry.outcome.is_some() || entry.admission == admission;
-        self.all.iter().any(|entry| is_known(entry) && entry.is_of(Some(policy.name())))
+        self.admitted.iter().any(|entry| is_known(entry) && entry.is_of(Some(policy.name())))
     }
 
     /// Returns the entries of `policies` that an attribute has asked for and that have been decided.
     pub(super) fn admitted(&self, policies: &[&Policy]) -> impl Iterator<Item = &Entry> {
-        self.all.iter().filter(|entry| entry.outcome.is_some() && entry.is_of_any(policies))
+        self.admitted.iter().filter(|entry| entry.outcome.is_some() && entry.is_of_any(policies))
     }
 
     /// Returns the decisions so far.
@@ -147,13 +148,13 @@ impl Entries {
         if self.checks.is_some() {
             return self.told_of_checks();
         }
-        self.all.iter().filter_map(Entry::decision).filter(|decision| !decision.is_shadowed()).collect()
+        self.admitted.iter().filter_map(Entry::decision).filter(|decision| !decision.is_shadowed()).collect()
     }
 
     #[cold]
     fn told_of_checks(&self) -> SmallVec<[Decision; 2]> {
         let mut told: SmallVec<[Decision; 2]> = SmallVec::new();
-        let latest = self.all.iter().chain(self.checks().into_iter().flat_map(Checks::latest));
+        let latest = self.admitted.iter().chain(self.checks().into_iter().flat_map(Checks::latest));
         for decision in latest.filter_map(Entry::decision).filter(|decision| !decision.is_shadowed()) {
             match told.iter_mut().find(|other| other.policy() == decision.policy()) {
                 Some(other) if decision.binds_before(other) => *other = decision,
@@ -166,20 +167,20 @@ impl Entries {
 
     /// Whether a policy has denied the request.
     pub(super) fn has_denial(&self) -> bool {
-        self.all.iter().any(Entry::is_denied)
+        self.admitted.iter().any(Entry::is_denied)
     }
 
     /// Returns the entries of `admission` that wait for a decision.
     pub(super) fn asked(&self, admission: u32) -> &[Entry] {
-        &self.all[self.places(admission)]
+        &self.admitted[self.places(admission)]
     }
 
     /// Returns where the undecided entries of `admission` are. They are adjacent, since they were entered one
     /// after the other.
     fn places(&self, admission: u32) -> Range<usize> {
         let is_asked = |entry: &Entry| entry.is_asked(admission);
-        let first = self.all.iter().position(is_asked).unwrap_or(self.all.len());
-        let count = self.all[first..].iter().take_while(|entry| is_asked(entry)).count();
+        let first = self.admitted.iter().position(is_asked).unwrap_or(self.admitted.len());
+        let count = self.admitted[first..].iter().take_while(|entry| is_asked(entry)).count();
         first..first + count
     }
 
@@ -187,7 +188,7 @@ impl Entries {
     pub(super) fn note_late(&mut self, admission: u32, late: &Arc<LateCheck>) {
         let places = self.places(admission);
         let mut first = 0;
-        for entry in &mut self.all[places] {
+        for entry in &mut self.admitted[places] {
             entry.late.push(LatePart::of(&entry.ask, late, first));
             first += entry.ask.counter_count();
         }
@@ -208,24 +209,24 @@ impl Entries {
     /// Records the outcome for the entries of `admission`.
     pub(super) fn settle(&mut self, admission: u32, outcome: Outcome, time: ChargeTime) {
         let places = self.places(admission);
-        match &mut self.all[places] {
+        match &mut self.admitted[places] {
             [entry] => entry.settle(outcome, time),
             entries => settle_each(entries, outcome, time),
         }
         if let Some(checks) = &mut self.checks {
-            checks.follow(&self.all);
+            checks.follow(&self.admitted);
         }
     }
 
     /// Strikes out the entries of `policies` that were spared, so that they are asked again.
     #[cold] // the request has been denied, and is sent again all the same
     pub(super) fn strike_out_spared(&mut self, policies: &[&'static Policy]) {
-        self.all.retain(|entry| !(entry.is_spared() && entry.is_of_any(policies)));
+        self.admitted.retain(|entry| !(entry.is_spared() && entry.is_of_any(policies)));
     }
 
     /// Strikes out the entries of `admission` that will not be decided.
     pub(super) fn withdraw(&mut self, admission: u32) {
-        self.all.retain(|entry| !entry.is_asked(admission));
+        self.admitted.retain(|entry| !entry.is_asked(admission));
     }
 }
 
