@@ -65,7 +65,7 @@ pub(super) struct Denying {
 
 impl Denial {
     pub(super) fn new(denying: Denying) -> Self {
-        denying.ledger.open_denial(true);
+        denying.ledger.open_denial();
         Self(Box::new(denying))
     }
 
@@ -100,7 +100,7 @@ impl Denial {
 impl IntoResponse for Denial {
     fn into_response(self) -> Response {
         let Denying { ledger, request, policy, reason, deny } = *self.0;
-        ledger.open_denial(false);
+        ledger.close_denial();
         match reason {
             Reason::Quota(longest) => {
                 denied::by_quota(&request, &longest, &policy, deny.iter(), ledger.response_settings())

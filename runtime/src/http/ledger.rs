@@ -160,9 +160,14 @@ impl Ledger {
         self.0.depends_on_answer.load(Ordering::Relaxed)
     }
 
-    /// Notes whether the denial of a handler's check is still to become a response.
-    pub(super) fn open_denial(&self, is_open: bool) {
-        self.0.has_open_denial.store(is_open, Ordering::Relaxed);
+    /// Notes that a handler's check was denied, and that the denial is still to become a response.
+    pub(super) fn open_denial(&self) {
+        self.0.has_open_denial.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that the denial of a handler's check has become a response.
+    pub(super) fn close_denial(&self) {
+        self.0.has_open_denial.store(false, Ordering::Relaxed);
     }
 
     /// Whether the denial of a handler's check has not become a response.
