@@ -282,11 +282,13 @@ impl RateLimiter {
     /// Forgets what `key` has used of the quotas of `policy`.
     ///
     /// Quotas that the policy does not have are left alone: of a client with a [tier](Policy::quotas_by), reset
-    /// `policy.with_quotas(tier)` (see [`with_quotas`](Policy::with_quotas)). A reset
-    /// can't tell whether there was anything to forget, so `key` must be exactly what the policy keeps its
-    /// counters by: an address as an [`IpAddr`](std::net::IpAddr) rather than as text, one part for each part of
-    /// the policy's [key](Policy::key), and the [resource](Key::resource) or the [route](Key::route) if the policy
-    /// has a quota for each. The log warns of a key that has too few of these, or others.
+    /// `policy.with_quotas(tier)` (see [`with_quotas`](Policy::with_quotas)). A reset can't tell whether there was
+    /// anything to forget, so `key` must be exactly what the policy keeps its counters by: an address as an
+    /// [`IpAddr`](std::net::IpAddr) rather than as text, one part for each part of the policy's [key](Policy::key), and
+    /// the [resource](Key::resource) or the [route](Key::route) if the policy has a quota for each. The log warns of a
+    /// key that has too few of these, or others.
+    ///
+    /// What requests were charged before, and give back only afterwards, may lower what has been charged since.
     ///
     /// # Errors
     ///
