@@ -63,7 +63,7 @@ impl<'a> Exchange<'a> {
         self.wire.push().await;
         let served = self.hear_all().await;
         if let Err(failure) = &served {
-            // They were sent, so that nobody may take them for calls without a connection.
+            // They were sent, so nobody may take them for calls that found no connection.
             for flight in mem::take(&mut self.flights).into_iter().chain(mem::take(&mut self.unsettled)) {
                 self.session.lane.common.denials.doubt(&flight.batch);
                 let _ = self.session.arrive(flight, Err(failure.clone()));
