@@ -1,7 +1,10 @@
 //! Tests of checks that Redis answers after their deadline: what it has charged them is given back, if the request
 //! was not admitted, or gives back its charge.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -193,6 +196,30 @@ async fn what_is_refused_for_being_late_is_given_back_though_the_connection_is_g
         setup.store.set(Fault::None);
         setup.expect_used(policy, "x", 0).await;
     }
+}
+
+/// A busy thread may learn only then that its check was late.
+#[tokio::test]
+async fn what_is_known_to_be_charged_late_while_there_is_no_connection_is_given_back_through_the_next() {
+    let setup = Setup::new(OnStoreError::Deny).await;
+    let policy = &POLICIES[0].0;
+    let check = |key| setup.limiter.check(policy, key);
+    setup.store.set(Fault::Delay(2 * LATE));
+    let mut unaware = pin!(check("x"));
+    assert!(poll_fn(|context| Poll::Ready(unaware.as_mut().poll(context).is_pending())).await);
+    for key in ["a", "b", "c"] {
+        check(key).await.expect_err("it is late");
+    }
+    for key in ["x", "a", "b", "c"] {
+        setup.expect_used(policy, key, 1).await;
+    }
+    setup.store.set(Fault::HangUp);
+    // The connection that was given up has heard the answers.
+    setup.expect_used(policy, "a", 0).await;
+    assert!(setup.limiter.is_degraded());
+    unaware.await.expect_err("it was late");
+    setup.store.set(Fault::None);
+    setup.expect_used(policy, "x", 0).await;
 }
 
 /// Without an answer in time to the last call, checks that could not be sent in time are not sent any more. What is given

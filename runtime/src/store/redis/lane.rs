@@ -244,14 +244,19 @@ impl Lane {
         true
     }
 
-    /// Gives back what is renounced after it is known that it was charged too late. Nobody waits for that: if it can't be
-    /// sent, or too much else is to be, the charge stays.
-    pub(super) fn give_back(self: &Arc<Self>, renounced: &Renounced) {
-        if self.lock().queue.is_half_full() {
-            return;
-        }
+    /// Gives back what is renounced after it is known that it was charged too late. Nobody waits for that: without a
+    /// connection, the next one is given it, and if too much else is to be given back, the charge stays.
+    pub(super) fn give_back(&self, renounced: &Renounced) {
         let counters: SmallVec<[Counter<'_>; 2]> = renounced.counters().collect();
-        let _ = self.enqueue(&self.common.check(Operation::GiveBack, &counters));
+        let check = self.common.check(Operation::GiveBack, &counters);
+        let task = {
+            let mut inner = self.lock();
+            inner.queue.owe(&check);
+            inner.queue.take_due()
+        };
+        if let Some(task) = task {
+            task.wake();
+        }
     }
 
     /// Takes `call` out of those that wait to be sent, if it is still there. Whoever drops it fails its waiters, which is

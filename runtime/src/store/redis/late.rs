@@ -5,6 +5,9 @@
 //! still arrive, says so. Whoever has no use for such a charge renounces it. What is renounced is given back as soon as
 //! the answer tells that it was charged, as far as it still counts by then. A connection that is given up because the server
 //! is silent goes on listening for that.
+//!
+//! On a busy machine, a task may be told that its check was late only when the answer is there already. What it then
+//! renounces goes through the connection that serves by then, or else the next.
 
 use std::fmt;
 use std::sync::Arc;
@@ -166,5 +169,50 @@ impl Renounced {
 
     pub(super) fn counters(&self) -> impl Iterator<Item = Counter<'_>> {
         self.counters.iter().map(|renounced| renounced.counter.lend())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+
+    use super::*;
+    use crate::quota::Quota;
+    use crate::store::Settings;
+    use crate::store::redis::common::Common;
+    use crate::store::redis::connection::Wire;
+
+    fn connect(lane: &Arc<Lane>) -> DuplexStream {
+        let (near, far) = duplex(4_096);
+        lane.attach(None, Wire::over(Box::pin(near), String::new())).expect("there is no other");
+        far
+    }
+
+    async fn expect_asked(server: &mut DuplexStream, key: &str) {
+        let mut asked = Vec::new();
+        while !asked.windows(key.len()).any(|part| part == key.as_bytes()) {
+            let reading = tokio::time::timeout(Duration::from_secs(30), server.read_buf(&mut asked));
+            assert!(reading.await.expect("it is sent").expect("it is open") > 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_known_to_be_charged_waits_for_a_connection_that_can_send_it() {
+        let lane = Arc::new(Lane::new(Common::new(Settings::of_a_test(), false)));
+        let give_back = |key: &str| {
+            let counter =
+                RenouncedCounter { index: 0, counter: (&Counter::new(key, Quota::per_hour(1))).into() };
+            lane.give_back(&Renounced { place: Place { group: 0, before: 0 }, counters: vec![counter] });
+        };
+        give_back("without one");
+        let _lost = connect(&lane);
+        give_back("not yet sent");
+        // The courier has not run.
+        assert!(lane.lose(None, &Failure::NoConnection));
+        let mut server = connect(&lane);
+        // Both are asked in one call.
+        expect_asked(&mut server, "not yet sent").await;
     }
 }

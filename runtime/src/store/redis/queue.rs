@@ -15,7 +15,7 @@ use super::failure::Failure;
 use crate::store::Operation;
 
 /// How many full calls may wait behind those in flight. Further checks are refused, since the store is slower
-/// than the load on it. Giving back and resetting have as much room again.
+/// than the load on it. Giving back and resetting have as much room again, and so has what is owed.
 const MAX_WAITING: usize = 32;
 
 /// The calls that are not sent yet, and the courier's task.
@@ -25,6 +25,8 @@ pub(super) struct Queue {
     full: VecDeque<UnsentCall>,
     /// The call that is being filled.
     open: Option<UnsentCall>,
+    /// What is to be given back though nobody waits for that, in as many calls. It waits for a connection.
+    owed: VecDeque<Batch>,
     /// The courier's task, while it has nothing to send.
     idle: Option<Idle>,
     /// Cleared batches, kept for their memory.
@@ -71,16 +73,25 @@ impl Queue {
         Ok((Arc::clone(&open.call.0), place))
     }
 
-    /// Whether half as many full calls wait as may.
-    pub(super) fn is_half_full(&self) -> bool {
-        self.full.len() >= MAX_WAITING / 2
+    /// Keeps `check`, which gives back what nobody waits for, until it can be sent. If too much is owed already, it is
+    /// dropped.
+    pub(super) fn owe(&mut self, check: &Check<'_, '_>) {
+        if self.owed.back_mut().is_some_and(|last| last.add(check).is_some())
+            || self.owed.len() >= MAX_WAITING
+        {
+            return;
+        }
+        let mut batch = self.spare.pop().unwrap_or_default();
+        batch.add(check);
+        self.owed.push_back(batch);
     }
 
-    /// Polls for the next call to send: a full call at any time, another one not before `due`. The task is idle
-    /// until then. It [is to be woken](Self::take_due) for a check that arrives from `due` on, or that fills a
-    /// call, but not by the passing of `due` itself.
+    /// Polls for the next call to send: a full one or one that is owed at any time, another one not before `due`.
+    /// The task is idle until then. It [is to be woken](Self::take_due) for a check that arrives from `due` on, or
+    /// that fills a call, or that is owed, but not by the passing of `due` itself.
     pub(super) fn poll_next(&mut self, due: Option<Instant>, context: &Context<'_>) -> Poll<UnsentCall> {
-        if let Some(unsent) = self.full.pop_front().or_else(|| self.open.take_if(|_| is_past(due))) {
+        let urgent = self.full.pop_front().or_else(|| self.take_owed());
+        if let Some(unsent) = urgent.or_else(|| self.open.take_if(|_| is_past(due))) {
             return Poll::Ready(unsent);
         }
         self.idle = Some(Idle { task: context.waker().clone(), due });
@@ -89,7 +100,7 @@ impl Queue {
 
     /// Polls whether a call waits to be sent. The task is idle until then.
     pub(super) fn poll_any(&mut self, context: &Context<'_>) -> Poll<()> {
-        if self.open.is_some() || !self.full.is_empty() {
+        if self.open.is_some() || self.has_urgent() {
             return Poll::Ready(());
         }
         self.idle = Some(Idle { task: context.waker().clone(), due: None });
@@ -98,8 +109,18 @@ impl Queue {
 
     /// Takes the idle task, if something may be sent now, to be woken.
     pub(super) fn take_due(&mut self) -> Option<Waker> {
-        let has_full = !self.full.is_empty();
-        self.idle.take_if(|idle| has_full || is_past(idle.due)).map(|idle| idle.task)
+        let has_urgent = self.has_urgent();
+        self.idle.take_if(|idle| has_urgent || is_past(idle.due)).map(|idle| idle.task)
+    }
+
+    /// Whether there is a call that may be sent at any time.
+    fn has_urgent(&self) -> bool {
+        !(self.full.is_empty() && self.owed.is_empty())
+    }
+
+    fn take_owed(&mut self) -> Option<UnsentCall> {
+        let batch = self.owed.pop_front()?;
+        Some(UnsentCall { batch, call: AwaitedCall::default(), since: Instant::now() })
     }
 
     /// Takes the idle task, to be woken.
@@ -107,7 +128,7 @@ impl Queue {
         self.idle.take().map(|idle| idle.task)
     }
 
-    /// Takes all calls that wait to be sent.
+    /// Takes all calls that wait to be sent, but not what is owed.
     pub(super) fn take_all(&mut self) -> VecDeque<UnsentCall> {
         let mut all = std::mem::take(&mut self.full);
         all.extend(self.open.take());
@@ -229,5 +250,37 @@ mod tests {
         assert_eq!(fill(Operation::Take), MAX_WAITING);
         assert_eq!(fill(Operation::GiveBack), 2 * MAX_WAITING);
         assert_eq!(fill(Operation::Reset), 2 * MAX_WAITING);
+    }
+
+    #[test]
+    fn what_is_owed_goes_out_at_any_time_and_outlives_the_connection_but_is_bounded() {
+        let (mut queue, task) = (Queue::default(), Arc::new(Task::default()));
+        let waker = Waker::from(Arc::clone(&task));
+        let context = Context::from_waker(&waker);
+        let random = RandomState::with_seeds(1, 2, 3, 4);
+        let owe = |queue: &mut Queue, key: &str| {
+            let counter = [Counter::new(key, Quota::per_minute(1))];
+            queue.owe(&Check::new(&random, Operation::GiveBack, &counter));
+            queue.take_due().into_iter().for_each(Waker::wake);
+        };
+        let later = Some(Instant::now() + HOUR);
+
+        assert!(queue.poll_next(later, &context).is_pending());
+        owe(&mut queue, "a");
+        assert!(task.was_woken() && queue.poll_any(&context).is_ready());
+        ask(&mut queue, Operation::Take, "a").expect("there is room");
+        assert_eq!(queue.take_all().len(), 1);
+        let owed = queue.poll_next(later, &context).map(|unsent| unsent.batch.checks());
+        assert_eq!(owed, Poll::Ready(1));
+        assert!(queue.poll_next(later, &context).is_pending());
+
+        for number in 0..256 * (MAX_WAITING + 1) {
+            owe(&mut queue, &number.to_string());
+        }
+        let mut calls = 0;
+        while queue.poll_next(later, &context).is_ready() {
+            calls += 1;
+        }
+        assert_eq!(calls, MAX_WAITING);
     }
 }
