@@ -165,6 +165,11 @@ impl RedisCluster {
         }
     }
 
+    /// Sets the fault of the line to the node with that index.
+    pub fn set_one(&self, index: usize, fault: Fault) {
+        self.lines[index].set(fault);
+    }
+
     /// Returns the nodes.
     pub fn nodes(&self) -> &[RedisServer] {
         &self.nodes
@@ -342,6 +347,21 @@ impl RedisCluster {
         ]))
         .await;
         assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stdout));
+    }
+
+    /// Gives the slot of `key`, which is not there, to another node, and returns the index of that one.
+    ///
+    /// # Panics
+    ///
+    /// If a node refuses to know.
+    pub async fn move_slot(&self, key: &str) -> usize {
+        let slot: u64 = self.nodes[0].call(&["CLUSTER", "KEYSLOT", key]).await;
+        let to = (self.keeper(key).await + 1) % self.nodes.len();
+        let id: String = self.nodes[to].call(&["CLUSTER", "MYID"]).await;
+        for node in self.nodes[to..].iter().chain(&self.nodes[..to]) {
+            let () = node.call(&["CLUSTER", "SETSLOT", &slot.to_string(), "NODE", &id]).await;
+        }
+        to
     }
 
     /// Waits until all nodes agree which of them has which slots: otherwise redis-cli moves none.

@@ -125,6 +125,28 @@ async fn what_is_refused_for_being_late_is_given_back_on_a_cluster() {
     given_back(&Setup::on_cluster(OnStoreError::Deny).await).await;
 }
 
+/// A check that a node sends on to another has what is left of its time there.
+#[tokio::test]
+async fn what_is_charged_too_late_where_it_was_redirected_to_is_given_back() {
+    let setup = Setup::on_cluster(OnStoreError::Deny).await;
+    let Store::Cluster(cluster) = &setup.store else { return };
+    let policy = &POLICIES[0].0;
+    for (key, first, second) in [
+        ("a", Duration::ZERO, LATE),
+        // In time for the node that it was redirected to, but not for the check.
+        ("b", TIMEOUT * 2 / 3, TIMEOUT * 2 / 3),
+    ] {
+        let to = cluster.move_slot(&format!("rl:{{roomy::{key}}}3600000")).await;
+        cluster.set(Fault::Delay(first));
+        cluster.set_one(to, Fault::Delay(second));
+        let error = setup.limiter.check(policy, key).await.expect_err("it is late");
+        assert!(matches!(error, Error::Store(StoreError::Timeout(_))), "{error}");
+        tokio::time::sleep(second).await;
+        cluster.set(Fault::None);
+        setup.expect_used(policy, key, 0).await;
+    }
+}
+
 async fn given_back(setup: &Setup) {
     for (policy, cost) in &POLICIES {
         setup.expect_used(policy, "x", 0).await;

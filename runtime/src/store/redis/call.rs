@@ -9,17 +9,17 @@ use super::answers::Answers;
 use super::batch::Place;
 use super::failure::Failure;
 use super::lane::Lane;
-use super::late::{LateCharges, LateCheck};
+use super::late::{LateCharges, LateCheck, Renounced};
 use super::own_deadline::OwnDeadline;
 use crate::error::StoreError;
-use crate::store::{Counter, Operation, Outcome};
+use crate::store::{ChargeTime, Counter, Operation, Outcome};
 
 /// What all who wait for a call share.
 #[derive(Default)]
 pub(super) struct Call {
     answer: OnceLock<Result<Answers, Failure>>,
     waiting: Mutex<Vec<Waker>>,
-    /// What comes of the call after it has failed for being late.
+    /// What comes of the charges that nobody waits for any more.
     late_charges: LateCharges,
 }
 
@@ -63,7 +63,12 @@ impl Ticket {
             Ok(answers) => matches!(answers.passed(self.place.group), Err(Failure::Timeout(_))),
             Err(failure) => matches!(failure, Failure::Timeout(_)),
         };
-        is_late.then(|| LateCheck { lane: Arc::clone(lane), call: Arc::clone(&self.call), place: self.place })
+        is_late.then(|| self.left_of(lane))
+    }
+
+    /// Returns what is left of a check that nobody waits for any more; `lane` is the one that it was made in.
+    pub(super) fn left_of(&self, lane: &Arc<Lane>) -> LateCheck {
+        LateCheck { lane: Arc::clone(lane), call: Arc::clone(&self.call), place: self.place }
     }
 
     /// Returns the answer; `operation` and `counters` are those of the check that got the ticket.
@@ -113,8 +118,19 @@ impl Call {
         Ok(())
     }
 
-    pub(super) fn late_charges(&self) -> &LateCharges {
-        &self.late_charges
+    /// Records charges that are renounced `now`. Returns them if they are known to be made.
+    pub(super) fn renounce(&self, renounced: Renounced, now: u64) -> Option<Renounced> {
+        self.late_charges.renounce(renounced, self.in_time(), now)
+    }
+
+    /// Records when the call was made that has been answered, and what was answered `late`, if it was. Returns what is to be
+    /// given back.
+    pub(super) fn take_renounced(&self, late: Option<Answers>, made: ChargeTime) -> Vec<Renounced> {
+        self.late_charges.answer(self.in_time(), late, made)
+    }
+
+    fn in_time(&self) -> Option<&Answers> {
+        self.answer.get()?.as_ref().ok()
     }
 }
 

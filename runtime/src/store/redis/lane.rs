@@ -99,6 +99,24 @@ impl Lane {
         }
     }
 
+    /// Decides `check` like [`decide`](Self::decide), but by a deadline that comes before that of a call.
+    #[cfg(feature = "redis-cluster")]
+    pub(super) async fn decide_by(
+        self: &Arc<Self>,
+        deadline: Instant,
+        check: &Check<'_, '_>,
+    ) -> (Result<Outcome, Failure>, Option<LateCheck>) {
+        match self.enqueue(check) {
+            Ok(mut ticket) => {
+                match timeout_at(deadline.into(), poll_fn(|context| ticket.poll(context))).await {
+                    Ok(()) => (ticket.answer(check.operation, check.counters), ticket.late(self)),
+                    Err(_) => (Err(self.common.late()), Some(ticket.left_of(self))),
+                }
+            }
+            Err(failure) => (Err(failure), None),
+        }
+    }
+
     /// Gives `check` a place in the next call. The check is decided even if its ticket is dropped.
     pub(super) fn enqueue(self: &Arc<Self>, check: &Check<'_, '_>) -> Result<Ticket, Failure> {
         let mut inner = self.lock();

@@ -4,7 +4,8 @@
 //! A check whose deadline passes is decided without Redis. Redis may charge it all the same, and its answer, should it
 //! still arrive, says so. Whoever has no use for such a charge renounces it. What is renounced is given back as soon as
 //! the answer tells that it was charged, as far as it still counts by then. A connection that is given up because the server
-//! is silent goes on listening for that.
+//! is silent goes on listening for that. A check that a cluster has redirected has less time than the call that it shares,
+//! so it may be late although the call is not.
 //!
 //! On a busy machine, a task may be told that its check was late only when the answer is there already. What it then
 //! renounces goes through the connection that serves by then, or else the next.
@@ -22,7 +23,7 @@ use super::lane::Lane;
 use super::owned_counter::OwnedCounter;
 use crate::store::{ChargeTime, Counter};
 
-/// A check that was late.
+/// What is left of a check that was late.
 pub(crate) struct LateCheck {
     pub(super) lane: Arc<Lane>,
     pub(super) call: Arc<Call>,
@@ -35,15 +36,17 @@ impl fmt::Debug for LateCheck {
     }
 }
 
-/// The charges of a call that was late.
+/// The charges of a call that are made for checks that were late.
 #[derive(Default)]
 pub(super) struct LateCharges(Mutex<Known>);
 
 /// What is known about them.
 #[derive(Default)]
 struct Known {
-    /// The answers, which may be those to a part of the call, and when it was made.
-    answered: Option<(Answers, ChargeTime)>,
+    /// When the call was made that the last answers are to.
+    made: Option<ChargeTime>,
+    /// The answers that came after the call had been found late, which may be those to a part of it.
+    late: Option<Answers>,
     /// The charges that are renounced, should they be made.
     renounced: Vec<Renounced>,
 }
@@ -74,35 +77,46 @@ impl LateCheck {
             return;
         }
         let renounced = Renounced { place: self.place, counters };
-        for charged in self.call.late_charges().renounce(renounced, self.lane.common.now_micros()) {
+        if let Some(charged) = self.call.renounce(renounced, self.lane.common.now_micros()) {
             self.lane.give_back(&charged);
         }
     }
 }
 
 impl LateCharges {
-    /// Records what is renounced `now`. Returns it if it is known to be charged.
-    fn renounce(&self, renounced: Renounced, now: u64) -> Vec<Renounced> {
+    /// Records what is renounced `now`. Returns it if it is known to be charged. The call was answered `in_time`, if at all.
+    pub(super) fn renounce(
+        &self,
+        renounced: Renounced,
+        in_time: Option<&Answers>,
+        now: u64,
+    ) -> Option<Renounced> {
         let mut known = self.0.lock();
-        match &known.answered {
-            Some((answers, time)) if renounced.is_decided(answers) => {
-                charged(vec![renounced], answers, *time, now)
-            }
-            _ => {
-                known.renounced.push(renounced);
-                Vec::new()
-            }
+        let answers = known.late.as_ref().or(in_time).filter(|answers| renounced.is_decided(answers));
+        // While the time is not known, whoever brings the answers has not yet taken what is renounced.
+        if let Some((answers, time)) = answers.zip(known.made) {
+            return charged(vec![renounced], answers, time, now).pop();
         }
+        known.renounced.push(renounced);
+        None
     }
 
-    /// Records the answers, which come now, and returns what is renounced and charged.
-    pub(super) fn answer(&self, answers: Answers, time: ChargeTime) -> Vec<Renounced> {
+    /// Records that the call that was made then is answered now: `late`, or else `in_time`. Returns what is renounced and
+    /// charged.
+    pub(super) fn answer(
+        &self,
+        in_time: Option<&Answers>,
+        late: Option<Answers>,
+        made: ChargeTime,
+    ) -> Vec<Renounced> {
         let mut known = self.0.lock();
+        known.made = Some(made);
+        known.late = late.or(known.late.take());
         let all = std::mem::take(&mut known.renounced);
-        let (decided, undecided) = all.into_iter().partition(|renounced| renounced.is_decided(&answers));
+        let Some(answers) = known.late.as_ref().or(in_time) else { return Vec::new() };
+        let (decided, undecided) = all.into_iter().partition(|renounced| renounced.is_decided(answers));
+        let charged = charged(decided, answers, made, made.answered);
         known.renounced = undecided;
-        let charged = charged(decided, &answers, time, time.answered);
-        known.answered = Some((answers, time));
         charged
     }
 }

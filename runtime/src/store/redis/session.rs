@@ -229,9 +229,8 @@ impl Session {
         Ok(())
     }
 
-    /// Gives `answers` to all who wait for a call, and remembers what was denied. If they have been told that it was late,
-    /// what they have renounced since is to be given back on this connection: only this one surely leads to the server
-    /// that was charged.
+    /// Gives `answers` to all who wait for a call, and remembers what was denied. What has been renounced by those for whom
+    /// it was late is to be given back on this connection: only this one surely leads to the server that was charged.
     fn tell(&mut self, flight: &Flight, answers: Answers) {
         let Flight { batch, call, sent_micros, .. } = flight;
         if self.lane.is_served_by(self.generation) {
@@ -240,9 +239,8 @@ impl Session {
             // Another connection may lead to another server, or may have reset since what this one tells of.
             self.lane.common.denials.doubt(batch);
         }
-        if let Err(Ok(answers)) = call.0.finish(Ok(answers)) {
-            let time = ChargeTime { asked: *sent_micros, answered: self.lane.common.now_micros() };
-            self.owed.extend(call.0.late_charges().answer(answers, time));
-        }
+        let late = call.0.finish(Ok(answers)).err().and_then(Result::ok);
+        let made = ChargeTime { asked: *sent_micros, answered: self.lane.common.now_micros() };
+        self.owed.extend(call.0.take_renounced(late, made));
     }
 }

@@ -20,7 +20,6 @@ use std::time::Instant;
 use parking_lot::RwLock;
 use redis::ConnectionAddr;
 use tokio::sync::Notify;
-use tokio::time::timeout_at;
 
 use self::importing::ImportingNodes;
 use self::topology::{Node, Slot, Topology};
@@ -124,8 +123,7 @@ impl Cluster {
         self.common.on_lost(act);
     }
 
-    /// Decides the counters of one policy. Also returns what is left of the check if it was late at the node that was
-    /// asked first.
+    /// Decides the counters of one policy. Also returns what is left of the check if it was late.
     async fn decide(
         self: &Arc<Self>,
         operation: Operation,
@@ -138,17 +136,16 @@ impl Cluster {
         let (slot, deadline) = (Slot::of(counters[0].key), Instant::now() + self.common.timeout);
         let node = self.topology().node_of(slot);
         let (decided, late) = match &node {
+            // The lane keeps the time.
+            Some(node) if node.lane.is_attached() => node.lane.decide(&check).await,
             Some(node) => self.decide_at(node, &check, deadline).await,
             None => (Err(Failure::NoConnection), None),
         };
-        let decided = match decided {
-            Ok(outcome) => Ok(outcome),
-            Err(failure) => {
-                let following = self.follow(failure, slot, node, check, deadline);
-                timeout_at(deadline.into(), following).await.unwrap_or(Err(self.common.late()))
-            }
-        };
-        (decided, late)
+        match decided {
+            Ok(outcome) => (Ok(outcome), late),
+            Err(failure) if late.is_some() => (Err(failure), late),
+            Err(failure) => self.follow(failure, slot, node, check, deadline).await,
+        }
     }
 
     /// Decides `check` at `node`. If that has just become known, the check waits until it is connected to. It does not wait
@@ -160,17 +157,16 @@ impl Cluster {
         deadline: Instant,
     ) -> (Result<Outcome, Failure>, Option<LateCheck>) {
         let lane = &node.lane;
-        if lane.is_attached() {
-            return lane.decide(check).await;
+        if !lane.is_attached() {
+            self.mend();
+            let patience = if check.operation == Operation::GiveBack {
+                deadline
+            } else {
+                deadline.min(lane.expected_until())
+            };
+            lane.attached_by(patience).await;
         }
-        self.mend();
-        let patience = if check.operation == Operation::GiveBack {
-            deadline
-        } else {
-            deadline.min(lane.expected_until())
-        };
-        lane.attached_by(patience).await;
-        timeout_at(deadline.into(), lane.decide(check)).await.unwrap_or((Err(self.common.late()), None))
+        lane.decide_by(deadline, check).await
     }
 
     fn lane(&self) -> Arc<Lane> {

@@ -10,6 +10,7 @@ use super::topology::{Address, Node, Slot, Topology};
 use crate::store::Outcome;
 use crate::store::redis::batch::Check;
 use crate::store::redis::failure::Failure;
+use crate::store::redis::late::LateCheck;
 
 /// How many redirections a check follows at most.
 const MAX_REDIRECTS: usize = 5;
@@ -18,7 +19,7 @@ const MOVING: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(2
 
 impl Cluster {
     /// Sends a check on to the node that has its slot now, if `failure` is a redirection from the node that was
-    /// `asked`. The check is never sent after the deadline. The caller bounds the pauses while keys are moving.
+    /// `asked`. The check is never sent after the deadline. Also returns what is left of it if it was late.
     pub(super) async fn follow(
         self: &Arc<Self>,
         mut failure: Failure,
@@ -26,8 +27,9 @@ impl Cluster {
         mut asked: Option<Arc<Node>>,
         mut check: Check<'_, '_>,
         deadline: Instant,
-    ) -> Result<Outcome, Failure> {
+    ) -> (Result<Outcome, Failure>, Option<LateCheck>) {
         let (mut redirects, mut is_moving, [mut pause, longest]) = (0, false, MOVING);
+        let mut late = None;
         while redirects < MAX_REDIRECTS {
             let was_moving = std::mem::take(&mut is_moving);
             asked = match Redirection::of(&failure, asked.as_deref()) {
@@ -51,28 +53,27 @@ impl Cluster {
                 }
                 Some(Redirection::Moving) => {
                     is_moving = true;
-                    tokio::time::sleep(pause).await;
+                    tokio::time::sleep_until(deadline.min(Instant::now() + pause).into()).await;
                     pause = longest.min(2 * pause);
                     check.asking = false;
                     self.topology().node_of(slot)
                 }
                 None => break,
             };
-            let decided = match &asked {
-                // The check would be charged without the caller learning of it.
-                Some(_) if Instant::now() >= deadline => Err(self.common.late()),
-                Some(node) => self.decide_at(node, &check, deadline).await.0,
-                None => Err(Failure::NoConnection),
+            let (decided, left) = match &asked {
+                Some(_) if Instant::now() >= deadline => (Err(self.common.late()), None),
+                Some(node) => self.decide_at(node, &check, deadline).await,
+                None => (Err(Failure::NoConnection), None),
             };
             match decided {
-                Ok(outcome) => return Ok(outcome),
-                Err(next) => failure = next,
+                Ok(outcome) => return (Ok(outcome), None),
+                Err(next) => (failure, late) = (next, left),
             }
         }
         if failure.is_away() || failure.is_redirection() || failure.is_of_slot() {
             self.mend();
         }
-        Err(failure)
+        (Err(failure), late)
     }
 
     /// Records that the node at `address` has `slot` now, and returns that node.
