@@ -21,8 +21,8 @@ static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// A sign that the trusted proxies or their header are not set up right.
 #[derive(Debug, PartialEq)]
 pub(super) enum Misconfiguration<'a> {
-    /// A peer that is not trusted says whom a request comes from.
-    NotTrusted { peer: IpAddr, header: ClientIpHeader },
+    /// A peer that is not trusted says whom a request comes from, in a `header` that may not be the one to `read`.
+    NotTrusted { peer: IpAddr, header: ClientIpHeader, read: &'a ClientIpHeader },
     /// A trusted proxy does not say whom a request comes from where it should; `other` is where it seems to.
     Silent { peer: IpAddr, header: &'a HeaderName, other: Option<ClientIpHeader> },
     /// What a trusted proxy says is not an address.
@@ -41,7 +41,8 @@ impl Proxies {
             return None;
         }
         if !self.trusts(peer) {
-            return forwarding(headers).map(|header| Misconfiguration::NotTrusted { peer, header });
+            let read = &self.header;
+            return forwarding(headers).map(|header| Misconfiguration::NotTrusted { peer, header, read });
         }
         let header = self.header.name();
         match headers.get_all(header).iter().next_back() {
@@ -100,15 +101,21 @@ impl Misconfiguration<'_> {
 impl fmt::Display for Misconfiguration<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotTrusted { peer, header } => write!(
-                f,
-                "a request from {peer} has a field `{}`, which is not believed, since {peer} is no trusted proxy: \
-                 if it is your proxy, all its clients share one quota until you write `RateLimiter::builder()\
-                 .trusted_proxies([\"{peer}\"]){}`, with the addresses of all your proxies; if it is not, the field \
-                 is forged and all is well",
-                header.name(),
-                Setting(header),
-            ),
+            Self::NotTrusted { peer, header, read } => {
+                write!(
+                    f,
+                    "a request from {peer} has a field `{}`, which is not believed, since {peer} is no trusted proxy: \
+                     if it is your proxy, all its clients share one quota until you write `RateLimiter::builder()\
+                     .trusted_proxies([\"{peer}\"])",
+                    header.name(),
+                )?;
+                if header != *read {
+                    write!(f, "{}", Setting(header))?;
+                }
+                f.write_str(
+                    "`, with the addresses of all your proxies; if it is not, the field is forged and all is well",
+                )
+            }
             Self::Silent { peer, header, other: Some(other) } => write!(
                 f,
                 "a request from the trusted proxy {peer} has no field `{header}`, but `{}`: if that is what the \
@@ -133,13 +140,13 @@ impl fmt::Display for Misconfiguration<'_> {
     }
 }
 
-/// What to add to the builder if the proxies write this header; nothing for the default.
+/// What to add to the builder if the proxies write this header.
 struct Setting<'a>(&'a ClientIpHeader);
 
 impl fmt::Display for Setting<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            ClientIpHeader::XForwardedFor => Ok(()),
+            ClientIpHeader::XForwardedFor => f.write_str(".client_ip_header(ClientIpHeader::XForwardedFor)"),
             ClientIpHeader::Forwarded => f.write_str(".client_ip_header(ClientIpHeader::Forwarded)"),
             ClientIpHeader::Single(name) => {
                 write!(f, ".client_ip_header(ClientIpHeader::Single(HeaderName::from_static(\"{name}\")))")
@@ -214,6 +221,18 @@ mod tests {
         let told = default(PROXIES, "10.0.0.1", &[("cf-connecting-ip", "192.0.2.1")]);
         assert!(told.contains("HeaderName::from_static(\"cf-connecting-ip\")"), "{told}");
         assert!(told.contains("add `.client_ip_header("), "{told}");
+    }
+
+    #[test]
+    fn a_proxy_that_writes_the_default_where_another_is_read_is_told_so() {
+        let fields = [("x-forwarded-for", "192.0.2.1")];
+        let setting = ".client_ip_header(ClientIpHeader::XForwardedFor)`";
+        for peer in ["10.0.0.1", "172.16.0.9"] {
+            let told = told(PROXIES, ClientIpHeader::Forwarded, peer, &fields);
+            assert!(told.contains(setting), "{told}");
+        }
+        let told = told(&[], ClientIpHeader::Forwarded, "172.16.0.9", &[("forwarded", "for=192.0.2.1")]);
+        assert!(told.contains(".trusted_proxies([\"172.16.0.9\"])`"), "it is read already: {told}");
     }
 
     #[test]
