@@ -87,12 +87,12 @@ impl KeyPart {
         !bytes.is_empty()
     }
 
-    /// Whether two parts are the same, as far as a program can tell: see
+    /// Whether two parts are the same. Two functions are if `functions_agree`: see
     /// [`Policy::is_same_rule`](crate::Policy::is_same_rule).
-    pub(crate) fn is_same(&self, other: &Self, one_declaration: bool) -> bool {
+    pub(crate) fn agrees(&self, other: &Self, functions_agree: bool) -> bool {
         match (self, other) {
             (Self::Ip, Self::Ip) | (Self::Global, Self::Global) => true,
-            (Self::By(_), Self::By(_)) => one_declaration,
+            (Self::By(_), Self::By(_)) => functions_agree,
             (Self::Header(one), Self::Header(other)) => one.eq_ignore_ascii_case(other),
             _ => false,
         }

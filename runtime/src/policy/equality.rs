@@ -18,20 +18,20 @@ impl Policy {
         self.agrees(other, true)
     }
 
-    /// Whether `other` is the same rule. Functions in the same place count as the same if they are `alike`.
-    fn agrees(&self, other: &Self, alike: bool) -> bool {
+    /// Whether `other` is the same rule. Functions in the same place count as the same if `functions_agree`.
+    fn agrees(&self, other: &Self, functions_agree: bool) -> bool {
         let Self { name, quotas, algorithm, scope, key, cost, quotas_by, skip_if, .. } = self;
         let Self { give_back_if, status, message, on_store_error, shadow, .. } = self;
         let keys_agree = || {
             key.len() == other.key.len()
-                && key.iter().zip(other.key).all(|(one, other)| one.is_same(other, alike))
+                && key.iter().zip(other.key).all(|(one, other)| one.agrees(other, functions_agree))
         };
         let costs_agree = || match (cost, &other.cost) {
             (Cost::Fixed(one), Cost::Fixed(other)) => one == other,
-            (Cost::By(_), Cost::By(_)) => alike,
+            (Cost::By(_), Cost::By(_)) => functions_agree,
             _ => false,
         };
-        let agree = |one: bool, other: bool| one == other && (!one || alike);
+        let agree = |one: bool, other: bool| one == other && (!one || functions_agree);
         (name, quotas, algorithm, scope) == (&other.name, &other.quotas, &other.algorithm, &other.scope)
             && (status, message, on_store_error, shadow)
                 == (&other.status, &other.message, &other.on_store_error, &other.shadow)
