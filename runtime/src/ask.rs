@@ -66,7 +66,7 @@ impl Ask<'_> {
 
     /// Splits this policy's part off the outcome of several, which are split in the order in which they were
     /// asked.
-    pub(crate) fn part_of(&self, outcome: &mut Outcome) -> Outcome {
+    pub(crate) fn split_part_off(&self, outcome: &mut Outcome) -> Outcome {
         outcome.split_off(self.counter_count())
     }
 

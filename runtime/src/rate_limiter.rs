@@ -175,7 +175,7 @@ impl RateLimiter {
         let decided = limiter.decide(Operation::Take, &asks).await.outcome;
         let mut outcome = decided.inspect_err(|_| asks.iter().for_each(Ask::report_refused))?;
         let decide = |ask: &Ask<'_>| {
-            let part = ask.part_of(&mut outcome);
+            let part = ask.split_part_off(&mut outcome);
             ask.report(&part);
             ask.decision(&part)
         };

@@ -234,7 +234,7 @@ impl Entries {
 #[inline(never)] // most requests ask one policy
 fn settle_each(entries: &mut [Entry], mut outcome: Outcome, time: ChargeTime) {
     for entry in entries {
-        let part = entry.ask.part_of(&mut outcome);
+        let part = entry.ask.split_part_off(&mut outcome);
         entry.settle(part, time);
     }
 }

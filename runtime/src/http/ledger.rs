@@ -276,7 +276,7 @@ impl Ledger {
         let time = asked.map(|asked| ChargeTime { asked, answered });
         self.with_entries(|entries| {
             for ask in asks {
-                let part = ask.part_of(&mut outcome);
+                let part = ask.split_part_off(&mut outcome);
                 let mut charge = time.filter(|_| !part.readings().is_empty());
                 for entry in entries.about_mut(ask) {
                     // Only one of them, if there are several.

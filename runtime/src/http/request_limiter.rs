@@ -222,7 +222,7 @@ impl RequestLimiter {
         let mut denying: Vec<(Decision, Effective<'static>)> = Vec::new();
         self.ledger.with_entries(|entries| {
             for ask in asks {
-                let part = ask.part_of(&mut outcome);
+                let part = ask.split_part_off(&mut outcome);
                 let decision = ask.decision(&part);
                 if !decision.is_allowed() {
                     denying.push((decision, ask.policy.clone()));
