@@ -192,7 +192,7 @@ impl Ledger {
         if policy.skips(parts) {
             return None;
         }
-        if policy.given_back().is_some() {
+        if policy.give_back_function().is_some() {
             self.depend_on_answer();
         }
         let individual_quotas =

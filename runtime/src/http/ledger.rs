@@ -190,7 +190,7 @@ impl Ledger {
         let functions: SmallVec<[GiveBackIf; 1]> = self.with_entries(|entries| {
             let charged = entries.decided().filter(|entry| entry.is_charged());
             let mut functions = SmallVec::new();
-            for function in charged.filter_map(|entry| entry.ask.policy.given_back()) {
+            for function in charged.filter_map(|entry| entry.ask.policy.give_back_function()) {
                 if !contains(&functions, function) {
                     functions.push(function);
                 }
@@ -201,7 +201,7 @@ impl Ledger {
         let accept: SmallVec<[GiveBackIf; 1]> =
             functions.into_iter().filter(|is_given_back| is_given_back(answer)).collect();
         let is_given_back =
-            |entry: &Entry| entry.ask.policy.given_back().is_some_and(|function| contains(&accept, function));
+            |entry: &Entry| entry.ask.policy.give_back_function().is_some_and(|function| contains(&accept, function));
         let returned = self.take_out(|entry| if is_given_back(entry) { u32::MAX } else { 0 });
         async move {
             // The response is sent all the same; the log says why the store failed.

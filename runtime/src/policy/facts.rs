@@ -112,7 +112,7 @@ impl Policy {
     }
 
     /// The function that says which responses give the charge back, if there is one.
-    pub(crate) fn given_back(&self) -> Option<GiveBackIf> {
+    pub(crate) fn give_back_function(&self) -> Option<GiveBackIf> {
         self.give_back_if
     }
 }
