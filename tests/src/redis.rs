@@ -121,12 +121,12 @@ impl RedisServer {
     /// # Panics
     ///
     /// If it never is. Refusals and silence do not count as answers.
-    pub async fn until(&self, words: &[&str], assert_right: impl Fn(&str) -> bool) {
+    pub async fn until(&self, words: &[&str], is_right: impl Fn(&str) -> bool) {
         let start = Instant::now();
         let mut last = String::new();
         while start.elapsed() < PATIENCE {
             match self.try_call::<String>(words).await {
-                Ok(answer) if assert_right(&answer) => return,
+                Ok(answer) if is_right(&answer) => return,
                 Ok(answer) => last = answer,
                 Err(error) => last = error.to_string(),
             }
