@@ -2,6 +2,8 @@
 
 mod assembly;
 mod environment;
+#[cfg(not(feature = "redis"))]
+mod no_redis;
 #[cfg(feature = "redis")]
 mod servers;
 mod validation;
@@ -14,20 +16,17 @@ use std::time::Duration;
 use axum::response::IntoResponse;
 use http::StatusCode;
 
+#[cfg(not(feature = "redis"))]
+use self::no_redis::{Access, single_server};
+#[cfg(feature = "redis")]
+use self::servers::{Access, single_server};
 use crate::amendment::{self, Amend, Amendment};
 use crate::clock::Clock;
 use crate::http::{Denied, Headers, OnDenied, ResponseSettings};
 use crate::key::{ClientIpHeader, NetworkBits};
 use crate::policy::Policy;
 use crate::store::fallback::OnStoreError;
-#[cfg(feature = "redis")]
-use crate::store::redis::Access;
 use crate::store::{AnyStore, Store};
-
-/// A stand-in for the settings of connections to Redis, when the feature `redis` is off.
-#[cfg(not(feature = "redis"))]
-#[derive(Default)]
-struct Access {}
 
 const DEFAULT_MAX_KEYS: usize = 1_000_000;
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(100);

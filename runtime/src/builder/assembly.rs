@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use super::environment::{REDIS_URL, redis_url};
-#[cfg(feature = "redis")]
-use super::servers;
-use super::{Access, Builder, Choice};
+use super::{Access, Builder, Choice, single_server};
 use crate::amendment;
 use crate::error::BuildError;
 use crate::in_force::InForce;
@@ -15,8 +13,6 @@ use crate::rate_limiter::{RateLimiter, Shared};
 use crate::registry;
 use crate::store::backend::Backend;
 use crate::store::fallback::StoreWithFallback;
-#[cfg(feature = "redis")]
-use crate::store::redis::Server;
 use crate::store::{MemoryStore, Settings};
 
 impl Builder {
@@ -122,40 +118,17 @@ fn backend(choice: Choice, access: &Access, settings: Settings) -> Result<Option
     Ok(match choice {
         Choice::Memory => None,
         Choice::Environment => match redis_url(std::env::var(REDIS_URL))? {
-            Some(url) => Some(redis(REDIS_URL, &url, access, settings)?),
+            Some(url) => Some(single_server(REDIS_URL, &url, access, settings)?),
             None => None,
         },
         #[cfg(feature = "redis")]
-        Choice::Redis(url) => Some(redis("redis", &url, access, settings)?),
+        Choice::Redis(url) => Some(single_server("redis", &url, access, settings)?),
         #[cfg(feature = "redis-cluster")]
-        Choice::RedisCluster(urls) => Some(servers::cluster(&urls, access, settings)?),
+        Choice::RedisCluster(urls) => Some(super::servers::cluster(&urls, access, settings)?),
         #[cfg(feature = "redis-sentinel")]
         Choice::RedisSentinel { master, sentinels } => {
-            let server = Server::sentinel(&master, &sentinels, access);
-            Some(servers::on_server("redis_sentinel", server, settings)?)
+            Some(super::servers::sentinel(&master, &sentinels, access, settings)?)
         }
         Choice::Custom(store) => Some(Backend::Custom(store)),
     })
-}
-
-/// Makes a store in the Redis server at `url`. An error blames `setting`.
-#[cfg(feature = "redis")]
-fn redis(
-    setting: &'static str,
-    url: &str,
-    access: &Access,
-    settings: Settings,
-) -> Result<Backend, BuildError> {
-    servers::on_server(setting, Server::single(url, access), settings)
-}
-
-#[cfg(not(feature = "redis"))]
-fn redis(
-    setting: &'static str,
-    _url: &str,
-    _access: &Access,
-    _settings: Settings,
-) -> Result<Backend, BuildError> {
-    let problem = "it is set, but axum-rate-limit is built without its feature `redis`".to_owned();
-    Err(BuildError::Setting { setting, problem })
 }

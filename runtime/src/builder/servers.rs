@@ -9,10 +9,11 @@ use super::Choice;
 use crate::error::{BoxError, BuildError};
 use crate::store::Settings;
 use crate::store::backend::Backend;
+pub(super) use crate::store::redis::Access;
+#[cfg(feature = "redis-cluster")]
+use crate::store::redis::Cluster;
 #[cfg(feature = "redis-tls")]
 use crate::store::redis::RedisTls;
-#[cfg(feature = "redis-cluster")]
-use crate::store::redis::{Access, Cluster};
 use crate::store::redis::{Provider, RedisCredentials, RedisStore, Server};
 
 impl Builder {
@@ -88,8 +89,28 @@ impl Builder {
     }
 }
 
-/// Makes a store on `server`. An error blames `setting`.
-pub(super) fn on_server(
+/// Makes a store on the server at `url`. An error blames `setting`.
+pub(super) fn single_server(
+    setting: &'static str,
+    url: &str,
+    access: &Access,
+    settings: Settings,
+) -> Result<Backend, BuildError> {
+    on_server(setting, Server::single(url, access), settings)
+}
+
+/// Makes a store on the server that the sentinels at `urls` know as `master`.
+#[cfg(feature = "redis-sentinel")]
+pub(super) fn sentinel(
+    master: &str,
+    urls: &[String],
+    access: &Access,
+    settings: Settings,
+) -> Result<Backend, BuildError> {
+    on_server("redis_sentinel", Server::sentinel(master, urls, access), settings)
+}
+
+fn on_server(
     setting: &'static str,
     server: Result<Server, String>,
     settings: Settings,

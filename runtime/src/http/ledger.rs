@@ -200,8 +200,9 @@ impl Ledger {
         // Called without the lock, since these functions may ask for what is under it.
         let accept: SmallVec<[GiveBackIf; 1]> =
             functions.into_iter().filter(|is_given_back| is_given_back(answer)).collect();
-        let is_given_back =
-            |entry: &Entry| entry.ask.policy.give_back_function().is_some_and(|function| contains(&accept, function));
+        let is_given_back = |entry: &Entry| {
+            entry.ask.policy.give_back_function().is_some_and(|function| contains(&accept, function))
+        };
         let returned = self.take_out(|entry| if is_given_back(entry) { u32::MAX } else { 0 });
         async move {
             // The response is sent all the same; the log says why the store failed.
