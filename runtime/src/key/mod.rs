@@ -46,12 +46,13 @@ pub(crate) use part::fault;
 /// that is longer than 200 bytes when encoded, is replaced by the first 128 bits of its SHA-256.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Key {
-    parts: SmallVec<[Part; 1]>,
+    parts: SmallVec<[PartValue; 1]>,
     resource: Option<InlineString>,
 }
 
+/// What a client has where a policy declares a [`KeyPart`].
 #[derive(Clone, PartialEq, Eq, Hash)]
-enum Part {
+enum PartValue {
     Ip(IpAddr),
     Global,
     Text(String),
@@ -112,12 +113,12 @@ impl Key {
 
     /// Returns the key of a client that sends `value`, under a policy whose key is [`KeyPart::Header`].
     pub fn header(value: impl AsRef<[u8]>) -> Self {
-        Part::Header(value.as_ref().to_vec()).into()
+        PartValue::Header(value.as_ref().to_vec()).into()
     }
 
     /// Returns the key that all share, under a policy whose key is [`KeyPart::Global`].
     pub fn global() -> Self {
-        Part::Global.into()
+        PartValue::Global.into()
     }
 
     /// Narrows the key to a method and path, under a policy that is [`by_resource`](Policy::by_resource). `HEAD`
@@ -158,7 +159,7 @@ impl Key {
     pub(crate) fn or_client(mut self, client: impl Fn() -> Option<IpAddr>) -> Self {
         for part in self.parts.iter_mut().filter(|part| part.is_empty()) {
             if let Some(ip) = client() {
-                *part = Part::Ip(ip);
+                *part = PartValue::Ip(ip);
             }
         }
         self
@@ -193,7 +194,7 @@ impl Key {
     }
 }
 
-impl Part {
+impl PartValue {
     /// Returns why no request has this in place of a `declared` part, and what to write instead. A request that lacks a
     /// part has the client's address there; and in place of an address, jobs and the like have texts of their own.
     fn misfit(&self, declared: &KeyPart) -> Option<&'static str> {
@@ -242,8 +243,8 @@ impl fmt::Debug for Key {
     }
 }
 
-impl From<Part> for Key {
-    fn from(part: Part) -> Self {
+impl From<PartValue> for Key {
+    fn from(part: PartValue) -> Self {
         Self { parts: smallvec![part], resource: None }
     }
 }
@@ -251,14 +252,14 @@ impl From<Part> for Key {
 /// Identifies a client by its address, which a limiter cuts to its [prefix](crate::Builder::ipv6_prefix).
 impl From<IpAddr> for Key {
     fn from(ip: IpAddr) -> Self {
-        Part::Ip(client_ip::address::canonical(ip)).into()
+        PartValue::Ip(client_ip::address::canonical(ip)).into()
     }
 }
 
 /// Identifies a client, or anything else, by a text of yours. It is never the same as an address.
 impl From<String> for Key {
     fn from(text: String) -> Self {
-        Part::Text(text).into()
+        PartValue::Text(text).into()
     }
 }
 
