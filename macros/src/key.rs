@@ -117,7 +117,8 @@ impl Parse for KeyPart {
 /// Parses the name of a header between its parentheses.
 fn parse_header_name(content: ParseStream<'_>) -> syn::Result<Expr> {
     const NAME: &str = "a header has one name, a string: write `header(\"x-api-key\")`";
-    const TWO: &str = "a header has one name: write `header(\"x-api-key\")`, and for two `key = (header(\"a\"), header(\"b\"))`";
+    const TWO: &str = "a header has one name: write `header(\"x-api-key\")`, \
+                       and for two `key = (header(\"a\"), header(\"b\"))`";
     let name = content.parse::<Expr>().map_err(|error| syn::Error::new(error.span(), NAME));
     // Consumes the rest, so that syn does not report it as well.
     let rest: TokenStream = content.parse()?;

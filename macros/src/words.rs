@@ -8,8 +8,8 @@ const MESSAGE: &str = "write `message = \"…\"`";
 const STATUS: &str = "write `status = 429`";
 const BY_RESOURCE: &str = "write `by_resource` for a quota for each path as asked for, or `by_route` \
                            for each route template";
-const KEY: &str = "a quota is kept for each client address; for another key write `key = header(\"x-api-key\")`, `key = global` \
-                   or the path of a function";
+const KEY: &str = "a quota is kept for each client address; for another key write \
+                   `key = header(\"x-api-key\")`, `key = global` or the path of a function";
 const IP: &str = "leave it out, since a quota is kept for each client address; for another key write \
                   `key = header(\"x-api-key\")` or the like";
 const ALGORITHM: &str = "write `algorithm = fixed_window`, `sliding_window`, `sliding_log` or `token_bucket`";

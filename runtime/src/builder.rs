@@ -194,8 +194,8 @@ impl Builder {
     }
 
     /// Sets how long a decision waits for the store before [`on_store_error`](Self::on_store_error) decides instead:
-    /// from 1 ms to an hour; default 100 ms. A check that this process was too busy to send in that time has a tenth of it
-    /// left, or twice what an answer takes if that is longer, as long as the store answers.
+    /// from 1 ms to an hour; default 100 ms. A check that this process was too busy to send in that time has a tenth
+    /// of it left, or twice what an answer takes if that is longer, as long as the store answers.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -207,9 +207,9 @@ impl Builder {
         self
     }
 
-    /// Makes [`build`](Self::build) fail when the store is unavailable, instead of starting without it, and when there is
-    /// none: no store is named, and `REDIS_URL` is not set. It is for services of several instances, each of which would
-    /// count apart.
+    /// Makes [`build`](Self::build) fail when the store is unavailable, instead of starting without it, and when there
+    /// is none: no store is named, and `REDIS_URL` is not set. It is for services of several instances, each of which
+    /// would count apart.
     pub fn require_store(mut self) -> Self {
         self.require_store = true;
         self

@@ -295,8 +295,8 @@ impl Policy {
     /// response finds the charge given back. The response may also come from another extractor, or from a layer
     /// between the limiter and the handler. A denial by this policy was not charged in the first place.
     ///
-    /// Nothing is given back of a charge that no longer counts, since its window has ended or the bucket has been refilled
-    /// meanwhile. So a client that holds requests open saves nothing up (of a token bucket, see SECURITY.md).
+    /// Nothing is given back of a charge that no longer counts, since its window has ended or the bucket has been
+    /// refilled meanwhile. So a client that holds requests open saves nothing up (of a token bucket, see SECURITY.md).
     ///
     /// A charge stays if the client disconnects before there is a response, or if the store fails to give it back.
     /// If the store counted the request too late to decide it, its charge is given back once it answers, within five

@@ -43,8 +43,8 @@ impl Declaration {
                 errors.at(
                     policy.name.span(),
                     format!(
-                        "another `rate_limit` of this item is called `{name}`, and declares something else: write all quotas of \
-                         a policy in one attribute, or give this one a name of its own"
+                        "another `rate_limit` of this item is called `{name}`, and declares something else: \
+                         write all quotas of a policy in one attribute, or give this one a name of its own"
                     ),
                 );
             }

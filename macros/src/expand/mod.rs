@@ -95,8 +95,8 @@ fn absorb(attrs: &mut Vec<Attribute>, errors: &mut Errors) -> Siblings {
         if is_foreign(attr.path(), &tokens) {
             errors.at(
                 span,
-                "this is taken for an attribute of axum-rate-limit, but has none of its arguments: if it is another crate's, \
-                 give that another name, by `use … as …`",
+                "this is taken for an attribute of axum-rate-limit, but has none of its arguments: \
+                 if it is another crate's, give that another name, by `use … as …`",
             );
             return None;
         }

@@ -68,8 +68,9 @@ impl SlidingWindow {
         *self = Self { index: shifted.index, previous: shifted.previous, current: shifted.current + cost };
     }
 
-    /// Gives back to the window that was charged: the current one first, if that may be it. What is charged to it counts
-    /// for one window longer than what was charged to the one before, so a tolerance of half a window leaves no doubt.
+    /// Gives back to the window that was charged: the current one first, if that may be it. What is charged to it
+    /// counts for one window longer than what was charged to the one before, so a tolerance of half a window leaves
+    /// no doubt.
     pub(super) fn give_back(&mut self, rule: &Rule, now: u64, cost: u64, lasts: u64) {
         let Shifted { index, elapsed, behind, mut previous, mut current } = self.at(rule, now);
         let (left, half) = (rule.window - elapsed + behind, rule.window / 2);

@@ -38,8 +38,8 @@ impl TokenBucket {
         self.tat = now.saturating_add(debt.min(MOST_DEBT));
     }
 
-    /// Gives back what would not have been refilled since the charge if nothing else had been given back: the time that it
-    /// takes until all is that was taken then.
+    /// Gives back what would not have been refilled since the charge if nothing else had been given back: the time that
+    /// it takes until all is that was taken then.
     pub(super) fn give_back(&mut self, rule: &Rule, now: u64, cost: u64, lasts: u64) {
         let given = cost.saturating_mul(rule.interval()).min(lasts);
         self.tat = self.tat.saturating_sub(given).max(now);

@@ -55,9 +55,9 @@ impl Builder {
     /// Asks `provider` for the user and password at each connection to Redis, instead of taking them from the
     /// URL.
     ///
-    /// Credentials that change are used from the next connection on. A provider that fails, panics, or takes as long as
-    /// a connection may take, is asked again like a server that is unavailable. It runs in a task of its own. Only the master gets these
-    /// credentials, not the sentinels.
+    /// Credentials that change are used from the next connection on. A provider that fails, panics, or takes as long
+    /// as a connection may take, is asked again like a server that is unavailable. It runs in a task of its own. Only
+    /// the master gets these credentials, not the sentinels.
     ///
     /// ```
     /// use axum_rate_limit::{RateLimiter, RedisCredentials};

@@ -22,7 +22,10 @@ impl Builder {
         let network = |text: &String| {
             let one = || text.parse::<IpAddr>().map(IpNet::from);
             let written = text.parse::<IpNet>().or_else(|_| one()).map_err(|_| {
-                fault(format!("`{text}` is not a network: write `10.0.0.0/8`, `fd00::/8` or one address, each in a string of its own"))
+                fault(format!(
+                    "`{text}` is not a network: write `10.0.0.0/8`, `fd00::/8` or one address, each in a string of \
+                     its own"
+                ))
             })?;
             let network = written.trunc();
             if network != written {

@@ -156,8 +156,8 @@ impl Breaker {
 }
 
 /// Probes a store whose breaker is open. Dropping this closes the breaker, whether the store has answered or the task
-/// was dropped with its runtime. The store is then asked again, as if it were there; if in vain, the breaker opens again. If another prober
-/// has taken the turn, since this one's runtime did not run, the breaker is that one's.
+/// was dropped with its runtime. The store is then asked again, as if it were there; if in vain, the breaker opens
+/// again. If another prober has taken the turn, since this one's runtime did not run, the breaker is that one's.
 struct Prober {
     breaker: Weak<Breaker>,
     turn: u64,
