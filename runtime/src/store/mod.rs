@@ -248,7 +248,7 @@ impl Outcome {
         }
     }
 
-    /// Whether the counters were charged.
+    /// Whether the counters were charged, except those of a policy in shadow that does not fit.
     pub fn taken(&self) -> bool {
         self.taken
     }
