@@ -119,6 +119,8 @@ pub(super) fn unknown_argument(ident: &Ident) -> (Option<Kind>, syn::Error) {
         (*kind, (*instead).to_owned())
     } else if is_constant(&word) {
         (Some(Kind::Policy), format!("for a constant, write `policy = {word}`"))
+    } else if has_length(&snake_case) {
+        (Some(Kind::Quota), "write `quota(N, per = \"90s\")`".to_owned())
     } else if let Some(nearest) = nearest(&snake_case) {
         (Some(nearest.kind), format!("did you mean `{}`?", nearest.usage))
     } else {
@@ -131,6 +133,11 @@ pub(super) fn unknown_argument(ident: &Ident) -> (Option<Kind>, syn::Error) {
 fn is_constant(word: &str) -> bool {
     let is_capital = |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_';
     word.chars().all(is_capital) && ARGUMENTS.iter().all(|argument| !argument.name.eq_ignore_ascii_case(word))
+}
+
+/// Whether a word gives a window a length of its own, as `per_5_minutes` does, which is not near to `per_minute`.
+fn has_length(word: &str) -> bool {
+    word.strip_prefix("per_").is_some_and(|window| window.starts_with(|first: char| first.is_ascii_digit()))
 }
 
 /// `windowMs` and `windowMS` are `window_ms`.

@@ -80,6 +80,15 @@ async fn key_and_scope() {}
 #[rate_limit(name = "x", per_month = 5)]
 async fn per_month() {}
 
+#[rate_limit(name = "x", per_5_minutes = 100)]
+async fn per_5_minutes() {}
+
+#[rate_limit(name = "x", minute = 5, week = 100)]
+async fn no_per() {}
+
+#[rate_limit(name = "x", per_minute = 5, methods = [POST])]
+async fn methods() {}
+
 #[rate_limit(name = "x", per_minute = 5, per_user)]
 async fn per_user() {}
 
