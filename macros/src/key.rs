@@ -1,6 +1,6 @@
 //! Parses `key = …`, which says who shares a quota, and the functions that this and other arguments take.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Delimiter, Group, TokenStream};
 use quote::ToTokens;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
@@ -84,6 +84,7 @@ impl Parse for KeyPart {
         if let Ok(text) = input.fork().parse::<LitStr>() {
             return Err(syn::Error::new_spanned(&text, quoted(&text.value())));
         }
+        refuse_arguments(input)?;
         let function: Callback = input.parse()?;
         let Some(word) = function.word() else {
             return match function.key_part_variant() {
@@ -112,6 +113,22 @@ impl Parse for KeyPart {
             _ => Self::Function(function),
         })
     }
+}
+
+/// Refuses the call of a function with arguments, such as `headers("x-api-key")`.
+fn refuse_arguments(input: ParseStream<'_>) -> syn::Result<()> {
+    let ahead = input.fork();
+    let Ok(called) = ahead.parse::<ExprPath>() else { return Ok(()) };
+    let has_arguments = ahead
+        .parse::<Group>()
+        .is_ok_and(|group| group.delimiter() == Delimiter::Parenthesis && !group.stream().is_empty());
+    if called.path.is_ident("header") || !has_arguments {
+        return Ok(());
+    }
+    Err(syn::Error::new_spanned(
+        called,
+        "only `header` takes an argument: write `key = header(\"x-api-key\")`, the path of a function, or a closure",
+    ))
 }
 
 /// Parses the name of a header between its parentheses.

@@ -55,4 +55,10 @@ async fn one_and_all() {}
 #[rate_limit(name = "called", per_minute = 5, key = (ip, users::by_id()), skip_if = is_internal())]
 async fn functions_that_are_called() {}
 
+#[rate_limit(name = "arguments", per_minute = 5, key = headers("x-api-key"))]
+async fn headers_for_header() {}
+
+#[rate_limit(name = "arguments", per_minute = 5, key = (ip, cookie("session")), bogus = 1)]
+async fn a_function_with_arguments() {}
+
 fn main() {}
