@@ -4,7 +4,7 @@ use proc_macro2::{Delimiter, Group, TokenStream};
 use quote::ToTokens;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{BinOp, Expr, ExprClosure, ExprPath, Ident, LitStr, Token};
+use syn::{BinOp, Expr, ExprClosure, ExprPath, Ident, LitStr, Path, Token};
 
 /// The parts of a key. Requests share a quota only if all parts are equal.
 pub(crate) struct Key(pub(crate) Vec<KeyPart>);
@@ -178,11 +178,22 @@ impl KeyPart {
     }
 }
 
+/// Refuses a path in quotes, as some attributes take it.
+pub(crate) fn refuse_quotes(input: ParseStream<'_>) -> syn::Result<()> {
+    match input.fork().parse::<LitStr>() {
+        Ok(text) if text.parse::<Path>().is_ok() => {
+            Err(syn::Error::new_spanned(&text, format!("a path has no quotes: write `{}`", text.value())))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Parse for Callback {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         if input.peek(Token![|]) || input.peek(Token![||]) || input.peek(Token![move]) {
             return input.parse().map(Self::Closure);
         }
+        refuse_quotes(input)?;
         let path: ExprPath = input.parse()?;
         if input.peek(syn::token::Paren) && !path.path.is_ident("header") {
             let name = path.to_token_stream().to_string().replace(' ', "");

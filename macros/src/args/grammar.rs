@@ -8,6 +8,7 @@ use syn::{Expr, ExprPath, Ident, LitStr, Path, Token};
 
 use super::table::{Argument, in_snake_case};
 use super::{Quota, Window};
+use crate::key::refuse_quotes;
 
 pub(super) fn no_value(ident: &Ident, input: ParseStream<'_>) -> syn::Result<()> {
     if input.peek(Token![=]) || input.peek(syn::token::Paren) {
@@ -64,6 +65,7 @@ pub(super) struct ModStyle(pub(super) Path);
 
 impl Parse for ModStyle {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        refuse_quotes(input)?;
         input.call(Path::parse_mod_style).map(Self)
     }
 }
