@@ -10,7 +10,7 @@ mod table;
 use proc_macro2::{Span, TokenStream};
 use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
-use syn::{Expr, Ident, LitStr, Path, Token};
+use syn::{Expr, Ident, LitInt, LitStr, Path, Token};
 
 use self::grammar::{ConstantPath, ModStyle, equals, no_value, quota, skip_argument, word};
 use self::table::{ALGORITHMS, ARGUMENTS, Argument, ON_STORE_ERROR, bare_string, unknown_argument, usages};
@@ -114,6 +114,12 @@ impl Args {
             let (meant, error) = bare_string(&input.parse()?);
             self.unread.push(meant);
             return Err(error);
+        }
+        if input.peek(LitInt) {
+            self.unread.push(Kind::Quota);
+            return Err(
+                input.error("a number is the value of an argument: write `per_minute = 5` or the like")
+            );
         }
         let ident = Ident::parse_any(input)
             .map_err(|error| syn::Error::new(error.span(), format!("expected an argument: {}", usages())))?;

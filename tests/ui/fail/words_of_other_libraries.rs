@@ -29,6 +29,9 @@ async fn in_camel_case() {}
 #[rate_limit("10/second;200/hour", name = "x")]
 async fn limits_as_a_string() {}
 
+#[rate_limit(name = "x", 5 per minute)]
+async fn limits_in_words() {}
+
 #[rate_limit("hardwork", per_minute = 5)]
 async fn a_name_without_argument() {}
 
