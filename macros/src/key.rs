@@ -119,16 +119,19 @@ impl Parse for KeyPart {
 fn refuse_arguments(input: ParseStream<'_>) -> syn::Result<()> {
     let ahead = input.fork();
     let Ok(called) = ahead.parse::<ExprPath>() else { return Ok(()) };
-    let has_arguments = ahead
-        .parse::<Group>()
-        .is_ok_and(|group| group.delimiter() == Delimiter::Parenthesis && !group.stream().is_empty());
-    if called.path.is_ident("header") || !has_arguments {
+    if called.path.is_ident("header") || !at_arguments(&ahead) {
         return Ok(());
     }
     Err(syn::Error::new_spanned(
         called,
         "only `header` takes an argument: write `key = header(\"x-api-key\")`, the path of a function, or a closure",
     ))
+}
+
+/// Whether parentheses that hold something begin here.
+fn at_arguments(input: ParseStream<'_>) -> bool {
+    let group = input.fork().parse::<Group>();
+    group.is_ok_and(|group| group.delimiter() == Delimiter::Parenthesis && !group.stream().is_empty())
 }
 
 /// Parses the name of a header between its parentheses.
@@ -197,7 +200,13 @@ impl Parse for Callback {
         let path: ExprPath = input.parse()?;
         if input.peek(syn::token::Paren) && !path.path.is_ident("header") {
             let name = path.to_token_stream().to_string().replace(' ', "");
-            let fault = format!("a function is given by its path: write `{name}`, without parentheses");
+            let fault = if at_arguments(input) {
+                format!(
+                    "a function is given by its path, or as a closure: write `|parts| {name}(…)` or the like"
+                )
+            } else {
+                format!("a function is given by its path: write `{name}`, without parentheses")
+            };
             return Err(syn::Error::new(input.span(), fault));
         }
         Ok(Self::Path(path))

@@ -33,6 +33,9 @@ async fn tiers() {}
 #[rate_limit(name = "call", per_minute = 5, skip_if = 5, give_back_if = "succeeded")]
 async fn no_function() {}
 
+#[rate_limit(name = "arguments", per_minute = 5, skip_if = has_role("admin"))]
+async fn a_function_with_arguments() {}
+
 fn path_of(parts: &Parts) -> String {
     parts.uri.path().to_owned()
 }
