@@ -146,9 +146,11 @@ impl Queue {
         Some(withdrawn)
     }
 
-    /// Keeps an empty batch for its memory.
+    /// Keeps an empty batch for its memory, unless many are kept: not all of them come from here.
     pub(super) fn keep(&mut self, batch: Batch) {
-        self.spare.push(batch);
+        if self.spare.len() < MAX_WAITING {
+            self.spare.push(batch);
+        }
     }
 }
 
@@ -222,6 +224,16 @@ mod tests {
         take(&mut queue, "a");
         assert_eq!((task.was_woken(), checks(&mut queue, later)), (true, Poll::Ready(256)));
         assert_eq!(checks(&mut queue, later), Poll::Pending);
+    }
+
+    /// What is given back late has batches of its own, which come back here as well.
+    #[test]
+    fn no_more_batches_are_kept_than_may_wait() {
+        let mut queue = Queue::default();
+        for _ in 0..10 * MAX_WAITING {
+            queue.keep(Batch::default());
+        }
+        assert!(queue.spare.len() <= MAX_WAITING, "{} are kept", queue.spare.len());
     }
 
     #[tokio::test]
