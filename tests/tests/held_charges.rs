@@ -9,7 +9,9 @@ use axum::http::request::Parts;
 use axum::http::response;
 use axum::routing::get;
 use axum::{Router, http::StatusCode};
-use axum_rate_limit::{Builder, Charge, ManualClock, RateLimiter, rate_limit};
+use axum_rate_limit::{
+    Algorithm, Builder, Charge, Key, KeyPart, ManualClock, Policy, RateLimiter, rate_limit,
+};
 use futures_util::future::join_all;
 use tests::{App, RedisServer, built};
 use tokio::sync::Notify;
@@ -217,4 +219,36 @@ async fn what_a_bucket_was_refilled_with_is_not_given_back_unit_by_unit() {
         let denied = service.app.get("/parts").await;
         assert_eq!((denied.status, denied.parameter("r")), (StatusCode::SERVICE_UNAVAILABLE, Some(2)));
     }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+const SHARE: Policy = bucket("share").cost(5);
+
+const fn bucket(name: &'static str) -> Policy {
+    let algorithm = Algorithm::TokenBucket { burst: None };
+    Policy::new(name).per_hour(10).algorithm(algorithm).key(&[KeyPart::Global])
+}
+
+#[rate_limit(policy = SHARE)]
+async fn returns_one_by_one(State((limiter, clock)): State<(RateLimiter, ManualClock)>, charge: Charge) {
+    clock.advance(36 * MINUTE);
+    let others = limiter.check_with_cost(&SHARE, Key::global(), 3).await.expect("a decision");
+    assert!(others.is_allowed() && others.is_degraded());
+    for _ in 0..5 {
+        charge.give_back(1).await.expect("it is given back");
+    }
+}
+
+/// This process's half of the quota is refilled at half the rate: three of five units are back when three more are taken.
+/// Only two can be given back, though the five are given back one by one.
+#[tokio::test]
+async fn what_this_process_has_refilled_of_its_share_is_not_given_back_unit_by_unit() {
+    let clock = ManualClock::default();
+    // There is no store.
+    let settings = RateLimiter::builder().redis("redis://127.0.0.1:1").local_share(0.5).clock(&clock);
+    let limiter = settings.build().await.expect("it builds");
+    let router = Router::new().route("/", get(returns_one_by_one)).with_state((limiter.clone(), clock));
+    let app = App::serve(router.layer(limiter.clone())).await;
+    assert_eq!(app.get("/").await.status, StatusCode::OK);
+    assert_eq!(limiter.peek(&SHARE, Key::global()).await.expect("a decision").remaining(), 2);
 }

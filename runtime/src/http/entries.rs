@@ -10,6 +10,7 @@ use super::holdings::{Charged, Holding, Holdings};
 use crate::ask::Ask;
 use crate::decision::Decision;
 use crate::policy::Policy;
+use crate::quota::Quota;
 use crate::store::{ChargeTime, LateCheck, Outcome};
 
 /// A policy, and what it decided.
@@ -307,9 +308,14 @@ impl Entry {
     }
 
     /// Takes `cost` out of the charges, or as much as there is. What is not taken from the store is also taken from
-    /// what the store may have charged after the deadline, and these parts are returned with their amounts.
-    pub(super) fn take(&mut self, cost: u32) -> (SmallVec<[Holding; 1]>, Vec<(LatePart, u32)>) {
-        let holdings = self.holdings.take(cost, self.ask.policy.algorithm, self.ask.quotas());
+    /// what the store may have charged after the deadline, and these parts are returned with their amounts. `shares` are
+    /// the quotas as this process counts them when it stands in for the store.
+    pub(super) fn take(
+        &mut self,
+        cost: u32,
+        shares: &[Quota],
+    ) -> (SmallVec<[Holding; 1]>, Vec<(LatePart, u32)>) {
+        let holdings = self.holdings.take(cost, self.ask.policy.algorithm, self.ask.quotas(), shares);
         // What the request still holds in this process includes what was late.
         let mut kept = self.holdings.sum().in_process;
         let mut wanted = cost - holdings.iter().map(|holding| holding.charged.in_store).sum::<u32>();

@@ -22,6 +22,9 @@ pub(super) struct Charged {
     pub(super) in_process: u32,
 }
 
+/// Returns the amount in one of the places.
+type Place = fn(&mut Charged) -> &mut u32;
+
 impl Charged {
     fn sum(self) -> u32 {
         self.in_store.saturating_add(self.in_process)
@@ -87,15 +90,9 @@ impl Holding {
         quotas.iter().enumerate().map(move |quota| end(quota).unwrap_or_default())
     }
 
-    /// Takes `amount` out of one of its places. Of a bucket's charge that is the part that is refilled last, so the rest
-    /// is refilled the sooner.
-    fn take(
-        &mut self,
-        amount: u32,
-        place: fn(&mut Charged) -> &mut u32,
-        algorithm: Algorithm,
-        quotas: &[Quota],
-    ) -> Self {
+    /// Takes `amount` out of one of its places, which counts `quotas`. Of a bucket's charge that is the part that is
+    /// refilled last, so the rest is refilled the sooner.
+    fn take(&mut self, amount: u32, place: Place, algorithm: Algorithm, quotas: &[Quota]) -> Self {
         let is_bucket = matches!(algorithm, Algorithm::TokenBucket { .. });
         if is_bucket {
             (self.until, self.first) = (self.ends(0, algorithm, quotas).collect(), None);
@@ -187,18 +184,19 @@ impl Holdings {
     }
 
     /// Takes out `cost`, or as much as there is: first from the store, which all share, then from this process, and what
-    /// was charged last first.
+    /// was charged last first. This process counts `shares` of the `quotas`.
     pub(super) fn take(
         &mut self,
         cost: u32,
         algorithm: Algorithm,
         quotas: &[Quota],
+        shares: &[Quota],
     ) -> SmallVec<[Holding; 1]> {
         let mut taken: SmallVec<[Holding; 1]> = SmallVec::new();
-        let places: [fn(&mut Charged) -> &mut u32; 2] =
-            [|charged| &mut charged.in_store, |charged| &mut charged.in_process];
+        let places: [(Place, &[Quota]); 2] =
+            [(|charged| &mut charged.in_store, quotas), (|charged| &mut charged.in_process, shares)];
         let mut wanted = cost;
-        for place in places {
+        for (place, quotas) in places {
             for holding in self.0.iter_mut().rev() {
                 let amount = wanted.min(*place(&mut holding.charged));
                 if amount > 0 {

@@ -219,7 +219,8 @@ impl Ledger {
             for entry in entries.decided_mut().rev() {
                 let cost = cost(entry);
                 // Taken out at once, so that no other call gives it back meanwhile.
-                let (holdings, late) = entry.take(cost);
+                let shares = self.limiter().store.shares(entry.ask.quotas());
+                let (holdings, late) = entry.take(cost, &shares);
                 for holding in holdings {
                     let Charged { in_store, in_process } = holding.charged;
                     returned.to_store.extend(entry.ask_to_return(in_store, &holding, now));

@@ -11,6 +11,7 @@ use crate::algorithm::Algorithm;
 use crate::error::StoreError;
 use crate::key;
 use crate::log_throttle::LogThrottle;
+use crate::quota::Quota;
 use crate::telemetry;
 
 /// What to do when the store fails, or is slower than the [timeout](crate::Builder::timeout).
@@ -184,6 +185,11 @@ impl StoreWithFallback {
             Counter { quota: counter.quota.with_limit(limit), algorithm, ..*counter }
         };
         counters.iter().map(share).collect()
+    }
+
+    /// Returns `quotas` with the limits that refill the buckets of this process when it stands in for the store.
+    pub(crate) fn shares(&self, quotas: &[Quota]) -> SmallVec<[Quota; 2]> {
+        quotas.iter().map(|quota| quota.with_limit(self.share_of(quota.limit()))).collect()
     }
 
     /// Returns this process's share of `limit`, rounded up, so that it is never 0.
