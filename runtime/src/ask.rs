@@ -116,9 +116,9 @@ impl Ask<'_> {
     }
 
     /// Gives back what the store may have charged for this after its deadline; `first` is the index of its first
-    /// counter in the check.
-    pub(crate) fn renounce(&self, late: &LateCheck, first: usize) {
-        late.renounce(first, &counters([self]));
+    /// counter in the check, which `cost` more, and of which as much as `earlier` has been given back before.
+    pub(crate) fn renounce(&self, late: &LateCheck, first: usize, cost: u32, earlier: u32) {
+        late.renounce_part(first, &counters([self]), cost, earlier);
     }
 
     /// Returns how many counters are asked for.

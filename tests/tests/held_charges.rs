@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::request::Parts;
@@ -13,7 +13,7 @@ use axum_rate_limit::{
     Algorithm, Builder, Charge, Key, KeyPart, ManualClock, Policy, RateLimiter, rate_limit,
 };
 use futures_util::future::join_all;
-use tests::{App, RedisServer, built};
+use tests::{App, Fault, FaultProxy, RedisServer, built, recovered};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -223,6 +223,8 @@ async fn what_a_bucket_was_refilled_with_is_not_given_back_unit_by_unit() {
 
 const MINUTE: Duration = Duration::from_secs(60);
 const SHARE: Policy = bucket("share").cost(5);
+const LATE: Policy = bucket("late").cost(8);
+const TOGETHER: Policy = bucket("together").cost(5).give_back_if(succeeded);
 
 const fn bucket(name: &'static str) -> Policy {
     let algorithm = Algorithm::TokenBucket { burst: None };
@@ -251,4 +253,110 @@ async fn what_this_process_has_refilled_of_its_share_is_not_given_back_unit_by_u
     let app = App::serve(router.layer(limiter.clone())).await;
     assert_eq!(app.get("/").await.status, StatusCode::OK);
     assert_eq!(limiter.peek(&SHARE, Key::global()).await.expect("a decision").remaining(), 2);
+}
+
+/// A server whose answers may be late, and two limiters that count in it.
+#[derive(Clone)]
+struct Slow {
+    line: Arc<(RedisServer, FaultProxy)>,
+    /// The one whose checks are late.
+    limiter: RateLimiter,
+    /// The one that tells what is charged.
+    direct: RateLimiter,
+    clock: ManualClock,
+}
+
+impl Slow {
+    async fn new() -> Self {
+        let (server, clock) = (RedisServer::start().await, ManualClock::default());
+        let proxy = FaultProxy::to(server.port());
+        let settings = |url: &str| RateLimiter::builder().redis(url).clock(&clock);
+        let limiter = built(|| settings(&proxy.url()).timeout(Duration::from_millis(300))).await;
+        let direct = built(|| settings(&server.url()).timeout(Duration::from_secs(30))).await;
+        Self { line: Arc::new((server, proxy)), limiter, direct, clock }
+    }
+
+    fn set(&self, fault: Fault) {
+        self.line.1.set(fault);
+    }
+
+    /// Takes so much of `policy` for others.
+    async fn takes(&self, policy: &Policy, cost: u32) {
+        let others = self.direct.check_with_cost(policy, Key::global(), cost).await.expect("a decision");
+        assert!(others.is_allowed() && !others.is_degraded());
+    }
+
+    /// Waits until whatever has been given back before is given back.
+    async fn gives_back(&self) {
+        let _ = recovered(&self.limiter, &Policy::new("probe").per_hour(1_000), "x").await;
+    }
+
+    /// Waits until so much is left of `policy`.
+    async fn leaves(&self, policy: &Policy, remaining: u32) {
+        let start = Instant::now();
+        loop {
+            let left = self.direct.peek(policy, Key::global()).await.expect("a decision").remaining();
+            if left == remaining {
+                return;
+            }
+            assert!(start.elapsed() < Duration::from_secs(10), "{left} are left");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[rate_limit(policy = LATE)]
+async fn returns_by_halves(State(slow): State<Slow>, charge: Charge) {
+    slow.set(Fault::None);
+    slow.leaves(&LATE, 2).await;
+    charge.give_back(4).await.expect("it is given back");
+    slow.leaves(&LATE, 6).await;
+    slow.clock.advance(24 * MINUTE);
+    slow.takes(&LATE, 10).await;
+    charge.give_back(4).await.expect("it is given back");
+}
+
+/// Half of what was charged too late is given back at once, and the bucket has refilled the other half when that is given
+/// back, too.
+#[tokio::test]
+async fn what_a_bucket_has_refilled_of_a_late_charge_is_not_given_back() {
+    let slow = Slow::new().await;
+    let router = Router::new().route("/", get(returns_by_halves)).with_state(slow.clone());
+    let app = App::serve(router.layer(slow.limiter.clone())).await;
+    slow.set(Fault::Delay(Duration::from_millis(900)));
+    assert_eq!(app.get("/").await.status, StatusCode::OK);
+    slow.gives_back().await;
+    slow.leaves(&LATE, 0).await;
+}
+
+#[rate_limit(policy = TOGETHER)]
+async fn held_together(State((gate, _)): State<(Gate, Slow)>, parts: Parts) -> StatusCode {
+    held(State(gate), parts).await
+}
+
+/// Of two that were charged too late in one call, the bucket has refilled the first and a part of the second when they are
+/// given back.
+#[tokio::test]
+async fn what_a_bucket_has_refilled_of_late_charges_that_shared_a_call_is_not_given_back() {
+    let (slow, gate) = (Slow::new().await, Gate::default());
+    let router = Router::new().route("/", get(held_together)).with_state((gate.clone(), slow.clone()));
+    let app = App::serve(router.layer(slow.limiter.clone())).await;
+    slow.set(Fault::Delay(Duration::from_millis(900)));
+    let returning = async {
+        while gate.entered.load(Ordering::SeqCst) < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        slow.set(Fault::None);
+        slow.leaves(&TOGETHER, 0).await;
+        // What has been heard by then has been answered by the clock as it is now.
+        slow.gives_back().await;
+        slow.clock.advance(36 * MINUTE);
+        slow.leaves(&TOGETHER, 6).await;
+        slow.takes(&TOGETHER, 6).await;
+        gate.exit.notify_waiters();
+    };
+    let (one, other, ()) = tokio::join!(app.get("/?slow"), app.get("/?slow"), returning);
+    assert_eq!([one.status, other.status], [StatusCode::OK; 2]);
+    slow.gives_back().await;
+    slow.leaves(&TOGETHER, 4).await;
 }

@@ -38,6 +38,9 @@ pub(super) struct LatePart {
     pub(super) check: Arc<LateCheck>,
     /// The index of the entry's first counter in the check.
     pub(super) first: usize,
+    /// What the entry cost there, and how much of that has been given back.
+    pub(super) cost: u32,
+    pub(super) returned: u32,
     /// How much the request holds of what the store may have charged after the deadline.
     charged: u32,
 }
@@ -45,7 +48,7 @@ pub(super) struct LatePart {
 impl LatePart {
     /// Returns the part of `ask`, whose first counter is number `first` of the check.
     pub(super) fn of(ask: &Ask<'_>, check: &Arc<LateCheck>, first: usize) -> Self {
-        Self { check: Arc::clone(check), first, charged: ask.cost }
+        Self { check: Arc::clone(check), first, cost: ask.cost, returned: 0, charged: ask.cost }
     }
 }
 
@@ -323,9 +326,10 @@ impl Entry {
         for late in &mut self.late {
             let part = wanted.min(late.charged.saturating_sub(kept));
             kept = kept.saturating_sub(late.charged);
-            late.charged -= part;
             wanted -= part;
             taken.push((late.clone(), part));
+            late.charged -= part;
+            late.returned += part;
         }
         (holdings, taken)
     }

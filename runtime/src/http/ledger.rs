@@ -238,7 +238,7 @@ impl Ledger {
         let Returned { taken, to_store, to_process, late } = returned;
         let limiter = self.limiter();
         for (late, ask) in &late {
-            ask.renounce(&late.check, late.first);
+            ask.renounce(&late.check, late.first, late.cost, late.returned);
         }
         if !to_process.is_empty() {
             self.note(None, &to_process, limiter.give_back_in_process(&to_process));

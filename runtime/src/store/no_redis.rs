@@ -19,4 +19,8 @@ impl LateCheck {
     pub(crate) fn renounce(&self, _: usize, _: &[Counter<'_>]) {
         match *self {}
     }
+
+    pub(crate) fn renounce_part(&self, _: usize, _: &[Counter<'_>], _: u32, _: u32) {
+        match *self {}
+    }
 }

@@ -12,6 +12,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -21,6 +22,7 @@ use super::call::Call;
 use super::failure::Failure;
 use super::lane::Lane;
 use super::owned_counter::OwnedCounter;
+use crate::algorithm::{Algorithm, Rule};
 use crate::store::{ChargeTime, Counter};
 
 /// What is left of a check that was late.
@@ -61,16 +63,33 @@ struct RenouncedCounter {
     /// Which counter of its check it is.
     index: usize,
     counter: OwnedCounter,
+    /// What the whole check costs, and how much of that has been renounced before.
+    cost: u32,
+    earlier: u32,
 }
 
 impl LateCheck {
     /// Gives `counters` back, if Redis has charged them or should turn out to have charged them. They are those of the
     /// check from the one with the index `first` on.
     pub(crate) fn renounce(&self, first: usize, counters: &[Counter<'_>]) {
+        self.renounce_counters(first, counters, |counter| (counter.cost, 0));
+    }
+
+    /// Does the same with a part of what the check `cost`, of which as much as `earlier` has been renounced before.
+    pub(crate) fn renounce_part(&self, first: usize, counters: &[Counter<'_>], cost: u32, earlier: u32) {
+        self.renounce_counters(first, counters, |_| (cost, earlier));
+    }
+
+    fn renounce_counters(
+        &self,
+        first: usize,
+        counters: &[Counter<'_>],
+        of_whole: impl Fn(&Counter<'_>) -> (u32, u32),
+    ) {
         let is_charged = |(_, counter): &(usize, &Counter<'_>)| counter.cost > 0;
-        let renounced = |(index, counter): (usize, &Counter<'_>)| RenouncedCounter {
-            index: first + index,
-            counter: counter.into(),
+        let renounced = |(index, counter): (usize, &Counter<'_>)| {
+            let (cost, earlier) = of_whole(counter);
+            RenouncedCounter { index: first + index, counter: counter.into(), cost, earlier }
         };
         let counters: Vec<_> = counters.iter().enumerate().filter(is_charged).map(renounced).collect();
         if counters.is_empty() {
@@ -128,9 +147,11 @@ fn charged(renounced: Vec<Renounced>, answers: &Answers, time: ChargeTime, now: 
         let Place { group, before } = renounced.place;
         let mut times = renounced.times_charged(answers).into_iter();
         renounced.counters.retain_mut(|renounced| {
-            let is_charged = times.next().is_some_and(|times| before < times);
+            let times = times.next().unwrap_or_default();
+            let is_charged = before < times;
             let reset = answers.reset(group, renounced.index);
-            let lasts = time.lasts(renounced.counter.keyless.algorithm, reset, now);
+            let refilled = renounced.refilled_after(times.saturating_sub(before + 1));
+            let lasts = time.lasts(renounced.counter.keyless.algorithm, reset.saturating_sub(refilled), now);
             renounced.counter.keyless.charge_lasts = lasts;
             is_charged && !lasts.is_zero()
         });
@@ -140,6 +161,32 @@ fn charged(renounced: Vec<Renounced>, answers: &Answers, time: ChargeTime, now: 
         }
     }
     charged
+}
+
+impl RenouncedCounter {
+    /// Returns by how much sooner than all that was charged a bucket is refilled with this, if so many checks of the same
+    /// were charged after its own. A part that is renounced is the one that is refilled last.
+    fn refilled_after(&self, checks: u32) -> Duration {
+        let counter = &self.counter.keyless;
+        let Algorithm::TokenBucket { .. } = counter.algorithm else { return Duration::ZERO };
+        self.refill_time(u64::from(checks) * u64::from(self.cost) + u64::from(self.earlier))
+    }
+
+    /// Returns how long it still counts together with `other`. Of a bucket that is the sum, so that the part of one that
+    /// has been refilled is not given back with the other.
+    fn lasts_with(&self, other: &Self) -> Duration {
+        let lasts = |one: &Self| one.counter.keyless.charge_lasts;
+        let Algorithm::TokenBucket { .. } = self.counter.keyless.algorithm else { return lasts(self) };
+        let still_counts = |one: &Self| lasts(one).min(one.refill_time(one.counter.keyless.cost.into()));
+        still_counts(self).saturating_add(still_counts(other))
+    }
+
+    /// Returns how long a bucket takes to be refilled with so many.
+    fn refill_time(&self, units: u64) -> Duration {
+        let counter = &self.counter.keyless;
+        let interval = Rule::new(counter.quota, counter.algorithm).interval();
+        Duration::from_micros(interval.saturating_mul(units))
+    }
 }
 
 impl Renounced {
@@ -175,8 +222,10 @@ impl Renounced {
         let is_same = self.counters.len() == other.counters.len()
             && pairs().all(|(own, other)| own.index == other.index && own.counter.key == other.counter.key);
         let Some(costs) = costs.filter(|_| is_same) else { return false };
-        for (own, cost) in self.counters.iter_mut().zip(costs) {
-            own.counter.keyless.cost = cost;
+        for ((own, other), cost) in self.counters.iter_mut().zip(&other.counters).zip(costs) {
+            let lasts = own.lasts_with(other);
+            let own = &mut own.counter.keyless;
+            (own.cost, own.charge_lasts) = (cost, lasts);
         }
         true
     }
