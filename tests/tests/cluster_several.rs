@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::extract::State;
+use axum::http::response;
 use axum::routing::get;
 use axum_rate_limit::{
     Algorithm, Charge, Error, Key, KeyPart, ManualClock, OnStoreError, Policy, RateLimiter, rate_limit,
@@ -325,4 +327,48 @@ async fn what_is_charged_later_is_charged_though_the_node_of_another_policy_is_s
     let key = Key::from(IpAddr::from(Ipv4Addr::LOCALHOST)).resource(&Method::GET, &path);
     let left = cluster.limiter().await.peek(&there, key).await.expect("a decision").remaining();
     assert_eq!(left, 6);
+}
+
+#[rate_limit(name = "held-here", per_hour = 10, by_resource, give_back_if = succeeded)]
+#[rate_limit(name = "held-there", per_hour = 10, by_resource, give_back_if = succeeded)]
+async fn adds(charge: Charge, State(goes_on): State<Arc<Notify>>) {
+    goes_on.notified().await;
+    charge.add(3).await.expect("it is counted here");
+}
+
+fn succeeded(answer: &response::Parts) -> bool {
+    answer.status.is_success()
+}
+
+/// What one node has no answer to is counted by this process, and what the other has added is given back there.
+#[tokio::test]
+async fn what_is_added_is_given_back_though_the_node_of_another_policy_was_silent() {
+    let cluster = RedisCluster::start().await;
+    let limiter = built(|| cluster.settings().timeout(Duration::from_secs(1))).await;
+    let goes_on = Arc::new(Notify::new());
+    let router = Router::new().route("/{path}", get(adds)).with_state(Arc::clone(&goes_on));
+    let app = App::serve(router.layer(limiter)).await;
+    let (path, silent) = path_across(&cluster, "held-there", "held-here").await;
+    let direct = cluster.limiter().await;
+    let left = async |name| {
+        let policy = Policy::new(name).per_hour(10).by_resource();
+        let key = Key::from(IpAddr::from(Ipv4Addr::LOCALHOST)).resource(&Method::GET, &path);
+        direct.peek(&policy, key).await.expect("a decision").remaining()
+    };
+    let silencing = async {
+        while left("held-here").await + left("held-there").await > 18 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        cluster.nodes()[silent].signal("STOP");
+        goes_on.notify_one();
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        cluster.nodes()[silent].signal("CONT");
+    };
+    let (answer, ()) = tokio::join!(app.get(&path), silencing);
+    assert_eq!(answer.status.as_u16(), 200, "{}", answer.body);
+    let start = Instant::now();
+    while left("held-here").await + left("held-there").await < 20 {
+        assert!(start.elapsed() < Duration::from_secs(10), "{}", left("held-there").await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -118,17 +118,23 @@ impl Ledger {
             let of_policy = entries.passed().filter(|entry| entry.is_of(policy));
             of_policy.filter_map(|entry| entry.ask_for(cost)).collect()
         });
+        // On a cluster each key is charged by itself, and what comes of it may differ.
+        let of_one_call = if self.limiter().store.is_sharded() { 1 } else { MOST_AT_ONCE };
         let mut result = Ok(());
         for asks in asks.chunks(MOST_AT_ONCE) {
-            let asked = self.limiter().clock.now_micros();
-            let Concluded { outcome, late } = self.limiter().decide(Operation::Add, asks).await;
-            match outcome {
-                Ok(outcome) => self.note(Some(asked), asks, outcome),
-                Err(error) => result = result.and(Err(error)),
-            }
-            if let Some(late) = late {
-                self.with_entries(|entries| entries.note_late_addition(asks, &Arc::new(late)));
-            }
+            let calls = asks.chunks(of_one_call).map(|asks| self.add_in_one_call(asks));
+            result = join_all(calls).await.into_iter().fold(result, Result::and);
+        }
+        result
+    }
+
+    /// Charges `asks` in one call of the store, and records what came of it.
+    async fn add_in_one_call(&self, asks: &[Ask<'_>]) -> Result<(), StoreError> {
+        let asked = self.limiter().clock.now_micros();
+        let Concluded { outcome, late } = self.limiter().decide(Operation::Add, asks).await;
+        let result = outcome.map(|outcome| self.note(Some(asked), asks, outcome));
+        if let Some(late) = late {
+            self.with_entries(|entries| entries.note_late_addition(asks, &Arc::new(late)));
         }
         result
     }

@@ -61,6 +61,15 @@ impl Backend {
         }
     }
 
+    /// Whether it is a cluster.
+    pub(super) fn is_sharded(&self) -> bool {
+        match self {
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether a part of it that comes back without a probe is known to be away.
     pub(super) fn is_away(&self) -> bool {
         match self {

@@ -75,6 +75,11 @@ impl StoreWithFallback {
         self.store.as_ref().is_some_and(|remote| remote.breaker().is_away())
     }
 
+    /// Whether the store is a cluster, which charges each key by itself.
+    pub(crate) fn is_sharded(&self) -> bool {
+        self.store.as_ref().is_some_and(|remote| remote.breaker().backend().is_sharded())
+    }
+
     /// Connects.
     pub(crate) async fn start(&self) -> Result<(), StoreError> {
         match &self.store {

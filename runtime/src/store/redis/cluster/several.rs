@@ -39,7 +39,8 @@ use crate::store::redis::owned_counter::OwnedCounter;
 use crate::store::{ChargeTime, Counter, Operation, Outcome};
 
 /// Applies `operation` to `counters`, with one call per policy. All operations but a take call all policies at
-/// once, and a failure for one policy does not keep the others from being done.
+/// once, and a failure for one policy does not keep the others from being done. Nothing is added here, since what is
+/// added is asked for one policy at a time.
 pub(super) async fn decide(
     cluster: &Arc<Cluster>,
     operation: Operation,
@@ -48,20 +49,13 @@ pub(super) async fn decide(
     if operation == Operation::Take {
         return take(cluster, counters).await;
     }
-    let decide = async |policy| {
-        let (answer, late) = cluster.decide(operation, policy).await;
-        // Then all is added without Redis, and what Redis adds too late is given back, as with a take.
-        if let Some(late) = late.filter(|_| operation == Operation::Add) {
-            late.renounce(0, policy);
-        }
-        answer
-    };
+    let decide = async |policy| cluster.decide(operation, policy).await.0;
     let answers = join_all(by_policy(counters).into_iter().map(decide)).await;
     let mut readings: SmallVec<[Reading; 4]> = SmallVec::new();
     for answer in answers {
         readings.extend(answer?.readings().iter().copied());
     }
-    Ok(Outcome::new(matches!(operation, Operation::Add | Operation::GiveBack), readings))
+    Ok(Outcome::new(operation == Operation::GiveBack, readings))
 }
 
 fn by_policy<'a, 'k>(counters: &'a [Counter<'k>]) -> Vec<&'a [Counter<'k>]> {
