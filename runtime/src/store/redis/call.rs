@@ -9,8 +9,9 @@ use super::answers::Answers;
 use super::batch::Place;
 use super::failure::Failure;
 use super::lane::Lane;
-use super::late::{LateCharges, LateCheck, Renounced};
+use super::late::{LateCharges, LateCheck};
 use super::own_deadline::OwnDeadline;
+use super::renounced::Renounced;
 use crate::error::StoreError;
 use crate::store::{ChargeTime, Counter, Operation, Outcome};
 

@@ -21,9 +21,10 @@ use super::common::Common;
 use super::connection::Wire;
 use super::courier::Courier;
 use super::failure::Failure;
-use super::late::{LateCheck, Renounced};
+use super::late::LateCheck;
 use super::own_deadline::OwnDeadline;
 use super::queue::{Queue, UnsentCall};
+use super::renounced::Renounced;
 use super::silence::Silence;
 #[cfg(feature = "redis-cluster")]
 use crate::store::recovery::Recovery;
@@ -190,8 +191,9 @@ impl Lane {
 
     /// Gives the connection up for good, and fails the calls that wait for it.
     pub(super) fn detach(&self) {
-        self.lose(None, &Failure::NoConnection);
+        // First, so that a courier that ends for this does not listen on.
         self.lock().has_ended = true;
+        self.lose(None, &Failure::NoConnection);
         #[cfg(feature = "redis-cluster")]
         self.attached.notify_waiters();
     }

@@ -46,6 +46,7 @@ mod part;
 mod plan;
 mod question;
 mod queue;
+mod renounced;
 mod rules;
 mod script;
 mod session;

@@ -15,10 +15,11 @@ use super::connection::{Requests, Wire};
 use super::failure::Failure;
 use super::flight::{Flight, Stage};
 use super::lane::Lane;
-use super::late::Renounced;
+
 use super::pace::Pace;
 use super::question::Question;
 use super::queue::UnsentCall;
+use super::renounced::Renounced;
 use super::silence::Silence;
 use super::windows::Windows;
 use crate::store::{ChargeTime, Counter, Operation};
