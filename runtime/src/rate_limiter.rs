@@ -104,8 +104,8 @@ impl RateLimiter {
     /// [`with_quotas`](Policy::with_quotas).
     ///
     /// Policies of one name share their counters. One that is declared neither by an attribute nor by
-    /// [`Builder::declare`](Builder::declare) is compared with the declared one of its name here, and the log tells, once,
-    /// if they differ. Two that are not declared are not compared.
+    /// [`Builder::declare`](Builder::declare) is compared with the declared one of its name here, and the log tells,
+    /// once, if they differ. Two that are not declared are not compared.
     ///
     /// # Errors
     ///
@@ -261,8 +261,8 @@ impl RateLimiter {
         self.decide(Operation::Add, Ask { cost, ..self.0.limiter.ask(policy, key) }).await
     }
 
-    /// Gives `cost` back to `key`, or as much as it has used of `policy`, whenever that was charged: if a window has ended
-    /// since, the next one gets it. (What a request gives back, by [`Charge`](crate::Charge) or
+    /// Gives `cost` back to `key`, or as much as it has used of `policy`, whenever that was charged: if a window has
+    /// ended since, the next one gets it. (What a request gives back, by [`Charge`](crate::Charge) or
     /// [`give_back_if`](Policy::give_back_if), is known to be of a certain charge.)
     ///
     /// The decision always allows, and says what is left now.

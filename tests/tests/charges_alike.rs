@@ -1,4 +1,5 @@
-//! Compares both stores on random histories of requests that are charged more later, or give back what they were charged.
+//! Compares both stores on random histories of requests that are charged more later, or give back what they were
+//! charged.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,7 +13,8 @@ use http::Request;
 use tests::RedisServer;
 use tower::ServiceExt as _;
 
-/// Two quotas, so that one may be over when the other is not. Keys expire by Redis's own clock, so the windows are long.
+/// Two quotas, so that one may be over when the other is not. Keys expire by Redis's own clock, so the windows are
+/// long.
 const WINDOWS: [(u32, Duration); 2] = [(9, Duration::from_secs(10_010)), (12, Duration::from_secs(30_000))];
 const STEPS: u32 = 1_500;
 

@@ -207,8 +207,8 @@ async fn what_still_counts_is_given_back_and_no_more() {
     }
 }
 
-/// The bucket has refilled 7 of 8 when 8 more are taken, which leaves one. Only one more can be given back, though the 8 are
-/// given back one by one.
+/// The bucket has refilled 7 of 8 when 8 more are taken, which leaves one. Only one more can be given back, though the
+/// 8 are given back one by one.
 #[tokio::test]
 async fn what_a_bucket_was_refilled_with_is_not_given_back_unit_by_unit() {
     for service in Hours::both().await {
@@ -241,8 +241,8 @@ async fn returns_one_by_one(State((limiter, clock)): State<(RateLimiter, ManualC
     }
 }
 
-/// This process's half of the quota is refilled at half the rate: three of five units are back when three more are taken.
-/// Only two can be given back, though the five are given back one by one.
+/// This process's half of the quota is refilled at half the rate: three of five units are back when three more are
+/// taken. Only two can be given back, though the five are given back one by one.
 #[tokio::test]
 async fn what_this_process_has_refilled_of_its_share_is_not_given_back_unit_by_unit() {
     let clock = ManualClock::default();
@@ -316,8 +316,8 @@ async fn returns_by_halves(State(slow): State<Slow>, charge: Charge) {
     charge.give_back(4).await.expect("it is given back");
 }
 
-/// Half of what was charged too late is given back at once, and the bucket has refilled the other half when that is given
-/// back, too.
+/// Half of what was charged too late is given back at once, and the bucket has refilled the other half when that is
+/// given back, too.
 #[tokio::test]
 async fn what_a_bucket_has_refilled_of_a_late_charge_is_not_given_back() {
     let slow = Slow::new().await;
@@ -334,8 +334,8 @@ async fn held_together(State((gate, _)): State<(Gate, Slow)>, parts: Parts) -> S
     held(State(gate), parts).await
 }
 
-/// Of two that were charged too late in one call, the bucket has refilled the first and a part of the second when they are
-/// given back.
+/// Of two that were charged too late in one call, the bucket has refilled the first and a part of the second when they
+/// are given back.
 #[tokio::test]
 async fn what_a_bucket_has_refilled_of_late_charges_that_shared_a_call_is_not_given_back() {
     let (slow, gate) = (Slow::new().await, Gate::default());

@@ -244,8 +244,8 @@ async fn what_is_known_to_be_charged_late_while_there_is_no_connection_is_given_
     setup.expect_used(policy, "x", 0).await;
 }
 
-/// Without an answer in time to the last call, checks that could not be sent in time are not sent any more. What is given
-/// back with them is.
+/// Without an answer in time to the last call, checks that could not be sent in time are not sent any more. What is
+/// given back with them is.
 #[tokio::test]
 async fn what_could_not_be_given_back_in_time_is_given_back_late() {
     let setup = Setup::new(OnStoreError::Deny).await;

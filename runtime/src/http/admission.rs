@@ -83,8 +83,8 @@ impl<'a> Undecided<'a> {
     #[inline(never)] // it is long, and counting in memory does not need it
     fn ask(self, asks: SmallVec<[Ask<'static>; 1]>) -> BoxFuture<'a, Result<(), Response>> {
         Box::pin(async move {
-            // Moves all of `self` into the future. Dropped at the end of `ask`, where the ledger is locked, it would wait
-            // for that lock for ever.
+            // Moves all of `self` into the future. Dropped at the end of `ask`, where the ledger is locked, it would
+            // wait for that lock for ever.
             let undecided = &self;
             let concluded = undecided.ledger.limiter().ask_store(&asks).await;
             undecided.settle(|_| concluded)

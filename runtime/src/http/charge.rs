@@ -28,14 +28,15 @@ use crate::error::Error;
 /// Where the status or a header of the response tells whether to give back, use
 /// [`give_back_if`](crate::Policy::give_back_if) instead.
 ///
-/// What a handler has checked with [`RequestLimiter`](crate::RequestLimiter) until the response is changed as well, under
-/// each key that was not denied.
+/// What a handler has checked with [`RequestLimiter`](crate::RequestLimiter) until the response is changed as well,
+/// under each key that was not denied.
 ///
-/// Each change is one atomic call of the store (up to 32 keys; more take several calls), and the response fields tell
-/// what is left after it. What is added can't be denied any more: it may exceed the quota, and the requests that
-/// follow wait for it. What is given back is at most what this request was charged, and only what of that still counts:
-/// once the window has ended, or the bucket has been refilled, there is nothing to give back. Of several charges, the
-/// latest is given back first. If the store has gone away since, nobody gets anything.
+/// Each change is one atomic call of the store (up to 32 keys; more take several calls, as do several keys on a
+/// cluster), and the response fields tell what is left after it. What is added can't be denied any more: it may exceed
+/// the quota, and the requests that follow wait for it. What is given back is at most what this request was charged,
+/// and only what of that still counts: once the window has ended, or the bucket has been refilled, there is nothing to
+/// give back. Of several charges, the latest is given back first. If the store has gone away since, nobody gets
+/// anything.
 #[derive(Clone, Debug)]
 #[must_use = "nothing is charged until `add` or `give_back` is called"]
 pub struct Charge {

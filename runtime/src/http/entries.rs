@@ -15,8 +15,8 @@ use crate::store::{ChargeTime, LateCheck, Outcome};
 
 /// A policy, and what it decided.
 ///
-/// An entry is *asked* until it has an outcome. Then it has *passed*, is *denied*, or was *spared*: the policy had room,
-/// but was not charged since another one denied. If the request is sent again, what was spared is asked again.
+/// An entry is *asked* until it has an outcome. Then it has *passed*, is *denied*, or was *spared*: the policy had
+/// room, but was not charged since another one denied. If the request is sent again, what was spared is asked again.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) ask: Ask<'static>,
@@ -311,8 +311,8 @@ impl Entry {
     }
 
     /// Takes `cost` out of the charges, or as much as there is. What is not taken from the store is also taken from
-    /// what the store may have charged after the deadline, and these parts are returned with their amounts. `shares` are
-    /// the quotas as this process counts them when it stands in for the store.
+    /// what the store may have charged after the deadline, and these parts are returned with their amounts. `shares`
+    /// are the quotas as this process counts them when it stands in for the store.
     pub(super) fn take(
         &mut self,
         cost: u32,

@@ -72,8 +72,8 @@ impl Holding {
             let (others, first) = (self.charged.sum().saturating_sub(first.cost), *first.until.get(index)?);
             Some(match algorithm {
                 Algorithm::FixedWindow | Algorithm::SlidingWindow => first,
-                // As long as the first is there, all are. Others may have taken units in between, of which some are given
-                // back then in place of these.
+                // As long as the first is there, all are. Others may have taken units in between, of which some are
+                // given back then in place of these.
                 Algorithm::SlidingLog => {
                     if first > now {
                         last
@@ -183,8 +183,8 @@ impl Holdings {
         })
     }
 
-    /// Takes out `cost`, or as much as there is: first from the store, which all share, then from this process, and what
-    /// was charged last first. This process counts `shares` of the `quotas`.
+    /// Takes out `cost`, or as much as there is: first from the store, which all share, then from this process, and
+    /// what was charged last first. This process counts `shares` of the `quotas`.
     pub(super) fn take(
         &mut self,
         cost: u32,

@@ -141,8 +141,8 @@ struct HeldResponse<A> {
     giving_back: GivingBack,
 }
 
-/// Gives back what a response does not count. If this is dropped before, since the client has hung up, a task of its own
-/// goes on: a node of a cluster may have to be waited for, or a redirection to be followed.
+/// Gives back what a response does not count. If this is dropped before, since the client has hung up, a task of its
+/// own goes on: a node of a cluster may have to be waited for, or a redirection to be followed.
 struct GivingBack(Option<BoxFuture<'static, ()>>);
 
 impl GivingBack {

@@ -1,11 +1,11 @@
 //! The Axum side of the limiter: checks requests on the way in, and tells clients of their quotas on the way out.
 //!
 //! [`layer`] puts a [`ledger`] into each request. A [`permit`] before a handler or a [`guard`](mod@guard) around a
-//! router asks for [`admission`], which checks the policies under keys made from the request's [`identity`]. The
-//! ledger keeps what was decided in its [`entries`] and [`checks`], which a handler reads as [`decisions`], corrects
-//! through a [`charge`] and adds to with a [`request_limiter`], and the layer turns it into response [`fields`]. A
-//! request that is [`denied`], perhaps with a [`problem`], is answered at once, and so are [`faults`] of the program; the
-//! [`denial`] of what a handler has checked is an error that the handler returns.
+//! router asks for [`admission`], which checks the policies under keys made from the request's [`identity`]. The ledger
+//! keeps what was decided in its [`entries`] and [`checks`], which a handler reads as [`decisions`], corrects through a
+//! [`charge`] and adds to with a [`request_limiter`], and the layer turns it into response [`fields`]. A request that
+//! is [`denied`], perhaps with a [`problem`], is answered at once, and so are [`faults`] of the program; the [`denial`]
+//! of what a handler has checked is an error that the handler returns.
 
 mod admission;
 mod charge;

@@ -142,8 +142,8 @@ impl Breaker {
         self.see_to_probes();
     }
 
-    /// Spawns the task that probes the store, unless there is one that runs. Outside of a runtime there can't be one, so
-    /// the next check in a runtime sees to it.
+    /// Spawns the task that probes the store, unless there is one that runs. Outside of a runtime there can't be one,
+    /// so the next check in a runtime sees to it.
     #[cold]
     fn see_to_probes(self: &Arc<Self>) {
         if let Ok(runtime) = Handle::try_current()

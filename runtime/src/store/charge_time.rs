@@ -20,8 +20,8 @@ impl ChargeTime {
 
     /// Returns until when a charge counts, if the store has answered that all is whole again after `reset`.
     ///
-    /// Windows are told apart with a tolerance, so it is the earliest time there: then what is given back never finds the
-    /// next window. Units of a log and of a bucket are told apart by the time alone, so it is the latest.
+    /// Windows are told apart with a tolerance, so it is the earliest time there: then what is given back never finds
+    /// the next window. Units of a log and of a bucket are told apart by the time alone, so it is the latest.
     pub(crate) fn until(self, algorithm: Algorithm, reset: Duration) -> u64 {
         let since = match algorithm {
             Algorithm::FixedWindow | Algorithm::SlidingWindow => self.asked,

@@ -142,8 +142,8 @@ pub struct Counter<'a> {
     /// Whether that policy is in shadow: charged, but never denying.
     pub shadow: bool,
     /// For a [`GiveBack`](Operation::GiveBack): how long what is given back still counts, at most. What counts longer
-    /// was charged later, to another window say, and must not be given back in its place. `Duration::MAX` if that is not
-    /// known.
+    /// was charged later, to another window say, and must not be given back in its place. `Duration::MAX` if that is
+    /// not known.
     pub charge_lasts: Duration,
     /// Whether other requests may ask for it with another limit.
     pub(crate) varies: bool,

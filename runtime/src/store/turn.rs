@@ -20,8 +20,8 @@ struct State {
 }
 
 impl Turn {
-    /// Begins a turn, and returns its number, if there `is` something to do and it is not another's turn who has been seen
-    /// of late. What ends with a [turn](Self::end_with) has ended by then.
+    /// Begins a turn, and returns its number, if there `is` something to do and it is not another's turn who has been
+    /// seen of late. What ends with a [turn](Self::end_with) has ended by then.
     pub(crate) fn take_if(&self, is: impl FnOnce() -> bool) -> Option<u64> {
         let mut state = self.0.lock();
         if state.seen.is_some_and(|seen| seen.elapsed() < GONE) || !is() {

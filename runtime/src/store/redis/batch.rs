@@ -25,8 +25,8 @@ pub(crate) struct Check<'a, 'k> {
     pub(super) counters: &'a [Counter<'k>],
     /// The hash of each counter's key.
     pub(super) hashes: SmallVec<[u64; 2]>,
-    /// When it was asked, in microseconds of the clock, if that matters: what is given back counts no longer than it would
-    /// have then.
+    /// When it was asked, in microseconds of the clock, if that matters: what is given back counts no longer than it
+    /// would have then.
     pub(super) asked: Option<u64>,
 }
 

@@ -124,8 +124,8 @@ impl Call {
         self.late_charges.renounce(renounced, self.in_time(), now)
     }
 
-    /// Records when the call was made that has been answered, and what was answered `late`, if it was. Returns what is to be
-    /// given back.
+    /// Records when the call was made that has been answered, and what was answered `late`, if it was. Returns what is
+    /// to be given back.
     pub(super) fn take_renounced(&self, late: Option<Answers>, made: ChargeTime) -> Vec<Renounced> {
         self.late_charges.answer(self.in_time(), late, made)
     }

@@ -60,8 +60,8 @@ impl Common {
         Failure::Timeout(self.timeout)
     }
 
-    /// Has `act` called when a connection has stopped serving, whether a check waits at that time or not. Only the first
-    /// call of this has an effect.
+    /// Has `act` called when a connection has stopped serving, whether a check waits at that time or not. Only the
+    /// first call of this has an effect.
     pub(super) fn on_lost(&self, act: impl Fn(StoreError) + Send + Sync + 'static) {
         let _ = self.on_lost.set(Box::new(act));
     }

@@ -50,8 +50,8 @@ struct Denial {
     told: u64,
     /// When it ends, in microseconds of the clock.
     until: u64,
-    /// What was asked together with it in the call; and after that, the policies that were denied because of it, if they
-    /// were not asked in that call.
+    /// What was asked together with it in the call; and after that, the policies that were denied because of it, if
+    /// they were not asked in that call.
     askings: SmallVec<[Asking; 1]>,
 }
 
@@ -65,8 +65,8 @@ struct Asking {
 }
 
 impl Denials {
-    /// Creates a memory of denials, which stays empty unless it `remembers`. `hasher` is that of the keys of checks, and
-    /// `clock` what their calls go by.
+    /// Creates a memory of denials, which stays empty unless it `remembers`. `hasher` is that of the keys of checks,
+    /// and `clock` what their calls go by.
     pub(super) fn new(remembers: bool, hasher: RandomState, clock: Clock) -> Self {
         let sets = if remembers { SETS } else { 0 };
         let sets = (0..sets).map(|_| Mutex::default()).collect();

@@ -137,9 +137,9 @@ impl Lane {
         self.lock().generation()
     }
 
-    /// Serves through a new connection instead of the one of `generation`, if any, which is given up, and returns the new
-    /// one's generation. If that has changed meanwhile, somebody else has been faster: this does nothing, and returns
-    /// `None`.
+    /// Serves through a new connection instead of the one of `generation`, if any, which is given up, and returns the
+    /// new one's generation. If that has changed meanwhile, somebody else has been faster: this does nothing, and
+    /// returns `None`.
     pub(super) fn attach(self: &Arc<Self>, generation: Option<u64>, wire: Wire) -> Option<u64> {
         let mut inner = self.lock();
         if inner.generation() != generation {
@@ -279,8 +279,8 @@ impl Lane {
         }
     }
 
-    /// Takes `call` out of those that wait to be sent, if it is still there. Whoever drops it fails its waiters, which is
-    /// not done under the lock.
+    /// Takes `call` out of those that wait to be sent, if it is still there. Whoever drops it fails its waiters, which
+    /// is not done under the lock.
     pub(super) fn withdraw(&self, call: &Arc<Call>) -> Option<UnsentCall> {
         self.lock().queue.withdraw(call)
     }

@@ -3,9 +3,9 @@
 //!
 //! A check whose deadline passes is decided without Redis. Redis may charge it all the same, and its answer, should it
 //! still arrive, says so. Whoever has no use for such a charge renounces it. What is renounced is given back as soon as
-//! the answer tells that it was charged, as far as it still counts by then. A connection that is given up because the server
-//! is silent goes on listening for that. A check that a cluster has redirected has less time than the call that it shares,
-//! so it may be late although the call is not.
+//! the answer tells that it was charged, as far as it still counts by then. A connection that is given up because the
+//! server is silent goes on listening for that. A check that a cluster has redirected has less time than the call that
+//! it shares, so it may be late although the call is not.
 //!
 //! On a busy machine, a task may be told that its check was late only when the answer is there already. What it then
 //! renounces goes through the connection that serves by then, or else the next.
@@ -76,7 +76,8 @@ impl LateCheck {
 }
 
 impl LateCharges {
-    /// Records what is renounced `now`. Returns it if it is known to be charged. The call was answered `in_time`, if at all.
+    /// Records what is renounced `now`. Returns it if it is known to be charged. The call was answered `in_time`, if at
+    /// all.
     pub(super) fn renounce(
         &self,
         renounced: Renounced,
@@ -93,8 +94,8 @@ impl LateCharges {
         None
     }
 
-    /// Records that the call that was made then is answered now: `late`, or else `in_time`. Returns what is renounced and
-    /// charged.
+    /// Records that the call that was made then is answered now: `late`, or else `in_time`. Returns what is renounced
+    /// and charged.
     pub(super) fn answer(
         &self,
         in_time: Option<&Answers>,

@@ -25,7 +25,8 @@ struct RenouncedCounter {
     earlier: u32,
 }
 
-/// Returns what of `renounced` was charged, and still counts `now`. Checks that asked for the same are given back together.
+/// Returns what of `renounced` was charged, and still counts `now`. Checks that asked for the same are given back
+/// together.
 pub(super) fn charged(
     renounced: Vec<Renounced>,
     answers: &Answers,
@@ -54,16 +55,16 @@ pub(super) fn charged(
 }
 
 impl RenouncedCounter {
-    /// Returns by how much sooner than all that was charged a bucket is refilled with this, if so many checks of the same
-    /// were charged after its own. A part that is renounced is the one that is refilled last.
+    /// Returns by how much sooner than all that was charged a bucket is refilled with this, if so many checks of the
+    /// same were charged after its own. A part that is renounced is the one that is refilled last.
     fn refilled_after(&self, checks: u32) -> Duration {
         let counter = &self.counter.keyless;
         let Algorithm::TokenBucket { .. } = counter.algorithm else { return Duration::ZERO };
         self.refill_time(u64::from(checks) * u64::from(self.cost) + u64::from(self.earlier))
     }
 
-    /// Returns how long it still counts together with `other`. Of a bucket that is the sum, so that the part of one that
-    /// has been refilled is not given back with the other.
+    /// Returns how long it still counts together with `other`. Of a bucket that is the sum, so that the part of one
+    /// that has been refilled is not given back with the other.
     fn lasts_with(&self, other: &Self) -> Duration {
         let lasts = |one: &Self| one.counter.keyless.charge_lasts;
         let Algorithm::TokenBucket { .. } = self.counter.keyless.algorithm else { return lasts(self) };
@@ -80,8 +81,8 @@ impl RenouncedCounter {
 }
 
 impl Renounced {
-    /// Renounces `counters`, those of the check at `place` from the one with the index `first` on. `of_whole` returns what
-    /// the whole check costs, and how much of that has been renounced before. Returns `None` if that is nothing.
+    /// Renounces `counters`, those of the check at `place` from the one with the index `first` on. `of_whole` returns
+    /// what the whole check costs, and how much of that has been renounced before. Returns `None` if that is nothing.
     pub(super) fn new(
         place: Place,
         first: usize,

@@ -73,11 +73,11 @@ impl Session {
         }
     }
 
-    /// Adds a call to `requests`. If it is late already, nobody would know what it counts: then only what it gives back is
-    /// asked, and `None` is returned if that is nothing.
+    /// Adds a call to `requests`. If it is late already, nobody would know what it counts: then only what it gives back
+    /// is asked, and `None` is returned if that is nothing.
     ///
-    /// While the server answers, checks that had to wait until they are sent have waited for this process, whose threads
-    /// are busy or blocked. That is not to be taken for a server that is away, so they have a tenth of the
+    /// While the server answers, checks that had to wait until they are sent have waited for this process, whose
+    /// threads are busy or blocked. That is not to be taken for a server that is away, so they have a tenth of the
     /// timeout left, or twice what an answer takes.
     pub(super) fn depart(&mut self, requests: &mut Requests, unsent: UnsentCall) -> Option<Flight> {
         let UnsentCall { mut batch, mut call, since } = unsent;
@@ -230,8 +230,9 @@ impl Session {
         Ok(())
     }
 
-    /// Gives `answers` to all who wait for a call, and remembers what was denied. What has been renounced by those for whom
-    /// it was late is to be given back on this connection: only this one surely leads to the server that was charged.
+    /// Gives `answers` to all who wait for a call, and remembers what was denied. What has been renounced by those for
+    /// whom it was late is to be given back on this connection: only this one surely leads to the server that was
+    /// charged.
     fn tell(&mut self, flight: &Flight, answers: Answers) {
         let Flight { batch, call, sent_micros, .. } = flight;
         if self.lane.is_served_by(self.generation) {

@@ -75,9 +75,9 @@ impl Cluster {
     /// Returns the assignment from the first node that answers and does not see the cluster as down. So many nodes are
     /// asked `at_once`.
     ///
-    /// A node that has been removed from the cluster may go on running, and become part of another one. So an answer that
-    /// leaves slots to nobody is taken only if no other node knows better, unless one is asked at a time. And so is one that
-    /// names none of the nodes known so far, which has to come from a seed besides.
+    /// A node that has been removed from the cluster may go on running, and become part of another one. So an answer
+    /// that leaves slots to nobody is taken only if no other node knows better, unless one is asked at a time. And so
+    /// is one that names none of the nodes known so far, which has to come from a seed besides.
     pub(super) async fn assignment(&self, mut at_once: usize) -> Result<Assignment, Failure> {
         let topology = self.topology();
         let mut nodes: Vec<(Endpoint, bool)> = self.seeds.iter().map(|seed| (seed.clone(), true)).collect();

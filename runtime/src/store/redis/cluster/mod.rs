@@ -148,8 +148,8 @@ impl Cluster {
         }
     }
 
-    /// Decides `check` at `node`. If that has just become known, the check waits until it is connected to. It does not wait
-    /// for a node that was lost, unless it gives back what would stay charged otherwise.
+    /// Decides `check` at `node`. If that has just become known, the check waits until it is connected to. It does not
+    /// wait for a node that was lost, unless it gives back what would stay charged otherwise.
     async fn decide_at(
         self: &Arc<Self>,
         node: &Node,

@@ -86,8 +86,8 @@ impl Sentinels {
 }
 
 /// Opens a connection to what sentinels call the master. It may have become a replica that they have not heard of, and
-/// a replica may take writes, which its master then overwrites. A server that does not say what it is counts as a master,
-/// since the user may lack the permission to ask.
+/// a replica may take writes, which its master then overwrites. A server that does not say what it is counts as a
+/// master, since the user may lack the permission to ask.
 ///
 /// See [Redis's guidelines for clients of Sentinel](https://redis.io/docs/latest/develop/reference/sentinel-clients/),
 /// step 3.

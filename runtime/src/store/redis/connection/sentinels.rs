@@ -109,8 +109,8 @@ impl Sentinels {
         Ok(self.master_at(&said.latest[0]))
     }
 
-    /// Returns where the master is now, unless that is still `address`. Fails unless most sentinels have answered: one of
-    /// those knows of the latest failover.
+    /// Returns where the master is now, unless that is still `address`. Fails unless most sentinels have answered: one
+    /// of those knows of the latest failover.
     pub(super) async fn master_elsewhere(&self, address: &str) -> RedisResult<Option<Endpoint>> {
         let said = self.ask_all().await?;
         if said.count < self.most() {

@@ -126,8 +126,8 @@ async fn reach(address: SocketAddr, host: String, tls: Option<Tls>, deadline: In
 #[cfg(feature = "redis-tls")]
 async fn over_tls(stream: TcpStream, host: String, tls: Tls, deadline: Instant) -> io::Result<Socket> {
     let name = ServerName::try_from(host).map_err(io::Error::other)?;
-    // A server without TLS may take the greeting for the start of a command, and wait for the rest. So that this is told,
-    // the handshake ends before the deadline does.
+    // A server without TLS may take the greeting for the start of a command, and wait for the rest. So that this is
+    // told, the handshake ends before the deadline does.
     match timeout_at(deadline - LAST_WORDS, tls.connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(Box::pin(stream)),
         Ok(Err(error)) if is_no_tls(&error) => Err(io::Error::new(io::ErrorKind::InvalidData, NO_TLS)),

@@ -81,7 +81,7 @@ impl Chart<'_> {
             report.machine.date,
             match report.arguments.rounds {
                 1 => "One round".to_owned(),
-                rounds => format!("Medians of {rounds} rounds, and their extremes"),
+                rounds => format!("Means of {rounds} rounds, and their standard errors"),
             }
         )?;
         let mut x = LEFT;
@@ -152,9 +152,10 @@ impl Chart<'_> {
             f,
             r#"<rect x="{NONE}" y="{:.1}" width="{:.1}" height="{BAR}" fill="{colour}"/>"#,
             middle - BAR / 2.0,
-            x(ratio.median) - NONE
+            x(ratio.mean) - NONE
         )?;
-        let (least, most) = (x(ratio.least), x(ratio.most));
+        let error = ratio.error.unwrap_or_default();
+        let (least, most) = (x(ratio.mean - error), x(ratio.mean + error));
         writeln!(
             f,
             r#"<path d="M{least:.1} {middle:.1}H{most:.1}M{least:.1} {:.1}v6M{most:.1} {:.1}v6" stroke="{INK}"/>"#,
@@ -165,8 +166,8 @@ impl Chart<'_> {
         writeln!(
             f,
             r##"<text x="{:.1}" y="{text:.1}" stroke="#fff" stroke-width="4" paint-order="stroke">{:.0}%<tspan fill="{GREY}" dx="7" font-size="12">{}/s</tspan></text>"##,
-            most.max(x(ratio.median)) + 7.0,
-            ratio.median * 100.0,
+            most + 7.0,
+            ratio.mean * 100.0,
             thousands(rate)
         )
     }

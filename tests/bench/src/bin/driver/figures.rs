@@ -1,4 +1,23 @@
-//! Medians, and numbers in a readable form.
+//! Medians and means, and numbers in a readable form.
+
+/// A mean, and its standard error; `None` if there is but one value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Estimate {
+    pub(crate) mean: f64,
+    pub(crate) error: Option<f64>,
+}
+
+impl Estimate {
+    /// Returns the mean of `values`, if there are any.
+    #[expect(clippy::cast_precision_loss, reason = "there are few values")]
+    pub(crate) fn of(values: &[f64]) -> Option<Self> {
+        let count = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / count;
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        let error = (values.len() > 1).then(|| (squares / (count - 1.0) / count).sqrt());
+        (!values.is_empty()).then_some(Self { mean, error })
+    }
+}
 
 /// Returns the median.
 pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
@@ -38,6 +57,14 @@ mod tests {
         assert_eq!(thousands(0.0), "0");
         assert_eq!(or_dash(Some(1.25), 1), "1.2");
         assert_eq!(or_dash(None, 1), "-");
+    }
+
+    #[test]
+    fn the_mean_of_a_few() {
+        let estimate = |mean, error| Some(Estimate { mean, error });
+        assert_eq!(Estimate::of(&[1.0, 2.0, 3.0]), estimate(2.0, Some((1.0_f64 / 3.0).sqrt())));
+        assert_eq!(Estimate::of(&[2.0]), estimate(2.0, None));
+        assert_eq!(Estimate::of(&[]), None);
     }
 
     #[test]

@@ -9,6 +9,9 @@ pub(crate) const MANY: usize = 64;
 /// The connections of the runs in which latency shows.
 pub(crate) const FEW: [usize; 2] = [1, 8];
 
+/// How often a round runs the jobs of candidates without Redis. They differ by less than single runs do.
+pub(crate) const CLOSE_RUNS: usize = 3;
+
 /// A candidate, the traffic, and the number of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Job {
@@ -22,7 +25,7 @@ impl Job {
         Self { candidate, column, connections: MANY }
     }
 
-    /// Returns all jobs of a candidate in a round.
+    /// Returns all jobs of a candidate in a round, each of them once.
     pub(crate) fn all(candidate: &Candidate) -> impl Iterator<Item = Self> {
         let id = candidate.id;
         let few = FEW.into_iter().filter(move |_| ONE_BY_ONE.contains(&id));

@@ -9,7 +9,7 @@ use crate::away;
 use crate::burst;
 use crate::candidate::{AWAY, Candidate, ONE_BY_ONE, Store};
 use crate::figures::{or_dash, thousands};
-use crate::job::{FEW, Job, MANY};
+use crate::job::{CLOSE_RUNS, FEW, Job, MANY};
 use crate::machine::Machine;
 use crate::results::Results;
 
@@ -63,25 +63,23 @@ impl Report<'_> {
         writeln!(f, "## {}\n", heading(column))?;
         writeln!(
             f,
-            "| | counters in | fields | requests/s | of bare axum | least to most | service, CPU µs | Redis, CPU µs | Redis calls |"
+            "| | counters in | fields | requests/s | of bare axum | ± | service, CPU µs | Redis, CPU µs | Redis calls |"
         )?;
         writeln!(f, "|---|---|---|--:|--:|--:|--:|--:|--:|")?;
         for candidate in ranked {
             let job = Job::new(candidate.id, column);
             let store = candidate.store;
             let on_redis = |figure: Option<f64>| figure.filter(|_| store == Store::Redis);
-            let range = self
-                .results
-                .ratio(job)
-                .map_or_else(|| "-".to_owned(), |ratio| format!("{:.2} to {:.2}", ratio.least, ratio.most));
+            let ratio = self.results.ratio(job);
             writeln!(
                 f,
-                "| {} | {} | {} | {} | {} | {range} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
                 candidate.name,
                 store.name(),
                 if candidate.fields { "yes" } else { "no" },
                 self.results.rate(job).map(thousands).unwrap_or_default(),
-                or_dash(self.results.ratio(job).map(|ratio| ratio.median), 2),
+                or_dash(ratio.map(|ratio| ratio.mean), 2),
+                or_dash(ratio.and_then(|ratio| ratio.error), 2),
                 or_dash(self.results.service(job), 1),
                 or_dash(on_redis(self.results.redis(job)), 1),
                 or_dash(on_redis(self.results.calls(job)), 2),
@@ -204,7 +202,7 @@ impl Report<'_> {
         writeln!(f, "## How\n")?;
         writeln!(
             f,
-            "* Rounds: {rounds}. In each round, every candidate serves the same handler, which answers `ok`, for {seconds} s (`wrk -t1 -c{MANY} -d{seconds}s`), in a process that is started for the run. The order rotates from round to round."
+            "* Rounds: {rounds}. In each round, every candidate serves the same handler, which answers `ok`, for {seconds} s (`wrk -t1 -c{MANY} -d{seconds}s`), in a process that is started for the run; without Redis, {CLOSE_RUNS} times, since those are closer to each other. The order rotates from round to round."
         )?;
         writeln!(f, "{METHOD}")?;
         writeln!(f, "* Versions: {}.", self.machine.versions.join(", "))
@@ -213,8 +211,8 @@ impl Report<'_> {
 
 const METHOD: &str = "\
 * wrk, the service and Redis share the processors, so a processor that Redis or wrk uses is missing elsewhere. A \
-ratio is to bare axum under the same traffic in the same round. Tables show the median of all rounds, and the \
-extremes.
+ratio is to bare axum under the same traffic: of the geometric means of all runs, with its standard error (±). Other \
+figures are medians.
 * Services are built in release mode with thin LTO and one codegen unit, and run on Tokio's default multi-threaded \
 runtime. They use the system's allocator (here glibc's) unless marked \"mimalloc\"; those are compared with bare \
 axum on mimalloc. FastAPI is served by uvicorn: one process, uvloop, no access log.

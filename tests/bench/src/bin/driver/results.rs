@@ -6,26 +6,18 @@ use std::time::Duration;
 use bench::Column;
 
 use crate::away;
-use crate::figures::median;
+use crate::figures::{Estimate, median};
 use crate::job::Job;
 use crate::round::Measurement;
 
 #[derive(Debug, Default)]
 pub(crate) struct Results {
-    /// For each job, one run in each round.
+    /// For each job, the same number of runs in each round.
     pub(crate) runs: BTreeMap<Job, Vec<Measurement>>,
     /// For each candidate, one run in each round behind a long line to Redis.
     pub(crate) away: BTreeMap<&'static str, Vec<away::Run>>,
     /// For each candidate, how many requests of each burst passed.
     pub(crate) bursts: BTreeMap<&'static str, Vec<usize>>,
-}
-
-/// A throughput as a ratio of bare axum's: the median of all rounds, the least and the most.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ratio {
-    pub(crate) median: f64,
-    pub(crate) least: f64,
-    pub(crate) most: f64,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of requests are far below 2^52")]
@@ -76,15 +68,17 @@ impl Results {
         Some((mean, self.median(job, |run| Some(run.load.median.as_secs_f64() * 1e6))?))
     }
 
-    /// Compares a job with bare axum round by round, since a noisy machine affects both of a round alike.
-    pub(crate) fn ratio(&self, job: Job) -> Option<Ratio> {
-        let (runs, bare) = (self.runs.get(&job)?, self.runs.get(&job.bare())?);
-        let ratios: Vec<f64> = runs.iter().zip(bare).map(|(run, bare)| run.rate() / bare.rate()).collect();
-        Some(Ratio {
-            median: median(ratios.clone())?,
-            least: ratios.iter().copied().fold(f64::INFINITY, f64::min),
-            most: ratios.iter().copied().fold(0.0, f64::max),
-        })
+    /// Returns the throughput as a ratio of bare axum's. Throughputs differ by factors, so the means are geometric.
+    /// There is no error of bare axum itself.
+    pub(crate) fn ratio(&self, job: Job) -> Option<Estimate> {
+        let logarithm = |job| {
+            let rates = self.runs.get(&job)?.iter().map(Measurement::rate);
+            Estimate::of(&rates.map(f64::ln).collect::<Vec<_>>())
+        };
+        let (own, bare) = (logarithm(job)?, logarithm(job.bare())?);
+        let mean = (own.mean - bare.mean).exp();
+        let errors = own.error.zip(bare.error).filter(|_| job != job.bare());
+        Some(Estimate { mean, error: errors.map(|(own, bare)| mean * own.hypot(bare)) })
     }
 
     /// Returns the number of wrong answers: denials where nothing is to be denied, passes where everything is,

@@ -1,12 +1,12 @@
-//! One round of measurements: every job of every candidate once.
+//! One round of measurements: every job of every candidate, some of them several times.
 
 use std::time::Duration;
 
 use crate::Result;
 use crate::arguments::Arguments;
 use crate::burst;
-use crate::candidate::Candidate;
-use crate::job::Job;
+use crate::candidate::{Candidate, Store};
+use crate::job::{CLOSE_RUNS, Job, MANY};
 use crate::process::Service;
 use crate::redis::Redis;
 use crate::results::Results;
@@ -30,15 +30,21 @@ pub(crate) async fn run(
     redis: &mut Redis,
     results: &mut Results,
 ) -> Result<()> {
-    let mut jobs: Vec<(&Candidate, Job)> =
-        candidates.iter().flat_map(|candidate| Job::all(candidate).map(|job| (*candidate, job))).collect();
+    let all = candidates.iter().flat_map(|candidate| Job::all(candidate).map(|job| (*candidate, job)));
+    let mut jobs: Vec<(&Candidate, Job)> = all.collect();
+    let is_close =
+        |(candidate, job): &(&Candidate, Job)| candidate.store != Store::Redis && job.connections == MANY;
+    let close: Vec<_> = jobs.iter().copied().filter(is_close).collect();
+    for _ in 1..CLOSE_RUNS {
+        jobs.extend(&close);
+    }
     // If the machine grows slower in the course of a round, it is not always at the expense of the same jobs.
     let length = jobs.len();
     jobs.rotate_left(round * length / arguments.rounds);
     for (number, (candidate, job)) in jobs.into_iter().enumerate() {
         let measurement = measure(candidate, job, arguments.duration, redis).await?;
         eprintln!(
-            "round {}, {:2} of {length}: {:26} {:6} {:2} {:9.0} requests/s",
+            "round {}, {:3} of {length}: {:28} {:6} {:2} {:9.0} requests/s",
             round + 1,
             number + 1,
             job.candidate,
