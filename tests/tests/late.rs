@@ -147,6 +147,34 @@ async fn what_is_charged_too_late_where_it_was_redirected_to_is_given_back() {
     }
 }
 
+/// A key that is about to move is charged where it moves to, and only who says so is served there.
+#[tokio::test]
+async fn what_is_charged_too_late_where_its_key_moves_to_is_given_back() {
+    let setup = Setup::on_cluster(OnStoreError::Deny).await;
+    let Store::Cluster(cluster) = &setup.store else { return };
+    let policy = &POLICIES[0].0;
+    let stored = "rl:{roomy::a}3600000";
+    let from = cluster.keeper(stored).await;
+    let to = (from + 1) % 3;
+    let (old, new) = (&cluster.nodes()[from], &cluster.nodes()[to]);
+    let slot: u64 = old.call(&["CLUSTER", "KEYSLOT", stored]).await;
+    let slot = slot.to_string();
+    let ids: [String; 2] = [old.call(&["CLUSTER", "MYID"]).await, new.call(&["CLUSTER", "MYID"]).await];
+    let () = new.call(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[0]]).await;
+    let () = old.call(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]]).await;
+    // In time, what is charged there is given back there.
+    assert!(setup.limiter.check(policy, "a").await.expect("in time").is_allowed());
+    let _ = setup.limiter.give_back(policy, "a", 1).await.expect("in time");
+    setup.expect_used(policy, "a", 0).await;
+    cluster.set_one(to, Fault::Delay(LATE));
+    let error = setup.limiter.check(policy, "a").await.expect_err("it is late");
+    assert!(matches!(error, Error::Store(StoreError::Timeout(_))), "{error}");
+    setup.expect_used(policy, "a", 1).await;
+    tokio::time::sleep(LATE).await;
+    cluster.set(Fault::None);
+    setup.expect_used(policy, "a", 0).await;
+}
+
 async fn given_back(setup: &Setup) {
     for (policy, cost) in &POLICIES {
         setup.expect_used(policy, "x", 0).await;

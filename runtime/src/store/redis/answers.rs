@@ -34,6 +34,8 @@ struct GroupDecision {
     passed: Result<u32, Failure>,
     /// Whether it adds, which nothing has to pass.
     adds: bool,
+    /// Whether its keys were moving to the cluster node that was asked.
+    asking: bool,
     /// Where the standings of its counters begin.
     first: usize,
 }
@@ -115,9 +117,12 @@ impl Answers {
         windows: &mut Windows,
         now: u64,
     ) -> RedisResult<Self> {
-        let undecided = GroupDecision { passed: Err(unanswered), adds: false, first: 0 };
-        let of =
-            |group: &Group| GroupDecision { adds: group.operation == Operation::Add, ..undecided.clone() };
+        let undecided = GroupDecision { passed: Err(unanswered), adds: false, asking: false, first: 0 };
+        let of = |group: &Group| GroupDecision {
+            adds: group.operation == Operation::Add,
+            asking: group.asking,
+            ..undecided.clone()
+        };
         let decisions = batch.groups().iter().map(of).collect();
         let mut answers = Self { decisions, standings: Vec::new() };
         for (part, reply) in replies {
@@ -205,6 +210,11 @@ impl Answers {
     /// Whether a group adds.
     pub(super) fn adds(&self, group: usize) -> bool {
         self.decisions[group].adds
+    }
+
+    /// Whether the keys of a group were moving to the cluster node that was asked.
+    pub(super) fn asking(&self, group: usize) -> bool {
+        self.decisions[group].asking
     }
 
     /// Returns how long it takes until a counter of a group is whole again; `index` is that of the counter within its

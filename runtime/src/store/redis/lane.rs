@@ -28,7 +28,7 @@ use super::renounced::Renounced;
 use super::silence::Silence;
 #[cfg(feature = "redis-cluster")]
 use crate::store::recovery::Recovery;
-use crate::store::{Counter, Operation, Outcome};
+use crate::store::{Counter, Outcome};
 
 /// The checks that wait for one server, and which connection serves them.
 pub(super) struct Lane {
@@ -268,7 +268,7 @@ impl Lane {
     /// connection, the next one is given it, and if too much else is to be given back, the charge stays.
     pub(super) fn give_back(&self, renounced: &Renounced) {
         let counters: SmallVec<[Counter<'_>; 2]> = renounced.counters().collect();
-        let check = self.common.check(Operation::GiveBack, &counters);
+        let check = renounced.check(&self.common, &counters);
         let task = {
             let mut inner = self.lock();
             inner.queue.owe(&check);

@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use super::answers::Answers;
-use super::batch::Place;
+use super::batch::{Check, Place};
+use super::common::Common;
 use super::failure::Failure;
 use super::owned_counter::OwnedCounter;
 use crate::algorithm::{Algorithm, Rule};
-use crate::store::{ChargeTime, Counter};
+use crate::store::{ChargeTime, Counter, Operation};
 
 /// Charges that nobody has any use for.
 pub(super) struct Renounced {
     place: Place,
+    /// Whether its keys were moving to the cluster node that has charged them, which serves only who says so.
+    asking: bool,
     counters: Vec<RenouncedCounter>,
 }
 
@@ -36,6 +39,7 @@ pub(super) fn charged(
     let mut charged: Vec<Renounced> = Vec::new();
     for mut renounced in renounced {
         let Place { group, before } = renounced.place;
+        renounced.asking = answers.asking(group);
         let mut times = renounced.times_charged(answers).into_iter();
         renounced.counters.retain_mut(|renounced| {
             let times = times.next().unwrap_or_default();
@@ -95,7 +99,7 @@ impl Renounced {
             RenouncedCounter { index: first + index, counter: counter.into(), cost, earlier }
         };
         let counters: Vec<_> = counters.iter().enumerate().filter(costs_anything).map(renounced).collect();
-        (!counters.is_empty()).then_some(Self { place, counters })
+        (!counters.is_empty()).then_some(Self { place, asking: false, counters })
     }
 
     /// Whether it is known if it was charged.
@@ -136,6 +140,11 @@ impl Renounced {
             (own.cost, own.charge_lasts) = (cost, lasts);
         }
         true
+    }
+
+    /// Returns the check that gives `counters` back, which are [those](Self::counters) of this.
+    pub(super) fn check<'c, 'k>(&self, common: &Common, counters: &'c [Counter<'k>]) -> Check<'c, 'k> {
+        Check { asking: self.asking, ..common.check(Operation::GiveBack, counters) }
     }
 
     pub(super) fn counters(&self) -> impl Iterator<Item = Counter<'_>> {

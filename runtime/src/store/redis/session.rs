@@ -22,7 +22,7 @@ use super::queue::UnsentCall;
 use super::renounced::Renounced;
 use super::silence::Silence;
 use super::windows::Windows;
-use crate::store::{ChargeTime, Counter, Operation};
+use crate::store::{ChargeTime, Counter};
 
 /// How long the answer to a call that is late is listened for, to give back what nobody has any use for.
 const LISTENING: Duration = Duration::from_secs(5);
@@ -108,7 +108,7 @@ impl Session {
         let common = &self.lane.common;
         let mut fits = |renounced: &Renounced| {
             let counters: SmallVec<[Counter<'_>; 2]> = renounced.counters().collect();
-            batch.add(&common.check(Operation::GiveBack, &counters)).is_some()
+            batch.add(&renounced.check(common, &counters)).is_some()
         };
         while let Some(renounced) = self.owed.pop_front() {
             if !fits(&renounced) {
