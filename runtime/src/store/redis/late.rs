@@ -105,12 +105,12 @@ impl LateCharges {
         let mut known = self.0.lock();
         known.made = Some(made);
         known.late = late.or(known.late.take());
-        let all = std::mem::take(&mut known.renounced);
-        let Some(answers) = known.late.as_ref().or(in_time) else { return Vec::new() };
-        let (decided, undecided) = all.into_iter().partition(|renounced| renounced.is_decided(answers));
-        let charged = charged(decided, answers, made, made.answered);
-        known.renounced = undecided;
-        charged
+        let Known { late, renounced, .. } = &mut *known;
+        let Some(answers) = late.as_ref().or(in_time) else { return Vec::new() };
+        let all = std::mem::take(renounced).into_iter();
+        let (decided, undecided) = all.partition(|renounced| renounced.is_decided(answers));
+        *renounced = undecided;
+        charged(decided, answers, made, made.answered)
     }
 }
 
