@@ -31,6 +31,7 @@ use axum_rate_limit::Headers;
 use tokio::net::TcpListener;
 use tower_service::Service;
 
+use self::shared::Call;
 use crate::Column;
 
 /// A result with any kind of error.
@@ -102,7 +103,8 @@ async fn app(candidate: &str, column: Column, url: &str) -> Result<Serve> {
         "ours-redis-outermost" => limited(ours::redis(column, Headers::Off, url).await?),
         "ours-redis-outermost-fields" => limited(ours::redis(column, Headers::Draft, url).await?),
         "task" => router(shared::answered_by_a_task(column)),
-        "shared" => router(shared::answered_together(column, url).await?),
+        "shared" => router(shared::answered_together(column, url, Call::Count).await?),
+        "shared-ping" => router(shared::answered_together(column, url, Call::Ping).await?),
         "evalsha" => router(commands::evalsha(column, url).await?),
         "evalsha-nodelay" => router(commands::evalsha_nodelay(column, url).await?),
         "incr" => router(commands::incr(column, url).await?),

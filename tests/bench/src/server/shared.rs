@@ -43,21 +43,41 @@ pub(crate) fn answered_by_a_task(column: Column) -> Router {
     app
 }
 
-/// Counts in Redis, by one call at a time: what exact and shared limits cost at least.
-pub(crate) async fn answered_together(column: Column, url: &str) -> Result<Router> {
+/// What the task asks Redis.
+#[derive(Clone, Copy)]
+pub(crate) enum Call {
+    /// Nothing, and it counts nothing: what sharing calls costs, whatever they are for.
+    Ping,
+    /// To count: what exact and shared limits cost at least.
+    Count,
+}
+
+/// Answers in the task, by one call of Redis at a time.
+pub(crate) async fn answered_together(column: Column, url: &str, call: Call) -> Result<Router> {
     let mut connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
     let (app, mut queue) = app(column);
     tokio::spawn(async move {
         let mut together = Vec::new();
         while queue.recv_many(&mut together, MOST).await > 0 {
             // The requests that are not answered are refused.
-            let _ = answer(&mut connection, together.drain(..)).await;
+            let _ = match call {
+                Call::Ping => ping(&mut connection, together.drain(..)).await,
+                Call::Count => count(&mut connection, together.drain(..)).await,
+            };
         }
     });
     Ok(app)
 }
 
-async fn answer(
+async fn ping(connection: &mut MultiplexedConnection, all: impl Iterator<Item = Waiting>) -> RedisResult<()> {
+    let () = redis::cmd("PING").query_async(connection).await?;
+    for waiting in all {
+        let _ = waiting.taken.send(1);
+    }
+    Ok(())
+}
+
+async fn count(
     connection: &mut MultiplexedConnection,
     all: impl Iterator<Item = Waiting>,
 ) -> RedisResult<()> {

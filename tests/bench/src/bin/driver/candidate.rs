@@ -94,6 +94,7 @@ const CANDIDATES: &[Candidate] = &[
     candidate("evalsha", "one EVALSHA per request", Kind::Commands, Store::Redis, false, ALL),
     candidate("evalsha-nodelay", "one EVALSHA per request, TCP_NODELAY", Kind::Commands, Store::Redis, false, NONE),
     candidate("shared", "SET NX and INCRBY, shared by all that wait", Kind::Commands, Store::Redis, false, PASS),
+    candidate("shared-ping", "PING, shared by all that wait", Kind::Commands, Store::Redis, false, PASS),
     candidate("incr", "one INCR per request", Kind::Commands, Store::Redis, false, PASS),
     candidate("fastapi", "FastAPI, INCR and EXPIRE", Kind::FastApi, Store::Redis, false, HOT_AND_DENIED),
 ];
