@@ -151,3 +151,80 @@ impl Renounced {
         self.counters.iter().map(|renounced| renounced.counter.lend())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ahash::RandomState;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use redis::Value;
+
+    use super::*;
+    use crate::algorithm::State;
+    use crate::clock::micros;
+    use crate::quota::Quota;
+    use crate::store::redis::batch::Batch;
+    use crate::store::redis::part::Part;
+    use crate::store::redis::windows::Windows;
+
+    const BUCKET: Algorithm = Algorithm::TokenBucket { burst: None };
+    const SECOND: u64 = 1_000_000;
+
+    /// Returns a counter that gets a token back each second.
+    fn bucket(cost: u32) -> Counter<'static> {
+        Counter { algorithm: BUCKET, cost, ..Counter::new("bucket", Quota::per_minute(60)) }
+    }
+
+    /// Returns the answers to so many checks that share a call and are all charged `cost`, where nothing had been taken before.
+    fn answers(checks: u32, cost: u32, random: &RandomState) -> (Answers, Vec<Place>) {
+        let mut batch = Batch::default();
+        let counter = [bucket(cost)];
+        let check = Check::new(random, Operation::Take, &counter);
+        let places = (0..checks).map(|_| batch.add(&check).expect("there is room")).collect();
+        let part = Part::by_script(&batch).pop().expect("it asks for something");
+        let (checks, taken) = (i64::from(checks), i64::from(checks * cost));
+        let standing = [checks, checks, 60, taken * SECOND.cast_signed(), 0].map(Value::Int);
+        let (reply, unanswered) = (Value::Array(standing.into()), Failure::NoConnection);
+        let answers = Answers::read(&batch, [(part, Ok(reply))], unanswered, &mut Windows::new(), 0);
+        (answers.expect("it is what the script answers"), places)
+    }
+
+    proptest! {
+        /// A bucket is refilled with what was taken first. So each unit counts for as long as those before it and it
+        /// itself take to come back, and only that is given back. Of a check, the last units are renounced first.
+        #[test]
+        fn a_bucket_is_given_back_what_is_not_refilled_yet(
+            cost in 1..=4_u32,
+            parts in vec(vec(0..=4_u32, 0..=3), 1..=4),
+            now in 0..=17 * SECOND,
+        ) {
+            let checks = u32::try_from(parts.len()).unwrap();
+            let (answers, places) = answers(checks, cost, &RandomState::with_seeds(1, 2, 3, 4));
+            let (mut renounced, mut kept) = (Vec::new(), vec![cost; parts.len()]);
+            for ((place, parts), kept) in places.into_iter().zip(&parts).zip(&mut kept) {
+                for part in parts {
+                    let (part, earlier) = (*kept.min(&mut part.clone()), cost - *kept);
+                    let counter = [bucket(part)];
+                    renounced.extend(Renounced::new(place, 0, &counter, |_| (cost, earlier)));
+                    *kept -= part;
+                }
+            }
+
+            let (rule, mut state) = (Rule::new(bucket(0).quota, BUCKET), State::new(BUCKET));
+            state.charge(&rule, 0, (checks * cost).into());
+            for charged in charged(renounced, &answers, ChargeTime::at(0), now) {
+                for counter in charged.counters() {
+                    state.give_back(&rule, now, counter.cost.into(), micros(counter.charge_lasts));
+                }
+            }
+
+            let counts = |unit: u64| ((unit + 1) * SECOND).saturating_sub(now).min(SECOND);
+            let kept_of = |(check, kept): (u32, &u32)| {
+                let first = u64::from(check * cost);
+                (first..first + u64::from(*kept)).map(counts).sum::<u64>()
+            };
+            let expected: u64 = (0..).zip(&kept).map(kept_of).sum();
+            prop_assert_eq!(micros(state.read(&rule, now, 0).reset), expected);
+        }
+    }
+}
