@@ -227,6 +227,5 @@ fn finish(ledger: &Ledger, headers: &mut HeaderMap) {
 /// Writes the response fields for what has been decided.
 #[inline(never)] // it is long, and needed only where fields are written
 fn write_fields(ledger: &Ledger, fields: Headers, headers: &mut HeaderMap) {
-    let told = ledger.with_entries(|entries| entries.told());
-    fields.write(&told, headers);
+    ledger.with_entries(|entries| entries.tell(|told| fields.write(told, headers)));
 }
