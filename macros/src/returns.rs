@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use syn::{GenericArgument, Item, ItemUse, Path, PathArguments, ReturnType, Type, TypeParamBound, UseTree};
+use syn::{
+    GenericArgument, Item, ItemEnum, ItemImpl, ItemStruct, ItemType, ItemUse, Path, PathArguments,
+    ReturnType, Type, TypeParamBound, UseTree,
+};
 
 /// What a function returns.
 pub(crate) enum Returned<'a> {
@@ -23,7 +26,7 @@ pub(crate) fn wrapped_error(ty: &Type) -> syn::Error {
 }
 
 /// The names of router types, as far as the macro can see them.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct RouterNames {
     /// Names of routers, except those that end in `Router`.
     routers: HashSet<String>,
@@ -32,7 +35,8 @@ pub(crate) struct RouterNames {
 }
 
 impl RouterNames {
-    /// Collects the names that a module gives to types: `use axum::Router as Routes`, `type Routes = Router`.
+    /// Collects the names that a module gives to types: `use axum::Router as Routes`, `type Routes = Router`,
+    /// `struct Apis { public: Router }`.
     pub(crate) fn given_by(items: &[&Item]) -> Self {
         let mut names = Self::default();
         for item in items {
@@ -40,21 +44,40 @@ impl RouterNames {
                 names.rename(tree);
             }
         }
-        // An alias may refer to a later one.
+        // A type may refer to a later one.
         loop {
             let known = names.routers.len() + names.wrapped.len();
             for item in items {
-                let Item::Type(alias) = item else { continue };
-                if names.is_router(&alias.ty) {
-                    names.routers.insert(alias.ident.to_string());
-                } else if names.holds_router(&alias.ty) {
-                    names.wrapped.insert(alias.ident.to_string());
+                match item {
+                    Item::Type(alias) if names.is_router(&alias.ty) => {
+                        names.routers.insert(alias.ident.to_string());
+                    }
+                    Item::Type(ItemType { ident, .. })
+                    | Item::Struct(ItemStruct { ident, .. })
+                    | Item::Enum(ItemEnum { ident, .. })
+                        if types_in(item).any(|ty| names.holds_router(ty)) =>
+                    {
+                        names.wrapped.insert(ident.to_string());
+                    }
+                    _ => {}
                 }
             }
             if names.routers.len() + names.wrapped.len() == known {
                 return names;
             }
         }
+    }
+
+    /// Returns the names as they are inside of an item: in the `impl` of a type that holds a router, so does `Self`.
+    pub(crate) fn inside(&self, item: &Item) -> Self {
+        let mut names = self.clone();
+        if let Item::Impl(ItemImpl { self_ty, .. }) = item
+            && self.holds_router(self_ty)
+            && !self.is_router(self_ty)
+        {
+            names.wrapped.insert("Self".to_owned());
+        }
+        names
     }
 
     fn rename(&mut self, tree: &UseTree) {
@@ -144,6 +167,19 @@ impl RouterNames {
         let is_called_so =
             path.segments.last().is_some_and(|last| last.ident.to_string().ends_with("Router"));
         is_called_so || is_one_of(path, &self.routers)
+    }
+}
+
+/// Returns the types that a value of the type that is defined here consists of.
+fn types_in(item: &Item) -> Box<dyn Iterator<Item = &Type> + '_> {
+    match item {
+        Item::Type(alias) => Box::new(std::iter::once(&*alias.ty)),
+        Item::Struct(item) => Box::new(item.fields.iter().map(|field| &field.ty)),
+        Item::Enum(item) => {
+            let fields = item.variants.iter().flat_map(|variant| &variant.fields);
+            Box::new(fields.map(|field| &field.ty))
+        }
+        _ => Box::new(std::iter::empty()),
     }
 }
 

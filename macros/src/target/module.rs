@@ -127,6 +127,7 @@ impl ModuleItem {
                 Some(elsewhere_error(ty))
             }
             Self::Other(item) => {
+                let names = names.inside(item);
                 let mut unseen = associated_functions(item).filter(|signature| {
                     matches!(names.classify(&signature.output), Returned::Router | Returned::Wrapped(_))
                 });

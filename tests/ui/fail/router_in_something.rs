@@ -128,6 +128,30 @@ mod limited {
         *router = std::mem::take(router);
     }
 
+    pub struct Apis {
+        pub public: Router,
+        pub version: u32,
+    }
+
+    pub fn in_a_struct() -> Apis {
+        Apis { public: Router::new(), version: 1 }
+    }
+
+    impl Apis {
+        pub fn new() -> Self {
+            Self { public: Router::new(), version: 1 }
+        }
+    }
+
+    pub enum Api {
+        Off,
+        On(Box<Apis>),
+    }
+
+    pub fn in_an_enum() -> Option<Api> {
+        Some(Api::On(Box::new(in_a_struct())))
+    }
+
     pub static SHARED: OnceLock<Router> = OnceLock::new();
 
     pub const MADE: fn() -> Router = Router::new;

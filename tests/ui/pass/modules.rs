@@ -45,6 +45,17 @@ pub mod resources {
         }
     }
 
+    /// Adds nothing to a router by itself.
+    trait Fallbacks {
+        fn with_fallback(self) -> Self;
+    }
+
+    impl Fallbacks for Router {
+        fn with_fallback(self) -> Self {
+            self.fallback(list)
+        }
+    }
+
     #[derive(Debug)]
     enum Kind {
         List,
@@ -72,7 +83,7 @@ pub mod resources {
         if NAMES.is_empty() {
             return Router::new();
         }
-        Router::new().route(&Resource::default().name(), helper(&Kind::List)).merge(own())
+        Router::new().route(&Resource::default().name(), helper(&Kind::List)).merge(own()).with_fallback()
     }
 
     /// Is generic.
