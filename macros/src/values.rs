@@ -161,8 +161,8 @@ fn has_calendar_unit(window: &str) -> bool {
 }
 
 pub(crate) fn check_headers<'a>(key: impl Iterator<Item = &'a KeyPart>, errors: &mut Errors) {
-    for part in key {
-        let KeyPart::Header(_, Expr::Lit(ExprLit { lit, .. })) = part else { continue };
+    for name in key.filter_map(KeyPart::header_name) {
+        let Expr::Lit(ExprLit { lit, .. }) = ungrouped(name) else { continue };
         let is_name = |name: &str| {
             !name.is_empty()
                 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
@@ -181,7 +181,9 @@ pub(crate) fn check_status(status: &Expr, errors: &mut Errors) {
             Ok(400..=599) => format!("the status is a `u16`: write `status = {}`", int.base10_digits()),
             _ => format!("`{}` is not an error status: {INSTEAD}", int.base10_digits()),
         },
-        Expr::Lit(_) | Expr::Unary(_) => format!("the status is a whole number: {INSTEAD}"),
+        Expr::Lit(_) | Expr::Unary(ExprUnary { op: UnOp::Neg(_), .. }) => {
+            format!("the status is a whole number: {INSTEAD}")
+        }
         Expr::Path(path) if path.path.segments.iter().any(|segment| segment.ident == "StatusCode") => {
             format!("the status is a number: {INSTEAD}, or append `.as_u16()`")
         }
@@ -197,7 +199,9 @@ pub(crate) fn check_message(message: &Expr, errors: &mut Errors) {
              `Rate limit exceeded.`"
         }
         Expr::Lit(ExprLit { lit: Lit::Str(_), .. }) => return,
-        Expr::Lit(_) | Expr::Unary(_) => "the message is a string: write `message = \"…\"`",
+        Expr::Lit(_) | Expr::Unary(ExprUnary { op: UnOp::Neg(_), .. }) => {
+            "the message is a string: write `message = \"…\"`"
+        }
         _ => return,
     };
     errors.push(syn::Error::new_spanned(message, fault));

@@ -61,4 +61,13 @@ async fn headers_for_header() {}
 #[rate_limit(name = "arguments", per_minute = 5, key = (ip, cookie("session")), bogus = 1)]
 async fn a_function_with_arguments() {}
 
+macro_rules! by_header {
+    ($handler:ident, $header:literal) => {
+        #[rate_limit(name = "made", per_minute = 5, key = header($header))]
+        async fn $handler() {}
+    };
+}
+
+by_header!(made_by_a_macro, "x api key");
+
 fn main() {}

@@ -17,6 +17,8 @@ mod limits {
 
 const TEXT: &str = "Slow down.";
 
+static ANSWER: (&u16, &&str) = (&429, &TEXT);
+
 struct Limits;
 
 impl Limits {
@@ -36,6 +38,9 @@ async fn literal() {}
 
 #[rate_limit(name = "path", per_minute = limits::SLOW, status = 400 + 29, message = TEXT)]
 async fn path() {}
+
+#[rate_limit(name = "reference", per_minute = 5, status = *ANSWER.0, message = *ANSWER.1)]
+async fn reference() {}
 
 #[rate_limit(name = "product", per_minute = 2 * 30)]
 async fn product() {}
@@ -100,6 +105,7 @@ fn main() {
     let _: Router = Router::new()
         .route("/literal", get(literal))
         .route("/path", get(path))
+        .route("/reference", get(reference))
         .route("/product", get(product))
         .route("/associated", get(associated))
         .route("/call", get(call))
@@ -119,6 +125,8 @@ fn main() {
     assert_eq!(counts("path"), [5]);
     assert_eq!(find("path").denial_status(), Some(StatusCode::TOO_MANY_REQUESTS));
     assert_eq!(find("path").denial_message(), TEXT);
+    assert_eq!(find("reference").denial_status(), Some(StatusCode::TOO_MANY_REQUESTS));
+    assert_eq!(find("reference").denial_message(), TEXT);
     assert_eq!(counts("product"), [60]);
     assert_eq!(counts("associated"), [50, 60]);
     assert_eq!(counts("call"), [10]);
