@@ -33,8 +33,17 @@ impl Reply {
 /// If it is no request, or the body of the response is no text.
 pub async fn send(app: &Router, method: &str, path: &str, body: &str) -> Reply {
     let request = Request::builder().method(method).uri(path).body(Body::from(body.to_owned()));
-    let mut request = request.expect("a request");
-    request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 1234))));
+    reply(app, request.expect("a request")).await
+}
+
+/// Sends `request` to `app`, from 192.0.2.7 unless it has another peer.
+///
+/// # Panics
+///
+/// If the body of the response is no text.
+pub async fn reply(app: &Router, mut request: Request) -> Reply {
+    let peer = ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 1234)));
+    request.extensions_mut().get_or_insert(peer);
     let Ok(response) = app.clone().oneshot(request).await;
     let (parts, body) = response.into_parts();
     let bytes = to_bytes(body, usize::MAX).await.expect("a body");

@@ -17,7 +17,7 @@ mod tls;
 pub use app::App;
 pub use client::{Answer, Client, LIMIT_FIELDS};
 pub use cluster::RedisCluster;
-pub use in_process::{Reply, send};
+pub use in_process::{Reply, reply, send};
 pub use instances::{Balanced, Instances};
 pub use log::Log;
 pub use proxy::{Fault, FaultProxy};

@@ -17,8 +17,7 @@ use axum_rate_limit::{
 };
 use http::StatusCode;
 use http::request::Parts;
-use http_body_util::BodyExt as _;
-use tests::{Reply, send};
+use tests::{Reply, reply, send};
 use tower::ServiceExt as _;
 
 const LOG_INS: Policy = Policy::new("log-ins").per_hour(2).status(429).message("One at a time, please.");
@@ -269,10 +268,9 @@ async fn an_empty_key_is_the_client() {
     }
     let app = Router::new().route("/", post(named)).layer(RateLimiter::memory());
     for (client, status) in [(7, 200), (8, 200), (7, 503)] {
-        let mut request = Request::post("/").body(Body::empty()).expect("a request");
-        request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([192, 0, 2, client], 1234))));
-        let response = app.clone().oneshot(request).await.expect("infallible");
-        assert_eq!(response.status().as_u16(), status, "{client}");
+        let peer = ConnectInfo(SocketAddr::from(([192, 0, 2, client], 1234)));
+        let request = Request::post("/").extension(peer).body(Body::empty()).expect("a request");
+        assert_eq!(reply(&app, request).await.status, status, "{client}");
     }
 }
 
@@ -323,11 +321,8 @@ async fn what_a_handler_is_given_tells_no_secrets() {
         Ok(format!("{limiter:?} {charge:?}"))
     }
     let app = Router::new().route("/", post(told)).layer(RateLimiter::memory());
-    let mut request = Request::post("/").body(Body::empty()).expect("a request");
-    request.headers_mut().insert("authorization", http::HeaderValue::from_static("s3cr3t"));
-    let response = app.oneshot(request).await.expect("infallible");
-    let body = response.into_body().collect().await.expect("a body").to_bytes();
-    let body = String::from_utf8_lossy(&body);
+    let request = Request::post("/").header("authorization", "s3cr3t").body(Body::empty());
+    let body = reply(&app, request.expect("a request")).await.body;
     assert!(body.starts_with("RequestLimiter") && !body.contains("s3cr3t") && !body.contains('@'), "{body}");
 }
 
@@ -361,11 +356,9 @@ async fn the_functions_of_the_policy_are_called_about_the_request() {
     assert_eq!(send(&app, "GET", "/gold?abcdef", "").await.body, "90 of 6");
     assert_eq!(send(&app, "GET", "/silver?abcdefghijk", "").await.status, 503);
 
-    let mut free = Request::get("/silver?abcdefghijk").body(Body::empty()).expect("a request");
-    free.headers_mut().insert("x-free", http::HeaderValue::from_static("yes"));
-    let response = app.oneshot(free).await.expect("infallible");
-    assert_eq!(response.status(), StatusCode::OK);
-    assert!(!response.headers().contains_key("ratelimit"));
+    let free = Request::get("/silver?abcdefghijk").header("x-free", "yes").body(Body::empty());
+    let answer = reply(&app, free.expect("a request")).await;
+    assert_eq!((answer.status, answer.field("ratelimit")), (200, ""));
 }
 
 #[tokio::test]
