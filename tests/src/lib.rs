@@ -1,6 +1,7 @@
 //! Helpers that the tests share: real Redis servers, and applications served on loopback.
 
 mod app;
+mod away;
 mod client;
 mod cluster;
 mod in_process;
@@ -15,6 +16,7 @@ mod storm;
 mod tls;
 
 pub use app::App;
+pub use away::Away;
 pub use client::{Answer, Client, LIMIT_FIELDS};
 pub use cluster::RedisCluster;
 pub use in_process::{Reply, reply, send};

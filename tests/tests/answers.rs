@@ -17,7 +17,7 @@ use axum_rate_limit::{
 };
 use http::Request;
 use serde_json::{Value, json};
-use tests::{Reply, reply, send};
+use tests::{Away, Reply, reply, send};
 
 #[rate_limit(name = "once", per_minute = 1, per_hour = 20)]
 async fn once() -> &'static str {
@@ -121,15 +121,6 @@ async fn a_response_of_ones_own_loses_no_field() {
     assert_eq!(denied.field("retry-after"), "60");
     assert_eq!(denied.field("cache-control"), "private");
     assert!(!denied.field("ratelimit").is_empty());
-}
-
-/// A store that is never reachable.
-struct Away;
-
-impl Store for Away {
-    async fn apply(&self, _: Operation, _: &[Counter<'_>]) -> Result<Outcome, StoreError> {
-        Err(StoreError::Unreachable("it is away".into()))
-    }
 }
 
 #[tokio::test]

@@ -11,18 +11,9 @@ use axum_rate_limit::{
     RequestLimiter, StoreError,
 };
 use http::StatusCode;
-use tests::{App, RedisServer, send};
+use tests::{App, Away, RedisServer, send};
 
 const MAILS: Policy = Policy::new("mails").per_hour(10);
-
-/// A store that is never there.
-struct Away;
-
-impl Store for Away {
-    async fn apply(&self, _: Operation, _: &[Counter<'_>]) -> Result<Outcome, StoreError> {
-        Err(StoreError::Unreachable("nobody is there".into()))
-    }
-}
 
 const FAILURES: Policy =
     Policy::new("failures").per_hour(2).give_back_if(|response| response.status.is_success());

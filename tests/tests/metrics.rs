@@ -10,13 +10,14 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::routing::get;
-use axum_rate_limit::store::{Counter, MemoryStore, Operation, Outcome, Store};
+use axum_rate_limit::store::MemoryStore;
 use axum_rate_limit::{
-    Builder, Denial, ManualClock, OnStoreError, Policy, RateLimiter, RequestLimiter, StoreError, rate_limit,
+    Builder, Denial, ManualClock, OnStoreError, Policy, RateLimiter, RequestLimiter, rate_limit,
 };
 use http::Request;
 use metrics_util::MetricKind;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use tests::Away;
 use tower::ServiceExt as _;
 
 #[rate_limit(name = "resources", per_hour = 2, by_resource, key = header("x-api-key"))]
@@ -31,15 +32,6 @@ async fn both() {}
 
 #[rate_limit(name = "open", per_hour = 1, on_store_error = allow)]
 async fn open() {}
-
-/// A store that is never reachable.
-struct Away;
-
-impl Store for Away {
-    async fn apply(&self, _: Operation, _: &[Counter<'_>]) -> Result<Outcome, StoreError> {
-        Err(StoreError::Unreachable("it is away".into()))
-    }
-}
 
 /// How often each decision was counted, by the labels `policy`, `outcome` and `degraded`.
 type Counts = BTreeMap<(String, String, String), u64>;

@@ -17,7 +17,7 @@ use axum_rate_limit::{
 };
 use http::StatusCode;
 use http::request::Parts;
-use tests::{Reply, reply, send};
+use tests::{Away, Reply, reply, send};
 use tower::ServiceExt as _;
 
 const LOG_INS: Policy = Policy::new("log-ins").per_hour(2).status(429).message("One at a time, please.");
@@ -76,15 +76,6 @@ async fn a_denial_follows_the_settings_of_the_limiter() {
 
     let legacy = denied(builder().headers(Headers::Legacy)).await;
     assert_eq!(legacy.field("x-ratelimit-remaining"), "0");
-}
-
-/// A store that is never there.
-struct Away;
-
-impl Store for Away {
-    async fn apply(&self, _: Operation, _: &[Counter<'_>]) -> Result<Outcome, StoreError> {
-        Err(StoreError::Unreachable("nobody is there".into()))
-    }
 }
 
 #[tokio::test]
