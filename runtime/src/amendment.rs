@@ -29,6 +29,10 @@ const FROM_ENV: &str = "amend_from_env";
 /// the shortest window: it is dropped if another window becomes the shortest, and lowered if the new quotas require
 /// it.
 ///
+/// No method panics. What is invalid, such as a limit of 0, a new quota that can never bind, or a burst of a policy
+/// that is no token bucket, is an error of [`Builder::build`](crate::Builder::build) or
+/// [`RateLimiter::amend`](crate::RateLimiter::amend), which says what to write instead.
+///
 /// What has been counted so far stays under the same window: three of five used are three of ten. A token bucket keeps
 /// the time until it is full instead: without a burst, that is the share that is used; with one, a higher limit may
 /// leave it in debt for that time. A quota over another window begins at zero. To let a client pass at once,

@@ -31,7 +31,8 @@ impl Builder {
     ///
     /// * two policies of the program have the same name but differ, or one has the name that response fields give
     ///   to a quota of another: the error says where both are declared;
-    /// * a setting has an invalid value, or an amendment is for a policy that nobody declares;
+    /// * a setting has an invalid value, or an amendment is invalid, or for a policy that nobody declares: the error
+    ///   says what to write instead;
     /// * the store is unavailable, or there is none, and [`require_store`](Self::require_store) is set.
     ///
     /// # Panics

@@ -28,8 +28,8 @@ use crate::error::Error;
 /// Where the status or a header of the response tells whether to give back, use
 /// [`give_back_if`](crate::Policy::give_back_if) instead.
 ///
-/// What a handler has checked with [`RequestLimiter`](crate::RequestLimiter) until the response is changed as well,
-/// under each key that was not denied.
+/// This includes what the handler has checked with [`RequestLimiter`](crate::RequestLimiter), unless it did so after
+/// the response, under each key that was not denied.
 ///
 /// Each change is one atomic call of the store (up to 32 keys; more take several calls, as do several keys on a
 /// cluster), and the response fields tell what is left after it. What is added can't be denied any more: it may exceed
@@ -49,9 +49,9 @@ impl Charge {
     ///
     /// # Errors
     ///
-    /// If several keys are concerned, some may have been charged all the same. If the store fails and the limiter or
-    /// the policy [denies](crate::OnStoreError::Deny) in that case, if the memory that stands in for the store is
-    /// full, or if this charge is [of](Self::of) a policy that does not exist.
+    /// If the store fails and the limiter or the policy [denies](crate::OnStoreError::Deny) in that case, if the
+    /// memory that stands in for the store is full, or if this charge is [of](Self::of) a policy that does not exist.
+    /// Of several keys, some may have been charged all the same.
     pub async fn add(&self, cost: u32) -> Result<(), Error> {
         Ok(self.ledger.add(self.policy()?, cost).await?)
     }

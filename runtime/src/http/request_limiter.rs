@@ -63,7 +63,7 @@ use crate::store::{ChargeTime, Operation};
 /// * [`Decisions`] and the response fields tell what was decided. If one policy is checked under several keys, the
 ///   fields tell of the one that binds first. (They tell whoever asks how much is left of that account or phone.
 ///   Where nobody may know, use [`Headers::Off`](crate::Headers::Off).)
-/// * [`Charge`](crate::Charge) changes what was charged until the response, under each key that was not denied.
+/// * [`Charge`](crate::Charge) changes what was charged under each key that was not denied, except after the response.
 ///
 /// Each call is charged, whatever has been checked before in the same request. A denial takes nothing, but what the
 /// attributes and earlier calls have charged stays. A check that is abandoned before it is decided, or made after the
