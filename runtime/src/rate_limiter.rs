@@ -254,6 +254,22 @@ impl RateLimiter {
     /// The decision says whether there was room for `cost` before, and what is left now. To learn what the next
     /// request will be told, use [`peek`](Self::peek).
     ///
+    /// ```
+    /// use axum_rate_limit::{Error, Policy, RateLimiter};
+    ///
+    /// const TOKENS: Policy = Policy::new("tokens-used").per_hour(100_000);
+    ///
+    /// async fn complete(limiter: &RateLimiter, customer: &str) -> Result<Option<String>, Error> {
+    ///     // What the answer costs is not known yet, but whoever has nothing left gets none.
+    ///     if !limiter.check(&TOKENS, customer).await?.is_allowed() {
+    ///         return Ok(None);
+    ///     }
+    ///     let (text, tokens) = ("…".to_owned(), 42);
+    ///     limiter.add(&TOKENS, customer, tokens - 1).await?; // one is charged already
+    ///     Ok(Some(text))
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Returns an error as [`check`](Self::check) does.
@@ -287,6 +303,23 @@ impl RateLimiter {
     /// [`IpAddr`](std::net::IpAddr) rather than as text, one part for each part of the policy's [key](Policy::key), and
     /// the [resource](Key::resource) or the [route](Key::route) if the policy has a quota for each. The log warns of a
     /// key that has too few of these, or others.
+    ///
+    /// ```
+    /// use std::net::IpAddr;
+    /// use axum::http::Method;
+    /// use axum_rate_limit::{Error, Key, RateLimiter, rate_limit};
+    ///
+    /// #[rate_limit(name = "statistics", per_hour = 5, by_resource)]
+    /// async fn statistics() {}
+    ///
+    /// async fn forgive(limiter: &RateLimiter, client: IpAddr) -> Result<(), Error> {
+    ///     let statistics = limiter.policy("statistics")?;
+    ///     limiter.reset(&statistics, Key::from(client).resource(&Method::GET, "/statistics/2026")).await
+    /// }
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # forgive(&RateLimiter::memory(), IpAddr::from([192, 0, 2, 7])).await
+    /// # }).unwrap();
+    /// ```
     ///
     /// What requests were charged before, and give back only afterwards, may lower what has been charged since.
     ///
