@@ -9,7 +9,7 @@ use quote::ToTokens;
 use syn::spanned::Spanned as _;
 use syn::{Expr, ExprLit, Ident, Lit, LitStr, Path};
 
-use crate::args::{Algorithm, Args, Given, OnStoreError, Quota, Window, ungrouped};
+use crate::args::{Algorithm, Args, Argument, Given, OnStoreError, Quota, Window, ungrouped};
 use crate::errors::Errors;
 use crate::key::{Callback, Key, KeyPart};
 use crate::values::{
@@ -136,7 +136,7 @@ pub(crate) enum Cost {
 
 /// A quota whose window, and whose count if it is a literal, are in range.
 pub(crate) struct CheckedQuota {
-    pub(crate) written: String,
+    pub(crate) argument: &'static Argument,
     /// How the user wrote the window, if the argument does not imply it.
     pub(crate) window: Option<LitStr>,
     pub(crate) span: Span,
@@ -326,7 +326,7 @@ fn check_cost(cost: Expr, most: Option<u32>, errors: &mut Errors) -> Cost {
 }
 
 fn check_quota(quota: Quota, errors: &mut Errors) -> Option<CheckedQuota> {
-    let count = check_count(&quota.written, &quota.count, errors);
+    let count = check_count(quota.argument, &quota.count, errors);
     let (millis, window) = match quota.window {
         Window::Millis(millis) => (Some(millis), None),
         Window::Text(text) => (check_window(&text, errors), Some(text)),
@@ -335,7 +335,7 @@ fn check_quota(quota: Quota, errors: &mut Errors) -> Option<CheckedQuota> {
         literal: count?.literal(),
         window_millis: millis?,
         window,
-        written: quota.written,
+        argument: quota.argument,
         span: quota.span,
         count: quota.count,
     })
@@ -377,6 +377,6 @@ fn describe(quota: &CheckedQuota) -> String {
     let count = quota.literal.map_or_else(|| "…".to_owned(), |count| count.to_string());
     match &quota.window {
         Some(window) => format!("quota({count}, per = \"{}\")", window.value()),
-        None => format!("{} = {count}", quota.written),
+        None => format!("{} = {count}", quota.argument.name),
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use syn::{Expr, ExprLit, ExprUnary, Lit, LitFloat, LitInt, LitStr, UnOp};
 
-use crate::args::ungrouped;
+use crate::args::{Argument, ungrouped};
 use crate::errors::Errors;
 use crate::key::KeyPart;
 
@@ -100,11 +100,9 @@ impl Number {
     }
 }
 
-/// Checks the count of a quota that is `written` as `per_minute` or the like, or as `quota`.
-pub(crate) fn check_count(written: &str, count: &Expr, errors: &mut Errors) -> Option<Number> {
-    let usage =
-        if written == "quota" { "quota(5, per = \"90s\")".to_owned() } else { format!("{written} = 5") };
-    let range = format!("write a whole number from 1 to {}, such as `{usage}`", u32::MAX);
+/// Checks the count of a quota, which is given by `argument`.
+pub(crate) fn check_count(argument: &Argument, count: &Expr, errors: &mut Errors) -> Option<Number> {
+    let range = format!("write a whole number from 1 to {}, such as `{}`", u32::MAX, argument.usage);
     Number::check(count, errors, |fault| match fault {
         NumberFault::Zero => format!("a quota of 0 would deny every request: {range}"),
         NumberFault::TooLarge(int) => format!("`{}` is too large: {range}", int.base10_digits()),

@@ -113,10 +113,10 @@ fn at_end(input: ParseStream<'_>) -> bool {
 }
 
 /// Parses `(N, per = "90s")`.
-pub(super) fn quota(span: Span, input: ParseStream<'_>) -> syn::Result<Quota> {
-    const USAGE: &str = "write `quota(5, per = \"90s\")`: how many requests, and in which window";
+pub(super) fn quota(argument: &'static Argument, span: Span, input: ParseStream<'_>) -> syn::Result<Quota> {
+    let usage = format!("write `{}`: how many requests, and in which window", argument.usage);
     if !input.peek(syn::token::Paren) {
-        return Err(syn::Error::new(if at_end(input) { span } else { input.span() }, USAGE));
+        return Err(syn::Error::new(if at_end(input) { span } else { input.span() }, usage));
     }
     let content;
     syn::parenthesized!(content in input);
@@ -135,11 +135,11 @@ pub(super) fn quota(span: Span, input: ParseStream<'_>) -> syn::Result<Quota> {
         let _: Option<Token![,]> = content.parse()?;
         if content.is_empty() { Ok((count, window)) } else { Err(content.error("")) }
     };
-    let result = read().map_err(|error| syn::Error::new(error.span(), USAGE));
+    let result = read().map_err(|error| syn::Error::new(error.span(), usage));
     // Consumes the rest, so that syn does not report it as well.
     let _: TokenStream = content.parse()?;
     let (count, window) = result?;
-    Ok(Quota { written: "quota".to_owned(), span, count, window: Window::Text(window) })
+    Ok(Quota { argument, span, count, window: Window::Text(window) })
 }
 
 /// Skips the rest of an argument, up to its comma.

@@ -13,15 +13,15 @@ use syn::parse::{ParseStream, Parser};
 use syn::{Expr, Ident, LitInt, LitStr, Path, Token};
 
 use self::grammar::{ConstantPath, ModStyle, equals, no_value, quota, skip_argument, word};
-use self::table::{ALGORITHMS, ARGUMENTS, Argument, ON_STORE_ERROR, bare_string, unknown_argument, usages};
-pub(crate) use self::table::{Algorithm, Kind, OnStoreError};
+use self::table::{ALGORITHMS, ARGUMENTS, ON_STORE_ERROR, bare_string, unknown_argument, usages};
+pub(crate) use self::table::{Algorithm, Argument, Kind, OnStoreError};
 use crate::errors::Errors;
 use crate::key::{Callback, Key};
 
 /// `N` requests per window, as written.
 pub(crate) struct Quota {
-    /// How the user wrote it, for messages: `per_minute`, or `quota`.
-    pub(crate) written: String,
+    /// `per_minute` or the like, or `quota`.
+    pub(crate) argument: &'static Argument,
     pub(crate) span: Span,
     pub(crate) count: Expr,
     pub(crate) window: Window,
@@ -146,7 +146,12 @@ impl Args {
         value
     }
 
-    fn value(&mut self, argument: &Argument, ident: Ident, input: ParseStream<'_>) -> syn::Result<()> {
+    fn value(
+        &mut self,
+        argument: &'static Argument,
+        ident: Ident,
+        input: ParseStream<'_>,
+    ) -> syn::Result<()> {
         match argument.kind {
             Kind::Name => {
                 self.name = Some(equals(argument, &ident, input, "a string literal")?);
@@ -154,11 +159,10 @@ impl Args {
             Kind::Per(millis) => {
                 let count = equals(argument, &ident, input, "how many requests pass in the window")?;
                 let span = ident.span();
-                let written = argument.name.to_owned();
-                self.quotas.push(Quota { written, span, count, window: Window::Millis(millis) });
+                self.quotas.push(Quota { argument, span, count, window: Window::Millis(millis) });
             }
             Kind::Quota => {
-                self.quotas.push(quota(ident.span(), input)?);
+                self.quotas.push(quota(argument, ident.span(), input)?);
             }
             Kind::Algorithm => {
                 self.algorithm = Some(word(argument, &ident, input, ALGORITHMS)?);

@@ -45,11 +45,11 @@ pub(crate) enum Kind {
 }
 
 /// An argument that the attribute understands.
-pub(super) struct Argument {
-    pub(super) name: &'static str,
+pub(crate) struct Argument {
+    pub(crate) name: &'static str,
     pub(super) kind: Kind,
     /// How it is written, for messages.
-    pub(super) usage: &'static str,
+    pub(crate) usage: &'static str,
 }
 
 const SECOND: u64 = 1_000;

@@ -89,11 +89,11 @@ impl Declaration {
             colons.spans = [name.span(); 2];
         }
         let mut expression = quote_spanned!(name.span()=> #place::Policy::new(#name));
-        for CheckedQuota { written, count, window, window_millis, .. } in &policy.quotas {
+        for CheckedQuota { argument, count, window, window_millis, .. } in &policy.quotas {
             let duration = window.is_some().then(
                 || quote_spanned!(count.span()=> , ::core::time::Duration::from_millis(#window_millis)),
             );
-            expression = call(&expression, written, count, &quote!(#count #duration));
+            expression = call(&expression, argument.name, count, &quote!(#count #duration));
         }
         let mut add = |method: &str, written: &dyn ToTokens, arguments: TokenStream| {
             expression = call(&expression, method, &written.to_token_stream(), &arguments);
