@@ -24,6 +24,9 @@ pub(crate) struct Ask<'p> {
     pub(crate) charge_lasts: Option<Box<[Duration]>>,
 }
 
+/// What is asked together: mostly one policy.
+pub(crate) type Asks = SmallVec<[Ask<'static>; 1]>;
+
 impl Ask<'_> {
     /// Returns the same, which outlives the declaration of its policy.
     pub(crate) fn into_owned(self) -> Ask<'static> {

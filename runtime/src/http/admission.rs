@@ -14,7 +14,7 @@ use super::entries::Entries;
 use super::faults::{internal_error, no_layer, no_peer, sent_from_within};
 use super::ledger::Ledger;
 use super::{ResponseSettings, denied, identity, policy_functions};
-use crate::ask::Ask;
+use crate::ask::{Ask, Asks};
 use crate::decision::Decision;
 use crate::error::StoreError;
 use crate::in_force::Effective;
@@ -81,7 +81,7 @@ impl<'a> Undecided<'a> {
 
     /// Asks the store in a boxed future.
     #[inline(never)] // it is long, and counting in memory does not need it
-    fn ask(self, asks: SmallVec<[Ask<'static>; 1]>) -> BoxFuture<'a, Result<(), Response>> {
+    fn ask(self, asks: Asks) -> BoxFuture<'a, Result<(), Response>> {
         Box::pin(async move {
             // Moves all of `self` into the future. Dropped at the end of `ask`, where the ledger is locked, it would
             // wait for that lock for ever.

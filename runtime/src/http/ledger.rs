@@ -18,7 +18,7 @@ use super::decisions::NoLayer;
 use super::entries::{Entries, Entry, LatePart};
 use super::holdings::Charged;
 use super::policy_functions;
-use crate::ask::Ask;
+use crate::ask::{Ask, Asks};
 use crate::error::StoreError;
 use crate::inline_string::InlineString;
 use crate::limiter::Limiter;
@@ -42,8 +42,6 @@ struct Record {
     /// Whether a handler's check has been denied, and the denial has not become a response.
     has_open_denial: AtomicBool,
 }
-
-type Asks = SmallVec<[Ask<'static>; 1]>;
 
 /// What is given back, by where it was charged.
 #[derive(Default)]

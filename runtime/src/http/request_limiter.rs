@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
-use smallvec::SmallVec;
 
 use super::admission::longest_wait;
 use super::decisions::{Decisions, NoLayer};
@@ -16,7 +15,7 @@ use super::entries::LatePart;
 use super::faults::shared_without_peer;
 use super::ledger::Ledger;
 use super::{identity, policy_functions};
-use crate::ask::Ask;
+use crate::ask::{Ask, Asks};
 use crate::decision::Decision;
 use crate::in_force::Effective;
 use crate::key::Key;
@@ -78,8 +77,6 @@ pub struct RequestLimiter {
     ledger: Ledger,
     request: Arc<Parts>,
 }
-
-type Asks = SmallVec<[Ask<'static>; 1]>;
 
 impl RequestLimiter {
     /// Checks `policy` for `key`, and charges the cost if the policy allows it.
