@@ -7,14 +7,14 @@ use axum::routing::get;
 use axum_rate_limit::{Builder, Headers, OnStoreError, RateLimiter, rate_limit};
 
 use super::Result;
-use crate::{Column, DENIED_LIMIT, NO_LIMIT};
+use crate::{Column, DENIED_LIMIT, KEY_HEADER, NO_LIMIT};
 
 #[rate_limit(name = "hot", per_hour = NO_LIMIT)]
 async fn hot() -> &'static str {
     "ok"
 }
 
-#[rate_limit(name = "keys", per_hour = NO_LIMIT, key = header("x-key"))]
+#[rate_limit(name = "keys", per_hour = NO_LIMIT, key = header(KEY_HEADER))]
 async fn keys() -> &'static str {
     "ok"
 }

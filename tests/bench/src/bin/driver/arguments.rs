@@ -22,11 +22,10 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Self> {
+    pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
         let seconds = std::env::var("BENCH_SECONDS").ok().map(|seconds| number("BENCH_SECONDS", &seconds));
         let (mut rounds, mut seconds, mut quick) = (5, seconds.transpose()?.unwrap_or(4), false);
         let (mut only, mut write) = (Vec::new(), false);
-        let mut arguments = arguments.peekable();
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value\n{HELP}"));
             match argument.as_str() {

@@ -86,15 +86,15 @@ async fn run() -> Result<()> {
     };
     let (text, picture) = (report.to_string(), chart::Chart(&report).to_string());
     println!("{text}");
-    let mut folders = vec![paths::scratch()];
+    let mut copies = vec![(paths::scratch(), "report.md")];
     if arguments.write {
-        folders.push(paths::docs());
+        copies.push((paths::docs(), "benchmark.md"));
     }
-    for (folder, name) in folders.iter().zip(["report", "benchmark"]) {
-        std::fs::create_dir_all(folder)?;
-        std::fs::write(folder.join(format!("{name}.md")), &text)?;
+    for (folder, name) in copies {
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join(name), &text)?;
         std::fs::write(folder.join("benchmark.svg"), &picture)?;
-        eprintln!("written: {}", folder.join(format!("{name}.md")).display());
+        eprintln!("written: {}", folder.join(name).display());
     }
     Ok(())
 }
