@@ -9,11 +9,11 @@ const GONE: Duration = Duration::from_secs(6);
 
 /// The turn of one task among those that could look after a store.
 #[derive(Debug, Default)]
-pub(crate) struct Turn(Mutex<State>);
+pub(crate) struct Turn(Mutex<Latest>);
 
+/// The latest turn.
 #[derive(Debug, Default)]
-struct State {
-    /// The number of the latest turn.
+struct Latest {
     number: u64,
     /// When the task whose turn it is has last been seen; `None` if it is nobody's turn.
     seen: Option<Instant>,
@@ -23,29 +23,29 @@ impl Turn {
     /// Begins a turn, and returns its number, if there `is` something to do and it is not another's turn who has been
     /// seen of late. What ends with a [turn](Self::end_with) has ended by then.
     pub(crate) fn take_if(&self, is: impl FnOnce() -> bool) -> Option<u64> {
-        let mut state = self.0.lock();
-        if state.seen.is_some_and(|seen| seen.elapsed() < GONE) || !is() {
+        let mut latest = self.0.lock();
+        if latest.seen.is_some_and(|seen| seen.elapsed() < GONE) || !is() {
             return None;
         }
-        state.number += 1;
-        state.seen = Some(Instant::now());
-        Some(state.number)
+        latest.number += 1;
+        latest.seen = Some(Instant::now());
+        Some(latest.number)
     }
 
     /// Gives a sign of life, and returns whether it is still that turn.
     pub(crate) fn keep(&self, number: u64) -> bool {
-        let mut state = self.0.lock();
-        let is_on = state.number == number && state.seen.is_some();
+        let mut latest = self.0.lock();
+        let is_on = latest.number == number && latest.seen.is_some();
         if is_on {
-            state.seen = Some(Instant::now());
+            latest.seen = Some(Instant::now());
         }
         is_on
     }
 
     /// Ends the turn, and what `end` ends with it, if it is still on.
     pub(crate) fn end_with(&self, number: u64, end: impl FnOnce()) {
-        let mut state = self.0.lock();
-        if state.number == number && state.seen.take().is_some() {
+        let mut latest = self.0.lock();
+        if latest.number == number && latest.seen.take().is_some() {
             end();
         }
     }
