@@ -3,6 +3,7 @@
 mod declaration;
 mod handler;
 mod module;
+mod probe;
 mod router;
 #[cfg(test)]
 mod snapshots;

@@ -5,7 +5,7 @@ use quote::{ToTokens, quote};
 
 use crate::errors::Errors;
 use crate::expand::declaration::Declaration;
-use crate::expand::{Siblings, absorb, router};
+use crate::expand::{Siblings, absorb, probe, router};
 use crate::target::{Function, Module, ModuleItem};
 
 /// Guards each router function directly inside a module. The `impl`s go beside the module, where the attribute
@@ -29,20 +29,29 @@ use crate::target::{Function, Module, ModuleItem};
 /// }
 /// impl Policies for resources::__RateLimit { … }
 /// ```
+///
+/// Other functions are followed by a [probe].
 pub(crate) fn expand(declaration: &Declaration, module: Module) -> TokenStream {
     let Module { attrs, vis, ident, inner, items } = module;
     let carried = declaration.carried_by(&quote!(#ident::__RateLimit));
     let krate = &declaration.krate;
     let mut errors = Errors::default();
+    let mut is_probed = false;
     let items: Vec<TokenStream> = items
         .into_iter()
         .map(|item| match item {
-            ModuleItem::Function(function) => function.into_token_stream(),
+            ModuleItem::Function(function) => {
+                let probe = probe::of(&function);
+                is_probed |= probe.is_some();
+                quote!(#function #probe)
+            }
             ModuleItem::Other(item) => item.into_token_stream(),
             ModuleItem::Router(function) => guarded(function, &mut errors),
         })
         .collect();
     let errors = errors.into_compile_errors();
+    let inside = is_probed.then(probe::inside);
+    let beside = is_probed.then(|| probe::beside(krate, &ident));
     // The carrier is visible to the `impl`s beside the module, whether or not the module itself is public.
     quote! {
         #(#attrs)*
@@ -51,6 +60,7 @@ pub(crate) fn expand(declaration: &Declaration, module: Module) -> TokenStream {
             #[doc(hidden)]
             #[non_exhaustive]
             pub(super) struct __RateLimit {}
+            #inside
             #(#items)*
         }
         impl #ident::__RateLimit {
@@ -60,6 +70,7 @@ pub(crate) fn expand(declaration: &Declaration, module: Module) -> TokenStream {
                 #krate::__private::guard::<Self, R>(__rate_limit_make)
             }
         }
+        #beside
         #carried
         #errors
     }

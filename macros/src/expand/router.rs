@@ -50,7 +50,6 @@ pub(crate) fn guard_call(guard: &TokenStream, generics: &TokenStream, function: 
         ReturnType::Type(_, ty) => ty.to_token_stream(),
         ReturnType::Default => quote!(()),
     };
-    // The type may contain `impl Trait`, which can only be written in a signature.
     let (generic, result) = if mentions_impl(&function.sig.output) {
         (quote!(_), TokenStream::new())
     } else {
@@ -75,7 +74,8 @@ pub(crate) fn guard_call(guard: &TokenStream, generics: &TokenStream, function: 
     quote!(#guard::<#generics #generic>(move || #result #body))
 }
 
-fn mentions_impl(output: &ReturnType) -> bool {
+/// Whether the type contains `impl Trait`, which can only be written in a signature.
+pub(crate) fn mentions_impl(output: &ReturnType) -> bool {
     fn in_tokens(tokens: TokenStream) -> bool {
         tokens.into_iter().any(|token| match token {
             TokenTree::Ident(ident) => ident == "impl",

@@ -268,7 +268,7 @@ fn a_module() {
                 #[rate_limit(name = "own", per_second = 1)]
                 fn own() -> MethodRouter<(), Error> { get(list) }
 
-                async fn list() {}
+                async fn list() -> Json<Value> { body() }
             }
         },
         &expect![[r##"
@@ -278,6 +278,13 @@ fn a_module() {
                 #[doc(hidden)]
                 #[non_exhaustive]
                 pub(super) struct __RateLimit {}
+                #[doc(hidden)]
+                #[allow(dead_code)]
+                pub(super) struct __RateLimitProbe<T>(::core::marker::PhantomData<T>);
+                trait __RateLimitNoRouter {
+                    const IS_ROUTER: bool = false;
+                }
+                impl<T> __RateLimitNoRouter for __RateLimitProbe<T> {}
                 use super::*;
                 pub fn router() -> Router {
                     self::__RateLimit::guard::<
@@ -308,7 +315,15 @@ fn a_module() {
                         >(move || -> MethodRouter<(), Error> { get(list) })
                     })
                 }
-                async fn list() {}
+                async fn list() -> Json<Value> {
+                    body()
+                }
+                #[allow(deprecated)]
+                const _: () = ::core::assert!(
+                    ! __RateLimitProbe:: < Json < Value > > ::IS_ROUTER,
+                    "this function returns a router by another name, so its routes would not be limited: write `Router` or \
+                         `MethodRouter`, or give the alias a name that ends in `Router`"
+                );
             }
             impl resources::__RateLimit {
                 fn guard<R: ::axum_rate_limit::__private::Guarded>(
@@ -316,6 +331,10 @@ fn a_module() {
                 ) -> R {
                     ::axum_rate_limit::__private::guard::<Self, R>(__rate_limit_make)
                 }
+            }
+            impl<R: ::axum_rate_limit::__private::Guarded> resources::__RateLimitProbe<R> {
+                #[allow(dead_code)]
+                const IS_ROUTER: bool = true;
             }
             impl ::axum_rate_limit::__private::Policies for resources::__RateLimit {
                 const POLICIES: &'static [&'static ::axum_rate_limit::Policy] = &[

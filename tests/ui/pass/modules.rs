@@ -119,6 +119,40 @@ pub mod resources {
     #[rate_limit(name = "limited", per_minute = 5)]
     async fn limited() {}
 
+    #[deprecated = "there are others"]
+    struct Old;
+
+    #[allow(deprecated)]
+    fn old() -> Option<Old> {
+        None
+    }
+
+    struct Borrowed<'a>(&'a str);
+
+    fn borrowed(path: &str) -> Borrowed<'_> {
+        Borrowed(path)
+    }
+
+    fn constant<const N: usize>() -> Option<[u8; N]> {
+        None
+    }
+
+    async fn boxed() -> Box<dyn Fn(&str) -> Option<Kind>> {
+        Box::new(|_| None)
+    }
+
+    #[cfg(any())]
+    fn elsewhere() -> NoSuchType {}
+
+    #[test]
+    fn tested() -> NoSuchTypeEither {}
+
+    /// Uses what would be dead code.
+    pub async fn all_types() -> usize {
+        boxed().await("");
+        borrowed("").0.len() + old().iter().count() + constant::<1>().map_or(0, |[_]| 1)
+    }
+
     /// Is a module of its own.
     pub mod inner {
         use super::{Router, get, list};
