@@ -44,6 +44,8 @@ pub(crate) const FOREIGN: &[(&[&str], Option<Kind>, &str)] = &[
             "window",
             "window_ms",
             "window_size",
+            "window_seconds",
+            "window_secs",
             "period",
             "duration",
             "interval",
@@ -212,4 +214,15 @@ pub(crate) const FOREIGN: &[(&[&str], Option<Kind>, &str)] = &[
         None,
         "this is of the whole limiter: set it on `RateLimiter::builder()`",
     ),
+];
+
+/// Words that other libraries use for values of arguments, and what is written here instead.
+pub(crate) const FOREIGN_VALUES: &[(&[&str], &str)] = &[
+    (&["fixed", "fixed_window_counter"], "fixed_window"),
+    (&["sliding", "sliding_window_counter", "rolling_window"], "sliding_window"),
+    (&["log", "moving_window", "sliding_window_log"], "sliding_log"),
+    (&["bucket", "gcra", "leaky", "leaky_bucket"], "token_bucket"),
+    (&["memory", "in_memory", "fallback"], "local"),
+    (&["open", "fail_open", "pass", "ignore"], "allow"),
+    (&["closed", "fail_closed", "reject", "block"], "deny"),
 ];

@@ -9,6 +9,7 @@ use syn::{Expr, ExprPath, Ident, LitStr, Path, Token};
 use super::table::{Argument, in_snake_case};
 use super::{Quota, Window};
 use crate::key::refuse_quotes;
+use crate::words::FOREIGN_VALUES;
 
 pub(super) fn no_value(ident: &Ident, input: ParseStream<'_>) -> syn::Result<()> {
     if input.peek(Token![=]) || input.peek(syn::token::Paren) {
@@ -28,7 +29,7 @@ pub(super) fn word<T: Copy>(
     let list: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
     let list = list.join(", ");
     if let Some((value, word)) = written_otherwise(input, words) {
-        let message = format!("`{0}` takes a word: write `{0} = {word}`", argument.name);
+        let message = format!("`{0}` takes one of {list}: write `{0} = {word}`", argument.name);
         return Err(syn::Error::new_spanned(value, message));
     }
     let value: Ident = equals(argument, ident, input, &format!("one of {list}"))?;
@@ -41,8 +42,8 @@ pub(super) fn word<T: Copy>(
     }
 }
 
-/// Returns the word that is meant by `= "word"`, `= Word` or `= Type::Word`, if one of the list is, and how it is
-/// written.
+/// Returns the word that is meant by `= "word"`, `= Word`, `= Type::Word` or another library's word, if one of the list
+/// is, and how it is written.
 fn written_otherwise<T>(input: ParseStream<'_>, words: &[(&str, T)]) -> Option<(TokenStream, String)> {
     let input = input.fork();
     input.parse::<Token![=]>().ok()?;
@@ -56,7 +57,9 @@ fn written_otherwise<T>(input: ParseStream<'_>, words: &[(&str, T)]) -> Option<(
         }
         (path.to_token_stream(), path.segments.last()?.ident.to_string())
     };
-    let word = in_snake_case(word.trim());
+    let word = in_snake_case(&word.trim().replace('-', "_"));
+    let foreign = FOREIGN_VALUES.iter().find(|(foreign, _)| foreign.contains(&word.as_str()));
+    let word = foreign.map_or(word, |(_, own)| (*own).to_owned());
     words.iter().any(|(known, _)| *known == word).then_some((written, word))
 }
 

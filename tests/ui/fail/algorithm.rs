@@ -3,8 +3,12 @@
 use axum_rate_limit::{Quotas, rate_limit};
 use http::request::Parts;
 
-#[rate_limit(name = "unknown", per_minute = 5, algorithm = leaky)]
+#[rate_limit(name = "unknown", per_minute = 5, algorithm = fancy)]
 async fn unknown() {}
+
+#[rate_limit(name = "foreign", per_minute = 5, algorithm = gcra)]
+#[rate_limit(name = "quoted", per_minute = 5, algorithm = "moving-window")]
+async fn foreign() {}
 
 #[rate_limit(name = "text", per_minute = 5, algorithm = "token_bucket")]
 async fn text() {}

@@ -5,6 +5,9 @@ use axum_rate_limit::rate_limit;
 #[rate_limit(name = "open", per_minute = 5, on_store_error = open)]
 async fn open() {}
 
+#[rate_limit(name = "retry", per_minute = 5, on_store_error = retry)]
+async fn retry() {}
+
 #[rate_limit(name = "nothing", per_minute = 5, on_store_error)]
 async fn nothing() {}
 
