@@ -141,8 +141,8 @@ impl Builder {
     /// given back. Until then, another request may be denied because this one, which is about to be denied, holds
     /// the units that it needs. What was charged to a window that may have ended by then is not given back.
     #[cfg(feature = "redis-cluster")]
-    pub fn redis_cluster(mut self, nodes: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.store = Choice::RedisCluster(nodes.into_iter().map(Into::into).collect());
+    pub fn redis_cluster(mut self, nodes: impl IntoIterator<Item = impl ToString>) -> Self {
+        self.store = Choice::RedisCluster(nodes.into_iter().map(|node| node.to_string()).collect());
         self
     }
 
@@ -188,8 +188,8 @@ impl Builder {
     ///
     /// Limiters that share a store and a prefix share the counters of policies with the same name, so give each
     /// service a prefix of its own.
-    pub fn key_prefix(mut self, prefix: impl Into<Cow<'static, str>>) -> Self {
-        self.key_prefix = prefix.into();
+    pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.key_prefix = prefix.into().into();
         self
     }
 
@@ -254,8 +254,8 @@ impl Builder {
     /// # Ok::<(), axum_rate_limit::Error>(())
     /// # }).unwrap();
     /// ```
-    pub fn trusted_proxies(mut self, networks: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.trusted_proxies = networks.into_iter().map(Into::into).collect();
+    pub fn trusted_proxies(mut self, networks: impl IntoIterator<Item = impl ToString>) -> Self {
+        self.trusted_proxies = networks.into_iter().map(|network| network.to_string()).collect();
         self
     }
 

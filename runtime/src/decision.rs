@@ -132,6 +132,11 @@ impl Decision {
         QuotaState::binding(both.into_iter().flatten()) == self.binding()
     }
 
+    /// Returns the quota that binds first, if there is one.
+    pub fn quota(&self) -> Option<Quota> {
+        self.binding().map(|state| state.quota)
+    }
+
     /// Returns how much is left of the quota that binds first; `u32::MAX` if there is none.
     ///
     /// That of a token bucket with a [burst](crate::Policy::burst) may be more than the quota's limit. Response
@@ -179,6 +184,7 @@ mod tests {
         let decision = decision(reading(1, 1, true), reading(0, 30, true));
         assert!(decision.is_allowed());
         assert_eq!((decision.remaining(), decision.reset()), (0, Duration::from_secs(30)));
+        assert_eq!(decision.quota(), Some(Quota::per_minute(10)));
         assert_eq!(decision.retry_after(), None);
     }
 

@@ -58,6 +58,7 @@ pub use crate::policy::{Policy, PolicyWithoutQuota, Scope};
 pub use crate::quota::{InvalidQuota, Quota, Quotas};
 pub use crate::rate_limiter::RateLimiter;
 pub use crate::registry::policies;
+pub use crate::store::Store;
 pub use crate::store::fallback::OnStoreError;
 #[cfg(feature = "redis")]
 pub use crate::store::redis::RedisCredentials;

@@ -115,7 +115,7 @@ impl Policy {
             );
             index += 1;
         }
-        PolicyWithoutQuota { name, location: Location::caller() }
+        PolicyWithoutQuota::named(name, Location::caller())
     }
 
     units!(Self);

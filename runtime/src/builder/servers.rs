@@ -45,9 +45,9 @@ impl Builder {
     pub fn redis_sentinel(
         mut self,
         master: impl Into<String>,
-        sentinels: impl IntoIterator<Item = impl Into<String>>,
+        sentinels: impl IntoIterator<Item = impl ToString>,
     ) -> Self {
-        let sentinels = sentinels.into_iter().map(Into::into).collect();
+        let sentinels = sentinels.into_iter().map(|sentinel| sentinel.to_string()).collect();
         self.store = Choice::RedisSentinel { master: master.into(), sentinels };
         self
     }

@@ -1,6 +1,7 @@
 //! Keys: who shares a quota.
 
 mod client_ip;
+mod conversions;
 mod encoding;
 mod lack;
 mod layout;
@@ -246,54 +247,6 @@ impl fmt::Debug for Key {
 impl From<PartValue> for Key {
     fn from(part: PartValue) -> Self {
         Self { parts: smallvec![part], resource: None }
-    }
-}
-
-/// Identifies a client by its address, which a limiter cuts to its [prefix](crate::Builder::ipv6_prefix).
-impl From<IpAddr> for Key {
-    fn from(ip: IpAddr) -> Self {
-        PartValue::Ip(client_ip::address::canonical(ip)).into()
-    }
-}
-
-/// Identifies a client, or anything else, by a text of yours. It is never the same as an address.
-impl From<String> for Key {
-    fn from(text: String) -> Self {
-        PartValue::Text(text).into()
-    }
-}
-
-/// Identifies a client, or anything else, by a text of yours. It is never the same as an address.
-impl From<&str> for Key {
-    fn from(text: &str) -> Self {
-        text.to_owned().into()
-    }
-}
-
-/// Identifies a client, or anything else, by a text of yours. It is never the same as an address.
-impl From<&String> for Key {
-    fn from(text: &String) -> Self {
-        text.as_str().into()
-    }
-}
-
-macro_rules! from_number {
-    ($($number:ty),*) => {$(
-        /// Identifies a client, or anything else, by a number of yours: the same as its text.
-        impl From<$number> for Key {
-            fn from(number: $number) -> Self {
-                number.to_string().into()
-            }
-        }
-    )*};
-}
-
-from_number!(i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize);
-
-/// Identifies a client by two parts: the same as [`Key::and`].
-impl<A: Into<Self>, B: Into<Self>> From<(A, B)> for Key {
-    fn from((one, other): (A, B)) -> Self {
-        one.into().and(other)
     }
 }
 
