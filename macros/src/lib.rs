@@ -54,8 +54,9 @@ use proc_macro::TokenStream;
 /// * On an **inline module**: as if on each such function directly inside, including those that return a router
 ///   under another name that the module gives it (`use axum::Router as Routes`, `type Routes = Router`). The
 ///   module's limit is checked first, then that of a function, then that of a handler. A router that comes
-///   inside another type (also a struct or an enum of the module), from an `impl`, a `const` or a `static`, or as a
-///   `&mut Router`, is an error there, since it would not be limited.
+///   inside another type (also a struct or an enum of the module), under a name from elsewhere that does not end in
+///   `Router`, from an `impl`, a `const` or a `static`, or as a `&mut Router`, is an error there, since it would not be
+///   limited.
 /// * On a **middleware function**, as `axum::middleware::from_fn` takes it: all that the middleware is around is
 ///   limited, fallbacks included.
 ///

@@ -92,7 +92,7 @@ impl Policy {
     /// The default text of a denial.
     pub const MESSAGE: &'static str = "Rate limit exceeded.";
 
-    /// Starts a policy named `name`. The next call gives it a quota.
+    /// Starts a policy named `name`. It becomes a policy with its first quota.
     ///
     /// The name appears in the keys of the store, in response fields and in the log.
     ///
