@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use axum_rate_limit::{Algorithm, BuildError, Decision, Error, Policy, RateLimiter, RedisCredentials};
+use axum_rate_limit::{
+    Algorithm, BuildError, Decision, Error, OnStoreError, Policy, RateLimiter, RedisCredentials,
+};
 use tests::{RedisServer, built, counts, recovered, refusal};
 
 /// How long anything may take; a loaded machine is slow.
@@ -228,4 +230,17 @@ async fn what_is_wrong_with_an_address_is_told() {
         let built = RateLimiter::builder().redis(url).build().await;
         assert!(matches!(built, Err(BuildError::Setting { setting: "redis", .. })), "{url}: {built:?}");
     }
+}
+
+/// As for all keys: whoever may not set a TTL takes nothing.
+#[tokio::test]
+async fn a_log_takes_nothing_that_would_never_expire() {
+    const LOG: Policy = Policy::new("log").per_hour(4).algorithm(Algorithm::SlidingLog);
+    let server = RedisServer::start().await;
+    let () = server.call(&["ACL", "SETUSER", "app", "on", ">p", "~*", "+@all", "-pexpire"]).await;
+    let url = format!("redis://app:p@127.0.0.1:{}/", server.port());
+    let settings = || RateLimiter::builder().redis(&url).on_store_error(OnStoreError::Deny);
+    let limiter = built(|| settings().timeout(Duration::from_secs(30))).await;
+    limiter.check(&LOG, "x").await.expect_err("it is refused");
+    assert!(server.keys().await.is_empty());
 }

@@ -236,7 +236,10 @@ function log.charge(c, units)
     if not ask('ZADD', c.key, unpack(members)) then return end
   end
   c.used = c.used + units
-  ask('PEXPIRE', c.key, whole(max(1, ceil((time + c.window - now()) / 1000))))
+  if not ask('PEXPIRE', c.key, whole(max(1, ceil((time + c.window - now()) / 1000)))) then
+    -- Nothing is taken that would never expire.
+    ask('ZREMRANGEBYRANK', c.key, -units, -1)
+  end
 end
 
 -- How long ago the units were taken is measured by the clock of the process. Clocks drift apart, so that it may seem
