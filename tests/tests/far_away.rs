@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum_rate_limit::{Policy, RateLimiter};
+use axum_rate_limit::{Algorithm, OnStoreError, Policy, RateLimiter};
 use futures_util::FutureExt as _;
 use tests::{Fault, FaultProxy, RedisServer, built};
 
@@ -128,4 +128,32 @@ async fn from_far_away(delay: Duration, midway: impl AsyncFn(&RedisServer)) -> (
     // They are decided in the order in which they came.
     assert!(decided.is_sorted_by(|one, next| one >= next), "{decided:?}");
     (u32::try_from(decided.len()).expect("a few"), server.calls().await - before)
+}
+
+/// There is no time to load the scripts one after the other and to ask again. So the first check that misses one is
+/// late, but not those that follow.
+#[tokio::test]
+async fn lost_scripts_are_loaded_though_no_check_can_wait_for_it() {
+    const TIMEOUT: Duration = Duration::from_millis(600);
+    const WINDOW: Policy = Policy::new("window").per_hour(1_000_000);
+    const BUCKET: Policy = WINDOW.algorithm(Algorithm::TokenBucket { burst: None });
+    let server = RedisServer::start().await;
+    let proxy = FaultProxy::to(server.port());
+    let settings =
+        || RateLimiter::builder().redis(proxy.url()).timeout(TIMEOUT).on_store_error(OnStoreError::Deny);
+    let limiter = built(settings).await;
+    // The first answer is the fastest, by which the limiter takes the distance.
+    let check = async |policy: &Policy, percent| {
+        proxy.set(Fault::Delay(TIMEOUT * percent / 100));
+        limiter.check(policy, "x").await.is_ok()
+    };
+    assert!(check(&WINDOW, 55).await);
+    let () = server.call(&["SCRIPT", "FLUSH"]).await;
+    let mut late = 0;
+    while !check(&BUCKET, 65).await {
+        late += 1;
+        assert!(late < 4, "it is never asked in time");
+        // The line is not dead, so the connection is kept, and with it what it knows.
+        assert!(check(&WINDOW, 55).await);
+    }
 }

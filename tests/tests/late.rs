@@ -458,3 +458,37 @@ async fn what_gives_its_charge_back_gives_it_back_to_both() {
         setup.expect_used(&OTHERS, Key::global(), others).await;
     }
 }
+
+/// The server is slow, and loses its scripts between a late charge and its being given back.
+#[tokio::test]
+async fn what_is_charged_too_late_is_given_back_though_the_scripts_are_lost() {
+    for then in [TIMEOUT * 2 / 5, TIMEOUT * 6 / 5] {
+        let setup = Setup::new(OnStoreError::Deny).await;
+        let Store::Server(server, _) = &setup.store else { return };
+        for (policy, _) in &POLICIES {
+            setup.store.set(Fault::Delay(LATE));
+            setup.limiter.check(policy, "x").await.expect_err("it is late");
+            let () = server.call(&["SCRIPT", "FLUSH"]).await;
+            setup.store.set(Fault::Delay(then));
+            // Nobody else may load the scripts meanwhile.
+            tokio::time::sleep(LATE + 4 * then).await;
+            setup.store.set(Fault::None);
+            let _ = recovered(&setup.limiter, &PROBE, "probe").await;
+            setup.expect_used(policy, "x", 0).await;
+        }
+    }
+}
+
+/// What a call is to give back is given back although it is late itself, and the scripts are lost.
+#[tokio::test]
+async fn what_is_given_back_late_is_given_back_though_the_scripts_are_lost() {
+    let setup = Setup::new(OnStoreError::Deny).await;
+    let Store::Server(server, _) = &setup.store else { return };
+    for (policy, cost) in &POLICIES {
+        assert!(setup.limiter.check(policy, "x").await.expect("in time").is_allowed());
+        let () = server.call(&["SCRIPT", "FLUSH"]).await;
+        let given_back = setup.late(setup.limiter.give_back(policy, "x", *cost)).await;
+        assert!(matches!(given_back, Err(Error::Store(StoreError::Timeout(_)))));
+        setup.expect_used(policy, "x", 0).await;
+    }
+}

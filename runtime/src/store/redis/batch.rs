@@ -48,6 +48,8 @@ pub(super) struct Batch {
     last: HashTable<Last>,
     checks: u32,
     logged: u64,
+    /// See [`Self::unawaited`].
+    brings_script: bool,
 }
 
 /// A [`Counter`] whose key is part of the batch's text.
@@ -93,6 +95,17 @@ pub(super) struct Place {
 }
 
 impl Batch {
+    /// Creates a batch for what is to be given back though nobody waits for that. It brings its script along, since it
+    /// is not asked again if the server has lost that.
+    pub(super) fn unawaited() -> Self {
+        Self { brings_script: true, ..Self::default() }
+    }
+
+    /// Whether the script is sent as a whole.
+    pub(super) fn brings_script(&self) -> bool {
+        self.brings_script
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.groups.is_empty()
     }
@@ -243,10 +256,13 @@ impl Batch {
         }
     }
 
-    /// Returns what is given back in the batch, as one of its own; `None` if nothing is.
-    pub(super) fn give_backs(&self) -> Option<Self> {
-        let mut own = Self::default();
-        for group in self.groups.iter().filter(|group| group.operation == Operation::GiveBack) {
+    /// Returns what is given back in the batch by groups that are meant, for which nobody waits any more, as a batch of
+    /// its own; `None` if nothing is.
+    pub(super) fn give_backs(&self, is_meant: impl Fn(usize) -> bool) -> Option<Self> {
+        let mut own = Self::unawaited();
+        let gives_back =
+            |(index, group): &(usize, &Group)| group.operation == Operation::GiveBack && is_meant(*index);
+        for (_, group) in self.groups.iter().enumerate().filter(gives_back) {
             let (counters, hashes) = self.counters_and_hashes(group);
             let Group { operation, asking, asked, .. } = *group;
             // All of it had room here.
@@ -261,7 +277,7 @@ impl Batch {
         self.counters.clear();
         self.groups.clear();
         self.last.clear();
-        (self.checks, self.logged) = (0, 0);
+        (self.checks, self.logged, self.brings_script) = (0, 0, false);
     }
 }
 

@@ -234,6 +234,7 @@ impl<'a> Exchange<'a> {
             if flight.stage == Stage::Answered {
                 flight.deadline = now + self.session.lane.common.timeout;
             } else if now >= flight.deadline {
+                self.session.owe_lost(&flight);
                 self.session.arrive(flight, Err(self.session.lane.common.late()))?;
                 continue;
             }

@@ -279,6 +279,18 @@ impl Lane {
         }
     }
 
+    /// Gives back what `batch` asks for. Nobody waits for that either.
+    pub(super) fn owe(&self, batch: Batch) {
+        let task = {
+            let mut inner = self.lock();
+            inner.queue.owe_all(batch);
+            inner.queue.take_due()
+        };
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+
     /// Takes `call` out of those that wait to be sent, if it is still there. Whoever drops it fails its waiters, which
     /// is not done under the lock.
     pub(super) fn withdraw(&self, call: &Arc<Call>) -> Option<UnsentCall> {

@@ -112,6 +112,14 @@ impl Question {
         !self.is_asked_again && self.replies.iter().flatten().any(|reply| reply.as_ref().is_err_and(is_lost))
     }
 
+    /// Whether the server had lost the script of the part that a group is in.
+    pub(super) fn has_lost(&self, group: usize, batch: &Batch) -> bool {
+        self.parts.iter().zip(&self.replies).any(|(part, reply)| {
+            reply.as_ref().is_some_and(|reply| reply.as_ref().is_err_and(is_lost))
+                && part.groups(batch).any(|(index, _)| index == group)
+        })
+    }
+
     /// Opens the parts again that the server has not run, since it had lost their script.
     pub(super) fn reopen_lost(&mut self) {
         if self.has_lost_script() {

@@ -81,9 +81,16 @@ impl Queue {
         {
             return;
         }
-        let mut batch = self.spare.pop().unwrap_or_default();
+        let mut batch = Batch::unawaited();
         batch.add(check);
         self.owed.push_back(batch);
+    }
+
+    /// Keeps `batch`, which gives back what nobody waits for, in the same way.
+    pub(super) fn owe_all(&mut self, batch: Batch) {
+        if self.owed.len() < MAX_WAITING {
+            self.owed.push_back(batch);
+        }
     }
 
     /// Polls for the next call to send: a full one or one that is owed at any time, another one not before `due`.
@@ -140,7 +147,7 @@ impl Queue {
         let is_meant = |unsent: &UnsentCall| Arc::ptr_eq(&unsent.call.0, call);
         let open = self.open.take_if(|open| is_meant(open));
         let withdrawn = open.or_else(|| self.full.remove(self.full.iter().position(is_meant)?))?;
-        if let Some(batch) = withdrawn.batch.give_backs() {
+        if let Some(batch) = withdrawn.batch.give_backs(|_| true) {
             self.full.push_front(UnsentCall { batch, call: AwaitedCall::default(), since: withdrawn.since });
         }
         Some(withdrawn)

@@ -1,5 +1,6 @@
 //! Turns a batch into commands for Redis: calls of the scripts, and of a [`transaction`] where one will do.
 
+use std::mem;
 use std::time::Duration;
 
 use redis::{RedisError, RedisResult, Script, Value};
@@ -54,10 +55,17 @@ impl Scripts {
         prepared.await.map_err(|error| wire.located(error))
     }
 
-    /// Loads the scripts into a server.
+    /// Loads the scripts into a server. Both are sent before the first answer comes: then the server has them even if
+    /// there is no time to wait for that.
     pub(super) async fn load(&self, wire: &mut Wire) -> RedisResult<()> {
+        let requests = wire.begin_call();
         for script in [TAKE, APPLY] {
-            wire.query::<Value>("SCRIPT", &["LOAD", script]).await?;
+            requests.command("SCRIPT", 2);
+            requests.argument(b"LOAD");
+            requests.argument(script.as_bytes());
+        }
+        for _ in [TAKE, APPLY] {
+            wire.answer().await?.extract_error()?;
         }
         Ok(())
     }
@@ -113,6 +121,8 @@ impl Scripts {
 
     /// Asks for all parts that have no reply, so long `after` they were asked first.
     fn put(&self, requests: &mut Requests, batch: &Batch, question: &Question, after: Duration) {
+        // Once is enough.
+        let mut brings_script = batch.brings_script();
         for part in question.unanswered() {
             if part.is_asking(batch) {
                 requests.command("ASKING", 0);
@@ -121,13 +131,14 @@ impl Scripts {
                 let charges = part.fixed_windows(batch).zip(&part.known);
                 transaction::put(requests, charges.map(|((group, counter), known)| (group, counter, *known)));
             } else {
-                self.call(requests, batch, part, after);
+                let in_full = part.decider == Decider::Apply && mem::take(&mut brings_script);
+                self.call(requests, batch, part, after, in_full);
             }
         }
     }
 
-    /// Has a script decide `part`.
-    fn call(&self, requests: &mut Requests, batch: &Batch, part: &Part, after: Duration) {
+    /// Has a script decide `part`. If that is `apply.lua`, it may be sent `in_full`.
+    fn call(&self, requests: &mut Requests, batch: &Batch, part: &Part, after: Duration, in_full: bool) {
         let rules = Rules::of(part, batch);
         let count = part.counters(batch).count();
         let (script, arguments) = match part.decider {
@@ -138,8 +149,13 @@ impl Scripts {
             }
             _ => (&self.apply, 1),
         };
-        requests.command("EVALSHA", 2 + count + arguments);
-        requests.argument(script.as_bytes());
+        if in_full {
+            requests.command("EVAL", 2 + count + arguments);
+            requests.argument(APPLY.as_bytes());
+        } else {
+            requests.command("EVALSHA", 2 + count + arguments);
+            requests.argument(script.as_bytes());
+        }
         requests.number(count);
         for counter in part.counters(batch) {
             key::write(&counter, requests);

@@ -87,7 +87,7 @@ impl Session {
         let mut deadline = (since + timeout).max(sent + grace);
         if sent >= deadline {
             let _ = call.0.finish(Err(self.lane.common.late()));
-            let give_backs = batch.give_backs();
+            let give_backs = batch.give_backs(|_| true);
             self.lane.recycle(batch);
             (batch, call, deadline) = (give_backs?, AwaitedCall::default(), sent + timeout);
         }
@@ -104,7 +104,7 @@ impl Session {
 
     /// Returns a call that gives back what was charged too late, or as much of that as fits.
     pub(super) fn take_debt(&mut self) -> UnsentCall {
-        let mut batch = Batch::default();
+        let mut batch = Batch::unawaited();
         let common = &self.lane.common;
         let mut fits = |renounced: &Renounced| {
             let counters: SmallVec<[Counter<'_>; 2]> = renounced.counters().collect();
@@ -127,7 +127,8 @@ impl Session {
     }
 
     /// Settles a call, all of which is answered by now. Returns whether something has to be asked again. If that
-    /// only corrects what was charged, the waiters are told first. A late call is asked nothing else again.
+    /// only corrects what was charged, the waiters are told first. A late call is asked nothing else again, and what it
+    /// gives back is asked by another.
     pub(super) fn settle(&mut self, flight: &mut Flight) -> bool {
         let Flight { batch, question, sent_micros, .. } = flight;
         if !question.settle(batch) {
@@ -147,7 +148,20 @@ impl Session {
                     (Stage::Answered, Instant::now() + self.lane.common.timeout);
             }
         }
+        if flight.stage == Stage::Late {
+            self.owe_lost(flight);
+        }
         flight.stage != Stage::Late
+    }
+
+    /// Has another call ask for what a late one was to give back, as far as the server had lost its script.
+    pub(super) fn owe_lost(&self, flight: &Flight) {
+        let Flight { batch, question, .. } = flight;
+        if question.has_lost_script()
+            && let Some(give_backs) = batch.give_backs(|group| question.has_lost(group, batch))
+        {
+            self.lane.owe(give_backs);
+        }
     }
 
     /// Tells the waiters of a call that it is late. Its answer is listened for a while longer. The error is why
