@@ -492,3 +492,23 @@ async fn what_is_given_back_late_is_given_back_though_the_scripts_are_lost() {
         setup.expect_used(policy, "x", 0).await;
     }
 }
+
+/// A call that is to be asked again, since its script is lost, does not end the wait for the answer to a late one.
+#[tokio::test]
+async fn what_is_charged_too_late_is_given_back_though_another_call_misses_its_script() {
+    let setup = Setup::new(OnStoreError::Deny).await;
+    let Store::Server(server, _) = &setup.store else { return };
+    let (roomy, bucket) = (&POLICIES[0].0, &POLICIES[3].0);
+    let () = server.call(&["SCRIPT", "FLUSH"]).await;
+    setup.store.set(Fault::Delay(TIMEOUT * 2 / 3));
+    let charged_late = async {
+        tokio::time::sleep(TIMEOUT / 3).await;
+        setup.store.set(Fault::Delay(LATE));
+        setup.limiter.check(roomy, "x").await.expect_err("it is late");
+    };
+    let _ = tokio::join!(setup.limiter.check(bucket, "x"), charged_late);
+    tokio::time::sleep(LATE).await;
+    setup.store.set(Fault::None);
+    let _ = recovered(&setup.limiter, &PROBE, "probe").await;
+    setup.expect_used(roomy, "x", 0).await;
+}

@@ -145,11 +145,11 @@ async fn what_is_decided_is_told_though_the_rest_of_the_call_is_refused() {
     let limiter = limiter(&server).await;
     let _ = limiter.check(&HUNDRED, "x").await.expect("a decision");
     let () = server.call(&["SCRIPT", "FLUSH"]).await;
-    let () = server.call(&["ACL", "SETUSER", "default", "-script"]).await;
+    let () = server.call(&["ACL", "SETUSER", "default", "-eval"]).await;
     let (decided, refused) = tokio::join!(limiter.check(&HUNDRED, "x"), limiter.check(&OTHER, "x"));
     let refused = refused.expect_err("there is no script");
     assert!(matches!(refused, Error::Store(StoreError::Refused(_))), "{refused:?}");
-    assert!(refused.to_string().contains("permissions to run the 'script"), "it is told why: {refused}");
+    assert!(refused.to_string().contains("permissions to run the 'eval"), "it is told why: {refused}");
     let decided = decided.expect("a decision");
     assert_eq!((decided.is_allowed(), decided.remaining()), (true, 98));
     // The refusal does not make the limiter give up transactions.

@@ -13,7 +13,6 @@ use std::task::Poll;
 use std::time::Instant;
 
 use redis::RedisResult;
-use tokio::time::timeout_at;
 
 use super::alarm::Alarms;
 use super::connection::Wire;
@@ -209,8 +208,11 @@ impl<'a> Exchange<'a> {
         if !self.session.settle(&mut flight) {
             return self.session.arrive(flight, Ok(()));
         }
-        // What only corrects what was charged may follow the others, unless its script is missing.
-        let may_follow = flight.stage == Stage::Answered && !flight.question.has_lost_script();
+        if flight.is_past(Instant::now()) {
+            return self.session.abandon(flight);
+        }
+        // What only corrects what was charged may follow the others, and so may what has not been run.
+        let may_follow = flight.stage == Stage::Answered || flight.question.has_lost_script();
         if may_follow && let Some(requests) = self.wire.begin_pipelined_call() {
             self.session.ask_again(requests, &mut flight);
             self.flights.push_back(flight);
@@ -221,21 +223,15 @@ impl<'a> Exchange<'a> {
         Ok(())
     }
 
-    /// Asks the unsettled calls again, or fails them if the scripts that they need can't be loaded. A call that is
-    /// late by now is not asked again; one that only corrects what was charged is never late.
+    /// Asks the unsettled calls again. A call that is late by now is not asked again; one that only corrects what was
+    /// charged is never late.
     async fn ask_again(&mut self) -> Result<(), Failure> {
-        let loaded = self.load_lost_scripts().await;
         let (requests, now) = (self.wire.begin_call(), Instant::now());
         while let Some(mut flight) = self.unsettled.pop_front() {
-            if let Err(error) = &loaded {
-                self.session.arrive(flight, Err(error.clone().into()))?;
-                continue;
-            }
             if flight.stage == Stage::Answered {
                 flight.deadline = now + self.session.lane.common.timeout;
-            } else if now >= flight.deadline {
-                self.session.owe_lost(&flight);
-                self.session.arrive(flight, Err(self.session.lane.common.late()))?;
+            } else if flight.is_past(now) {
+                self.session.abandon(flight)?;
                 continue;
             }
             self.session.ask_again(requests, &mut flight);
@@ -245,25 +241,11 @@ impl<'a> Exchange<'a> {
         Ok(())
     }
 
-    /// Loads the scripts if an unsettled call has found that the server had lost one. Nothing is in flight now, so
-    /// that can be done.
-    async fn load_lost_scripts(&mut self) -> RedisResult<()> {
-        let has_lost = self.unsettled.iter().any(|flight| flight.question.has_lost_script());
-        match self.unsettled.iter().map(|flight| flight.deadline).min() {
-            Some(first) if has_lost => {
-                let loading = self.session.lane.common.scripts.load(self.wire);
-                timeout_at(first.into(), loading).await.unwrap_or(Ok(()))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Tells the waiters of the first call whose deadline has passed that it is late. If there is none, the answer
     /// of the first call in flight has been awaited long enough. The error is why the connection no longer serves.
     fn pass_deadline(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
-        let is_passed = |flight: &&mut Flight| flight.stage == Stage::Awaited && flight.deadline <= now;
-        if let Some(flight) = self.flights.iter_mut().find(is_passed) {
+        if let Some(flight) = self.flights.iter_mut().find(|flight| flight.is_past(now)) {
             return self.session.expire(flight);
         }
         if let Some(flight) = self.flights.pop_front() {

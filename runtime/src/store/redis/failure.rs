@@ -59,12 +59,6 @@ impl Failure {
         if self.is_away() { Err(self) } else { Ok(()) }
     }
 
-    /// Whether it may mean that the user may not run transactions, or that the server has none.
-    pub(super) fn is_of_transaction(&self) -> bool {
-        use ServerErrorKind::{ExecAbort, NoPerm};
-        matches!(self, Self::Redis(error) if matches!(error.kind(), ErrorKind::Server(ExecAbort | NoPerm)))
-    }
-
     /// Whether it says that the keys are on another node.
     #[cfg(feature = "redis-cluster")]
     pub(super) fn is_redirection(&self) -> bool {

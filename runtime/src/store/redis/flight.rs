@@ -19,6 +19,13 @@ pub(super) struct Flight {
     pub(super) stage: Stage,
 }
 
+impl Flight {
+    /// Whether checks wait for the answer, and it is too late for them.
+    pub(super) fn is_past(&self, now: Instant) -> bool {
+        self.stage == Stage::Awaited && self.deadline <= now
+    }
+}
+
 /// What a call in flight is awaited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {

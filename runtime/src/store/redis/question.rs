@@ -101,6 +101,18 @@ impl Question {
         self.unanswered().all(is_charged) && self.replies.iter().flatten().all(Result::is_ok)
     }
 
+    /// Whether a transaction was refused in a way that may mean that the user may not run any, or that the server has
+    /// none.
+    pub(super) fn has_refused_transaction(&self) -> bool {
+        use ServerErrorKind::{ExecAbort, NoPerm};
+        let is_refusal = |error: &RedisError| matches!(error.kind(), ErrorKind::Server(ExecAbort | NoPerm));
+        let mut parts = self.parts.iter().zip(&self.replies);
+        parts.any(|(part, reply)| {
+            part.decider == Decider::Transaction
+                && reply.as_ref().is_some_and(|reply| reply.as_ref().is_err_and(is_refusal))
+        })
+    }
+
     /// Whether any part has a reply.
     pub(super) fn is_answered(&self) -> bool {
         self.replies.iter().any(Option::is_some)
@@ -110,6 +122,11 @@ impl Question {
     /// lost after the scripts were loaded again has failed.
     pub(super) fn has_lost_script(&self) -> bool {
         !self.is_asked_again && self.replies.iter().flatten().any(|reply| reply.as_ref().is_err_and(is_lost))
+    }
+
+    /// Whether it is asked again, since the server had lost a script.
+    pub(super) fn is_asked_again(&self) -> bool {
+        self.is_asked_again
     }
 
     /// Whether the server had lost the script of the part that a group is in.

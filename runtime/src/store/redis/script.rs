@@ -55,8 +55,7 @@ impl Scripts {
         prepared.await.map_err(|error| wire.located(error))
     }
 
-    /// Loads the scripts into a server. Both are sent before the first answer comes: then the server has them even if
-    /// there is no time to wait for that.
+    /// Loads the scripts into a server, which may be far away: both are sent before the first answer comes.
     pub(super) async fn load(&self, wire: &mut Wire) -> RedisResult<()> {
         let requests = wire.begin_call();
         for script in [TAKE, APPLY] {
@@ -91,7 +90,7 @@ impl Scripts {
     }
 
     /// Asks for what is [unsettled](Question::settle) again, so long `after` it was asked first. A script that the
-    /// server had lost has to be [loaded](Self::load) by now.
+    /// server had lost is brought along.
     pub(super) fn ask_again(
         &self,
         requests: &mut Requests,
@@ -121,8 +120,9 @@ impl Scripts {
 
     /// Asks for all parts that have no reply, so long `after` they were asked first.
     fn put(&self, requests: &mut Requests, batch: &Batch, question: &Question, after: Duration) {
-        // Once is enough.
-        let mut brings_script = batch.brings_script();
+        // Each script once is enough.
+        let lost = question.is_asked_again();
+        let (mut brings_take, mut brings_apply) = (lost, lost || batch.brings_script());
         for part in question.unanswered() {
             if part.is_asking(batch) {
                 requests.command("ASKING", 0);
@@ -131,30 +131,32 @@ impl Scripts {
                 let charges = part.fixed_windows(batch).zip(&part.known);
                 transaction::put(requests, charges.map(|((group, counter), known)| (group, counter, *known)));
             } else {
-                let in_full = part.decider == Decider::Apply && mem::take(&mut brings_script);
+                let brings =
+                    if part.decider == Decider::Apply { &mut brings_apply } else { &mut brings_take };
+                let in_full = mem::take(brings);
                 self.call(requests, batch, part, after, in_full);
             }
         }
     }
 
-    /// Has a script decide `part`. If that is `apply.lua`, it may be sent `in_full`.
+    /// Has a script decide `part`, which may be sent `in_full`.
     fn call(&self, requests: &mut Requests, batch: &Batch, part: &Part, after: Duration, in_full: bool) {
         let rules = Rules::of(part, batch);
         let count = part.counters(batch).count();
-        let (script, arguments) = match part.decider {
+        let (text, hash, arguments) = match part.decider {
             Decider::Take { overcharge } => {
                 let of_checks = count * (1 + usize::from(rules.len() > 1));
                 let of_overcharge = overcharge.map_or(0, |_| OVERCHARGE_NUMBERS);
-                (&self.take, of_checks + rules.len() * TAKE_RULE_NUMBERS + of_overcharge)
+                (TAKE, &self.take, of_checks + rules.len() * TAKE_RULE_NUMBERS + of_overcharge)
             }
-            _ => (&self.apply, 1),
+            _ => (APPLY, &self.apply, 1),
         };
         if in_full {
             requests.command("EVAL", 2 + count + arguments);
-            requests.argument(APPLY.as_bytes());
+            requests.argument(text.as_bytes());
         } else {
             requests.command("EVALSHA", 2 + count + arguments);
-            requests.argument(script.as_bytes());
+            requests.argument(hash.as_bytes());
         }
         requests.number(count);
         for counter in part.counters(batch) {

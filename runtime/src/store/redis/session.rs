@@ -154,8 +154,14 @@ impl Session {
         flight.stage != Stage::Late
     }
 
+    /// Tells the waiters of a call that there is no time left to ask again. What it gives back is asked by another.
+    pub(super) fn abandon(&mut self, flight: Flight) -> Result<(), Failure> {
+        self.owe_lost(&flight);
+        self.arrive(flight, Err(self.lane.common.late()))
+    }
+
     /// Has another call ask for what a late one was to give back, as far as the server had lost its script.
-    pub(super) fn owe_lost(&self, flight: &Flight) {
+    fn owe_lost(&self, flight: &Flight) {
         let Flight { batch, question, .. } = flight;
         if question.has_lost_script()
             && let Some(give_backs) = batch.give_backs(|group| question.has_lost(group, batch))
@@ -203,14 +209,11 @@ impl Session {
         // If all was heard, only a late call leaves something unanswered, since it is not asked again.
         let unanswered = heard.clone().err().unwrap_or_else(|| self.lane.common.late());
         let scripts = &self.lane.common.scripts;
+        self.transacts &= !question.has_refused_transaction();
         let answers = match scripts.answers(question, *sent_micros, unanswered, batch, &mut self.windows) {
             Ok(answers) => answers,
             Err(unread) => return self.fail(flight, heard.err().unwrap_or_else(|| unread.into())),
         };
-        // Otherwise the refusal may be that of loading the scripts.
-        if heard.is_ok() {
-            self.transacts &= !answers.failures().any(Failure::is_of_transaction);
-        }
         if *stage == Stage::Awaited {
             self.silence.end();
         }
