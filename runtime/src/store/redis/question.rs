@@ -118,8 +118,8 @@ impl Question {
         self.replies.iter().any(Option::is_some)
     }
 
-    /// Whether the server had lost a script, and so has not run all parts. Only the first loss counts: what is
-    /// lost after the scripts were loaded again has failed.
+    /// Whether the server had lost a script, and so has not run all parts. Only the first loss counts: what is lost
+    /// although it was sent with its script has failed.
     pub(super) fn has_lost_script(&self) -> bool {
         !self.is_asked_again && self.replies.iter().flatten().any(|reply| reply.as_ref().is_err_and(is_lost))
     }
