@@ -12,7 +12,7 @@ use crate::returns::path_of;
 use crate::target::Function;
 
 /// Returns what goes into a module to tell routers from other types: an associated constant of the type itself comes
-/// before one of a trait.
+/// before one of a trait. No value of the type is ever made, which would be a warning in the user's code.
 pub(crate) fn inside() -> TokenStream {
     quote! {
         #[doc(hidden)]
@@ -25,7 +25,8 @@ pub(crate) fn inside() -> TokenStream {
     }
 }
 
-/// Returns what goes beside the module, where the path of the runtime resolves.
+/// Returns what goes beside the module, where the path of the runtime resolves. The constant is used only if there is a
+/// router to be found, and must not be a warning if there is none.
 pub(crate) fn beside(krate: &Path, module: &Ident) -> TokenStream {
     quote! {
         impl<R: #krate::__private::Guarded> #module::__RateLimitProbe<R> {
@@ -36,7 +37,8 @@ pub(crate) fn beside(krate: &Path, module: &Ident) -> TokenStream {
 }
 
 /// Returns a constant that does not compile if `function`, which does not seem to return a router, returns one. There is
-/// none if its type can't be written in a constant.
+/// none if its type can't be written in a constant. The function may use a deprecated type under an `allow` of its own,
+/// which does not reach the constant.
 pub(crate) fn of(function: &Function) -> Option<TokenStream> {
     let ReturnType::Type(_, ty) = &function.sig.output else { return None };
     path_of(ty)?;

@@ -15,7 +15,6 @@ use super::connection::{Requests, Wire};
 use super::failure::Failure;
 use super::flight::{Flight, Stage};
 use super::lane::Lane;
-
 use super::pace::Pace;
 use super::question::Question;
 use super::queue::UnsentCall;
